@@ -1,0 +1,51 @@
+# make demo | test | lint | bench | lock | clean. Needs Python 3.11 to 3.13 and git.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench lock clean
+
+help:  ## List the targets.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+# A stamp per requirement set: the second run installs nothing.
+$(VENV)/.scripts: requirements/scripts.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/scripts.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.scripts
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/.scripts  ## Run every system at its demo preset; ends in runs/report.html.
+	$(BIN)/python -m train_scripts assets
+	$(BIN)/python -m train_scripts demo
+
+test: $(VENV)/.dev  ## Run the whole test suite.
+	$(BIN)/python -m train_scripts assets
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## Check formatting, lint and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+
+bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
+	$(BIN)/python -m benchmarks.yodo
+
+lock:  ## Renew the hash-pinned requirement files (needs uv).
+	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra scripts -o requirements/scripts.txt
+	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  -c requirements/scripts.txt --extra scripts --extra dev -o requirements/dev.txt
+	uv pip compile pyproject.toml --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  -c requirements/dev.txt --extra peers -o requirements/peers.txt
+
+clean:  ## Remove the environment and the runs.
+	rm -rf $(VENV) runs

@@ -1,0 +1,62 @@
+"""Batches whose order is a function of a key and an epoch number.
+
+Nothing about the position in the data is kept anywhere: step t of a run always sees the
+same examples, so a run can be stopped and taken up at any step.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+__all__ = ["Shuffled"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffled:
+    """Batches of in-memory examples, reshuffled every epoch.
+
+    Epoch e visits the examples in the order ``permutation(fold_in(key, e))``; the last
+    ``num_examples % batch_size`` of them sit that epoch out, so every batch is full.
+
+    Attributes:
+      data: pytree of arrays with a common leading axis ``examples``.
+      batch_size: examples a batch.
+      key: random key of the orders.
+    """
+
+    data: PyTree
+    batch_size: int
+    key: PRNGKeyArray
+
+    def __post_init__(self):
+        """Check the sizes."""
+        sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(self.data)}
+        if len(sizes) != 1 or sizes == {()}:
+            raise ValueError(
+                "data: expected arrays with one common leading axis, got leading axes "
+                f"{sorted(sizes)}"
+            )
+        if not 1 <= self.batch_size <= self.num_examples:
+            raise ValueError(
+                f"batch_size: expected 1 to {self.num_examples} (the number of "
+                f"examples), got {self.batch_size}"
+            )
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples."""
+        return jax.tree.leaves(self.data)[0].shape[0]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches an epoch."""
+        return self.num_examples // self.batch_size
+
+    def order(self, epoch: Int[Array, ""] | int) -> Int[Array, "steps batch"]:
+        """Indices of the examples of each batch of an epoch."""
+        key = jax.random.fold_in(self.key, epoch)
+        order = jax.random.permutation(key, self.num_examples)
+        used = self.steps_per_epoch * self.batch_size
+        return order[:used].reshape(self.steps_per_epoch, self.batch_size)

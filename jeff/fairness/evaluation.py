@@ -1,0 +1,295 @@
+"""What a line is worth: every level measured, and a level chosen by constraint.
+
+The protocol of the paper reports accuracy against a gap over 11 or 21 levels. Here all
+levels come from one compiled call; a level can be chosen on validation data with a
+confidence that covers the choice itself; and the baseline of separately trained models
+sits beside it.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+from jeff import metrics
+from jeff.fairness import gaps
+from jeff.fairness.front import hypervolume
+from jeff.fairness.yodo import (
+    ApplyFn,
+    Examples,
+    GapFn,
+    Line,
+    error_and_gap,
+    named_gap,
+    predict,
+)
+from jeff.steps import Metrics, Step, make_step
+
+__all__ = ["Choice", "Evaluation", "choose_alpha", "evaluate", "fixed_step", "measure"]
+
+
+class Evaluation(NamedTuple):
+    """Metrics of decisions at threshold 0.5, one entry a level.
+
+    Attributes:
+      alpha: the levels, shape [levels].
+      accuracy: share of right decisions.
+      auroc: area under the ROC curve of the probabilities.
+      demographic_parity: `jeff.fairness.demographic_parity_gap` of the decisions.
+      equal_opportunity: `jeff.fairness.equal_opportunity_gap` of the decisions.
+      equalized_odds: `jeff.fairness.equalized_odds_gap` of the decisions.
+      soft_demographic_parity: the demographic parity gap of the probabilities.
+      soft_equal_opportunity: the equal opportunity gap of the probabilities.
+      p_rule: ratio of the groups' rates of favourable decisions.
+      abcc: area between the groups' distributions of probabilities.
+      group_rates: rate of favourable decisions by group, shape [levels, 2].
+    """
+
+    alpha: Float[Array, " levels"]
+    accuracy: Float[Array, " levels"]
+    auroc: Float[Array, " levels"]
+    demographic_parity: Float[Array, " levels"]
+    equal_opportunity: Float[Array, " levels"]
+    equalized_odds: Float[Array, " levels"]
+    soft_demographic_parity: Float[Array, " levels"]
+    soft_equal_opportunity: Float[Array, " levels"]
+    p_rule: Float[Array, " levels"]
+    abcc: Float[Array, " levels"]
+    group_rates: Float[Array, "levels 2"]
+
+    def hypervolume(
+        self,
+        gap: str = "demographic_parity",
+        reference: tuple[float, float] = (0.25, 0.25),
+    ) -> Float[Array, ""]:
+        """Share of the box from (0, 0) to ``reference`` that the levels dominate.
+
+        Args:
+          gap: name of the gap's field.
+          reference: error and gap of the worst corner; 25% and 0.25 by default.
+
+        Returns:
+          A scalar in [0, 1], larger is better; see `jeff.fairness.hypervolume`.
+        """
+        return hypervolume(1 - self.accuracy, getattr(self, gap), reference)
+
+
+@jax.jit
+def measure(
+    prob: Float[Array, "levels people"],
+    label: Shaped[Array, " people"],
+    group: Shaped[Array, " people"],
+    alphas: Float[Array, " levels"],
+) -> Evaluation:
+    """Measure probabilities that are there already, whatever made them.
+
+    Args:
+      prob: probability of the favourable outcome of each model, [levels, people].
+      label: outcomes, 0 or 1.
+      group: groups, 0 or 1.
+      alphas: the level of each row.
+
+    Returns:
+      An `Evaluation`.
+
+    Raises:
+      ValueError: if lengths differ.
+    """
+
+    def one(prob: Array, alpha: Array) -> Evaluation:
+        hard = gaps.harden(prob)
+        return Evaluation(
+            alpha=alpha,
+            accuracy=metrics.accuracy(prob, label),
+            auroc=metrics.auroc(prob, label),
+            demographic_parity=gaps.demographic_parity_gap(hard, group),
+            equal_opportunity=gaps.equal_opportunity_gap(hard, group, label),
+            equalized_odds=gaps.equalized_odds_gap(hard, group, label),
+            soft_demographic_parity=gaps.demographic_parity_gap(prob, group),
+            soft_equal_opportunity=gaps.equal_opportunity_gap(prob, group, label),
+            p_rule=gaps.p_rule(hard, group),
+            abcc=gaps.abcc(prob, group),
+            group_rates=gaps.group_rates(hard, group),
+        )
+
+    return jax.vmap(one)(prob, jnp.asarray(alphas, jnp.float32))
+
+
+def evaluate(
+    apply_fn: ApplyFn,
+    line: Line,
+    x: PyTree,
+    y: Shaped[Array, " people"],
+    group: Shaped[Array, " people"],
+    alphas: Float[Array, " levels"],
+    *,
+    alphas_at_once: int = 1,
+) -> Evaluation:
+    """Measure a line at many levels, in one compiled call.
+
+    Args:
+      apply_fn: as in `jeff.fairness.yodo.predict`.
+      line: the two ends.
+      x: inputs, leading axis ``people``.
+      y: outcomes, 0 or 1.
+      group: groups, 0 or 1.
+      alphas: levels in [0, 1], shape [levels].
+      alphas_at_once: as in `jeff.fairness.yodo.predict`.
+
+    Returns:
+      An `Evaluation`.
+
+    Raises:
+      ValueError: if lengths differ or ``alphas`` is not a vector.
+    """
+    return _evaluate(apply_fn, line, x, y, group, jnp.asarray(alphas), alphas_at_once)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 6))
+def _evaluate(apply_fn, line, x, y, group, alphas, alphas_at_once):
+    if alphas.ndim != 1:
+        raise ValueError(f"alphas: expected a vector of levels, got {alphas.shape}")
+    prob = predict(apply_fn, line, x, alphas, alphas_at_once=alphas_at_once)
+    return measure(prob, y, group, alphas)
+
+
+class Choice(NamedTuple):
+    """The level that `choose_alpha` picked.
+
+    Attributes:
+      alpha: the level.
+      accuracy: its accuracy on the data of the choice.
+      gap: its gap on the data of the choice.
+      gap_upper: upper confidence bound of its gap; at most the limit.
+    """
+
+    alpha: float
+    accuracy: float
+    gap: float
+    gap_upper: float
+
+
+def choose_alpha(
+    apply_fn: ApplyFn,
+    line: Line,
+    x: PyTree,
+    y: Shaped[Array, " people"],
+    group: Shaped[Array, " people"],
+    alphas: Float[Array, " levels"],
+    *,
+    key: PRNGKeyArray,
+    metric: str = "demographic_parity",
+    at_most: float,
+    confidence: float = 0.95,
+    num_samples: int = 500,
+) -> Choice:
+    """The most accurate level whose gap stays below a limit with confidence.
+
+    The people are resampled ``num_samples`` times. With ``q`` the ``confidence``
+    quantile over resamples of ``max_alpha (gap*(alpha) - gap(alpha))``, the bound of a
+    level is ``gap(alpha) + q``. It covers all levels at once, so it also holds for the
+    level that is picked because it looks best.
+
+    Args:
+      apply_fn: as in `jeff.fairness.yodo.predict`.
+      line: the two ends.
+      x: inputs of validation people, seen neither in training nor in the test.
+      y: their outcomes, 0 or 1.
+      group: their groups, 0 or 1.
+      alphas: candidate levels, shape [levels].
+      key: random key of the resampling.
+      metric: a name in `jeff.fairness.yodo.GAPS`; it is taken of hard decisions.
+      at_most: the limit, in (0, 1].
+      confidence: in (0, 1).
+      num_samples: bootstrap resamples.
+
+    Returns:
+      A `Choice`.
+
+    Raises:
+      ValueError: if an argument is out of range, or no level satisfies the limit; the
+        message gives the smallest bound that was reached.
+    """
+    named_gap(metric)
+    if not 0 < at_most <= 1:
+        raise ValueError(f"at_most: expected a gap in (0, 1], got {at_most}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a number in (0, 1), got {confidence}")
+    prob = predict(apply_fn, line, x, alphas)
+    gap, upper = _gap_bounds(prob, y, group, key, metric, confidence, num_samples)
+    accuracy = jax.vmap(metrics.accuracy, in_axes=(0, None))(prob, y)
+    allowed = upper <= at_most
+    if not allowed.any():
+        best = int(jnp.argmin(upper))
+        raise ValueError(
+            f"at_most: no level keeps the {metric} gap at or below {at_most} with "
+            f"confidence {confidence}; the smallest bound is {float(upper[best]):.4f} "
+            f"at alpha {float(alphas[best]):g}; raise the limit, train with a larger "
+            "strength, or validate on more people"
+        )
+    best = int(jnp.argmax(jnp.where(allowed, accuracy, -1.0)))
+    return Choice(
+        float(alphas[best]), float(accuracy[best]), float(gap[best]), float(upper[best])
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _gap_bounds(prob, label, group, key, metric, confidence, num_samples):
+    hard = gaps.harden(prob)
+    people = label.shape[0]
+
+    def gap_at(weight: Array) -> Array:
+        return jax.vmap(lambda h: _weighted_gap(metric, h, group, label, weight))(hard)
+
+    def resampled(key: Array) -> Array:
+        drawn = jax.random.randint(key, (people,), 0, people)
+        return gap_at(jnp.zeros(people).at[drawn].add(1.0))
+
+    gap = gap_at(jnp.ones(people))
+    samples = jax.lax.map(resampled, jax.random.split(key, num_samples))
+    excess = jnp.max(samples - gap, axis=1)
+    return gap, gap + jnp.quantile(excess, confidence)
+
+
+def _weighted_gap(metric: str, hard, group, label, weight):
+    if metric == "demographic_parity":
+        return gaps.demographic_parity_gap(hard, group, weight=weight)
+    if metric == "equal_opportunity":
+        return gaps.equal_opportunity_gap(hard, group, label, weight=weight)
+    return gaps.equalized_odds_gap(hard, group, label, weight=weight)
+
+
+def fixed_step(
+    apply_fn: ApplyFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    gap: str | GapFn = "demographic_parity",
+) -> Step:
+    """Training step of the baseline: one model with one fixed weight of the gap.
+
+    ``BCE(theta) + weight gap(theta)``. The state is ``(train_state, weight)``, so that
+    models of all weights share one compilation, or one vmapped call.
+
+    Args:
+      apply_fn: as in `jeff.fairness.yodo.loss`; called with a ``key``.
+      optimizer: any optax transformation.
+      gap: as in `jeff.fairness.yodo.loss`.
+
+    Returns:
+      ``step((state, weight), batch) -> ((state, weight), metrics)``.
+    """
+
+    def step(state: tuple, batch: Examples) -> tuple[tuple, Metrics]:
+        inner, weight = state
+
+        def loss(params: PyTree, batch: Examples, key: PRNGKeyArray):
+            error, value = error_and_gap(apply_fn, params, batch, gap=gap, key=key)
+            return error + weight * value, {"error": error, "gap": value}
+
+        inner, logged = make_step(loss, optimizer)(inner, batch)
+        return (inner, weight), logged
+
+    return step

@@ -1,0 +1,104 @@
+"""Trade-off fronts: which models are worth having, and how good a set of them is.
+
+A model is a point (error, gap), smaller being better in both. Shapes are static, so
+that both functions jit and vmap, over seeds or bootstrap samples for example.
+
+References:
+  Zitzler and Thiele, "Multiobjective Optimization Using Evolutionary Algorithms", PPSN
+  1998 (hypervolume).
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jeff.checks import check_floating, check_same_length
+
+__all__ = ["hypervolume", "pareto_front"]
+
+
+def pareto_front(
+    errors: Float[Array, " points"], gaps: Float[Array, " points"]
+) -> Bool[Array, " points"]:
+    """Tell which points no other point dominates.
+
+    ``a`` dominates ``b`` when it is no worse in both coordinates and better in one. Of
+    exact duplicates the first is kept. One sort and one running minimum, so it takes
+    ``O(n log n)``.
+
+    Args:
+      errors: error of each model, shape [points]; smaller is better.
+      gaps: fairness gap of each model, shape [points]; smaller is better.
+
+    Returns:
+      A mask, shape [points], in the order of the input. Points with a NaN or infinite
+      coordinate are never on the front.
+
+    Raises:
+      ValueError: if an argument is no vector, or lengths differ.
+      TypeError: if an argument is not floating point.
+
+    >>> pareto_front(jnp.array([0.15, 0.2, 0.2]), jnp.array([0.1, 0.05, 0.2]))
+    Array([ True,  True, False], dtype=bool)
+    """
+    _check(errors, gaps)
+    finite = jnp.isfinite(errors) & jnp.isfinite(gaps)
+    errors, gaps = jnp.where(finite, errors, jnp.inf), jnp.where(finite, gaps, jnp.inf)
+    order = jnp.lexsort((gaps, errors))
+    ordered = gaps[order]
+    best_before = jnp.concatenate(
+        [jnp.full(1, jnp.inf, gaps.dtype), jax.lax.cummin(ordered)]
+    )[:-1]
+    return jnp.zeros(gaps.shape, bool).at[order].set(ordered < best_before)
+
+
+def hypervolume(
+    errors: Float[Array, " points"],
+    gaps: Float[Array, " points"],
+    reference: tuple[float, float],
+    *,
+    normalize: bool = True,
+) -> Float[Array, ""]:
+    """Area of the box below a reference point that a set of models dominates.
+
+    The box runs from (0, 0) to ``reference``; the dominated part is the union of the
+    rectangles from each point to ``reference``. It is found by an exact sweep over the
+    errors: between two consecutive errors the height is ``reference[1]`` less the
+    smallest gap so far.
+
+    Args:
+      errors: error of each model, shape [points]; smaller is better.
+      gaps: fairness gap of each model, shape [points]; smaller is better.
+      reference: (error, gap) of the worst model that counts, both positive. Points
+        outside the box, or NaN, contribute nothing.
+      normalize: divide by the area of the box.
+
+    Returns:
+      The area, a scalar; in [0, 1] when normalized, 1 for a perfect model.
+
+    Raises:
+      ValueError: if an argument is no vector, lengths differ, or ``reference`` is no
+        pair of positive numbers.
+      TypeError: if an argument is not floating point.
+
+    >>> hypervolume(jnp.array([0.0, 0.25]), jnp.array([0.5, 0.0]), (0.5, 1.0))
+    Array(0.75, dtype=float32)
+    """
+    _check(errors, gaps)
+    if len(reference) != 2 or not all(0 < bound < float("inf") for bound in reference):
+        raise ValueError(
+            f"reference: expected two positive numbers (error, gap), got {reference}"
+        )
+    worst_error, worst_gap = (jnp.asarray(bound, errors.dtype) for bound in reference)
+    inside = (errors >= 0) & (errors <= worst_error) & (gaps >= 0) & (gaps <= worst_gap)
+    errors = jnp.where(inside, errors, worst_error)
+    gaps = jnp.where(inside, gaps, worst_gap)
+    order = jnp.argsort(errors)
+    width = jnp.diff(errors[order], append=worst_error)
+    area = jnp.sum(width * (worst_gap - jax.lax.cummin(gaps[order])))
+    return area / (worst_error * worst_gap) if normalize else area
+
+
+def _check(errors: Array, gaps: Array) -> None:
+    check_same_length(errors=errors, gaps=gaps)
+    check_floating(errors=errors, gaps=gaps)

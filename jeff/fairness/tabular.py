@@ -1,0 +1,366 @@
+"""Tabular data sets of the fairness literature, and the paper's split.
+
+Every loader returns a `Dataset` of raw features on the host; `split` divides it,
+standardises it by the training part, and returns `Examples` for the device.
+"""
+
+import csv
+import gzip
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from jeff import assets
+from jeff.fairness.yodo import Examples
+
+__all__ = ["Dataset", "Splits", "acs", "adult", "german", "read_csv", "split"]
+
+
+class Dataset(NamedTuple):
+    """People with features, outcomes and groups, as numpy arrays.
+
+    Attributes:
+      inputs: features, float32 [people, ...].
+      label: 1 for the favourable outcome, int32 [people].
+      group: 1 for the group named second in ``groups``, int32 [people].
+      features: names of the columns of ``inputs``; empty for images.
+      groups: names of groups 0 and 1.
+    """
+
+    inputs: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    features: tuple[str, ...]
+    groups: tuple[str, str]
+
+
+class Splits(NamedTuple):
+    """Three disjoint parts of a data set, standardised by the first."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+def adult(sensitive: str = "sex", *, path: str | Path | None = None) -> Dataset:
+    """Adult (UCI census income): does a person earn more than 50,000 dollars a year?
+
+    45,222 people, one-hot. The sensitive attribute's own columns are removed from the
+    features.
+
+    Args:
+      sensitive: ``"sex"`` (group 1: male) or ``"race"`` (group 1: white).
+      path: the csv, csv.gz or csv.zip; found by `jeff.assets` where it is None.
+
+    Returns:
+      A `Dataset`.
+
+    Raises:
+      ValueError: if ``sensitive`` is unknown or the file is of another form.
+      FileNotFoundError: if the file is nowhere.
+
+    References:
+      Kohavi, "Scaling Up the Accuracy of Naive-Bayes Classifiers", KDD 1996.
+    """
+    column, groups = _choose(
+        sensitive,
+        {
+            "sex": ("sex_Male", ("female", "male")),
+            "race": ("race_White", ("other", "white")),
+        },
+    )
+    return read_csv(
+        assets.find("adult", path),
+        label="salary_>50K",
+        group=column,
+        drop=("salary_", f"{sensitive}_"),
+        groups=groups,
+    )
+
+
+def german(sensitive: str = "sex", *, path: str | Path | None = None) -> Dataset:
+    """German credit (Statlog): is a loan's risk good?
+
+    1,000 people, one-hot. The sensitive attribute's own columns are removed from the
+    features, and so is the column that combines sex and age.
+
+    Args:
+      sensitive: ``"sex"`` (group 1: male) or ``"age"`` (group 1: older than 25).
+      path: the csv, csv.gz or csv.zip; found by `jeff.assets` where it is None.
+
+    Returns:
+      A `Dataset`.
+
+    Raises:
+      ValueError: if ``sensitive`` is unknown or the file is of another form.
+      FileNotFoundError: if the file is nowhere.
+
+    References:
+      Hofmann, "Statlog (German Credit Data)", UCI 1994.
+    """
+    column, groups = _choose(
+        sensitive,
+        {"sex": ("sex", ("female", "male")), "age": ("age", ("young", "older"))},
+    )
+    return read_csv(
+        assets.find("german", path),
+        label="credit-label",
+        group=column,
+        drop=("credit-label", "sex-age", column),
+        groups=groups,
+    )
+
+
+def acs(
+    task: str = "employment",
+    sensitive: str = "sex",
+    *,
+    states: Sequence[str] = ("CA",),
+    year: int = 2018,
+    root: str | Path = "data/acs",
+    download: bool = True,
+) -> Dataset:
+    """ACS census tasks of folktables: income, employment, public coverage.
+
+    Args:
+      task: ``"income"``, ``"employment"`` or ``"coverage"``.
+      sensitive: ``"sex"`` (group 1: male) or ``"race"`` (group 1: white).
+      states: postal abbreviations.
+      year: survey year of the 1-year person file.
+      root: folder of the files, in folktables' layout
+        (``<root>/<year>/1-Year/psam_p06.csv``).
+      download: let folktables fetch what is missing from the Census Bureau.
+
+    Returns:
+      A `Dataset`.
+
+    Raises:
+      ImportError: if folktables is not installed.
+      ValueError: if ``task`` or ``sensitive`` is unknown.
+
+    References:
+      Ding et al., "Retiring Adult", NeurIPS 2021.
+    """
+    folktables = _import("folktables")
+    problem, _ = _choose(
+        task,
+        {
+            "income": (folktables.ACSIncome, None),
+            "employment": (folktables.ACSEmployment, None),
+            "coverage": (folktables.ACSPublicCoverage, None),
+        },
+        argument="task",
+    )
+    column, groups = _choose(
+        sensitive,
+        {"sex": ("SEX", ("female", "male")), "race": ("RAC1P", ("other", "white"))},
+    )
+    source = folktables.ACSDataSource(
+        survey_year=str(year), horizon="1-Year", survey="person", root_dir=str(root)
+    )
+    frame = source.get_data(states=list(states), download=download)
+    inputs, label, _ = problem.df_to_numpy(frame)
+    names = list(problem.features)
+    return _dataset(
+        names,
+        np.asarray(inputs, np.float32),
+        label=np.asarray(label).astype(np.int32),
+        group=(inputs[:, names.index(column)] == 1).astype(np.int32),
+        drop=(column,),
+        groups=groups,
+    )
+
+
+def read_csv(
+    path: str | Path,
+    *,
+    label: str,
+    group: str,
+    drop: Sequence[str] = (),
+    groups: tuple[str, str] = ("0", "1"),
+) -> Dataset:
+    """A data set of one's own: a table of numbers with a header.
+
+    Args:
+      path: csv, csv.gz, or a zip that holds one csv.
+      label: column of the outcome, 0 or 1 (1 is favourable).
+      group: column of the group, 0 or 1.
+      drop: columns to leave out of the features, by prefix. The label and the group
+        are left out in any case.
+      groups: names of groups 0 and 1.
+
+    Returns:
+      A `Dataset`.
+
+    Raises:
+      FileNotFoundError: if there is no file.
+      ValueError: if a column is missing, a value is not a finite number, or the outcome
+        or the group is not both 0 and 1; names file, column and row.
+    """
+    path = Path(path)
+    names, table = _read_table(path)
+    for name in (label, group):
+        if name not in names:
+            raise ValueError(
+                f"{path}: expected a column {name!r}, got {len(names)} columns: "
+                f"{', '.join(names[:8])}, ..."
+            )
+    bad = np.argwhere(~np.isfinite(table))
+    if len(bad):
+        row, column = bad[0]
+        raise ValueError(
+            f"{path}: row {row + 2}, column {names[column]!r}: expected a finite "
+            f"number, got {table[row, column]}; drop or impute {len(bad)} such values"
+        )
+    binary = {
+        name: _binary(table[:, names.index(name)], f"{path}: column {name!r}")
+        for name in (label, group)
+    }
+    return _dataset(
+        names,
+        table,
+        label=binary[label],
+        group=binary[group],
+        drop=(*drop, label, group),
+        groups=groups,
+    )
+
+
+def split(
+    dataset: Dataset,
+    *,
+    key: PRNGKeyArray,
+    fractions: tuple[float, float] = (0.8, 0.1),
+    standardize: bool = True,
+) -> Splits:
+    """Random split, stratified by the outcome; features standardised by the first part.
+
+    Args:
+      dataset: the people.
+      key: random key of the split.
+      fractions: shares of training and validation; the rest is the test.
+      standardize: subtract each feature's training mean and divide by its training
+        standard deviation (constant features become 0).
+
+    Returns:
+      `Splits` of `Examples`.
+
+    Raises:
+      ValueError: if the shares leave a part empty, or a part lacks an outcome or group.
+    """
+    train, validation = fractions
+    if min(train, validation) <= 0 or train + validation >= 1:
+        raise ValueError(
+            f"fractions: expected two positive shares below 1 in sum, got {fractions}"
+        )
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for outcome, subkey in zip((0, 1), jax.random.split(key), strict=True):
+        rows = np.flatnonzero(dataset.label == outcome)
+        rows = rows[np.asarray(jax.random.permutation(subkey, len(rows)))]
+        cuts = [int(train * len(rows)), int((train + validation) * len(rows))]
+        for part, chosen in zip(parts, np.split(rows, cuts), strict=True):
+            part.append(chosen)
+    indices = [np.concatenate(part) for part in parts]
+    mean, scale = np.float32(0), np.float32(1)
+    if standardize:
+        seen = dataset.inputs[indices[0]]
+        mean, scale = seen.mean(0), seen.std(0)
+        scale = np.where(scale > 0, scale, 1)
+    names = ("train", "validation", "test")
+    for name, rows in zip(names, indices, strict=True):
+        for what in ("label", "group"):
+            _binary(getattr(dataset, what)[rows], f"{name} part: {what}")
+    return Splits(
+        *(
+            Examples(
+                jnp.asarray((dataset.inputs[rows] - mean) / scale, jnp.float32),
+                jnp.asarray(dataset.label[rows]),
+                jnp.asarray(dataset.group[rows]),
+            )
+            for rows in indices
+        )
+    )
+
+
+def _choose(name: str, options: dict[str, Any], argument: str = "sensitive") -> Any:
+    if name not in options:
+        raise ValueError(f"{argument}: expected one of {sorted(options)}, got {name!r}")
+    return options[name]
+
+
+def _import(name: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise ImportError(
+            f"{name} is not installed; run: pip install 'jeff-jax[data]'"
+        ) from error
+
+
+def _binary(values: np.ndarray, where: str) -> np.ndarray:
+    found = np.unique(values)
+    if not np.array_equal(found, [0, 1]):
+        shown = ", ".join(f"{value:g}" for value in found[:5])
+        raise ValueError(f"{where}: expected both 0 and 1 and nothing else, got {shown}")
+    return values.astype(np.int32)
+
+
+def _dataset(
+    names: Sequence[str],
+    table: np.ndarray,
+    *,
+    label: np.ndarray,
+    group: np.ndarray,
+    drop: Sequence[str],
+    groups: tuple[str, str],
+) -> Dataset:
+    kept = [i for i, name in enumerate(names) if not name.startswith(tuple(drop))]
+    if not kept:
+        raise ValueError(f"drop: expected some features to remain, got none of {names}")
+    features = tuple(names[i] for i in kept)
+    return Dataset(table[:, kept].astype(np.float32), label, group, features, groups)
+
+
+def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
+    try:
+        text = _read_text(path)
+        rows = csv.reader(io.StringIO(text))
+        names = next(rows)
+        table = np.array([row for row in rows if row], dtype=np.float64)
+    except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(
+            f"{path}: expected a csv, csv.gz or zip with one csv, but it cannot be "
+            f"read ({error}); fetch it again"
+        ) from error
+    except (ValueError, StopIteration) as error:
+        raise ValueError(
+            f"{path}: expected a header and rows of numbers of equal length ({error}); "
+            "encode categories one-hot and write missing values as nan"
+        ) from error
+    if table.ndim != 2 or table.shape[1] != len(names):
+        raise ValueError(
+            f"{path}: expected rows of {len(names)} numbers under the header, "
+            f"got a table of shape {table.shape}"
+        )
+    return names, table
+
+
+def _read_text(path: Path) -> str:
+    if path.suffix == ".gz":
+        return gzip.decompress(path.read_bytes()).decode()
+    if path.suffix != ".zip":
+        return path.read_text()
+    with zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if name.endswith(".csv")]
+        if len(members) != 1:
+            raise OSError(f"it holds {len(members)} csv files")
+        return archive.read(members[0]).decode()

@@ -1,0 +1,472 @@
+"""Quality and calibration of predictions, and how sure a number is.
+
+All functions are pure, of static shape, and jit and vmap; each takes one unbatched set
+of predictions. A ``where`` mask equals taking the subset, so that padded batches and
+vmapped splits need no dynamic shapes; what stands at masked places is never looked at,
+NaN included. Elsewhere a NaN makes the result NaN. Where a metric is undefined (AUROC of
+one class, a mean over nobody) the result is NaN too, by choice: a made-up number would
+go unnoticed.
+
+Ties are treated exactly: tied scores count as one threshold, so that no result depends
+on the order of the rows.
+"""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer, Key, PyTree, Real, UInt32
+
+from jeff.checks import (
+    check_binary,
+    check_choice,
+    check_floating,
+    check_same_length,
+)
+
+__all__ = [
+    "accuracy",
+    "area_under_risk_coverage",
+    "auroc",
+    "average_precision",
+    "bootstrap_interval",
+    "bootstrap_samples",
+    "brier_score",
+    "expected_calibration_error",
+    "kendall_tau",
+    "risk_coverage_curve",
+]
+
+Score: TypeAlias = Float[Array, " rows"]
+Flag: TypeAlias = Bool[Array, " rows"] | Integer[Array, " rows"]
+Mask: TypeAlias = Bool[Array, " rows"]
+Scalar: TypeAlias = Float[Array, ""]
+RandomKey: TypeAlias = Key[Array, ""] | UInt32[Array, "2"]
+
+
+def accuracy(
+    prob: Score, label: Flag, *, threshold: float = 0.5, where: Mask | None = None
+) -> Scalar:
+    """Share of binary predictions that are right, a 1 being ``prob >= threshold``.
+
+    Args:
+      prob: predicted probability of label 1, shape [rows], in [0, 1].
+      label: true labels, shape [rows], bool or 0/1.
+      threshold: the least probability that predicts a 1, in [0, 1].
+      where: rows to count, shape [rows], bool; all by default.
+
+    Returns:
+      The accuracy, a scalar in [0, 1]; NaN over no rows.
+
+    Raises:
+      ValueError: if an argument is no vector, lengths differ, or ``threshold`` is
+        outside [0, 1].
+      TypeError: if a dtype is wrong.
+
+    >>> accuracy(jnp.array([0.9, 0.4, 0.6, 0.2]), jnp.array([1, 0, 0, 0]))
+    Array(0.75, dtype=float32)
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
+    prob, label, where = _prepare("prob", prob, label, where)
+    right = jnp.where(jnp.isnan(prob), prob, (prob >= threshold) == label)
+    return _mean(right, where)
+
+
+def brier_score(prob: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
+    """Mean squared difference between probability and outcome, ``mean((p - y)^2)``.
+
+    Args:
+      prob: predicted probability of label 1, shape [rows], in [0, 1].
+      label: true labels, shape [rows], bool or 0/1.
+      where: rows to count, shape [rows], bool; all by default.
+
+    Returns:
+      The score, a scalar in [0, 1], smaller being better; NaN over no rows.
+
+    Raises:
+      ValueError: if an argument is no vector, or lengths differ.
+      TypeError: if a dtype is wrong.
+
+    References:
+      Brier, "Verification of Forecasts Expressed in Terms of Probability", 1950.
+
+    >>> brier_score(jnp.array([1.0, 0.5]), jnp.array([1, 0]))
+    Array(0.125, dtype=float32)
+    """
+    prob, label, where = _prepare("prob", prob, label, where)
+    return _mean((prob - label) ** 2, where)
+
+
+def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
+    """Area under the ROC curve: how often a positive outscores a negative.
+
+    ``P(s+ > s-) + P(s+ = s-) / 2`` over all pairs, by one sort.
+
+    Args:
+      score: higher means more likely positive, shape [rows]; any real numbers.
+      label: true labels, shape [rows], bool or 0/1.
+      where: rows to count, shape [rows], bool; all by default.
+
+    Returns:
+      The area, a scalar in [0, 1]; NaN when only one class is present.
+
+    Raises:
+      ValueError: if an argument is no vector, or lengths differ.
+      TypeError: if a dtype is wrong.
+
+    References:
+      Hanley and McNeil, "The Meaning and Use of the Area under a Receiver Operating
+      Characteristic (ROC) Curve", Radiology 1982.
+
+    >>> auroc(jnp.array([0.9, 0.5, 0.5, 0.1]), jnp.array([1, 1, 0, 0]))
+    Array(0.875, dtype=float32)
+    """
+    score, label, where = _prepare("score", score, label, where)
+    score, positive, negative = _ordered(score, label, where)
+    first, last = _ties(score)
+    up_to = jnp.cumsum(negative)
+    below = up_to[first] - negative[first]
+    beaten = (below + up_to[last]) / 2 / jnp.sum(negative)
+    return _mean(jnp.where(jnp.isnan(score), score, beaten), positive)
+
+
+def average_precision(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
+    """Area under the precision-recall curve, as a sum of steps.
+
+    ``sum_n (R_n - R_{n-1}) P_n`` over the distinct thresholds, highest first; there is
+    no interpolation (scikit-learn's definition).
+
+    Args:
+      score: higher means more likely positive, shape [rows]; any real numbers.
+      label: true labels, shape [rows], bool or 0/1.
+      where: rows to count, shape [rows], bool; all by default.
+
+    Returns:
+      The average precision, a scalar in (0, 1]; NaN without a positive label.
+
+    Raises:
+      ValueError: if an argument is no vector, or lengths differ.
+      TypeError: if a dtype is wrong.
+
+    >>> average_precision(jnp.array([0.9, 0.8, 0.7, 0.1]), jnp.array([1, 0, 0, 1]))
+    Array(0.75, dtype=float32)
+    """
+    score, label, where = _prepare("score", score, label, where)
+    score, positive, negative = _ordered(-score, label, where)
+    _, last = _ties(score)
+    hits = jnp.cumsum(positive)[last]
+    precision = hits / (hits + jnp.cumsum(negative)[last])
+    return _mean(jnp.where(jnp.isnan(score), score, precision), positive)
+
+
+def expected_calibration_error(
+    prob: Score,
+    label: Flag,
+    *,
+    num_bins: int = 15,
+    strategy: Literal["uniform", "quantile"] = "uniform",
+    where: Mask | None = None,
+) -> Scalar:
+    """Mean distance between predicted and observed frequency, over bins.
+
+    ``sum_b n_b / n |mean_b p - mean_b y|``. Bins are closed on the right. For the
+    calibration of a multi-class model pass its confidence and whether it was correct.
+
+    Args:
+      prob: predicted probability of label 1, shape [rows], in [0, 1].
+      label: true labels, shape [rows], bool or 0/1.
+      num_bins: number of bins, at least 1.
+      strategy: "uniform", bins of equal width over [0, 1], or "quantile", bins of
+        equally many rows (up to ties, which share a bin).
+      where: rows to count, shape [rows], bool; all by default.
+
+    Returns:
+      The error, a scalar in [0, 1]; NaN over no rows.
+
+    Raises:
+      ValueError: if an argument is no vector, lengths differ, ``num_bins`` is not
+        positive, or ``strategy`` is unknown.
+      TypeError: if a dtype is wrong.
+
+    References:
+      Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3.
+      Nixon et al., "Measuring Calibration in Deep Learning", 2019 (quantile bins).
+
+    >>> expected_calibration_error(jnp.array([0.25, 0.75]), jnp.array([0, 1]))
+    Array(0.25, dtype=float32)
+    """
+    check_choice("strategy", strategy, ("uniform", "quantile"))
+    if num_bins < 1:
+        raise ValueError(f"num_bins: expected at least 1, got {num_bins}")
+    prob, label, where = _prepare("prob", prob, label, where)
+    if strategy == "uniform":
+        edges = jnp.linspace(0, 1, num_bins + 1)[1:-1]
+    else:
+        edges = _quantiles(prob, where, num_bins)
+    index = jnp.searchsorted(edges, prob, side="left")
+    excess = jnp.where(where, prob - label, 0)
+    per_bin = jax.ops.segment_sum(excess, index, num_segments=num_bins)
+    return jnp.sum(jnp.abs(per_bin)) / jnp.sum(where)
+
+
+def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]:
+    """Error rate among the most confident predictions, for every number of them.
+
+    Point ``k``: coverage ``k / n``, and as risk the share of errors among the ``k`` most
+    confident. Where a group of tied predictions is cut, its errors count in proportion:
+    the expected risk when ties are broken at random.
+
+    Args:
+      confidence: higher means surer, shape [rows]; any real numbers.
+      correct: whether each prediction is right, shape [rows], bool or 0/1.
+
+    Returns:
+      coverage, shape [rows], from 1/n to 1; and risk, shape [rows], in [0, 1].
+
+    Raises:
+      ValueError: if an argument is no vector, or lengths differ.
+      TypeError: if a dtype is wrong.
+
+    References:
+      Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks",
+      NeurIPS 2017.
+
+    >>> risk_coverage_curve(jnp.array([0.9, 0.1]), jnp.array([True, False]))[1]
+    Array([0. , 0.5], dtype=float32)
+    """
+    confidence, correct, where = _prepare(
+        "confidence", confidence, correct, None, label_name="correct"
+    )
+    key, _, wrong = _ordered(-confidence, correct, where)
+    first, last = _ties(key)
+    up_to = jnp.cumsum(wrong)
+    before = up_to[first] - wrong[first]
+    count = jnp.arange(1, key.size + 1)
+    share = (count - first) / (last - first + 1)
+    risk = (before + share * (up_to[last] - before)) / count
+    return count / key.size, jnp.where(jnp.isnan(confidence).any(), jnp.nan, risk)
+
+
+def area_under_risk_coverage(confidence: Score, correct: Flag) -> Scalar:
+    """Mean of the risk-coverage curve (AURC); smaller is better.
+
+    Args:
+      confidence: higher means surer, shape [rows]; any real numbers.
+      correct: whether each prediction is right, shape [rows], bool or 0/1.
+
+    Returns:
+      The area, a scalar in [0, 1]; the error rate when all confidences are equal.
+
+    Raises:
+      ValueError: if an argument is no vector, or lengths differ.
+      TypeError: if a dtype is wrong.
+
+    References:
+      Geifman et al., "Bias-Reduced Uncertainty Estimation for Deep Neural
+      Classifiers", ICLR 2019.
+
+    >>> area_under_risk_coverage(jnp.array([0.9, 0.1]), jnp.array([1, 0]))
+    Array(0.25, dtype=float32)
+    """
+    return jnp.mean(risk_coverage_curve(confidence, correct)[1])
+
+
+def kendall_tau(x: Real[Array, " rows"], y: Real[Array, " rows"]) -> Scalar:
+    """Kendall's rank correlation with correction for ties (tau-b).
+
+    ``(C - D) / sqrt((C + D + T_x) (C + D + T_y))``, counting concordant and discordant
+    pairs and those tied in one argument only. It compares all pairs, ``O(rows^2)``
+    operations, which is meant for up to some ten thousand rows.
+
+    Args:
+      x: numbers, shape [rows].
+      y: numbers, shape [rows].
+
+    Returns:
+      The correlation, a scalar in [-1, 1]; NaN when either argument is constant.
+
+    Raises:
+      ValueError: if an argument is no vector, or lengths differ.
+
+    References:
+      Kendall, "The Treatment of Ties in Ranking Problems", Biometrika 1945.
+
+    >>> kendall_tau(jnp.array([1, 2, 3]), jnp.array([1, 3, 2]))
+    Array(0.33333334, dtype=float32)
+    """
+    check_same_length(x=x, y=y)
+    sign_x, sign_y = ((v[:, None] > v).astype(int) - (v[:, None] < v) for v in (x, y))
+
+    def total(products: Integer[Array, "rows rows"]) -> Scalar:
+        # Rows are summed exactly in integers; only their total may need a float.
+        return jnp.sum(jnp.sum(products, axis=1).astype(float))
+
+    norm = jnp.sqrt(total(sign_x * sign_x)) * jnp.sqrt(total(sign_y * sign_y))
+    tau = total(sign_x * sign_y) / norm
+    return jnp.where(jnp.isnan(x).any() | jnp.isnan(y).any(), jnp.nan, tau)
+
+
+def bootstrap_samples(
+    statistic: Callable[..., PyTree],
+    arrays: tuple[Array, ...],
+    *,
+    key: RandomKey,
+    num_samples: int = 1000,
+    batch_size: int = 100,
+) -> PyTree:
+    """A statistic of many resamples of the rows, drawn with replacement.
+
+    Args:
+      statistic: a traceable function of the arrays; ``statistic(*arrays)`` gives an
+        array or a pytree of arrays.
+      arrays: each of shape [rows, ...]; a resample takes the same rows of all.
+      key: random key.
+      num_samples: number of resamples, at least 1.
+      batch_size: resamples computed at one time; bounds the memory, not the result.
+
+    Returns:
+      A pytree like the statistic, with a leading axis ``num_samples`` on every leaf.
+
+    Raises:
+      ValueError: if ``arrays`` is empty, their first axes differ or are empty, or a
+        count is not positive.
+
+    References:
+      Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
+
+    >>> rows = (jnp.arange(4.0),)
+    >>> bootstrap_samples(jnp.mean, rows, key=jax.random.key(0), num_samples=7).shape
+    (7,)
+    """
+    rows = _number_of_rows(arrays)
+    for name, count in (("num_samples", num_samples), ("batch_size", batch_size)):
+        if count < 1:
+            raise ValueError(f"{name}: expected at least 1, got {count}")
+
+    def resample(key: RandomKey) -> PyTree:
+        index = jax.random.randint(key, (rows,), 0, rows)
+        return statistic(*(array[index] for array in arrays))
+
+    keys = jax.random.split(key, num_samples)
+    return jax.lax.map(resample, keys, batch_size=min(batch_size, num_samples))
+
+
+def bootstrap_interval(
+    statistic: Callable[..., PyTree],
+    arrays: tuple[Array, ...],
+    *,
+    key: RandomKey,
+    num_samples: int = 1000,
+    confidence: float = 0.95,
+    batch_size: int = 100,
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Percentile bootstrap interval of a statistic over rows.
+
+    The ends are the ``(1 - confidence) / 2`` and ``(1 + confidence) / 2`` quantiles of
+    `bootstrap_samples`. Resamples on which the statistic is NaN, such as the AUROC of a
+    resample with one class, are left out.
+
+    Args:
+      statistic: a traceable function of the arrays; ``statistic(*arrays)`` gives an
+        array or a pytree of arrays.
+      arrays: each of shape [rows, ...]; a resample takes the same rows of all.
+      key: random key.
+      num_samples: number of resamples, at least 1.
+      confidence: probability that the interval is to cover, inside (0, 1).
+      batch_size: resamples computed at one time; bounds the memory, not the result.
+
+    Returns:
+      The statistic of the arrays themselves, and the low and high ends of its interval,
+      three pytrees of one structure.
+
+    Raises:
+      ValueError: if ``arrays`` is empty, their first axes differ or are empty, a count
+        is not positive, or ``confidence`` is outside (0, 1).
+
+    References:
+      Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+
+    >>> values = (jnp.ones(5),)
+    >>> [float(v) for v in bootstrap_interval(jnp.mean, values, key=jax.random.key(0))]
+    [1.0, 1.0, 1.0]
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a number in (0, 1), got {confidence}")
+    samples = bootstrap_samples(
+        statistic, arrays, key=key, num_samples=num_samples, batch_size=batch_size
+    )
+    low, high = (
+        jax.tree.map(lambda leaf, q=q: jnp.nanquantile(leaf, q, axis=0), samples)
+        for q in ((1 - confidence) / 2, (1 + confidence) / 2)
+    )
+    return statistic(*arrays), low, high
+
+
+def _prepare(
+    name: str,
+    score: Score,
+    label: Flag,
+    where: Mask | None,
+    *,
+    label_name: str = "label",
+) -> tuple[Score, Mask, Mask]:
+    """Check the arguments; give masked rows an innocent score."""
+    check_same_length(**{name: score, label_name: label, "where": where})
+    check_floating(**{name: score})
+    check_binary(**{label_name: label})
+    check_binary(where=where, allow_integer=False)
+    score = score.astype(jnp.promote_types(score.dtype, jnp.float32))
+    if where is None:
+        where = jnp.ones(score.shape, bool)
+    return jnp.where(where, score, 0), label.astype(bool), where
+
+
+def _mean(values: Score, where: Mask | Integer[Array, " rows"]) -> Scalar:
+    return jnp.sum(jnp.where(where != 0, values, 0)) / jnp.sum(where != 0)
+
+
+def _ordered(
+    key: Score, label: Mask, where: Mask
+) -> tuple[Score, Integer[Array, " rows"], Integer[Array, " rows"]]:
+    """Sorted keys, and 0/1 counts of the positive and negative row at each place."""
+    order = jnp.argsort(key)
+    positive, negative = (label & where)[order], (~label & where)[order]
+    return key[order], positive.astype(int), negative.astype(int)
+
+
+def _ties(
+    ordered: Score,
+) -> tuple[Integer[Array, " rows"], Integer[Array, " rows"]]:
+    """First and last place of the run of equal values around each place."""
+    place = jnp.arange(ordered.size)
+    change = ordered[1:] != ordered[:-1]
+    edge = jnp.ones(min(ordered.size, 1), bool)
+    starts, ends = jnp.concatenate([edge, change]), jnp.concatenate([change, edge])
+    first = jax.lax.cummax(jnp.where(starts, place, 0))
+    last = jax.lax.cummin(jnp.where(ends, place, ordered.size), reverse=True)
+    return first, last
+
+
+def _quantiles(prob: Score, where: Mask, num_bins: int) -> Float[Array, " edges"]:
+    """Inner quantiles of the counted rows, interpolated linearly.
+
+    Positions are computed in integers: an edge that falls on a row must equal its value,
+    or that row changes its bin.
+    """
+    ordered = jnp.sort(jnp.where(where, prob, jnp.inf))
+    span = jnp.maximum(jnp.sum(where) - 1, 0)
+    place, rest = jnp.divmod(jnp.arange(1, num_bins) * span, num_bins)
+    low, high = ordered[place], ordered[jnp.minimum(place + 1, span)]
+    return low + (high - low) * (rest / num_bins)
+
+
+def _number_of_rows(arrays: tuple[Array, ...]) -> int:
+    shapes = [jnp.shape(array) for array in arrays]
+    if not shapes or any(not s or s[0] != shapes[0][0] or not s[0] for s in shapes):
+        raise ValueError(
+            "arrays: expected one or more arrays with a common, non-empty first axis, "
+            f"got shapes {shapes}"
+        )
+    return shapes[0][0]

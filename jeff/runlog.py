@@ -1,0 +1,108 @@
+"""The log of a run: a row a chunk in ``metrics.jsonl``, and a progress bar.
+
+Rows are appended as they come. A run that goes on from a checkpoint first drops the rows
+behind it, so the file ends up as an unbroken run would have left it.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+__all__ = ["RunLog"]
+
+
+class RunLog:
+    """Rows of numbers by step, kept in memory, on disk and before the user's eyes.
+
+    Invariant: ``rows`` equals the content of the file, where there is one.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path | None,
+        total: int,
+        start: int = 0,
+        *,
+        show: bool = True,
+        title: str = "",
+    ):
+        """Open the log, dropping rows past ``start``.
+
+        Args:
+          workdir: folder of ``metrics.jsonl``; nothing is written when it is None.
+          total: steps of the whole run.
+          start: steps that are done already.
+          show: show a progress bar on standard error.
+          title: text beside the bar.
+        """
+        first_process = jax.process_index() == 0
+        self.rows: list[dict[str, float]] = []
+        self._total, self._start, self._title = total, start, title
+        self._show = show and first_process
+        self._path = Path(workdir) / "metrics.jsonl" if workdir else None
+        if self._path and first_process:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.rows = [row for row in _read(self._path) if row["step"] <= start]
+            _rewrite(self._path, self.rows)
+        elif self._path:
+            self._path = None
+        self._bar: Any = None
+
+    def write(self, row: dict[str, float]) -> None:
+        """Append one row.
+
+        Args:
+          row: numbers by name, ``"step"`` among them.
+        """
+        self.rows.append(row)
+        if self._path:
+            with self._path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        if self._bar:
+            self._bar.update(
+                self._bar.task_ids[0], completed=row["step"], loss=f"{row['loss']:.4f}"
+            )
+
+    def __enter__(self) -> "RunLog":
+        """Start the bar."""
+        if self._show:
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("loss {task.fields[loss]}"),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._bar.add_task(
+                self._title, total=self._total, completed=self._start, loss="-"
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the bar."""
+        if self._bar:
+            self._bar.stop()
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # a line cut short by a kill; what follows it is behind it
+    return rows
+
+
+def _rewrite(path: Path, rows: list[dict[str, float]]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.replace(temporary, path)

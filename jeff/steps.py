@@ -1,0 +1,137 @@
+"""A training step as a pure function, and the scans that repeat it."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from jeff.batches import Shuffled
+
+__all__ = [
+    "LossFn",
+    "Metrics",
+    "Step",
+    "TrainState",
+    "init_state",
+    "make_step",
+    "run_epochs",
+    "scan_indexed",
+    "scan_stacked",
+]
+
+Metrics: TypeAlias = dict[str, Float[Array, "..."]]
+LossFn: TypeAlias = Callable[[PyTree, PyTree, PRNGKeyArray], tuple[Array, Metrics]]
+Step: TypeAlias = Callable[[PyTree, PyTree], tuple[PyTree, Metrics]]
+
+
+class TrainState(NamedTuple):
+    """What one step reads and writes. Invariant: ``step`` counts finished steps."""
+
+    params: PyTree
+    opt_state: PyTree
+    key: PRNGKeyArray
+    step: Int[Array, ""]
+
+
+def init_state(
+    params: PyTree, optimizer: optax.GradientTransformation, *, key: PRNGKeyArray
+) -> TrainState:
+    """Training state at step 0.
+
+    Args:
+      params: trainable pytree.
+      optimizer: optax transformation.
+      key: random key of the run; step t uses ``fold_in(key, t)``.
+
+    Returns:
+      The state.
+    """
+    return TrainState(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
+
+
+def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Step:
+    """One optimiser step as a pure function.
+
+    Args:
+      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      optimizer: the optax transformation that made the state.
+
+    Returns:
+      ``step(state, batch) -> (state, metrics)``; metrics gain ``"loss"``.
+    """
+
+    def step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, metrics), grads = grad_fn(state.params, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = TrainState(params, opt_state, state.key, state.step + 1)
+        return state, {"loss": loss, **metrics}
+
+    return step
+
+
+def run_epochs(
+    step_fn: Step, state: PyTree, batches: Shuffled, *, num_epochs: int
+) -> tuple[PyTree, Metrics]:
+    """A whole training as one pure function.
+
+    Jit it, or vmap it over keys, initial parameters or hyperparameters that ``step_fn``
+    closes over.
+
+    Args:
+      step_fn: ``(state, batch) -> (state, metrics)``.
+      state: initial state.
+      batches: the examples and the order in which they come.
+      num_epochs: passes over the examples.
+
+    Returns:
+      ``(state, metrics)``; each metric has shape [num_epochs, steps_per_epoch].
+
+    Raises:
+      ValueError: if ``num_epochs`` is negative.
+    """
+    if num_epochs < 0:
+        raise ValueError(f"num_epochs: expected at least 0, got {num_epochs}")
+
+    def epoch(state: PyTree, number: Array) -> tuple[PyTree, Metrics]:
+        return scan_indexed(step_fn, state, batches.data, batches.order(number))
+
+    return jax.lax.scan(epoch, state, jnp.arange(num_epochs))
+
+
+def scan_indexed(
+    step_fn: Step,
+    state: PyTree,
+    data: PyTree,
+    order: Int[Array, "steps batch"],
+    sharding: jax.sharding.NamedSharding | None = None,
+) -> tuple[PyTree, Metrics]:
+    def step(state: PyTree, rows: Array) -> tuple[PyTree, Metrics]:
+        batch = jax.tree.map(
+            lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data
+        )
+        return step_fn(state, _place(batch, sharding))
+
+    return jax.lax.scan(step, state, order)
+
+
+def scan_stacked(
+    step_fn: Step,
+    state: PyTree,
+    stacked: PyTree,
+    sharding: jax.sharding.NamedSharding | None,
+) -> tuple[PyTree, Metrics]:
+    return jax.lax.scan(
+        lambda state, batch: step_fn(state, _place(batch, sharding)), state, stacked
+    )
+
+
+def _place(batch: PyTree, sharding: jax.sharding.NamedSharding | None) -> PyTree:
+    return (
+        batch if sharding is None else jax.lax.with_sharding_constraint(batch, sharding)
+    )

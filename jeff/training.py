@@ -1,0 +1,298 @@
+"""The one training loop: a pure step under `lax.scan`, resumable bit for bit.
+
+Three levels, each usable without the next:
+
+* `make_step` turns a loss and an optax optimiser into ``step(state, batch)``;
+* `run_epochs` scans a step over shuffled epochs: a whole training as one pure function,
+  so it can be jitted, and vmapped over seeds or strengths;
+* `fit` runs the same thing chunk by chunk from the host, with progress, a log,
+  checkpoints, resumption, early stopping and a stop at the first NaN.
+
+`run_epochs` and `fit` see the same batches in the same order: `Shuffled` derives the
+order of an epoch from its key and number alone, which is also why a run that was killed
+goes on as if nothing had happened.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from jeff.batches import Shuffled
+from jeff.runlog import RunLog
+from jeff.steps import (
+    Metrics,
+    Step,
+    TrainState,
+    init_state,
+    make_step,
+    run_epochs,
+    scan_indexed,
+    scan_stacked,
+)
+
+__all__ = [
+    "EarlyStop",
+    "FitResult",
+    "NonFiniteLossError",
+    "Shuffled",
+    "TrainState",
+    "fit",
+    "init_state",
+    "make_step",
+    "run_epochs",
+]
+
+# Compiled once a step function for the whole process, however many runs use it.
+_scan_indexed_jit = jax.jit(
+    scan_indexed, static_argnames=("step_fn", "sharding"), donate_argnames="state"
+)
+_scan_stacked_jit = jax.jit(
+    scan_stacked, static_argnames=("step_fn", "sharding"), donate_argnames="state"
+)
+
+
+class EarlyStop(NamedTuple):
+    """Stop when a validation metric has not improved for ``patience`` validations."""
+
+    metric: str
+    patience: int = 5
+    mode: Literal["min", "max"] = "min"
+
+
+class FitResult(NamedTuple):
+    """What `fit` returns.
+
+    Attributes:
+      state: the final state; with early stopping, the best one.
+      step: number of finished steps.
+      history: a row a chunk: step, mean training metrics, validation metrics.
+      stopped: "finished" or "early".
+    """
+
+    state: PyTree
+    step: int
+    history: list[dict[str, float]]
+    stopped: Literal["finished", "early"]
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite; ``step`` is the first such step, from 0."""
+
+    def __init__(self, step: int, checkpoint: Path | None):
+        """Describe where the loss broke and what is kept."""
+        kept = (
+            f"the last good checkpoint is {checkpoint}"
+            if checkpoint
+            else "no checkpoint was written"
+        )
+        super().__init__(
+            f"expected a finite loss, got NaN or infinity at step {step}; {kept}; "
+            "lower the learning rate, clip gradients, or look at that batch"
+        )
+        self.step = step
+
+
+def fit(
+    step_fn: Step,
+    state: PyTree,
+    batches: Shuffled | Callable[[int], PyTree],
+    *,
+    num_steps: int,
+    chunk_steps: int | None = None,
+    workdir: str | Path | None = None,
+    checkpoint_every: int = 1,
+    validate: Callable[[PyTree], Mapping[str, float]] | None = None,
+    early_stop: EarlyStop | None = None,
+    batch_sharding: NamedSharding | None = None,
+    progress: bool = True,
+    description: str = "training",
+) -> FitResult:
+    """Train, and survive being killed.
+
+    Steps run in chunks under one compiled `lax.scan`; between chunks the host writes
+    the log, validates, and writes a checkpoint. Called again with the same arguments
+    after an interruption, it goes on from the last checkpoint and ends with the same
+    bits as an unbroken run on the same machine.
+
+    Args:
+      step_fn: pure ``(state, batch) -> (state, metrics)`` whose metrics contain
+        ``"loss"``. Pass the same object to train again without compiling again.
+      state: initial state (see `init_state`); its arrays stay valid. Placed over a mesh
+        beforehand, it stays so.
+      batches: `Shuffled` examples, or ``step -> batch`` for data that come from
+        elsewhere; the function must give the same batch for the same step.
+      num_steps: steps in all, those before an interruption counted in.
+      chunk_steps: steps between two looks from the host; an epoch by default, or 50
+        where ``batches`` is a function.
+      workdir: where ``metrics.jsonl`` and ``checkpoints/`` go; nothing is written when
+        it is None.
+      checkpoint_every: chunks between checkpoints; the last chunk always has one.
+      validate: ``state -> {name: number}``, called after each chunk.
+      early_stop: rule over the metrics of ``validate``.
+      batch_sharding: placement of each batch over a mesh
+        (`jeff.sharding.batch_sharding`); one device by default.
+      progress: show a progress bar on standard error.
+      description: text beside the bar.
+
+    Returns:
+      A `FitResult`.
+
+    Raises:
+      NonFiniteLossError: at the first NaN or infinite loss.
+      ValueError: if an argument is out of range, the metrics lack ``"loss"`` or the
+        early-stop metric, or the checkpoint in ``workdir`` is of another run.
+    """
+    chunk = _check_arguments(batches, num_steps, chunk_steps, checkpoint_every)
+    if early_stop is not None and validate is None:
+        raise ValueError("early_stop: expected `validate` beside it, got None")
+    with contextlib.ExitStack() as stack:
+        saved = None
+        if workdir is not None:
+            from jeff.checkpoint import Checkpoints  # orbax takes a second to import
+
+            saved = stack.enter_context(Checkpoints(Path(workdir) / "checkpoints"))
+        run = _Progress(jax.tree.map(jnp.copy, state), track_best=bool(early_stop))
+        run.resume(saved)
+        log = RunLog(workdir, num_steps, run.step, show=progress, title=description)
+        stack.enter_context(log)
+        while run.step < num_steps and not run.stopped:
+            indices = np.arange(run.step, min(run.step + chunk, num_steps))
+            run.state, metrics = _run_chunk(
+                step_fn, run.state, batches, indices, batch_sharding
+            )
+            row = _summary(metrics, run.step, saved)
+            run.step += len(indices)
+            row |= {
+                name: float(v) for name, v in (validate or _none)(run.state).items()
+            }
+            log.write({"step": run.step, **row})
+            if early_stop is not None:
+                run.judge(row, early_stop)
+            done = run.stopped or run.step == num_steps
+            if saved and (done or run.step % (chunk * checkpoint_every) == 0):
+                run.save(saved)
+    final = run.best if run.track_best else run.state
+    return FitResult(final, run.step, log.rows, "early" if run.stopped else "finished")
+
+
+@dataclasses.dataclass
+class _Progress:
+    """Everything that a checkpoint must hold for a run to go on unchanged."""
+
+    state: PyTree
+    track_best: bool
+    step: int = 0
+    best: PyTree = None
+    best_value: float | None = None
+    waited: int = 0
+    stopped: bool = False
+
+    def __post_init__(self):
+        self.best = self.state if self.track_best else None
+
+    def judge(self, row: dict[str, float], rule: EarlyStop) -> None:
+        if rule.metric not in row:
+            raise ValueError(
+                f"early_stop.metric: expected one of {sorted(row)}, got {rule.metric!r}"
+            )
+        value = row[rule.metric] * (1 if rule.mode == "min" else -1)
+        if self.best_value is None or value < self.best_value:
+            # A copy: the next chunk is given this state's buffers to overwrite.
+            self.best = jax.tree.map(jnp.copy, self.state)
+            self.best_value, self.waited = value, 0
+        else:
+            self.waited += 1
+        self.stopped = self.waited >= rule.patience
+
+    def save(self, saved: Any) -> None:
+        tree = {"state": self.state} | ({"best": self.best} if self.track_best else {})
+        notes = {
+            "best_value": self.best_value,
+            "waited": self.waited,
+            "stopped": self.stopped,
+        }
+        saved.save(self.step, tree, metadata=notes)
+
+    def resume(self, saved: Any) -> None:
+        step = saved.latest() if saved else None
+        if step is None:
+            return
+        like = {"state": self.state} | ({"best": self.best} if self.track_best else {})
+        tree = saved.restore(step, like)
+        self.step, self.state, self.best = step, tree["state"], tree.get("best")
+        for name, value in saved.metadata(step).items():
+            setattr(self, name, value)
+
+
+def _none(_: PyTree) -> dict[str, float]:
+    return {}
+
+
+def _check_arguments(
+    batches: Shuffled | Callable[[int], PyTree],
+    num_steps: int,
+    chunk_steps: int | None,
+    checkpoint_every: int,
+) -> int:
+    if chunk_steps is None:
+        chunk_steps = batches.steps_per_epoch if isinstance(batches, Shuffled) else 50
+    for name, value in [
+        ("num_steps", num_steps),
+        ("chunk_steps", chunk_steps),
+        ("checkpoint_every", checkpoint_every),
+    ]:
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+    return chunk_steps
+
+
+def _run_chunk(
+    step_fn: Step,
+    state: PyTree,
+    batches: Shuffled | Callable[[int], PyTree],
+    steps: np.ndarray,
+    sharding: NamedSharding | None,
+) -> tuple[PyTree, Metrics]:
+    if isinstance(batches, Shuffled):
+        epochs, places = np.divmod(steps, batches.steps_per_epoch)
+        order = jnp.concatenate(
+            [
+                batches.order(epoch)[places[epochs == epoch]]
+                for epoch in np.unique(epochs)
+            ]
+        )
+        return _scan_indexed_jit(step_fn, state, batches.data, order, sharding)
+    stacked = jax.tree.map(lambda *rows: np.stack(rows), *map(batches, steps.tolist()))
+    if sharding is not None:
+        over_steps = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+        stacked = jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(over_steps, leaf),
+            stacked,
+        )
+    return _scan_stacked_jit(step_fn, state, stacked, sharding)
+
+
+def _summary(metrics: Metrics, first_step: int, saved: Any) -> dict[str, float]:
+    """Mean of each metric over the chunk; raises at the first loss that is not finite."""
+    if "loss" not in metrics:
+        raise ValueError(
+            f'step_fn: expected metrics with a "loss", got {sorted(metrics)}'
+        )
+    metrics = jax.tree.map(np.asarray, metrics)
+    finite = np.isfinite(metrics["loss"])
+    if not finite.all():
+        broken = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
+        latest = saved.latest() if saved else None
+        raise NonFiniteLossError(
+            first_step + broken,
+            None if latest is None else saved.directory / str(latest),
+        )
+    return {name: float(np.mean(value)) for name, value in metrics.items()}
