@@ -1,1 +1,29 @@
-"""."""
+"""jeff: fair, trustworthy and efficient deep learning as pure jitted functions.
+
+What every system stands on: lines in weight space, metrics, the training loop,
+checkpoints, sharding and assets. The methods are in `jeff.fairness`, `jeff_graph` and
+`jeff_llm`. Modules that need more than JAX (`checkpoint`, `training`) are loaded when
+they are first used.
+"""
+
+import importlib
+from typing import Any
+
+from jeff import line
+
+__all__ = [
+    "assets",
+    "checkpoint",
+    "fairness",
+    "line",
+    "metrics",
+    "sharding",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a submodule at first use."""
+    if name in __all__:
+        return importlib.import_module(f"jeff.{name}")
+    raise AttributeError(f"module 'jeff' has no attribute {name!r}")

@@ -6,7 +6,13 @@ Only shapes and dtypes are looked at, so a check costs nothing under ``jax.jit``
 import jax.numpy as jnp
 from jaxtyping import Array
 
-__all__ = ["check_binary", "check_choice", "check_floating", "check_same_length"]
+__all__ = [
+    "check_binary",
+    "check_choice",
+    "check_floating",
+    "check_mask",
+    "check_same_length",
+]
 
 
 def check_same_length(**vectors: Array | None) -> None:
@@ -50,23 +56,39 @@ def check_floating(**arrays: Array | None) -> None:
             )
 
 
-def check_binary(*, allow_integer: bool = True, **arrays: Array | None) -> None:
+def check_binary(**arrays: Array | None) -> None:
     """Check that every argument can hold yes and no: bool, or an integer type.
 
     Args:
-      allow_integer: whether 0/1 integers will do; a mask should be bool.
       **arrays: arrays by argument name; None stands for an argument left out.
 
     Raises:
       TypeError: naming the first argument of another dtype.
     """
-    expected = "a bool or 0/1 integer array" if allow_integer else "a bool array"
     for name, array in arrays.items():
         if array is None or jnp.result_type(array) == jnp.bool_:
             continue
-        dtype = jnp.result_type(array)
-        if not (allow_integer and jnp.issubdtype(dtype, jnp.integer)):
-            raise TypeError(f"{name}: expected {expected}, got {dtype}")
+        if not jnp.issubdtype(jnp.result_type(array), jnp.integer):
+            raise TypeError(
+                f"{name}: expected a bool or 0/1 integer array, "
+                f"got {jnp.result_type(array)}"
+            )
+
+
+def check_mask(**arrays: Array | None) -> None:
+    """Check that every argument is bool: integers could be meant as indices.
+
+    Args:
+      **arrays: arrays by argument name; None stands for an argument left out.
+
+    Raises:
+      TypeError: naming the first argument of another dtype.
+    """
+    for name, array in arrays.items():
+        if array is not None and jnp.result_type(array) != jnp.bool_:
+            raise TypeError(
+                f"{name}: expected a bool array, got {jnp.result_type(array)}"
+            )
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -3,9 +3,9 @@
 All functions are pure, of static shape, and jit and vmap; each takes one unbatched set
 of predictions. A ``where`` mask equals taking the subset, so that padded batches and
 vmapped splits need no dynamic shapes; what stands at masked places is never looked at,
-NaN included. Elsewhere a NaN makes the result NaN. Where a metric is undefined (AUROC of
-one class, a mean over nobody) the result is NaN too, by choice: a made-up number would
-go unnoticed.
+NaN included. Elsewhere a NaN makes the result NaN. Where a metric is undefined (AUROC
+of one class, a mean over nobody) the result is NaN too, by choice: a made-up number
+would go unnoticed.
 
 Ties are treated exactly: tied scores count as one threshold, so that no result depends
 on the order of the rows.
@@ -16,12 +16,14 @@ from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, Key, PyTree, Real, UInt32
 
 from jeff.checks import (
     check_binary,
     check_choice,
     check_floating,
+    check_mask,
     check_same_length,
 )
 
@@ -41,6 +43,7 @@ __all__ = [
 Score: TypeAlias = Float[Array, " rows"]
 Flag: TypeAlias = Bool[Array, " rows"] | Integer[Array, " rows"]
 Mask: TypeAlias = Bool[Array, " rows"]
+Number: TypeAlias = Real[Array, " rows"] | Bool[Array, " rows"]
 Scalar: TypeAlias = Float[Array, ""]
 RandomKey: TypeAlias = Key[Array, ""] | UInt32[Array, "2"]
 
@@ -129,10 +132,12 @@ def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
     up_to = jnp.cumsum(negative)
     below = up_to[first] - negative[first]
     beaten = (below + up_to[last]) / 2 / jnp.sum(negative)
-    return _mean(jnp.where(jnp.isnan(score), score, beaten), positive)
+    return _nan_if_any(score, _mean(beaten, positive))
 
 
-def average_precision(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
+def average_precision(
+    score: Score, label: Flag, *, where: Mask | None = None
+) -> Scalar:
     """Area under the precision-recall curve, as a sum of steps.
 
     ``sum_n (R_n - R_{n-1}) P_n`` over the distinct thresholds, highest first; there is
@@ -158,7 +163,7 @@ def average_precision(score: Score, label: Flag, *, where: Mask | None = None) -
     _, last = _ties(score)
     hits = jnp.cumsum(positive)[last]
     precision = hits / (hits + jnp.cumsum(negative)[last])
-    return _mean(jnp.where(jnp.isnan(score), score, precision), positive)
+    return _nan_if_any(score, _mean(precision, positive))
 
 
 def expected_calibration_error(
@@ -202,7 +207,8 @@ def expected_calibration_error(
         raise ValueError(f"num_bins: expected at least 1, got {num_bins}")
     prob, label, where = _prepare("prob", prob, label, where)
     if strategy == "uniform":
-        edges = jnp.linspace(0, 1, num_bins + 1)[1:-1]
+        # Rounded once, from double: a probability of k / num_bins is on an edge.
+        edges = jnp.asarray(np.arange(1, num_bins) / num_bins, prob.dtype)
     else:
         edges = _quantiles(prob, where, num_bins)
     index = jnp.searchsorted(edges, prob, side="left")
@@ -214,9 +220,9 @@ def expected_calibration_error(
 def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]:
     """Error rate among the most confident predictions, for every number of them.
 
-    Point ``k``: coverage ``k / n``, and as risk the share of errors among the ``k`` most
-    confident. Where a group of tied predictions is cut, its errors count in proportion:
-    the expected risk when ties are broken at random.
+    Point ``k``: coverage ``k / n``, and as risk the share of errors among the ``k``
+    most confident. Where a group of tied predictions is cut, its errors count in
+    proportion: the expected risk when ties are broken at random.
 
     Args:
       confidence: higher means surer, shape [rows]; any real numbers.
@@ -246,7 +252,7 @@ def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]
     count = jnp.arange(1, key.size + 1)
     share = (count - first) / (last - first + 1)
     risk = (before + share * (up_to[last] - before)) / count
-    return count / key.size, jnp.where(jnp.isnan(confidence).any(), jnp.nan, risk)
+    return count / key.size, _nan_if_any(key, risk)
 
 
 def area_under_risk_coverage(confidence: Score, correct: Flag) -> Scalar:
@@ -273,7 +279,7 @@ def area_under_risk_coverage(confidence: Score, correct: Flag) -> Scalar:
     return jnp.mean(risk_coverage_curve(confidence, correct)[1])
 
 
-def kendall_tau(x: Real[Array, " rows"], y: Real[Array, " rows"]) -> Scalar:
+def kendall_tau(x: Number, y: Number) -> Scalar:
     """Kendall's rank correlation with correction for ties (tau-b).
 
     ``(C - D) / sqrt((C + D + T_x) (C + D + T_y))``, counting concordant and discordant
@@ -293,19 +299,12 @@ def kendall_tau(x: Real[Array, " rows"], y: Real[Array, " rows"]) -> Scalar:
     References:
       Kendall, "The Treatment of Ties in Ranking Problems", Biometrika 1945.
 
-    >>> kendall_tau(jnp.array([1, 2, 3]), jnp.array([1, 3, 2]))
-    Array(0.33333334, dtype=float32)
+    >>> kendall_tau(jnp.array([1, 2, 3, 4]), jnp.array([2, 1, 4, 3])).round(4)
+    Array(0.3333, dtype=float32)
     """
     check_same_length(x=x, y=y)
-    sign_x, sign_y = ((v[:, None] > v).astype(int) - (v[:, None] < v) for v in (x, y))
-
-    def total(products: Integer[Array, "rows rows"]) -> Scalar:
-        # Rows are summed exactly in integers; only their total may need a float.
-        return jnp.sum(jnp.sum(products, axis=1).astype(float))
-
-    norm = jnp.sqrt(total(sign_x * sign_x)) * jnp.sqrt(total(sign_y * sign_y))
-    tau = total(sign_x * sign_y) / norm
-    return jnp.where(jnp.isnan(x).any() | jnp.isnan(y).any(), jnp.nan, tau)
+    both, only_x, only_y = _pair_sums(x, y)
+    return _nan_if_any(x, _nan_if_any(y, both / (jnp.sqrt(only_x) * jnp.sqrt(only_y))))
 
 
 def bootstrap_samples(
@@ -416,7 +415,7 @@ def _prepare(
     check_same_length(**{name: score, label_name: label, "where": where})
     check_floating(**{name: score})
     check_binary(**{label_name: label})
-    check_binary(where=where, allow_integer=False)
+    check_mask(where=where)
     score = score.astype(jnp.promote_types(score.dtype, jnp.float32))
     if where is None:
         where = jnp.ones(score.shape, bool)
@@ -425,6 +424,10 @@ def _prepare(
 
 def _mean(values: Score, where: Mask | Integer[Array, " rows"]) -> Scalar:
     return jnp.sum(jnp.where(where != 0, values, 0)) / jnp.sum(where != 0)
+
+
+def _nan_if_any(values: Array, result: Array) -> Array:
+    return jnp.where(jnp.isnan(values).any(), jnp.nan, result)
 
 
 def _ordered(
@@ -449,13 +452,25 @@ def _ties(
     return first, last
 
 
+@jax.jit  # Fused, so that no array of all pairs is ever stored.
+def _pair_sums(x: Number, y: Number) -> tuple[Scalar, Scalar, Scalar]:
+    """Sums over all pairs of sign(x) sign(y), sign(x)^2 and sign(y)^2."""
+    sign_x, sign_y = ((v[:, None] > v).astype(int) - (v[:, None] < v) for v in (x, y))
+
+    def total(products: Integer[Array, "rows rows"]) -> Scalar:
+        # Exact in integers within a row; only the total may need a float.
+        return jnp.sum(jnp.sum(products, axis=1).astype(float))
+
+    return total(sign_x * sign_y), total(sign_x**2), total(sign_y**2)
+
+
 def _quantiles(prob: Score, where: Mask, num_bins: int) -> Float[Array, " edges"]:
     """Inner quantiles of the counted rows, interpolated linearly.
 
-    Positions are computed in integers: an edge that falls on a row must equal its value,
-    or that row changes its bin.
+    Positions are computed in integers: an edge that falls on a row must equal its
+    value, or that row changes its bin.
     """
-    ordered = jnp.sort(jnp.where(where, prob, jnp.inf))
+    ordered = jnp.append(jnp.sort(jnp.where(where, prob, jnp.inf)), jnp.inf)
     span = jnp.maximum(jnp.sum(where) - 1, 0)
     place, rest = jnp.divmod(jnp.arange(1, num_bins) * span, num_bins)
     low, high = ordered[place], ordered[jnp.minimum(place + 1, span)]

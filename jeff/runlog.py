@@ -39,7 +39,7 @@ class RunLog:
           title: text beside the bar.
         """
         first_process = jax.process_index() == 0
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, int | float]] = []
         self._total, self._start, self._title = total, start, title
         self._show = show and first_process
         self._path = Path(workdir) / "metrics.jsonl" if workdir else None
@@ -51,7 +51,7 @@ class RunLog:
             self._path = None
         self._bar: Any = None
 
-    def write(self, row: dict[str, float]) -> None:
+    def write(self, row: dict[str, int | float]) -> None:
         """Append one row.
 
         Args:
@@ -92,7 +92,7 @@ class RunLog:
             self._bar.stop()
 
 
-def _read(path: Path) -> list[dict[str, float]]:
+def _read(path: Path) -> list[dict[str, int | float]]:
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -102,7 +102,7 @@ def _read(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _rewrite(path: Path, rows: list[dict[str, float]]) -> None:
+def _rewrite(path: Path, rows: list[dict[str, int | float]]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     os.replace(temporary, path)

@@ -15,6 +15,7 @@ goes on as if nothing had happened.
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -73,13 +74,14 @@ class FitResult(NamedTuple):
     Attributes:
       state: the final state; with early stopping, the best one.
       step: number of finished steps.
-      history: a row a chunk: step, mean training metrics, validation metrics.
+      history: a row a chunk: step, mean training metrics, seconds (those of the first
+        chunk include compilation), validation metrics.
       stopped: "finished" or "early".
     """
 
     state: PyTree
     step: int
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
     stopped: Literal["finished", "early"]
 
 
@@ -164,11 +166,13 @@ def fit(
         log = RunLog(workdir, num_steps, run.step, show=progress, title=description)
         stack.enter_context(log)
         while run.step < num_steps and not run.stopped:
+            began = time.perf_counter()
             indices = np.arange(run.step, min(run.step + chunk, num_steps))
             run.state, metrics = _run_chunk(
                 step_fn, run.state, batches, indices, batch_sharding
             )
             row = _summary(metrics, run.step, saved)
+            row["seconds"] = time.perf_counter() - began
             run.step += len(indices)
             row |= {
                 name: float(v) for name, v in (validate or _none)(run.state).items()
@@ -266,7 +270,7 @@ def _run_chunk(
         order = jnp.concatenate(
             [
                 batches.order(epoch)[places[epochs == epoch]]
-                for epoch in np.unique(epochs)
+                for epoch in np.unique(epochs).tolist()
             ]
         )
         return _scan_indexed_jit(step_fn, state, batches.data, order, sharding)

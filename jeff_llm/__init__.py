@@ -1,1 +1,3 @@
-"""."""
+"""Methods on language models. Planned, empty so far."""
+
+__all__: list[str] = []

@@ -10,11 +10,11 @@ References:
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jeff.checks import check_floating, check_same_length
 
-__all__ = ["hypervolume", "pareto_front"]
+__all__ = ["hypervolume", "monotone_levels", "pareto_front"]
 
 
 def pareto_front(
@@ -97,6 +97,33 @@ def hypervolume(
     width = jnp.diff(errors[order], append=worst_error)
     area = jnp.sum(width * (worst_gap - jax.lax.cummin(gaps[order])))
     return area / (worst_error * worst_gap) if normalize else area
+
+
+def monotone_levels(gaps: Float[Array, " levels"]) -> Int[Array, " levels"]:
+    """For each level, the level to serve so that the gap never grows along the line.
+
+    ``argmin_{j <= i} gap_j``, the first where several tie. The gap of a line may grow
+    again past the level where its signed gap vanishes; a user who asks for more
+    fairness is then served the level before it. Compute it on validation data.
+
+    Args:
+      gaps: gap at each level, in the order of the levels.
+
+    Returns:
+      Indices of levels, shape [levels]: non-decreasing, and each at most its own place.
+
+    Raises:
+      ValueError: if ``gaps`` is no vector.
+      TypeError: if ``gaps`` is not floating point.
+
+    >>> monotone_levels(jnp.array([0.2, 0.1, 0.0, 0.1]))
+    Array([0, 1, 2, 2], dtype=int32)
+    """
+    _check(gaps, gaps)
+    smallest = jax.lax.cummin(gaps)
+    before = jnp.concatenate([jnp.full(1, jnp.inf, gaps.dtype), smallest[:-1]])
+    places = jnp.where(gaps < before, jnp.arange(gaps.shape[0]), 0)
+    return jax.lax.cummax(places)
 
 
 def _check(errors: Array, gaps: Array) -> None:

@@ -32,6 +32,7 @@ from jeff.checks import (
     check_binary,
     check_choice,
     check_floating,
+    check_mask,
     check_same_length,
 )
 
@@ -333,7 +334,7 @@ def _prepare(
     check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
     check_floating(prob=prob, weight=weight)
     check_binary(group=group, label=label)
-    check_binary(where=where, allow_integer=False)
+    check_mask(where=where)
     dtype = jnp.promote_types(prob.dtype, jnp.float32)
     prob = prob.astype(dtype)
     weight = jnp.ones_like(prob) if weight is None else weight.astype(dtype)

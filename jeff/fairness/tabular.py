@@ -15,12 +15,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from jeff import assets
 from jeff.fairness.yodo import Examples
 
-__all__ = ["Dataset", "Splits", "acs", "adult", "german", "read_csv", "split"]
+__all__ = [
+    "Dataset",
+    "Splits",
+    "acs",
+    "adult",
+    "german",
+    "read_csv",
+    "split",
+    "stratified_indices",
+]
 
 
 class Dataset(NamedTuple):
@@ -255,19 +264,7 @@ def split(
     Raises:
       ValueError: if the shares leave a part empty, or a part lacks an outcome or group.
     """
-    train, validation = fractions
-    if min(train, validation) <= 0 or train + validation >= 1:
-        raise ValueError(
-            f"fractions: expected two positive shares below 1 in sum, got {fractions}"
-        )
-    parts: list[list[np.ndarray]] = [[], [], []]
-    for outcome, subkey in zip((0, 1), jax.random.split(key), strict=True):
-        rows = np.flatnonzero(dataset.label == outcome)
-        rows = rows[np.asarray(jax.random.permutation(subkey, len(rows)))]
-        cuts = [int(train * len(rows)), int((train + validation) * len(rows))]
-        for part, chosen in zip(parts, np.split(rows, cuts), strict=True):
-            part.append(chosen)
-    indices = [np.concatenate(part) for part in parts]
+    indices = stratified_indices(dataset.label, key=key, fractions=fractions)
     mean, scale = np.float32(0), np.float32(1)
     if standardize:
         seen = dataset.inputs[indices[0]]
@@ -289,6 +286,37 @@ def split(
     )
 
 
+def stratified_indices(
+    label: np.ndarray, *, key: PRNGKeyArray, fractions: tuple[float, float]
+) -> list[np.ndarray]:
+    """Rows of the training, validation and test part, each outcome divided alike.
+
+    Args:
+      label: outcomes, 0 or 1, shape [people].
+      key: random key.
+      fractions: shares of training and validation; the rest is the test.
+
+    Returns:
+      Three arrays of row numbers.
+
+    Raises:
+      ValueError: if the shares are not positive or leave nothing for the test.
+    """
+    train, validation = fractions
+    if min(train, validation) <= 0 or train + validation >= 1:
+        raise ValueError(
+            f"fractions: expected two positive shares below 1 in sum, got {fractions}"
+        )
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for outcome, subkey in zip((0, 1), jax.random.split(key), strict=True):
+        rows = np.flatnonzero(label == outcome)
+        rows = rows[np.asarray(jax.random.permutation(subkey, len(rows)))]
+        cuts = [int(train * len(rows)), int((train + validation) * len(rows))]
+        for part, chosen in zip(parts, np.split(rows, cuts), strict=True):
+            part.append(chosen)
+    return [np.concatenate(part) for part in parts]
+
+
 def _choose(name: str, options: dict[str, Any], argument: str = "sensitive") -> Any:
     if name not in options:
         raise ValueError(f"{argument}: expected one of {sorted(options)}, got {name!r}")
@@ -308,7 +336,9 @@ def _binary(values: np.ndarray, where: str) -> np.ndarray:
     found = np.unique(values)
     if not np.array_equal(found, [0, 1]):
         shown = ", ".join(f"{value:g}" for value in found[:5])
-        raise ValueError(f"{where}: expected both 0 and 1 and nothing else, got {shown}")
+        raise ValueError(
+            f"{where}: expected both 0 and 1 and nothing else, got {shown}"
+        )
     return values.astype(np.int32)
 
 

@@ -9,16 +9,17 @@ Deliberately different from the official code:
 * Evaluation runs without dropout; the official code never leaves training mode, which
   costs up to 0.6 points of accuracy.
 * A batch without one of the groups has no gap instead of NaN.
-* ``end_mass`` draws alpha at the two ends with positive probability. A uniform draw
-  visits an end with probability zero, and with a large strength the accurate end is
-  dragged down along with the rest of the line.
+* Half of the steps draw alpha at one of the two ends (``end_mass``; 0 is the paper's
+  uniform draw, which visits an end with probability zero). With a large strength the
+  uniform draw drags the accurate end down along with the rest of the line: see
+  ``docs/yodo.md`` for the measurement.
 
 As the paper has it, and worth knowing:
 
 * The cosine term is inert: independently drawn ends are orthogonal already.
 * ``|gap|`` has a kink at zero: past the alpha where the signed gap vanishes, the gap may
-  grow again. `evaluate` reports gaps as they are; `monotone` replaces each alpha by the
-  one before it with the smallest gap.
+  grow again. `evaluate` reports gaps as they are; `jeff.fairness.monotone_levels`
+  tells which level to serve instead.
 * Training for demographic parity can raise the equal-opportunity gap; `evaluate` always
   reports both.
 
@@ -94,7 +95,7 @@ class Examples(NamedTuple):
     group: Shaped[Array, " people"]
 
 
-def sample_alpha(*, key: PRNGKeyArray, end_mass: float = 0.0) -> Float[Array, ""]:
+def sample_alpha(*, key: PRNGKeyArray, end_mass: float = 0.5) -> Float[Array, ""]:
     """Draw the level of one training step.
 
     With probability ``end_mass`` one of the two ends, else uniform between them.
@@ -221,7 +222,7 @@ def train_step(
     strength: Float[Array, ""] | float = 1.0,
     gap: str | GapFn = "demographic_parity",
     cosine_weight: float = 1.0,
-    end_mass: float = 0.0,
+    end_mass: float = 0.5,
 ) -> Step:
     """The pure training step of a line, for `jeff.training.fit` or a loop of one's own.
 
@@ -267,7 +268,7 @@ def train(
     batch_size: int = 512,
     strength: Float[Array, ""] | float = 1.0,
     gap: str | GapFn = "demographic_parity",
-    end_mass: float = 0.0,
+    end_mass: float = 0.5,
 ) -> Line:
     """Train a line: a whole run as one pure function.
 

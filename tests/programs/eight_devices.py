@@ -1,0 +1,126 @@
+"""Checks of `jeff.sharding` that need eight devices; fails by assertion.
+
+Run with ``XLA_FLAGS=--xla_force_host_platform_device_count=8`` and the name of a check.
+"""
+
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from jeff import sharding
+from jeff.fairness import gaps
+
+
+def refuses(message: str, call, *args, **kwargs) -> None:
+    """Assert that a call raises ValueError whose text has all the words of message."""
+    try:
+        call(*args, **kwargs)
+    except ValueError as error:
+        assert all(word in str(error) for word in message.split()), error
+    else:
+        raise AssertionError(f"nothing raised; expected {message!r}")
+
+
+def meshes() -> None:
+    """Sizes are filled in; sizes that do not fit are refused."""
+    shape = {"data": 2, "fsdp": 2, "tensor": 2}
+    assert dict(sharding.make_mesh(fsdp=2, tensor=2).shape) == shape
+    assert dict(sharding.make_mesh(2, 2, -1).shape) == shape
+    assert sharding.make_mesh().shape["data"] == 8
+    half = sharding.make_mesh(devices=jax.devices()[:4])
+    assert half.shape["data"] == half.size == 4
+    refuses("product 8 data=3", sharding.make_mesh, 3)
+    refuses("product 8 fsdp=3", sharding.make_mesh, fsdp=3)
+    refuses("product 8 fsdp=16", sharding.make_mesh, fsdp=16)
+    refuses("-1 data fsdp", sharding.make_mesh, fsdp=-1)
+    refuses("tensor positive 0", sharding.make_mesh, tensor=0)
+
+
+def batches() -> None:
+    """Rows are split over data x fsdp and whole along tensor."""
+    mesh = sharding.make_mesh(fsdp=2, tensor=2)
+    batch = {"x": np.arange(24.0).reshape(8, 3), "y": {"label": np.arange(8)}}
+    placed = sharding.shard_batch(batch, mesh)
+    np.testing.assert_array_equal(placed["x"], batch["x"])
+    assert {s.data.shape for s in placed["x"].addressable_shards} == {(2, 3)}
+    assert placed["y"]["label"].sharding == sharding.batch_sharding(mesh)
+    batch["y"]["label"] = np.arange(6)
+    refuses("y/label multiple 4 (6,)", sharding.shard_batch, batch, mesh)
+    refuses("x () multiple", sharding.shard_batch, {"x": np.array(1.0)}, mesh)
+
+
+def parameters() -> None:
+    """The first rule that matches decides, everything else is copied."""
+    mesh = sharding.make_mesh(fsdp=2, tensor=2)
+    params = {
+        "embed": {"table": np.ones((6, 4))},
+        "layers": [{"kernel": np.ones((4, 6)), "bias": np.ones(6)}] * 2,
+    }
+    rules = [
+        ("layers/1/kernel", P(None, ("fsdp", "tensor"))),
+        ("kernel$", P("fsdp", "tensor")),
+        ("table", P("fsdp")),
+        ("embed", P("tensor")),
+    ]
+    chosen = sharding.specs(params, rules)
+    assert chosen["embed"]["table"] == P("fsdp")
+    assert chosen["layers"][0] == {"kernel": P("fsdp", "tensor"), "bias": P()}
+    assert chosen["layers"][1]["kernel"] == P(None, ("fsdp", "tensor"))
+    refuses(
+        "layers/1/kernel dimension 1 multiple 4 6",
+        sharding.shard_params,
+        params,
+        mesh,
+        rules,
+    )
+    placed = sharding.shard_params(params, mesh, rules[1:])
+    kernel = placed["layers"][1]["kernel"]
+    assert kernel.addressable_data(0).shape == (2, 3)
+    np.testing.assert_array_equal(kernel, params["layers"][1]["kernel"])
+    assert placed["layers"][0]["bias"].sharding.is_fully_replicated
+    refuses(
+        "bias 'model' axes", sharding.shard_params, params, mesh, [("bias", P("model"))]
+    )
+    refuses("bias most 1 (6,)", sharding.specs, params, [("bias", P(None, "fsdp"))])
+    copied = sharding.replicate(params, mesh)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(copied))
+    assert (
+        len(kernel.sharding.device_set) == len(copied["embed"]["table"].devices()) == 8
+    )
+
+
+def gap() -> None:
+    """Every gap over sharded rows, by jit and by shard_map, is that of one device."""
+    mesh = sharding.make_mesh(fsdp=2)
+    rng = np.random.default_rng(0)
+    prob = (rng.integers(0, 65, 80) / 64).astype(np.float32)
+    group, label = rng.random(80) < np.linspace(0, 1, 80), rng.random(80) < 0.5
+    data = sharding.shard_batch((prob, group, label), mesh)
+    axes = ("data", "fsdp")
+    for metric in (
+        gaps.equal_opportunity_gap,
+        gaps.equalized_odds_gap,
+        lambda p, s, y, **k: gaps.demographic_parity_gap(p, s, **k),
+        lambda p, s, y, **k: gaps.p_rule(p, s, **k),
+        gaps.group_rates,
+    ):
+        whole = metric(*map(jnp.asarray, (prob, group, label)))
+        mapped = jax.shard_map(
+            partial(metric, axis_name=axes), mesh=mesh, in_specs=P(axes), out_specs=P()
+        )
+        np.testing.assert_array_equal(jax.jit(mapped)(*data), whole)
+        np.testing.assert_array_equal(jax.jit(metric)(*data), whole)
+        slope = jax.grad(lambda p: metric(p, *data[1:]).sum())(data[0])  # noqa: B023
+        parts = jax.jit(jax.grad(lambda p: mapped(p, *data[1:]).sum()))(data[0])  # noqa: B023
+        np.testing.assert_allclose(parts, slope, rtol=1e-6)
+
+
+if __name__ == "__main__":
+    assert jax.device_count() == 8
+    {check.__name__: check for check in (meshes, batches, parameters, gap)}[
+        sys.argv[1]
+    ]()

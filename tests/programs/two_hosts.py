@@ -1,0 +1,65 @@
+"""One of two processes of a mesh: each holds half of a batch, both see the whole gap.
+
+Run as ``two_hosts.py PROCESS PORT`` with two forced CPU devices; prints JSON.
+"""
+
+import json
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import PartitionSpec as P
+
+from jeff import sharding
+from jeff.fairness import gaps
+
+ROWS = 64
+
+
+def batch() -> dict[str, np.ndarray]:
+    """The global batch; the groups are spread unevenly over its halves."""
+    rng = np.random.default_rng(0)
+    group = rng.random(ROWS) < np.linspace(0.1, 0.9, ROWS)
+    prob = rng.random(ROWS) * np.where(group, 1.0, 0.6)
+    return {"prob": prob.astype(np.float32), "group": group}
+
+
+def main(process: int, port: str) -> None:
+    """Join the other process, compute, print what this process sees."""
+    jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
+    mesh = sharding.make_mesh(fsdp=2)
+    half = slice(process * ROWS // 2, (process + 1) * ROWS // 2)
+    local = {name: array[half] for name, array in batch().items()}
+    data = sharding.shard_batch(local, mesh)
+    split = P(("data", "fsdp"))
+    mapped = jax.shard_map(
+        partial(gaps.demographic_parity_gap, axis_name=("data", "fsdp")),
+        mesh=mesh,
+        in_specs=(split, split),
+        out_specs=P(),
+    )
+    weights = np.arange(8, dtype=np.float32).reshape(4, 2)
+    params = sharding.shard_params({"w": weights}, mesh, [("w", P("fsdp"))])
+    copied = sharding.replicate(weights, mesh)
+    seen = {
+        "devices": jax.device_count(),
+        "rows": data["prob"].shape[0],
+        "jit": jax.jit(gaps.demographic_parity_gap)(data["prob"], data["group"]),
+        "shard_map": jax.jit(mapped)(data["prob"], data["group"]),
+        "gradient": multihost_utils.process_allgather(
+            jax.jit(jax.grad(mapped))(data["prob"], data["group"]), tiled=True
+        ).tolist(),
+        "local": gaps.demographic_parity_gap(
+            *(jnp.asarray(local[name]) for name in ("prob", "group"))
+        ),
+        "product": jax.jit(lambda a, b: jnp.sum(a["w"] * b))(params, copied),
+        "shard": params["w"].addressable_data(0).shape,
+    }
+    print(json.dumps(seen, default=float))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

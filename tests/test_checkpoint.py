@@ -1,0 +1,141 @@
+"""Checkpoints: whole or not at all, and every failure named."""
+
+import json
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jeff import checkpoint
+
+
+class State(NamedTuple):
+    params: dict
+    opt_state: optax.OptState
+    key: jax.Array
+    step: jax.Array
+
+
+@pytest.fixture
+def state():
+    params = {"layers": {0: {"w": jnp.arange(6.0).reshape(2, 3) / 7}}, "b": jnp.ones(2)}
+    optimizer = optax.adam(1e-3)
+    return State(params, optimizer.init(params), jax.random.key(7), jnp.int32(3))
+
+
+def plain(tree):
+    return jax.tree.map(
+        lambda leaf: jax.random.key_data(leaf)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else leaf,
+        tree,
+    )
+
+
+def test_round_trip_is_exact(state, tmp_path):
+    path = checkpoint.save(tmp_path / "saved", state, metadata={"note": [1, "a"]})
+    restored = checkpoint.restore(path, state)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    chex.assert_trees_all_equal(plain(restored), plain(state), strict=True)
+    np.testing.assert_array_equal(
+        jax.random.uniform(restored.key), jax.random.uniform(state.key)
+    )
+    assert checkpoint.metadata(path) == {"note": [1, "a"]}
+
+
+def test_abstract_target(state, tmp_path):
+    path = checkpoint.save(tmp_path / "saved", state)
+    restored = checkpoint.restore(path, jax.eval_shape(lambda: state))
+    chex.assert_trees_all_equal(plain(restored), plain(state))
+
+
+def test_without_target_by_path(state, tmp_path):
+    tree = checkpoint.restore(checkpoint.save(tmp_path / "saved", state))
+    np.testing.assert_array_equal(
+        tree["params"]["layers"]["0"]["w"], state.params["layers"][0]["w"]
+    )
+    assert tree["step"] == 3
+
+
+def test_half_precision(tmp_path):
+    tree = {"w": jnp.arange(4, dtype=jnp.bfloat16)}
+    restored = checkpoint.restore(checkpoint.save(tmp_path / "saved", tree), tree)
+    chex.assert_trees_all_equal(restored, tree, strict=True)
+
+
+def test_nothing_is_overwritten(state, tmp_path):
+    path = checkpoint.save(tmp_path / "saved", state)
+    with pytest.raises(FileExistsError, match="choose another name"):
+        checkpoint.save(path, {"other": jnp.ones(1)})
+    chex.assert_trees_all_equal(plain(checkpoint.restore(path, state)), plain(state))
+
+
+def test_steps_of_a_run(state, tmp_path):
+    with checkpoint.Checkpoints(tmp_path, keep=2) as saved:
+        assert saved.latest() is None
+        for step in (10, 20, 30):
+            stepped = state._replace(step=jnp.int32(step))
+            saved.save(step, stepped, metadata={"at": step})
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        assert saved.latest() == 30
+        assert saved.restore(20, state).step == 20
+        assert saved.metadata(30) == {"at": 30}
+    assert not (tmp_path / "10").exists()
+
+
+@pytest.mark.parametrize(
+    ("like", "words"),
+    [
+        ({"a": jnp.ones(2), "c": jnp.ones(1)}, r"lacks \['c'\] and has \['b'\]"),
+        ({"a": jnp.ones(3), "b": jnp.ones(1)}, r"a: expected float32\(3,\).*\(2,\)"),
+        ({"a": jnp.ones(2, int), "b": jnp.ones(1)}, "a: expected int32.*float32"),
+        ({"a": jax.random.key(0), "b": jnp.ones(1)}, "a: one side is a random key"),
+    ],
+)
+def test_another_structure(tmp_path, like, words):
+    path = checkpoint.save(tmp_path / "saved", {"a": jnp.ones(2), "b": jnp.ones(1)})
+    with pytest.raises(ValueError, match=words):
+        checkpoint.restore(path, like)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint directory"):
+        checkpoint.restore(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("victim", ["manifest.ocdbt", "_METADATA", "metadata"])
+def test_damaged(state, tmp_path, victim):
+    path = checkpoint.save(tmp_path / "saved", state)
+    for file in path.rglob(victim):
+        if file.is_file():
+            file.write_bytes(b"\x00broken")
+    with pytest.raises(ValueError, match="saved: expected .*checkpoint.*restore an ear"):
+        checkpoint.restore(path, state)
+
+
+def test_truncated_data(state, tmp_path):
+    path = checkpoint.save(tmp_path / "saved", {"w": jnp.arange(5000.0)})
+    for file in path.rglob("d/*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoint.restore(path, {"w": jnp.arange(5000.0)})
+
+
+def test_not_ours(tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "model.json").write_text(json.dumps({}))
+    with pytest.raises(ValueError, match="expected"):
+        checkpoint.restore(tmp_path / "saved")
+
+
+def test_what_cannot_be_saved(tmp_path):
+    with pytest.raises(TypeError, match="f: expected an array"):
+        checkpoint.save(tmp_path / "a", {"f": object()})
+    with pytest.raises(TypeError, match="metadata: expected what JSON"):
+        checkpoint.save(tmp_path / "b", {}, metadata={"x": jnp.ones(1)})
+    assert list(tmp_path.iterdir()) == []

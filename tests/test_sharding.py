@@ -1,0 +1,86 @@
+"""Meshes and placement, on eight forced CPU devices and in two real processes."""
+
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jeff import sharding
+from jeff.fairness import gaps
+
+PROGRAMS = Path(__file__).parent / "programs"
+ROOT = PROGRAMS.parent.parent
+
+
+def start(program: str, *arguments: str, devices: int) -> subprocess.Popen[str]:
+    """Start a program with a number of CPU devices."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAMS / program), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
+    """Outputs of processes that must all end well; none is left behind."""
+    try:
+        ends = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, ends, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [output for output, _ in ends]
+
+
+def test_one_device() -> None:
+    """The same code runs on one device."""
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    batch = {"x": np.arange(3.0)}
+    np.testing.assert_array_equal(sharding.shard_batch(batch, mesh)["x"], batch["x"])
+    assert sharding.replicate(jnp.ones(2), mesh).sharding.mesh == mesh
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", ["meshes", "batches", "parameters", "gap"])
+def test_eight_devices(check: str) -> None:
+    """Each check of the program holds on eight devices."""
+    finish([start("eight_devices.py", check, devices=8)])
+
+
+@pytest.mark.slow
+def test_two_processes() -> None:
+    """Two processes with half a batch each see the gap of the whole batch."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    outputs = finish([start("two_hosts.py", str(i), port, devices=2) for i in range(2)])
+    first, second = (json.loads(output.splitlines()[-1]) for output in outputs)
+
+    batch = runpy.run_path(str(PROGRAMS / "two_hosts.py"))["batch"]
+    prob, group = (jnp.asarray(batch()[name]) for name in ("prob", "group"))
+    whole, slope = jax.value_and_grad(gaps.demographic_parity_gap)(prob, group)
+    for seen in (first, second):
+        assert (seen["devices"], seen["rows"]) == (4, 64)
+        np.testing.assert_allclose(seen["jit"], whole, rtol=1e-6)
+        np.testing.assert_allclose(seen["shard_map"], whole, rtol=1e-6)
+        np.testing.assert_allclose(seen["gradient"], slope, rtol=1e-6)
+        assert seen["product"] == sum(i * i for i in range(8))
+        assert seen["shard"] == [2, 2]
+    # The mean of the halves' own gaps is another number: the joining did something.
+    assert abs((first["local"] + second["local"]) / 2 - whole) > 0.01

@@ -1,0 +1,218 @@
+"""Command line: ``python -m train_scripts COMMAND``."""
+
+import importlib
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+USAGE = """\
+usage: python -m train_scripts COMMAND
+
+  list                                  the ten systems, and what of their data is here
+  assets [NAME ...]                     fetch data and weights into the cache
+  run SYSTEM [PRESET] [--field value]   run one system (--help lists its fields)
+  demo [PRESET]                         run every system, then write the report
+  report                                write runs/report.html
+  doctor                                versions, devices, and what is missing
+
+Runs are written to runs/, or to the folder that --runs names."""
+
+# What a user can mend: shown as one message, without a traceback.
+MENDABLE = (ValueError, TypeError, FileNotFoundError, ImportError, FloatingPointError)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+      arguments: the words after ``python -m train_scripts``.
+
+    Returns:
+      Exit status: 0 done, 1 failed, 2 the words are wrong.
+    """
+    words, runs = _take_runs(list(arguments))
+    if runs is None:
+        return _fail("--runs: expected a folder behind it, got nothing", 2)
+    command, rest = (words[0], words[1:]) if words else ("help", [])
+    if command in {"help", "-h", "--help"}:
+        print(USAGE)
+        return 0
+    commands: dict[str, Callable[[list[str], Path], int]] = {
+        "list": _list,
+        "assets": _assets,
+        "run": _run,
+        "demo": _demo,
+        "report": _report,
+        "doctor": _doctor,
+    }
+    if command not in commands:
+        known = ", ".join(commands)
+        return _fail(f"COMMAND: expected one of {known}, got {command!r}", 2)
+    try:
+        return commands[command](rest, runs)
+    except MENDABLE as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _take_runs(words: list[str]) -> tuple[list[str], Path | None]:
+    if "--runs" not in words:
+        return words, Path("runs")
+    place = words.index("--runs")
+    folder = words[place + 1 : place + 2]
+    return words[:place] + words[place + 2 :], Path(folder[0]) if folder else None
+
+
+def _list(words: list[str], runs: Path) -> int:
+    from train_scripts import listing
+
+    _no_more(words)
+    listing.show(_console())
+    return 0
+
+
+def _doctor(words: list[str], runs: Path) -> int:
+    from train_scripts import doctor
+
+    _no_more(words)
+    return doctor.show(_console())
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _no_more(words: list[str]) -> None:
+    if words:
+        raise ValueError(f"expected no further words, got {' '.join(words)!r}")
+
+
+def _assets(words: list[str], runs: Path) -> int:
+    from jeff import assets
+    from train_scripts.systems import SYSTEMS
+
+    wanted = words or sorted(
+        {
+            name
+            for system in SYSTEMS.values()
+            if system.state == "ready"
+            for name in system.assets
+        }
+    )
+    unknown = [name for name in wanted if name not in assets.ASSETS]
+    if unknown:
+        raise ValueError(
+            f"NAME: expected some of {sorted(assets.ASSETS)}, got {unknown}"
+        )
+    missing = [name for name in wanted if assets.status(name) is None]
+    if missing:
+        print(f"fetching {', '.join(missing)} ...", flush=True)
+        assets.fetch_all(missing)
+    for name in wanted:
+        print(f"{name}: {assets.find(name)}")
+    return 0
+
+
+def _run(words: list[str], runs: Path) -> int:
+    if not words:
+        raise ValueError(f"SYSTEM: expected one of {', '.join(_ready())}, got nothing")
+    name, rest = words[0], words[1:]
+    presets = _presets(name)
+    preset = "demo"
+    if rest and not rest[0].startswith("-"):
+        preset, rest = rest[0], rest[1:]
+    if preset not in presets:
+        raise ValueError(f"PRESET: expected one of {sorted(presets)}, got {preset!r}")
+    return _execute(name, preset, _configure(name, presets[preset], rest), rest, runs)
+
+
+def _demo(words: list[str], runs: Path) -> int:
+    if len(words) > 1:
+        raise ValueError(f"expected at most one PRESET, got {' '.join(words)!r}")
+    preset = words[0] if words else "demo"
+    statuses = []
+    for name in _ready():
+        presets = _presets(name)
+        if preset not in presets:
+            raise ValueError(f"PRESET: {name} has {sorted(presets)}, got {preset!r}")
+        statuses.append(_execute(name, preset, presets[preset], [], runs))
+    return max(statuses) or _report([], runs)
+
+
+def _report(words: list[str], runs: Path) -> int:
+    from train_scripts import report
+
+    _no_more(words)
+    print(f"report: {report.build(runs)}")
+    return 0
+
+
+def _ready() -> list[str]:
+    from train_scripts.systems import SYSTEMS
+
+    return [name for name, system in SYSTEMS.items() if system.state == "ready"]
+
+
+def _presets(name: str) -> dict[str, Any]:
+    from train_scripts.systems import SYSTEMS
+
+    if name in SYSTEMS and SYSTEMS[name].state != "ready":
+        raise ValueError(
+            f"SYSTEM: {name} is planned and not built yet; ready: {', '.join(_ready())}"
+        )
+    if name not in SYSTEMS:
+        raise ValueError(f"SYSTEM: expected one of {', '.join(_ready())}, got {name!r}")
+    return importlib.import_module(f"configs.{name}").PRESETS
+
+
+def _configure(name: str, default: Any, words: list[str]) -> Any:
+    import tyro
+
+    return tyro.cli(
+        type(default),
+        default=default,
+        args=words,
+        prog=f"python -m train_scripts run {name} PRESET",
+    )
+
+
+def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) -> int:
+    from train_scripts.systems import SYSTEMS
+    from train_scripts.workdir import open_workdir
+
+    _use_compilation_cache()
+    script = importlib.import_module(SYSTEMS[name].script)
+    command = shlex.join(["python", "-m", "train_scripts", "run", name, preset, *words])
+    with open_workdir(runs, name, preset, config, command) as (workdir, resumed):
+        print(f"{'resuming' if resumed else 'running'} {name} {preset} in {workdir}")
+        result = script.run(config, workdir, preset=preset)
+    for claim in result.claims:
+        mark = "holds" if claim.holds else "does not hold"
+        print(
+            f"  [{mark}] {claim.claim}\n      {claim.measured} (paper: {claim.paper})"
+        )
+    print(f"{name}: {result.seconds:.1f} s on {result.device}; {workdir}/result.json")
+    return 0
+
+
+def _use_compilation_cache() -> None:
+    import jax
+
+    from jeff.assets import cache_dir
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""One style for all plots, and the shapes that several systems draw."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "band", "figure"]
+
+# Okabe and Ito's palette: told apart by colour-blind readers and in print.
+COLOURS = {
+    "line": "#0072B2",
+    "fixed": "#D55E00",
+    "plain": "#222222",
+    "second": "#009E73",
+    "third": "#CC79A7",
+}
+
+
+@contextlib.contextmanager
+def figure(
+    path: str | Path, columns: int = 1, size: tuple[float, float] = (5.2, 3.8)
+) -> Iterator[list[Axes]]:
+    """Draw a figure and write it as a PNG, under a temporary name first.
+
+    Args:
+      path: file to write.
+      columns: number of panels side by side.
+      size: width and height of one panel, in inches.
+
+    Yields:
+      The panels' axes.
+    """
+    path = Path(path)
+    drawing = Figure(
+        figsize=(size[0] * columns, size[1]), dpi=150, layout="constrained"
+    )
+    FigureCanvasAgg(drawing)
+    axes = list(np.atleast_1d(drawing.subplots(1, columns)))
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(color="#dddddd", linewidth=0.6)
+        panel.set_axisbelow(True)
+    yield axes
+    for panel in axes:
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False, fontsize=8)
+    temporary = path.with_name(path.name + ".tmp")
+    drawing.savefig(temporary, format="png")
+    os.replace(temporary, path)
+
+
+def band(axes: Axes, x: np.ndarray, runs: np.ndarray, label: str, colour: str) -> None:
+    """Mean over seeds, within the range of the seeds.
+
+    Args:
+      axes: panel to draw on.
+      x: positions, [points].
+      runs: values, [seeds, points].
+      label: legend entry.
+      colour: a matplotlib colour.
+    """
+    axes.plot(x, runs.mean(0), color=colour, label=label, linewidth=1.8)
+    if len(runs) > 1:
+        axes.fill_between(
+            x, runs.min(0), runs.max(0), color=colour, alpha=0.18, linewidth=0
+        )
