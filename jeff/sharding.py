@@ -241,8 +241,8 @@ def _name(path: jax.tree_util.KeyPath) -> str:
 def _check_partition(
     name: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh
 ) -> None:
-    for dimension, (size, axes) in enumerate(zip(shape, spec, strict=False)):
-        axes = () if axes is None else (axes,) if isinstance(axes, str) else axes
+    for dimension, (size, entry) in enumerate(zip(shape, spec, strict=False)):
+        axes = () if entry is None else (entry,) if isinstance(entry, str) else entry
         unknown = [axis for axis in axes if axis not in mesh.shape]
         if unknown:
             raise ValueError(

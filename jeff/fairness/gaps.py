@@ -113,7 +113,7 @@ def group_rates(
     >>> group_rates(jnp.array([0.9, 0.5, 0.1]), jnp.array([1, 0, 0]))
     Array([0.3, 0.9], dtype=float32)
     """
-    return _rates(prob, group, label, where, weight, axis_name)[0]
+    return _rates(prob, group, label, where, weight, axis_name=axis_name)[0]
 
 
 def demographic_parity_gap(
@@ -150,7 +150,7 @@ def demographic_parity_gap(
     >>> demographic_parity_gap(jnp.array([1.0, 0.25]), jnp.array([True, False]))
     Array(0.75, dtype=float32)
     """
-    return _gap(*_rates(prob, group, None, where, weight, axis_name))
+    return _gap(*_rates(prob, group, None, where, weight, axis_name=axis_name))
 
 
 def equal_opportunity_gap(
@@ -188,7 +188,7 @@ def equal_opportunity_gap(
     >>> equal_opportunity_gap(prob, jnp.array([1, 1, 0, 0]), jnp.array([1, 1, 1, 0]))
     Array(0., dtype=float32)
     """
-    return _gap(*_rates(prob, group, label, where, weight, axis_name))[1]
+    return _gap(*_rates(prob, group, label, where, weight, axis_name=axis_name))[1]
 
 
 def equalized_odds_gap(
@@ -230,7 +230,7 @@ def equalized_odds_gap(
     Array(0.75, dtype=float32)
     """
     check_choice("reduce", reduce, ("sum", "max"))
-    gaps = _gap(*_rates(prob, group, label, where, weight, axis_name))
+    gaps = _gap(*_rates(prob, group, label, where, weight, axis_name=axis_name))
     return gaps.sum() if reduce == "sum" else gaps.max()
 
 
@@ -269,7 +269,7 @@ def p_rule(
     >>> p_rule(jnp.array([1.0, 0.5, 0.375]), jnp.array([True, True, False]))
     Array(0.5, dtype=float32)
     """
-    rates, present = _rates(prob, group, None, where, weight, axis_name)
+    rates, present = _rates(prob, group, None, where, weight, axis_name=axis_name)
     low, high = rates.min(), rates.max()
     defined = present.all() & (high > 0)
     return jnp.where(defined, low / jnp.where(defined, high, 1), 1)
@@ -350,6 +350,7 @@ def _rates(
     label: Flag | None,
     where: Mask | None,
     weight: Weight | None,
+    *,
     axis_name: AxisName | None,
 ) -> tuple[Float[Array, "*cells"], Bool[Array, "*cells"]]:
     """Rate of each cell, and whether anybody is in it; cells are (label,) group."""

@@ -189,7 +189,7 @@ def functional(module: nnx.Module) -> tuple[ApplyFn, PyTree]:
             f"{[path for path, _ in nnx.to_flat_state(rest)]}; use layers without it"
         )
 
-    def apply_fn(params: PyTree, inputs: Array, **kwargs: Any) -> Array:
+    def apply_fn(params: PyTree, inputs: Any, **kwargs: Any) -> Array:
         return nnx.merge(graphdef, nnx.State(params))(inputs, **kwargs)
 
     return apply_fn, nnx.to_pure_dict(params)

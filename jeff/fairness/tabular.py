@@ -124,6 +124,7 @@ def german(sensitive: str = "sex", *, path: str | Path | None = None) -> Dataset
         group=column,
         drop=("credit-label", "sex-age", column),
         groups=groups,
+        favourable=0,  # the file counts bad risks
     )
 
 
@@ -194,19 +195,21 @@ def read_csv(
     group: str,
     drop: Sequence[str] = (),
     groups: tuple[str, str] = ("0", "1"),
+    favourable: int = 1,
 ) -> Dataset:
     """A data set of one's own: a table of numbers with a header.
 
     Args:
       path: csv, csv.gz, or a zip that holds one csv.
-      label: column of the outcome, 0 or 1 (1 is favourable).
+      label: column of the outcome, 0 or 1.
       group: column of the group, 0 or 1.
       drop: columns to leave out of the features, by prefix. The label and the group
         are left out in any case.
       groups: names of groups 0 and 1.
+      favourable: which of 0 and 1 is the favourable outcome in the file.
 
     Returns:
-      A `Dataset`.
+      A `Dataset`, whose label is 1 for the favourable outcome.
 
     Raises:
       FileNotFoundError: if there is no file.
@@ -235,7 +238,7 @@ def read_csv(
     return _dataset(
         names,
         table,
-        label=binary[label],
+        label=binary[label] if favourable else 1 - binary[label],
         group=binary[group],
         drop=(*drop, label, group),
         groups=groups,

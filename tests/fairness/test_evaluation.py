@@ -1,0 +1,199 @@
+"""Levels measured and chosen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jeff import training
+from jeff.fairness import evaluation, gaps, yodo
+
+ALPHAS = jnp.linspace(0, 1, 11)
+
+
+def threshold(params, x):
+    """Logit of a score that leans on the group at the start of the line."""
+    return x["score"] + params * x["group"] - 0.5
+
+
+LINE = yodo.Line(jnp.array(1.0), jnp.array(0.0))
+
+
+def draw(key, people):
+    a, b = jax.random.split(key)
+    group = jax.random.bernoulli(a, 0.5, (people,)).astype(jnp.int32)
+    score = jax.random.normal(b, (people,))
+    label = (score + 0.8 * group > 0.5).astype(jnp.int32)
+    inputs = {"score": score, "group": group.astype(jnp.float32)}
+    return yodo.Examples(inputs, label, group)
+
+
+@pytest.fixture
+def people(key):
+    return draw(key, 2000)
+
+
+def test_every_metric_by_hand():
+    prob = jnp.array([[0.9, 0.2, 0.6, 0.4]])
+    label, group = jnp.array([1, 0, 0, 1]), jnp.array([1, 1, 0, 0])
+    found = evaluation.measure(prob, label, group, jnp.array([0.3]))
+    expected = {
+        "alpha": 0.3,
+        "accuracy": 0.5,
+        "auroc": 0.75,
+        "demographic_parity": 0.0,
+        "equal_opportunity": 1.0,
+        "equalized_odds": 2.0,
+        "soft_demographic_parity": 0.05,
+        "soft_equal_opportunity": 0.5,
+        "p_rule": 1.0,
+    }
+    for name, value in expected.items():
+        assert getattr(found, name)[0] == pytest.approx(value, abs=1e-6), name
+    np.testing.assert_allclose(found.group_rates[0], [0.5, 0.5])
+
+
+def test_levels_equal_one_at_a_time(people):
+    together = evaluation.evaluate(threshold, LINE, *people, ALPHAS)
+    for place in (0, 4, 10):
+        alone = evaluation.evaluate(threshold, LINE, *people, ALPHAS[place : place + 1])
+        for name in evaluation.Evaluation._fields:
+            np.testing.assert_allclose(
+                getattr(together, name)[place], getattr(alone, name)[0], atol=1e-6
+            )
+
+
+def test_one_compilation_for_another_line_and_other_levels(people):
+    traces = []
+
+    def counted(params, x):
+        traces.append(1)
+        return threshold(params, x)
+
+    for start in (1.0, 2.0):
+        line = yodo.Line(jnp.array(start), jnp.array(0.0))
+        evaluation.evaluate(counted, line, *people, ALPHAS**2)
+    assert len(traces) == 1
+
+
+def gridded_volume(found):
+    """Share of a fine grid of the box that some level dominates."""
+    corners = (np.arange(1000) + 0.5) / 4000
+    errors, parity = 1 - np.asarray(found.accuracy), np.asarray(found.demographic_parity)
+    reached = np.zeros((1000, 1000), bool)
+    for error, gap in zip(errors, parity, strict=True):
+        reached |= (corners[:, None] >= error) & (corners[None] >= gap)
+    return reached.mean()
+
+
+def test_hypervolume_of_an_evaluation(people):
+    found = evaluation.evaluate(threshold, LINE, *people, ALPHAS)
+    small = found.hypervolume(reference=(0.1, 0.1))
+    assert 0 <= small < found.hypervolume() < 1
+    by_hand = gridded_volume(found)
+    assert found.hypervolume() == pytest.approx(by_hand, abs=2e-3)
+
+
+def test_chosen_level_is_the_most_accurate_allowed(people, key):
+    choice = evaluation.choose_alpha(
+        threshold, LINE, *people, ALPHAS, key=key, at_most=0.2
+    )
+    found = evaluation.evaluate(threshold, LINE, *people, ALPHAS)
+    assert choice.gap <= choice.gap_upper <= 0.2
+    place = int(jnp.argmin(jnp.abs(ALPHAS - choice.alpha)))
+    assert choice.gap == pytest.approx(float(found.demographic_parity[place]), abs=1e-6)
+    assert choice.accuracy == pytest.approx(float(found.accuracy[place]), abs=1e-6)
+    bound = choice.gap_upper - choice.gap
+    allowed = found.demographic_parity + bound <= 0.2
+    assert choice.accuracy == pytest.approx(float(found.accuracy[allowed].max()))
+
+
+def test_a_stricter_limit_is_never_more_accurate(people, key):
+    accuracy = [
+        evaluation.choose_alpha(
+            threshold, LINE, *people, ALPHAS, key=key, at_most=limit
+        ).accuracy
+        for limit in (0.08, 0.15, 0.3, 1.0)
+    ]
+    assert accuracy == sorted(accuracy)
+    assert accuracy[0] < accuracy[-1]
+
+
+@pytest.mark.slow
+def test_the_confidence_holds_in_simulation(key):
+    """The true gap of the chosen level exceeds the limit in at most 5% of the draws."""
+    truth = evaluation.evaluate(
+        threshold, LINE, *draw(jax.random.fold_in(key, 10**6), 400_000), ALPHAS
+    ).demographic_parity
+    broken = 0
+    for trial in range(100):
+        choice = evaluation.choose_alpha(
+            threshold,
+            LINE,
+            *draw(jax.random.fold_in(key, trial), 500),
+            ALPHAS,
+            key=key,
+            at_most=0.2,
+            num_samples=200,
+        )
+        place = int(jnp.argmin(jnp.abs(ALPHAS - choice.alpha)))
+        broken += bool(truth[place] > 0.2)
+    # 11 or more of 100 has a probability of 1% at a true rate of 5%.
+    assert broken <= 10
+
+
+@pytest.mark.parametrize("metric", ["equal_opportunity", "equalized_odds"])
+def test_other_gaps_bound_themselves(people, key, metric):
+    choice = evaluation.choose_alpha(
+        threshold, LINE, *people, ALPHAS, key=key, metric=metric, at_most=0.6
+    )
+    hard = gaps.harden(yodo.predict(threshold, LINE, people.inputs, choice.alpha))
+    value = yodo.GAPS[metric](hard, people.group, people.label)
+    assert choice.gap == pytest.approx(float(value), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"at_most": 1e-4}, r"no level keeps .* smallest bound is 0\.\d+ at alpha"),
+        ({"at_most": 0.0}, r"at_most: expected a gap in \(0, 1\], got 0"),
+        ({"confidence": 1.0}, "confidence: expected"),
+        ({"metric": "dp"}, "gap: expected one of .*got 'dp'"),
+    ],
+)
+def test_bad_choices(people, key, change, words):
+    with pytest.raises(ValueError, match=words):
+        evaluation.choose_alpha(
+            threshold, LINE, *people, ALPHAS, **{"key": key, "at_most": 0.2, **change}
+        )
+
+
+def test_levels_must_be_a_vector(people):
+    with pytest.raises(ValueError, match="alphas"):
+        evaluation._evaluate(threshold, LINE, *people, jnp.ones((2, 2)), 1)
+
+
+def test_fixed_models_of_several_weights_side_by_side(people, key):
+    def apply_fn(params, x, key=None):
+        return x["score"] * params[0] + x["group"] * params[1] - params[2]
+
+    optimizer = optax.adam(0.05)
+    step = evaluation.fixed_step(apply_fn, optimizer)
+    weights = jnp.array([0.0, 5.0])
+    state = jax.vmap(
+        lambda weight: (training.init_state(jnp.ones(3), optimizer, key=key), weight)
+    )(weights)
+    fit = training.fit(
+        jax.vmap(step, in_axes=(0, None)),
+        state,
+        training.Shuffled(people, 500, key),
+        num_steps=200,
+        progress=False,
+    )
+    (inner, kept) = fit.state
+    np.testing.assert_array_equal(kept, weights)
+    prob = jax.vmap(lambda p: jax.nn.sigmoid(apply_fn(p, people.inputs)))(inner.params)
+    found = evaluation.measure(prob, people.label, people.group, weights)
+    assert found.soft_demographic_parity[1] < 0.05 < found.soft_demographic_parity[0]
+    assert found.accuracy[1] < found.accuracy[0]

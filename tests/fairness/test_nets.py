@@ -1,0 +1,82 @@
+"""Networks, dropout with few bits, and modules as functions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jeff import line
+from jeff.fairness import nets
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.75, 0.1, 1 / 256])
+def test_dropout_keeps_the_expectation(rate, key):
+    x = jnp.ones((512, 301))
+    dropped = nets.dropout(x, rate, key=key)
+    rounded = round(rate * 256) / 256
+    share = jnp.mean(dropped == 0)
+    # Five standard deviations of a share of 154,112 units.
+    assert abs(share - rounded) < 5 * (rounded * (1 - rounded) / x.size) ** 0.5
+    kept = dropped[dropped != 0]
+    np.testing.assert_allclose(kept, 1 / (1 - rounded), rtol=1e-6)
+
+
+def test_dropout_is_independent_across_units(key):
+    bits = (nets.dropout(jnp.ones((4096, 8)), 0.5, key=key) == 0).astype(float)
+    correlation = jnp.corrcoef(bits.T) - jnp.eye(8)
+    assert jnp.abs(correlation).max() < 0.08
+
+
+def test_dropout_at_rate_zero_is_the_identity(key):
+    x = jnp.arange(5.0)
+    np.testing.assert_array_equal(nets.dropout(x, 0.0, key=key), x)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_bad_rate(rate, key):
+    with pytest.raises(ValueError, match="rate"):
+        nets.dropout(jnp.ones(3), rate, key=key)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda key: nets.mlp_line(5, key=key), (3, 5)),
+        (lambda key: nets.cnn_line(2, key=key), (3, 8, 8, 2)),
+    ],
+)
+def test_one_logit_a_row_and_no_dropout_without_key(make, shape, key):
+    apply_fn, ends = make(key)
+    x = jax.random.normal(key, shape)
+    logit = apply_fn(ends.start, x)
+    assert logit.shape == (3,)
+    np.testing.assert_array_equal(logit, apply_fn(ends.start, x))
+    assert not np.allclose(logit, apply_fn(ends.start, x, key=key))
+    assert line.cosine_squared(*ends) < 1e-2
+
+
+def test_initial_parameters_of_the_two_ends(key):
+    _, ends = nets.mlp_line(100, key=key)
+    start, end = (e["layers"][0] for e in ends)
+    assert jnp.abs(start["kernel"]).max() <= 0.1  # PyTorch: 1 / sqrt(fan_in)
+    assert jnp.abs(start["kernel"]).max() > 0.099
+    assert 0 < jnp.abs(start["bias"]).max() <= 0.1
+    assert jnp.std(end["kernel"]) == pytest.approx((2 / 356) ** 0.5, rel=0.03)
+    assert jnp.all(end["bias"] == 0)
+
+
+def test_mlp_by_hand(key):
+    apply_fn, ends = nets.mlp_line(3, key=key, hidden=(4, 4))
+    x = np.array(jax.random.normal(key, (2, 3)))
+    w = [jax.tree.map(np.array, ends.end["layers"][k]) for k in range(3)]
+    hidden = np.maximum(x @ w[0]["kernel"] + w[0]["bias"], 0)
+    hidden = 1 / (1 + np.exp(-(hidden @ w[1]["kernel"] + w[1]["bias"])))
+    expected = (hidden @ w[2]["kernel"] + w[2]["bias"])[:, 0]
+    np.testing.assert_allclose(apply_fn(ends.end, jnp.array(x)), expected, rtol=1e-5)
+
+
+def test_modules_with_other_state_are_refused():
+    module = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="parameters alone"):
+        nets.functional(module)

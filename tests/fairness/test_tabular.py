@@ -1,0 +1,165 @@
+"""Tables: what is read, how it is split, and what is refused."""
+
+import gzip
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+
+from jeff.fairness import tabular
+
+GOOD = "age,sex_Male,sex_Female,y\n20,1,0,1\n30,0,1,0\n40,1,0,0\n50,0,1,1\n"
+
+
+def read(tmp_path, text, **change):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    return tabular.read_csv(
+        path, **{"label": "y", "group": "sex_Male", "drop": ("sex_",), **change}
+    )
+
+
+def test_csv_by_hand(tmp_path):
+    found = read(tmp_path, GOOD)
+    np.testing.assert_array_equal(found.inputs, [[20], [30], [40], [50]])
+    np.testing.assert_array_equal(found.label, [1, 0, 0, 1])
+    np.testing.assert_array_equal(found.group, [1, 0, 1, 0])
+    assert found.features == ("age",)
+
+
+def test_packed_alike(tmp_path):
+    plain = read(tmp_path, GOOD)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(GOOD.encode()))
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("inner.csv", GOOD)
+    for name in ("t.csv.gz", "t.zip"):
+        packed = tabular.read_csv(
+            tmp_path / name, label="y", group="sex_Male", drop=("sex_",)
+        )
+        np.testing.assert_array_equal(packed.inputs, plain.inputs)
+
+
+def test_the_favourable_outcome_may_be_zero(tmp_path):
+    found = read(tmp_path, GOOD, favourable=0)
+    np.testing.assert_array_equal(found.label, [0, 1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "words"),
+    [
+        (GOOD, {"label": "income"}, "table.csv: expected a column 'income', got 4 col"),
+        (GOOD, {"group": "race"}, "expected a column 'race'"),
+        (GOOD.replace("30,", "nan,"), {}, "row 3, column 'age': expected a finite"),
+        (GOOD.replace("30,", "old,"), {}, "expected a header and rows of numbers"),
+        (GOOD.replace("30,0,1,0", "30,0,1"), {}, "rows of numbers of equal length"),
+        (GOOD.replace(",1\n", ",0\n"), {}, "column 'y': expected both 0 and 1.*got 0"),
+        (GOOD.replace("1,0,", "0,1,"), {}, "column 'sex_Male': expected both 0 and 1"),
+        (GOOD.replace("0,1,1", "0,1,2"), {}, "column 'y'.*got 0, 1, 2"),
+        (GOOD, {"drop": ("age", "sex_")}, "drop: expected some features to remain"),
+        ("", {}, "expected a header"),
+        ("a,b\n", {"label": "a", "group": "b"}, "expected rows of 2 numbers"),
+    ],
+)
+def test_bad_tables(tmp_path, text, change, words):
+    with pytest.raises(ValueError, match=words):
+        read(tmp_path, text, **change)
+
+
+def test_bad_files(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(GOOD.encode())[:20])
+    (tmp_path / "t.zip").write_bytes(b"PK broken")
+    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
+    for name in ("t.csv.gz", "t.zip", "b.csv"):
+        with pytest.raises(ValueError, match=f"{name}: expected a csv.*fetch it again"):
+            tabular.read_csv(tmp_path / name, label="y", group="g")
+    with pytest.raises(FileNotFoundError):
+        tabular.read_csv(tmp_path / "none.csv", label="y", group="g")
+
+
+@pytest.fixture
+def dataset():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(3, 2, (200, 4)).astype(np.float32)
+    inputs[:, 3] = 7
+    label = (np.arange(200) < 60).astype(np.int32)
+    group = (np.arange(200) % 2).astype(np.int32)
+    return tabular.Dataset(inputs, label, group, ("a", "b", "c", "d"), ("0", "1"))
+
+
+def test_split_is_disjoint_stratified_and_standardised(dataset, key):
+    marked = dataset._replace(inputs=np.arange(200, dtype=np.float32)[:, None])
+    raw = tabular.split(marked, key=key, standardize=False)
+    rows = [np.asarray(part.inputs)[:, 0] for part in raw]
+    assert [len(part) for part in rows] == [160, 20, 20]
+    assert len(np.unique(np.concatenate(rows))) == 200
+    assert [int(part.label.sum()) for part in raw] == [48, 6, 6]
+
+    parts = tabular.split(dataset, key=key)
+    np.testing.assert_allclose(parts.train.inputs[:, :3].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(parts.train.inputs[:, :3].std(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(parts.test.inputs[:, 3], 0)
+    assert abs(np.asarray(parts.test.inputs[:, :3]).mean()) > 1e-4
+
+
+def test_split_by_key(dataset, key):
+    first, again = (tabular.split(dataset, key=key) for _ in range(2))
+    other = tabular.split(dataset, key=jax.random.key(1))
+    np.testing.assert_array_equal(first.test.inputs, again.test.inputs)
+    assert not np.array_equal(first.test.inputs, other.test.inputs)
+
+
+@pytest.mark.parametrize("fractions", [(0.9, 0.1), (0.0, 0.5), (-0.1, 0.2)])
+def test_bad_fractions(dataset, key, fractions):
+    with pytest.raises(ValueError, match="fractions: expected two positive shares"):
+        tabular.split(dataset, key=key, fractions=fractions)
+
+
+@pytest.mark.parametrize("what", ["label", "group"])
+def test_one_class_or_one_group(dataset, key, what):
+    with pytest.raises(ValueError, match=f"part: {what}: expected both 0 and 1"):
+        tabular.split(dataset._replace(**{what: np.ones(200, np.int32)}), key=key)
+
+
+def test_adult(adult_path):
+    found = tabular.adult("sex", path=adult_path)
+    assert found.inputs.shape == (45222, 102)
+    assert found.label.mean() == pytest.approx(0.2478, abs=1e-4)
+    assert found.group.mean() == pytest.approx(0.6750, abs=1e-4)
+    assert not any(name.startswith(("sex", "salary")) for name in found.features)
+    by_race = tabular.adult("race", path=adult_path)
+    assert by_race.inputs.shape == (45222, 99)
+    assert by_race.group.mean() == pytest.approx(0.8603, abs=1e-4)
+
+
+def test_german():
+    try:
+        found = tabular.german("age")
+    except FileNotFoundError as error:
+        pytest.skip(f"German credit is not here: {error}")
+    assert found.inputs.shape[0] == 1000
+    assert found.label.mean() == pytest.approx(0.7, abs=1e-6)
+    assert not {"age", "sex-age", "credit-label"} & set(found.features)
+
+
+def test_unknown_attribute():
+    with pytest.raises(ValueError, match=r"sensitive: expected one of \['race', 'sex'\]"):
+        tabular.adult("height")
+
+
+def test_acs_reads_a_file_of_folktables_form(tmp_path):
+    pytest.importorskip("folktables", reason="folktables is an optional extra")
+    folder = tmp_path / "2018" / "1-Year"
+    folder.mkdir(parents=True)
+    names = "AGEP SCHL MAR RELP DIS ESP CIT MIG MIL ANC NATIVITY DEAR DEYE DREM SEX RAC1P"
+    rows = [[*names.split(), "ESR", "PWGTP"]]
+    for row in range(40):
+        values = [20 + row, 16, 1, 0, 2, 0, 1, 1, 4, 1, 1, 2, 2, 2, 1 + row % 2, 1]
+        rows.append([*values, 1 if row % 3 else 6, 10])
+    text = "\n".join(",".join(map(str, row)) for row in rows)
+    (folder / "psam_p06.csv").write_text(text)
+    found = tabular.acs("employment", "sex", root=tmp_path, download=False)
+    assert found.inputs.shape == (40, 15)
+    assert "SEX" not in found.features
+    assert found.group.sum() == 20
+    assert found.label.sum() == 26

@@ -1,0 +1,175 @@
+"""The registry: the ten systems of jeff, in the order in which they are listed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["SYSTEMS", "System"]
+
+
+@dataclass(frozen=True)
+class System:
+    """One published method and where it lives.
+
+    Attributes:
+      name: key in `SYSTEMS`, as in ``python -m train_scripts run NAME``.
+      title: name of the method, for people.
+      paper: title of the paper, with its arXiv number or venue.
+      module: package that holds the method.
+      script: training script that runs it.
+      state: "ready" once the script exists, "planned" until then.
+      summary: what the method does, in a sentence.
+      assets: names in `jeff.assets.ASSETS` that the script needs.
+      shared: folders below ``$JEFF_DATA`` that it uses where they are present; without
+        them it runs on its assets or on made data.
+    """
+
+    name: str
+    title: str
+    paper: str
+    module: str
+    script: str
+    state: Literal["ready", "planned"]
+    summary: str
+    assets: tuple[str, ...]
+    shared: tuple[str, ...]
+
+
+_HPO = ("hpo", "hpo_annotations", "hpo_genes")
+_CITIES = ("cities", "countries")
+_MINILM = ("minilm", "minilm_tokenizer")
+
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for system in (
+        System(
+            name="yodo",
+            title="YODO",
+            paper="You Only Debias Once: Towards Flexible Accuracy-Fairness Trade-offs "
+            "at Inference Time",
+            module="jeff.fairness",
+            script="train_scripts.yodo",
+            state="ready",
+            summary="One training finds a line of models from an accurate end to a "
+            "fair end; the level is chosen at inference.",
+            assets=("adult", "german"),
+            shared=("tabular",),
+        ),
+        System(
+            name="gre",
+            title="GRE",
+            paper="Gradient Rewiring for Editable Graph Neural Network Training "
+            "(arXiv 2410.15556, NeurIPS 2024)",
+            module="jeff_graph.editing",
+            script="train_scripts.gre",
+            state="planned",
+            summary="Corrects a trained graph network on single nodes while the "
+            "training loss, to first order, does not rise.",
+            assets=(),
+            shared=("graphs",),
+        ),
+        System(
+            name="wds",
+            title="Gene-gene interactions",
+            paper="Weighted Diversified Sampling for Efficient Data-Driven Single-Cell "
+            "Gene-Gene Interaction Discovery (arXiv 2410.15616)",
+            module="jeff_graph.cells",
+            script="train_scripts.wds",
+            state="planned",
+            summary="Scores gene pairs by a Transformer's attention over cells, and "
+            "finds in two passes the 1% of the cells that suffices.",
+            assets=("pbmc",),
+            shared=(),
+        ),
+        System(
+            name="kv",
+            title="KV-AdaQuant",
+            paper="Quantize What Counts (arXiv 2502.15075)",
+            module="jeff_llm.kv",
+            script="train_scripts.kv",
+            state="planned",
+            summary="A quantised KV cache with more bits for keys than for values, at "
+            "one budget of memory.",
+            assets=("smollm2", *_CITIES),
+            shared=("gsm8k", "norms"),
+        ),
+        System(
+            name="routing",
+            title="Uncertainty routing",
+            paper="Confident or Seek Stronger (arXiv 2502.04428)",
+            module="jeff_llm.confidence",
+            script="train_scripts.routing",
+            state="planned",
+            summary="Sends the questions that a small model is unsure of to a large "
+            "one, with thresholds that carry over to unseen data sets.",
+            assets=("smollm2", *_CITIES),
+            shared=("routing_mirage",),
+        ),
+        System(
+            name="selfref",
+            title="Self-REF",
+            paper="Learning to Route LLMs with Confidence Tokens (arXiv 2410.13284, "
+            "ICML 2025)",
+            module="jeff_llm.confidence",
+            script="train_scripts.selfref",
+            state="planned",
+            summary="Teaches a model to say with a token of its own whether its answer "
+            "is to be trusted; then routes or declines by it.",
+            assets=("smollm2", *_CITIES),
+            shared=("mmlu_med",),
+        ),
+        System(
+            name="reasoning",
+            title="Efficient reasoning",
+            paper="Stop Overthinking (arXiv 2503.16419)",
+            module="jeff_llm.reasoning",
+            script="train_scripts.reasoning",
+            state="planned",
+            summary="The survey's branches (length rewards, decoding controls, voting, "
+            "prompts), compared on one axis of tokens.",
+            assets=("smollm2",),
+            shared=("compressed_cot", "gsm8k"),
+        ),
+        System(
+            name="anomaly",
+            title="AD-LLM",
+            paper="AD-LLM (arXiv 2412.11142, ACL Findings 2025)",
+            module="jeff_llm.anomaly",
+            script="train_scripts.anomaly",
+            state="planned",
+            summary="Language models that detect anomalous texts, augment the normal "
+            "ones, and choose the detector.",
+            assets=("smollm2", *_MINILM, "hpo"),
+            shared=("adbench_table", "banking77", "clinc150", "sms_spam"),
+        ),
+        System(
+            name="genes",
+            title="Gene prioritisation",
+            paper="Survey and improvement strategies for gene prioritization with LLMs "
+            "(arXiv 2501.18794)",
+            module="jeff_llm.genes",
+            script="train_scripts.genes",
+            state="planned",
+            summary="Ranks the gene that causes a rare disease from the patient's "
+            "phenotypes, with less bias of position and popularity.",
+            assets=(*_HPO, *_MINILM, "smollm2"),
+            shared=(
+                "gene_citations",
+                "gpt4o_gene_rankings",
+                "phenobrain_public",
+                "phenopackets",
+            ),
+        ),
+        System(
+            name="dialogue",
+            title="Dialogue tuning",
+            paper="Dialogue is Better Than Monologue (arXiv 2501.17860)",
+            module="jeff_llm.clinic",
+            script="train_scripts.dialogue",
+            state="planned",
+            summary="Tunes on doctor-patient dialogues, and tests the choice of "
+            "evidence over several rounds and among distracting sentences.",
+            assets=("smollm2", *_MINILM, "hpo", "hpo_annotations"),
+            shared=("medqa",),
+        ),
+    )
+}
