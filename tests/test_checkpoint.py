@@ -29,9 +29,11 @@ def state():
 
 def plain(tree):
     return jax.tree.map(
-        lambda leaf: jax.random.key_data(leaf)
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else leaf,
+        lambda leaf: (
+            jax.random.key_data(leaf)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else leaf
+        ),
         tree,
     )
 
@@ -113,7 +115,9 @@ def test_damaged(state, tmp_path, victim):
     for file in path.rglob(victim):
         if file.is_file():
             file.write_bytes(b"\x00broken")
-    with pytest.raises(ValueError, match="saved: expected .*checkpoint.*restore an ear"):
+    with pytest.raises(
+        ValueError, match="saved: expected .*checkpoint.*restore an ear"
+    ):
         checkpoint.restore(path, state)
 
 

@@ -99,18 +99,28 @@ def test_bfloat16_stays_bfloat16():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: line.interpolate(START, {"w": START["w"]}, 0.5), ValueError, "one stru"),
+        (
+            lambda: line.interpolate(START, {"w": START["w"]}, 0.5),
+            ValueError,
+            "one stru",
+        ),
         (
             lambda: line.interpolate({"w": jnp.ones(2)}, {"w": jnp.ones(3)}, 0.5),
             ValueError,
             r"\['w'\].*\(2,\).*\(3,\)",
         ),
         (
-            lambda: line.interpolate({"n": jnp.ones(2, int)}, {"n": jnp.ones(2, int)}, 0.0),
+            lambda: line.interpolate(
+                {"n": jnp.ones(2, int)}, {"n": jnp.ones(2, int)}, 0.0
+            ),
             TypeError,
             "floating-point",
         ),
-        (lambda: line.simplex(jnp.ones((2, 3)), jnp.ones(3)), ValueError, "leading axis"),
+        (
+            lambda: line.simplex(jnp.ones((2, 3)), jnp.ones(3)),
+            ValueError,
+            "leading axis",
+        ),
     ],
 )
 def test_bad_ends(call, error, words):

@@ -54,9 +54,7 @@ def test_fit_equals_run_epochs_and_a_plain_loop(problem):
     step_fn, state, batches = problem
     fitted = training.fit(step_fn, state, batches, num_steps=12, progress=False)
     scanned, metrics = training.run_epochs(step_fn, state, batches, num_epochs=2)
-    chex.assert_trees_all_close(
-        fitted.state.params, scanned.params, rtol=1e-6
-    )
+    chex.assert_trees_all_close(fitted.state.params, scanned.params, rtol=1e-6)
     assert metrics["loss"].shape == (2, 6)
     loop = state
     for epoch in range(2):
@@ -89,9 +87,7 @@ def test_batches_from_a_function(problem):
         step_fn, state, batch_at, num_steps=12, chunk_steps=5, progress=False
     )
     shuffled = training.fit(step_fn, state, batches, num_steps=12, progress=False)
-    chex.assert_trees_all_close(
-        streamed.state.params, shuffled.state.params, rtol=1e-6
-    )
+    chex.assert_trees_all_close(streamed.state.params, shuffled.state.params, rtol=1e-6)
 
 
 def test_the_initial_state_survives(problem):
@@ -118,7 +114,11 @@ def test_vmapped_over_seeds_equals_one_by_one(problem):
     starts = jnp.array([[0.0, 0, 0], [1.0, 1, 1]])
     states = jax.vmap(lambda p: state._replace(params=p))(starts)
     together = training.fit(
-        jax.vmap(step_fn, in_axes=(0, None)), states, batches, num_steps=6, progress=False
+        jax.vmap(step_fn, in_axes=(0, None)),
+        states,
+        batches,
+        num_steps=6,
+        progress=False,
     )
     for place, start in enumerate(starts):
         alone = training.fit(

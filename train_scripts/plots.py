@@ -23,33 +23,25 @@ COLOURS = {
 
 
 @contextlib.contextmanager
-def figure(
-    path: str | Path, columns: int = 1, size: tuple[float, float] = (5.2, 3.8)
-) -> Iterator[list[Axes]]:
+def figure(path: str | Path) -> Iterator[Axes]:
     """Draw a figure and write it as a PNG, under a temporary name first.
 
     Args:
       path: file to write.
-      columns: number of panels side by side.
-      size: width and height of one panel, in inches.
 
     Yields:
-      The panels' axes.
+      The axes.
     """
     path = Path(path)
-    drawing = Figure(
-        figsize=(size[0] * columns, size[1]), dpi=150, layout="constrained"
-    )
+    drawing = Figure(figsize=(5.2, 3.8), dpi=150, layout="constrained")
     FigureCanvasAgg(drawing)
-    axes = list(np.atleast_1d(drawing.subplots(1, columns)))
-    for panel in axes:
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(color="#dddddd", linewidth=0.6)
-        panel.set_axisbelow(True)
+    axes = drawing.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
     yield axes
-    for panel in axes:
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(frameon=False, fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9)
     temporary = path.with_name(path.name + ".tmp")
     drawing.savefig(temporary, format="png")
     os.replace(temporary, path)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from configs.yodo import Config
 from jeff.fairness.evaluation import Choice, Evaluation
@@ -246,58 +247,50 @@ def plot(seeds: list[Seed], groups: tuple[str, str], workdir: Path) -> None:
       groups: names of groups 0 and 1.
       workdir: where the PNG files go.
     """
-    alpha = seeds[0].line.alpha
+    alpha = np.asarray(seeds[0].line.alpha)
     colours = plots.COLOURS
 
     def stacked(name: str) -> np.ndarray:
         return 100 * np.stack([getattr(seed.line, name) for seed in seeds])
 
-    with plots.figure(workdir / "01_accuracy_against_gap.png") as (axes,):
-        for number, seed in enumerate(seeds):
-            axes.plot(
-                100 * seed.line.demographic_parity,
-                100 * seed.line.accuracy,
-                color=colours["line"],
-                linewidth=1.4,
-                alpha=0.8,
-                label="one line, a seed each" if number == 0 else None,
-            )
-            axes.scatter(
-                100 * seed.fixed.demographic_parity,
-                100 * seed.fixed.accuracy,
-                color=colours["fixed"],
-                s=14,
-                label="models trained apart" if number == 0 else None,
-            )
-        axes.set(xlabel="demographic parity gap (%)", ylabel="accuracy (%)")
-    with plots.figure(workdir / "02_gap_and_accuracy_against_level.png", 2) as panels:
-        plots.band(
-            panels[0],
-            alpha,
-            stacked("demographic_parity"),
-            "demographic parity",
-            colours["line"],
-        )
-        plots.band(
-            panels[0],
-            alpha,
-            stacked("equal_opportunity"),
-            "equal opportunity",
-            colours["second"],
-        )
-        plots.band(panels[1], alpha, stacked("accuracy"), "the line", colours["line"])
-        plain = 100 * np.mean([seed.fixed.accuracy[0] for seed in seeds])
-        panels[1].axhline(
-            plain,
-            color=colours["plain"],
-            linestyle="--",
-            linewidth=1,
-            label="plain training",
-        )
-        panels[0].set(xlabel="alpha", ylabel="gap (%)", ylim=(0, None))
-        panels[1].set(xlabel="alpha", ylabel="accuracy (%)")
-    with plots.figure(workdir / "03_favourable_decisions_by_group.png") as (axes,):
+    with plots.figure(workdir / "01_accuracy_against_gap.png") as axes:
+        _plot_front(axes, seeds)
+    with plots.figure(workdir / "02_gap_against_level.png") as axes:
+        for name, colour in [
+            ("demographic_parity", "line"),
+            ("equal_opportunity", "second"),
+        ]:
+            label = name.replace("_", " ")
+            plots.band(axes, alpha, stacked(name), label, colours[colour])
+        axes.set(xlabel="alpha", ylabel="gap (%)", ylim=(0, None))
+    with plots.figure(workdir / "03_accuracy_against_level.png") as axes:
+        plots.band(axes, alpha, stacked("accuracy"), "the line", colours["line"])
+        plain = 100 * float(np.mean([seed.fixed.accuracy[0] for seed in seeds]))
+        style = {"color": colours["plain"], "linestyle": "--", "linewidth": 1}
+        axes.axhline(plain, label="plain training", **style)
+        axes.set(xlabel="alpha", ylabel="accuracy (%)")
+    with plots.figure(workdir / "04_favourable_decisions_by_group.png") as axes:
         rates = stacked("group_rates")
         for place, colour in enumerate(("third", "line")):
             plots.band(axes, alpha, rates[..., place], groups[place], colours[colour])
         axes.set(xlabel="alpha", ylabel="favourable decisions (%)", ylim=(0, None))
+
+
+def _plot_front(axes: Axes, seeds: list[Seed]) -> None:
+    for number, seed in enumerate(seeds):
+        first = number == 0
+        axes.plot(
+            100 * seed.line.demographic_parity,
+            100 * seed.line.accuracy,
+            color=plots.COLOURS["line"],
+            linewidth=1.4,
+            label="one line, a seed each" if first else None,
+        )
+        axes.scatter(
+            100 * seed.fixed.demographic_parity,
+            100 * seed.fixed.accuracy,
+            color=plots.COLOURS["fixed"],
+            s=14,
+            label="models trained apart" if first else None,
+        )
+    axes.set(xlabel="demographic parity gap (%)", ylabel="accuracy (%)")

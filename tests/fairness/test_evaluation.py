@@ -80,7 +80,10 @@ def test_one_compilation_for_another_line_and_other_levels(people):
 def gridded_volume(found):
     """Share of a fine grid of the box that some level dominates."""
     corners = (np.arange(1000) + 0.5) / 4000
-    errors, parity = 1 - np.asarray(found.accuracy), np.asarray(found.demographic_parity)
+    errors, parity = (
+        1 - np.asarray(found.accuracy),
+        np.asarray(found.demographic_parity),
+    )
     reached = np.zeros((1000, 1000), bool)
     for error, gap in zip(errors, parity, strict=True):
         reached |= (corners[:, None] >= error) & (corners[None] >= gap)

@@ -43,7 +43,11 @@ def test_rows_with_images(picture):
     np.testing.assert_array_equal(found.group, [0, 1])
     with pytest.raises(ValueError, match=r"row 0: expected 'Young', got \['Male'"):
         images.from_images(
-            rows, image="image", label=("Young", 1), group=("Male", 1), groups=("f", "m")
+            rows,
+            image="image",
+            label=("Young", 1),
+            group=("Male", 1),
+            groups=("f", "m"),
         )
     with pytest.raises(ValueError, match="at least one row"):
         images.from_images(

@@ -116,7 +116,10 @@ def test_predict_equals_a_loop(people):
             lambda p: simplex.predict(linear, jnp.ones((3, 4)), p.inputs, jnp.ones(3)),
             "weights",
         ),
-        (lambda p: simplex.sample_weights(3, key=jax.random.key(0), end_mass=-1.0), "end"),
+        (
+            lambda p: simplex.sample_weights(3, key=jax.random.key(0), end_mass=-1.0),
+            "end",
+        ),
     ],
 )
 def test_bad_arguments(people, call, words):

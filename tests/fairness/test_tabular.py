@@ -143,7 +143,9 @@ def test_german():
 
 
 def test_unknown_attribute():
-    with pytest.raises(ValueError, match=r"sensitive: expected one of \['race', 'sex'\]"):
+    with pytest.raises(
+        ValueError, match=r"sensitive: expected one of \['race', 'sex'\]"
+    ):
         tabular.adult("height")
 
 
@@ -151,7 +153,9 @@ def test_acs_reads_a_file_of_folktables_form(tmp_path):
     pytest.importorskip("folktables", reason="folktables is an optional extra")
     folder = tmp_path / "2018" / "1-Year"
     folder.mkdir(parents=True)
-    names = "AGEP SCHL MAR RELP DIS ESP CIT MIG MIL ANC NATIVITY DEAR DEYE DREM SEX RAC1P"
+    names = (
+        "AGEP SCHL MAR RELP DIS ESP CIT MIG MIL ANC NATIVITY DEAR DEYE DREM SEX RAC1P"
+    )
     rows = [[*names.split(), "ESR", "PWGTP"]]
     for row in range(40):
         values = [20 + row, 16, 1, 0, 2, 0, 1, 1, 4, 1, 1, 2, 2, 2, 1 + row % 2, 1]

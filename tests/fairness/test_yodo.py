@@ -109,9 +109,7 @@ def test_predict_many_levels_equals_a_loop(people, network):
     apply_fn, line = network
     alphas = jnp.linspace(0, 1, 7)
     together = yodo.predict(apply_fn, line, people.inputs, alphas)
-    side_by_side = yodo.predict(
-        apply_fn, line, people.inputs, alphas, alphas_at_once=3
-    )
+    side_by_side = yodo.predict(apply_fn, line, people.inputs, alphas, alphas_at_once=3)
     for place, alpha in enumerate(alphas):
         params = lines.interpolate(line.start, line.end, alpha)
         alone = jax.nn.sigmoid(apply_fn(params, people.inputs))
@@ -125,9 +123,7 @@ def test_predict_many_levels_equals_a_loop(people, network):
 def test_predict_each_equals_one_person_at_a_time(people, network):
     apply_fn, line = network
     alphas = jax.random.uniform(jax.random.key(3), (256,))
-    each = yodo.predict_each(
-        apply_fn, line, people.inputs, alphas, people_at_once=48
-    )
+    each = yodo.predict_each(apply_fn, line, people.inputs, alphas, people_at_once=48)
     for place in (0, 100, 255):
         params = lines.interpolate(line.start, line.end, alphas[place])
         alone = jax.nn.sigmoid(apply_fn(params, people.inputs))[place]
@@ -246,7 +242,10 @@ def test_loss_and_gradients_equal_pytorch(people):
     torch = pytest.importorskip("torch", reason="PyTorch is an optional peer")
     x, y, s = (torch.tensor(np.array(part)) for part in people)
     ends = [
-        {name: torch.tensor(np.array(leaf), requires_grad=True) for name, leaf in e.items()}
+        {
+            name: torch.tensor(np.array(leaf), requires_grad=True)
+            for name, leaf in e.items()
+        }
         for e in LINEAR
     ]
     theta = {name: 0.6 * ends[0][name] + 0.4 * ends[1][name] for name in ends[0]}
@@ -268,17 +267,25 @@ def test_loss_and_gradients_equal_pytorch(people):
     ("call", "words"),
     [
         (lambda p: yodo.sample_alpha(key=jax.random.key(0), end_mass=1.5), "end_mass"),
-        (lambda p: yodo.loss(linear, LINEAR, p, 0.5, gap="parity"), "gap: expected one"),
+        (
+            lambda p: yodo.loss(linear, LINEAR, p, 0.5, gap="parity"),
+            "gap: expected one",
+        ),
         (
             lambda p: yodo.loss(lambda w, x: x[:, :1], LINEAR, p, 0.5),
             r"one logit a person.*\(256,\).*\(256, 1\)",
         ),
         (
-            lambda p: yodo.loss(linear, LINEAR._replace(end={"w": jnp.ones(6)}), p, 0.5),
+            lambda p: yodo.loss(
+                linear, LINEAR._replace(end={"w": jnp.ones(6)}), p, 0.5
+            ),
             "one structure",
         ),
         (lambda p: yodo.predict(linear, LINEAR, p.inputs, jnp.ones((2, 2))), "alphas"),
-        (lambda p: yodo.predict_each(linear, LINEAR, p.inputs, jnp.ones(3)), "one level"),
+        (
+            lambda p: yodo.predict_each(linear, LINEAR, p.inputs, jnp.ones(3)),
+            "one level",
+        ),
     ],
 )
 def test_bad_arguments(people, call, words):

@@ -45,7 +45,9 @@ def main(workdir: str, kill_at: int) -> None:
         progress=False,
     )
     rows = [(row["step"], row["loss"], row["norm"]) for row in fit.history]
-    print(np.asarray(fit.state.params["w"]).tobytes().hex(), fit.step, hash(tuple(rows)))
+    print(
+        np.asarray(fit.state.params["w"]).tobytes().hex(), fit.step, hash(tuple(rows))
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""One module a performance claim, each against a named peer in the same run."""
