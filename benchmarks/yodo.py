@@ -191,7 +191,7 @@ class Torch:
 
 
 def matrix_rate() -> float:
-    """Floating-point operations a second of the step's own products (512 x 256 x 256)."""
+    """Operations a second of a step's own products (512 x 256 x 256)."""
     x, w = jnp.ones((512, 256)) / 256, jnp.ones((256, 256)) / 256
     chain = jax.jit(
         lambda x: jax.lax.fori_loop(0, 1000, lambda _, y: jnp.tanh(y @ w), x)

@@ -1,1 +1,1 @@
-"""One module a system: a frozen dataclass with a comment for each field, and presets."""
+"""One module a system: a frozen dataclass with commented fields, and presets."""

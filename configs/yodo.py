@@ -108,11 +108,12 @@ PRESETS: dict[str, Config] = {
     "digits": dataclasses.replace(
         _ADULT,
         dataset="digits",
+        # Colour and label go together in training, so parity would forbid being right.
+        gap="equalized_odds",
         batch_size=128,
-        num_epochs=60,
+        num_epochs=100,
         dropout_rate=0.25,
-        seeds=(0, 1, 2, 3, 4),
-        gap_limit=0.25,
+        gap_limit=0.3,
     ),
     "acs": dataclasses.replace(_ADULT, dataset="acs"),
     "celeba": dataclasses.replace(

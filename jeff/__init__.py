@@ -1,9 +1,9 @@
 """jeff: fair, trustworthy and efficient deep learning as pure jitted functions.
 
-What every system stands on: lines in weight space, metrics, the training loop,
-checkpoints, sharding and assets. The methods are in `jeff.fairness`, `jeff_graph` and
-`jeff_llm`. Modules that need more than JAX (`checkpoint`, `training`) are loaded when
-they are first used.
+What every system stands on: lines in weight space, metrics and how sure they are, the
+training loop, checkpoints, sharding and assets. The methods are in `jeff.fairness`,
+`jeff_graph` and `jeff_llm`. Modules that need more than JAX (`checkpoint`, `training`)
+are loaded when they are first used.
 """
 
 import importlib
@@ -13,6 +13,7 @@ from jeff import line
 
 __all__ = [
     "assets",
+    "bootstrap",
     "checkpoint",
     "fairness",
     "line",

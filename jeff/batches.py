@@ -55,7 +55,14 @@ class Shuffled:
         return self.num_examples // self.batch_size
 
     def order(self, epoch: Int[Array, ""] | int) -> Int[Array, "steps batch"]:
-        """Indices of the examples of each batch of an epoch."""
+        """Which examples each batch of an epoch holds.
+
+        Args:
+          epoch: number of the epoch, from 0; may be traced.
+
+        Returns:
+          Indices, shape [steps_per_epoch, batch_size].
+        """
         key = jax.random.fold_in(self.key, epoch)
         order = jax.random.permutation(key, self.num_examples)
         used = self.steps_per_epoch * self.batch_size

@@ -130,13 +130,17 @@ class Checkpoints:
         )
 
     def latest(self) -> int | None:
-        """Step of the newest complete checkpoint, or None."""
+        """Find the newest complete checkpoint.
+
+        Returns:
+          Its step, or None where there is none.
+        """
         return self._manager.latest_step()
 
     def save(self, step: int, tree: PyTree, *, metadata: Mapping[str, Any]) -> None:
         """Start writing ``tree`` as the checkpoint of ``step``.
 
-        The arrays are copied on the device first, so the caller may donate them at once.
+        The arrays are copied on the device first, so that the caller may donate them.
 
         Args:
           step: number of finished steps; must grow from call to call.
@@ -149,11 +153,34 @@ class Checkpoints:
         self._manager.save(step, args=_save_args(copy, metadata))
 
     def restore(self, step: int, like: PyTree) -> PyTree:
-        """Read the checkpoint of ``step``; see `jeff.checkpoint.restore`."""
+        """Read the checkpoint of a step.
+
+        Args:
+          step: number of finished steps.
+          like: as in `jeff.checkpoint.restore`.
+
+        Returns:
+          The pytree.
+
+        Raises:
+          FileNotFoundError: if there is no checkpoint of this step.
+          ValueError: as in `jeff.checkpoint.restore`.
+        """
         return restore(self.directory / str(step), like)
 
     def metadata(self, step: int) -> dict[str, Any]:
-        """Metadata of the checkpoint of ``step``; see `jeff.checkpoint.metadata`."""
+        """Read the metadata of the checkpoint of a step.
+
+        Args:
+          step: number of finished steps.
+
+        Returns:
+          The dictionary given to `save`.
+
+        Raises:
+          FileNotFoundError: if there is no checkpoint of this step.
+          ValueError: if it cannot be read.
+        """
         return metadata(self.directory / str(step))
 
     def __enter__(self) -> "Checkpoints":
@@ -190,12 +217,11 @@ def _save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
     for name, leaf in zip(names, leaves, strict=True):
         if _is_key(leaf):
             keys[name] = str(jax.random.key_impl(leaf))
-            leaf = jax.random.key_data(leaf)
-        if not isinstance(leaf, jax.Array):
-            leaf = np.asarray(leaf)
-            if leaf.dtype == object:
-                raise TypeError(f"{name}: expected an array or a number, got an object")
-        arrays[name] = leaf
+            arrays[name] = jax.random.key_data(leaf)
+        else:
+            arrays[name] = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        if arrays[name].dtype == object:
+            raise TypeError(f"{name}: expected an array or a number, got {type(leaf)}")
     record = {"user": dict(user), "keys": keys}
     try:
         json.dumps(record)
@@ -221,10 +247,10 @@ def _read(path: Path, args: ocp.args.Composite) -> Any:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             return checkpointer.restore(path, args)
     except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
         raise ValueError(
             f"{path}: expected a complete checkpoint, but it cannot be read "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            "); restore an earlier one or train again"
+            f"({type(error).__name__}: {reason}); restore an earlier one or train again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Quality and calibration of predictions, and how sure a number is.
+"""Quality and calibration of predictions.
 
 All functions are pure, of static shape, and jit and vmap; each takes one unbatched set
 of predictions. A ``where`` mask equals taking the subset, so that padded batches and
@@ -11,13 +11,12 @@ Ties are treated exactly: tied scores count as one threshold, so that no result 
 on the order of the rows.
 """
 
-from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, Key, PyTree, Real, UInt32
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from jeff.checks import (
     check_binary,
@@ -32,8 +31,6 @@ __all__ = [
     "area_under_risk_coverage",
     "auroc",
     "average_precision",
-    "bootstrap_interval",
-    "bootstrap_samples",
     "brier_score",
     "expected_calibration_error",
     "kendall_tau",
@@ -45,7 +42,6 @@ Flag: TypeAlias = Bool[Array, " rows"] | Integer[Array, " rows"]
 Mask: TypeAlias = Bool[Array, " rows"]
 Number: TypeAlias = Real[Array, " rows"] | Bool[Array, " rows"]
 Scalar: TypeAlias = Float[Array, ""]
-RandomKey: TypeAlias = Key[Array, ""] | UInt32[Array, "2"]
 
 
 def accuracy(
@@ -307,102 +303,6 @@ def kendall_tau(x: Number, y: Number) -> Scalar:
     return _nan_if_any(x, _nan_if_any(y, both / (jnp.sqrt(only_x) * jnp.sqrt(only_y))))
 
 
-def bootstrap_samples(
-    statistic: Callable[..., PyTree],
-    arrays: tuple[Array, ...],
-    *,
-    key: RandomKey,
-    num_samples: int = 1000,
-    batch_size: int = 100,
-) -> PyTree:
-    """A statistic of many resamples of the rows, drawn with replacement.
-
-    Args:
-      statistic: a traceable function of the arrays; ``statistic(*arrays)`` gives an
-        array or a pytree of arrays.
-      arrays: each of shape [rows, ...]; a resample takes the same rows of all.
-      key: random key.
-      num_samples: number of resamples, at least 1.
-      batch_size: resamples computed at one time; bounds the memory, not the result.
-
-    Returns:
-      A pytree like the statistic, with a leading axis ``num_samples`` on every leaf.
-
-    Raises:
-      ValueError: if ``arrays`` is empty, their first axes differ or are empty, or a
-        count is not positive.
-
-    References:
-      Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
-
-    >>> rows = (jnp.arange(4.0),)
-    >>> bootstrap_samples(jnp.mean, rows, key=jax.random.key(0), num_samples=7).shape
-    (7,)
-    """
-    rows = _number_of_rows(arrays)
-    for name, count in (("num_samples", num_samples), ("batch_size", batch_size)):
-        if count < 1:
-            raise ValueError(f"{name}: expected at least 1, got {count}")
-
-    def resample(key: RandomKey) -> PyTree:
-        index = jax.random.randint(key, (rows,), 0, rows)
-        return statistic(*(array[index] for array in arrays))
-
-    keys = jax.random.split(key, num_samples)
-    return jax.lax.map(resample, keys, batch_size=min(batch_size, num_samples))
-
-
-def bootstrap_interval(
-    statistic: Callable[..., PyTree],
-    arrays: tuple[Array, ...],
-    *,
-    key: RandomKey,
-    num_samples: int = 1000,
-    confidence: float = 0.95,
-    batch_size: int = 100,
-) -> tuple[PyTree, PyTree, PyTree]:
-    """Percentile bootstrap interval of a statistic over rows.
-
-    The ends are the ``(1 - confidence) / 2`` and ``(1 + confidence) / 2`` quantiles of
-    `bootstrap_samples`. Resamples on which the statistic is NaN, such as the AUROC of a
-    resample with one class, are left out.
-
-    Args:
-      statistic: a traceable function of the arrays; ``statistic(*arrays)`` gives an
-        array or a pytree of arrays.
-      arrays: each of shape [rows, ...]; a resample takes the same rows of all.
-      key: random key.
-      num_samples: number of resamples, at least 1.
-      confidence: probability that the interval is to cover, inside (0, 1).
-      batch_size: resamples computed at one time; bounds the memory, not the result.
-
-    Returns:
-      The statistic of the arrays themselves, and the low and high ends of its interval,
-      three pytrees of one structure.
-
-    Raises:
-      ValueError: if ``arrays`` is empty, their first axes differ or are empty, a count
-        is not positive, or ``confidence`` is outside (0, 1).
-
-    References:
-      Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
-
-    >>> values = (jnp.ones(5),)
-    >>> [float(v) for v in bootstrap_interval(jnp.mean, values, key=jax.random.key(0))]
-    [1.0, 1.0, 1.0]
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a number in (0, 1), got {confidence}")
-    samples = bootstrap_samples(
-        statistic, arrays, key=key, num_samples=num_samples, batch_size=batch_size
-    )
-    low, high = (
-        jax.tree.map(lambda leaf, q=q: jnp.nanquantile(leaf, q, axis=0), samples)
-        for q in ((1 - confidence) / 2, (1 + confidence) / 2)
-    )
-    return statistic(*arrays), low, high
-
-
 def _prepare(
     name: str,
     score: Score,
@@ -475,13 +375,3 @@ def _quantiles(prob: Score, where: Mask, num_bins: int) -> Float[Array, " edges"
     place, rest = jnp.divmod(jnp.arange(1, num_bins) * span, num_bins)
     low, high = ordered[place], ordered[jnp.minimum(place + 1, span)]
     return low + (high - low) * (rest / num_bins)
-
-
-def _number_of_rows(arrays: tuple[Array, ...]) -> int:
-    shapes = [jnp.shape(array) for array in arrays]
-    if not shapes or any(not s or s[0] != shapes[0][0] or not s[0] for s in shapes):
-        raise ValueError(
-            "arrays: expected one or more arrays with a common, non-empty first axis, "
-            f"got shapes {shapes}"
-        )
-    return shapes[0][0]

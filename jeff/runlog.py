@@ -1,7 +1,7 @@
 """The log of a run: a row a chunk in ``metrics.jsonl``, and a progress bar.
 
-Rows are appended as they come. A run that goes on from a checkpoint first drops the rows
-behind it, so the file ends up as an unbroken run would have left it.
+Rows are appended as they come. A run that goes on from a checkpoint first drops the
+rows behind it, so the file ends up as an unbroken run would have left it.
 """
 
 import json

@@ -111,6 +111,19 @@ def scan_indexed(
     order: Int[Array, "steps batch"],
     sharding: jax.sharding.NamedSharding | None = None,
 ) -> tuple[PyTree, Metrics]:
+    """Scan a step over batches that are rows of in-memory data.
+
+    Args:
+      step_fn: ``(state, batch) -> (state, metrics)``.
+      state: initial state.
+      data: pytree of arrays, leading axis ``examples``.
+      order: rows of each step's batch; all must exist.
+      sharding: placement of each batch over a mesh, or None.
+
+    Returns:
+      ``(state, metrics)``; metrics have a leading axis ``steps``.
+    """
+
     def step(state: PyTree, rows: Array) -> tuple[PyTree, Metrics]:
         batch = jax.tree.map(
             lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data
@@ -126,6 +139,17 @@ def scan_stacked(
     stacked: PyTree,
     sharding: jax.sharding.NamedSharding | None,
 ) -> tuple[PyTree, Metrics]:
+    """Scan a step over batches that are stacked already.
+
+    Args:
+      step_fn: ``(state, batch) -> (state, metrics)``.
+      state: initial state.
+      stacked: batches, leading axis ``steps`` on every leaf.
+      sharding: placement of each batch over a mesh, or None.
+
+    Returns:
+      ``(state, metrics)``; metrics have a leading axis ``steps``.
+    """
     return jax.lax.scan(
         lambda state, batch: step_fn(state, _place(batch, sharding)), state, stacked
     )

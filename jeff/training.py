@@ -44,6 +44,7 @@ __all__ = [
     "FitResult",
     "NonFiniteLossError",
     "Shuffled",
+    "Step",
     "TrainState",
     "fit",
     "init_state",
@@ -89,7 +90,12 @@ class NonFiniteLossError(FloatingPointError):
     """The loss became NaN or infinite; ``step`` is the first such step, from 0."""
 
     def __init__(self, step: int, checkpoint: Path | None):
-        """Describe where the loss broke and what is kept."""
+        """Describe where the loss broke and what is kept.
+
+        Args:
+          step: first step whose loss is not finite, from 0.
+          checkpoint: the last good checkpoint, or None where none was written.
+        """
         kept = (
             f"the last good checkpoint is {checkpoint}"
             if checkpoint
@@ -285,7 +291,7 @@ def _run_chunk(
 
 
 def _summary(metrics: Metrics, first_step: int, saved: Any) -> dict[str, float]:
-    """Mean of each metric over the chunk; raises at the first loss that is not finite."""
+    """Mean of each metric over the chunk; raises at the first non-finite loss."""
     if "loss" not in metrics:
         raise ValueError(
             f'step_fn: expected metrics with a "loss", got {sorted(metrics)}'

@@ -1,3 +1,3 @@
-"""Methods on graphs and cells: GRE and gene-gene interactions. Planned, empty so far."""
+"""Methods on graphs and cells. Planned, empty so far."""
 
 __all__: list[str] = []

@@ -116,7 +116,7 @@ def test_damaged(state, tmp_path, victim):
         if file.is_file():
             file.write_bytes(b"\x00broken")
     with pytest.raises(
-        ValueError, match="saved: expected .*checkpoint.*restore an ear"
+        ValueError, match=r"saved: expected .*checkpoint.*restore an ear"
     ):
         checkpoint.restore(path, state)
 

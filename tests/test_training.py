@@ -209,7 +209,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(problem, tmp_path):
         loss = jnp.where(state.step == 15, jnp.nan, 1.0)
         return state._replace(step=state.step + 1), {"loss": loss}
 
-    with pytest.raises(training.NonFiniteLossError, match="step 15.*checkpoints/12"):
+    with pytest.raises(training.NonFiniteLossError, match=r"step 15.*checkpoints/12"):
         training.fit(
             step_fn, state, batches, num_steps=30, workdir=tmp_path, progress=False
         )

@@ -1,1 +1,1 @@
-"""Training scripts: files, progress, plots and the report. `python -m train_scripts`."""
+"""The application: files, progress, plots, the report, the command line."""

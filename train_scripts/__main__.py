@@ -20,7 +20,12 @@ usage: python -m train_scripts COMMAND
 Runs are written to runs/, or to the folder that --runs names."""
 
 # What a user can mend: shown as one message, without a traceback.
-MENDABLE = (ValueError, TypeError, FileNotFoundError, ImportError, FloatingPointError)
+MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
+_HELP = {"-h", "--help"}
+
+
+class _WordsError(ValueError):
+    """The command line itself is wrong."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,11 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
       Exit status: 0 done, 1 failed, 2 the words are wrong.
     """
-    words, runs = _take_runs(list(arguments))
-    if runs is None:
-        return _fail("--runs: expected a folder behind it, got nothing", 2)
+    try:
+        words, runs = _take_runs(list(arguments))
+    except _WordsError as error:
+        return _fail(str(error), 2)
     command, rest = (words[0], words[1:]) if words else ("help", [])
-    if command in {"help", "-h", "--help"}:
+    if command in {"help", *_HELP} or _HELP & set(rest[:1]):
         print(USAGE)
         return 0
     commands: dict[str, Callable[[list[str], Path], int]] = {
@@ -53,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return commands[command](rest, runs)
     except MENDABLE as error:
-        return _fail(str(error), 1)
+        return _fail(str(error), 2 if isinstance(error, _WordsError) else 1)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
 
@@ -63,12 +69,18 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _take_runs(words: list[str]) -> tuple[list[str], Path | None]:
-    if "--runs" not in words:
-        return words, Path("runs")
-    place = words.index("--runs")
-    folder = words[place + 1 : place + 2]
-    return words[:place] + words[place + 2 :], Path(folder[0]) if folder else None
+def _take_runs(words: list[str]) -> tuple[list[str], Path]:
+    """Take ``--runs FOLDER`` or ``--runs=FOLDER`` out of the words."""
+    for place, word in enumerate(words):
+        name, equals, folder = word.partition("=")
+        if name == "--runs":
+            after = place + 1 if equals else place + 2
+            folder = folder or "".join(words[place + 1 : after])
+            if not folder or folder.startswith("-"):
+                came = repr(folder) if folder else "nothing"
+                raise _WordsError(f"--runs: expected a folder behind it, got {came}")
+            return words[:place] + words[after:], Path(folder)
+    return words, Path("runs")
 
 
 def _list(words: list[str], runs: Path) -> int:
@@ -94,7 +106,7 @@ def _console() -> Any:
 
 def _no_more(words: list[str]) -> None:
     if words:
-        raise ValueError(f"expected no further words, got {' '.join(words)!r}")
+        raise _WordsError(f"expected no further words, got {' '.join(words)!r}")
 
 
 def _assets(words: list[str], runs: Path) -> int:
@@ -111,13 +123,12 @@ def _assets(words: list[str], runs: Path) -> int:
     )
     unknown = [name for name in wanted if name not in assets.ASSETS]
     if unknown:
-        raise ValueError(
+        raise _WordsError(
             f"NAME: expected some of {sorted(assets.ASSETS)}, got {unknown}"
         )
     missing = [name for name in wanted if assets.status(name) is None]
     if missing:
-        print(f"fetching {', '.join(missing)} ...", flush=True)
-        assets.fetch_all(missing)
+        assets.fetch_all(missing, progress=lambda wheel: print(f"fetching {wheel}"))
     for name in wanted:
         print(f"{name}: {assets.find(name)}")
     return 0
@@ -125,26 +136,29 @@ def _assets(words: list[str], runs: Path) -> int:
 
 def _run(words: list[str], runs: Path) -> int:
     if not words:
-        raise ValueError(f"SYSTEM: expected one of {', '.join(_ready())}, got nothing")
+        known = ", ".join(_ready())
+        raise _WordsError(f"SYSTEM: expected one of {known}, got nothing")
     name, rest = words[0], words[1:]
     presets = _presets(name)
     preset = "demo"
     if rest and not rest[0].startswith("-"):
         preset, rest = rest[0], rest[1:]
     if preset not in presets:
-        raise ValueError(f"PRESET: expected one of {sorted(presets)}, got {preset!r}")
+        known = ", ".join(sorted(presets))
+        raise _WordsError(f"PRESET: expected one of {known}, got {preset!r}")
     return _execute(name, preset, _configure(name, presets[preset], rest), rest, runs)
 
 
 def _demo(words: list[str], runs: Path) -> int:
     if len(words) > 1:
-        raise ValueError(f"expected at most one PRESET, got {' '.join(words)!r}")
+        raise _WordsError(f"expected at most one PRESET, got {' '.join(words)!r}")
     preset = words[0] if words else "demo"
     statuses = []
     for name in _ready():
         presets = _presets(name)
         if preset not in presets:
-            raise ValueError(f"PRESET: {name} has {sorted(presets)}, got {preset!r}")
+            known = ", ".join(sorted(presets))
+            raise _WordsError(f"PRESET: {name} has {known}; got {preset!r}")
         statuses.append(_execute(name, preset, presets[preset], [], runs))
     return max(statuses) or _report([], runs)
 
@@ -167,11 +181,12 @@ def _presets(name: str) -> dict[str, Any]:
     from train_scripts.systems import SYSTEMS
 
     if name in SYSTEMS and SYSTEMS[name].state != "ready":
-        raise ValueError(
+        raise _WordsError(
             f"SYSTEM: {name} is planned and not built yet; ready: {', '.join(_ready())}"
         )
     if name not in SYSTEMS:
-        raise ValueError(f"SYSTEM: expected one of {', '.join(_ready())}, got {name!r}")
+        known = ", ".join(_ready())
+        raise _WordsError(f"SYSTEM: expected one of {known}, got {name!r}")
     return importlib.import_module(f"configs.{name}").PRESETS
 
 

@@ -7,6 +7,7 @@ interrupted; the same command with the same configuration takes it up again.
 import dataclasses
 import datetime
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ def open_workdir(
     runs: Path, system: str, preset: str, config: Any, command: str
 ) -> Iterator[tuple[Path, bool]]:
     """Hold the folder of a run while it lasts.
+
+    A new run that fails before it has written anything leaves no folder behind.
 
     Args:
       runs: folder of all runs.
@@ -48,6 +51,10 @@ def open_workdir(
     results.write_text(folder / "config.json", json.dumps(record, indent=2) + "\n")
     try:
         yield folder, False
+    except BaseException:
+        if {path.name for path in folder.iterdir()} <= {"config.json", "lock"}:
+            shutil.rmtree(folder)
+        raise
     finally:
         if lock:
             lock.close()

@@ -3,6 +3,7 @@
 Run it with ``python -m train_scripts run yodo [PRESET] [--field value]``.
 """
 
+import functools
 import json
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import PyTree
 
 from configs.yodo import Config
 from jeff import checkpoint, line, metrics, training
@@ -25,7 +27,7 @@ class Trained(NamedTuple):
     """One seed: the line, the fixed models, and the seconds each took, compiled."""
 
     line: yodo.Line
-    fixed: object
+    fixed: PyTree
     line_seconds: float
     fixed_seconds: float
 
@@ -60,11 +62,12 @@ def run(
         gap=config.gap,
         end_mass=config.end_mass,
     )
-    fixed_step = jax.vmap(
-        evaluation.fixed_step(apply_fn, optimizer, gap=config.gap), in_axes=(0, None)
+    fixed_step = _side_by_side(
+        evaluation.fixed_step(apply_fn, optimizer, gap=config.gap),
+        vmapped=splits[0][0].train.inputs.ndim == 2,
     )
     seeds = []
-    for seed, (parts, groups) in zip(config.seeds, splits, strict=True):
+    for seed, (parts, _) in zip(config.seeds, splits, strict=True):
         trained = _train(
             config, seed, parts, optimizer, (line_step, fixed_step), workdir, progress
         )
@@ -80,11 +83,20 @@ def run(
         metrics=yodo_summary.numbers(seeds),
         claims=yodo_summary.claims(config, seeds),
     )
+    groups = splits[0][1]
     yodo_summary.plot(seeds, groups, workdir)
     explorer = yodo_summary.explorer(config, seeds, groups)
     results.write_text(workdir / "explorer.json", json.dumps(explorer))
     results.write(result, workdir)
     return result
+
+
+def _side_by_side(step_fn: training.Step, *, vmapped: bool) -> training.Step:
+    """The step of many models on one batch."""
+    if vmapped:
+        return jax.vmap(step_fn, in_axes=(0, None))
+    # Vmapped convolutions become grouped ones, which a CPU runs many times slower.
+    return lambda states, batch: jax.lax.map(lambda s: step_fn(s, batch), states)
 
 
 def _load(config: Config, seed: int) -> tuple[tabular.Splits, tuple[str, str]]:
@@ -122,7 +134,9 @@ def _schedule(config: Config, steps: int) -> optax.ScalarOrSchedule:
     return optax.cosine_decay_schedule(config.learning_rate, steps)
 
 
-def _network(config: Config, train: yodo.Examples, key: jax.Array):
+def _network(
+    config: Config, train: yodo.Examples, key: jax.Array
+) -> tuple[yodo.ApplyFn, yodo.Line]:
     size = train.inputs.shape[-1]
     if train.inputs.ndim == 4:
         return nets.cnn_line(size, key=key, dropout_rate=config.dropout_rate)
@@ -131,7 +145,15 @@ def _network(config: Config, train: yodo.Examples, key: jax.Array):
     )
 
 
-def _train(config, seed, parts, optimizer, steps, workdir, progress) -> Trained:
+def _train(
+    config: Config,
+    seed: int,
+    parts: tabular.Splits,
+    optimizer: optax.GradientTransformation,
+    steps: tuple[training.Step, training.Step],
+    workdir: Path,
+    progress: bool,
+) -> Trained:
     """Train the line, then all fixed models side by side in one vmapped run."""
     initial, order, noise = jax.random.split(jax.random.key(seed), 3)
     _, start = _network(config, parts.train, initial)
@@ -156,7 +178,7 @@ def _train(config, seed, parts, optimizer, steps, workdir, progress) -> Trained:
             state,
             batches,
             num_steps=num_steps,
-            workdir=workdir / f"seed{seed}" / name,
+            workdir=workdir / f"seed{seed}" / "training" / name,
             progress=progress,
             description=f"seed {seed}: {label}",
         )
@@ -167,47 +189,69 @@ def _train(config, seed, parts, optimizer, steps, workdir, progress) -> Trained:
     return Trained(fits[0].params, fits[1][0].params, seconds[0], seconds[1])
 
 
-def _measure(config, seed, parts, apply_fn, trained) -> yodo_summary.Seed:
+def _measure(
+    config: Config,
+    seed: int,
+    parts: tabular.Splits,
+    apply_fn: yodo.ApplyFn,
+    trained: Trained,
+) -> yodo_summary.Seed:
     alphas = jnp.linspace(0, 1, config.num_levels)
-    jax.block_until_ready(
-        evaluation.evaluate(apply_fn, trained.line, *parts.test, alphas)
+    test = parts.test
+    sweep = functools.partial(
+        evaluation.evaluate,
+        apply_fn,
+        trained.line,
+        test.inputs,
+        test.label,
+        test.group,
+        alphas,
     )
+    jax.block_until_ready(sweep())  # compiles
     began = time.perf_counter()
-    levels = jax.block_until_ready(
-        evaluation.evaluate(apply_fn, trained.line, *parts.test, alphas)
-    )
+    levels = jax.block_until_ready(sweep())
     seconds = time.perf_counter() - began
     prob = jax.lax.map(
-        lambda params: jax.nn.sigmoid(apply_fn(params, parts.test.inputs)),
-        trained.fixed,
+        lambda params: jax.nn.sigmoid(apply_fn(params, test.inputs)), trained.fixed
     )
     at = jnp.linspace(0, 1, config.num_fixed)
-    fixed = evaluation.measure(prob, parts.test.label, parts.test.group, at)
-    try:
-        choice = evaluation.choose_alpha(
-            apply_fn,
-            trained.line,
-            *parts.validation,
-            alphas,
-            key=jax.random.key(seed),
-            metric=config.gap,
-            at_most=config.gap_limit,
-            confidence=config.confidence,
-        )
-        at_choice = levels_at(levels, choice.alpha)
-    except ValueError:  # no level is certain enough; the claim says so
-        choice = at_choice = None
+    choice = _choose(config, seed, parts.validation, apply_fn, trained.line, alphas)
     return yodo_summary.Seed(
         line=levels,
-        fixed=fixed,
+        fixed=evaluation.measure(prob, test.label, test.group, at),
         choice=choice,
-        chosen=at_choice,
+        chosen=levels_at(levels, choice.alpha) if choice else None,
         tau=float(metrics.kendall_tau(alphas, getattr(levels, config.gap))),
         cosine=float(line.cosine_squared(*trained.line)),
         line_seconds=trained.line_seconds,
         levels_seconds=seconds,
         fixed_seconds=trained.fixed_seconds,
     )
+
+
+def _choose(
+    config: Config,
+    seed: int,
+    validation: yodo.Examples,
+    apply_fn: yodo.ApplyFn,
+    trained: yodo.Line,
+    alphas: jax.Array,
+) -> evaluation.Choice | None:
+    try:
+        return evaluation.choose_alpha(
+            apply_fn,
+            trained,
+            validation.inputs,
+            validation.label,
+            validation.group,
+            alphas,
+            key=jax.random.key(seed),
+            metric=config.gap,
+            at_most=config.gap_limit,
+            confidence=config.confidence,
+        )
+    except evaluation.NoLevelError:  # the claim says so
+        return None
 
 
 def levels_at(levels: evaluation.Evaluation, alpha: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import metrics
 from jeff.fairness import gaps
@@ -28,7 +28,15 @@ from jeff.fairness.yodo import (
 )
 from jeff.steps import Metrics, Step, make_step
 
-__all__ = ["Choice", "Evaluation", "choose_alpha", "evaluate", "fixed_step", "measure"]
+__all__ = [
+    "Choice",
+    "Evaluation",
+    "NoLevelError",
+    "choose_alpha",
+    "evaluate",
+    "fixed_step",
+    "measure",
+]
 
 
 class Evaluation(NamedTuple):
@@ -172,6 +180,10 @@ class Choice(NamedTuple):
     gap_upper: float
 
 
+class NoLevelError(ValueError):
+    """No level keeps the gap below the limit with the confidence asked for."""
+
+
 def choose_alpha(
     apply_fn: ApplyFn,
     line: Line,
@@ -210,8 +222,9 @@ def choose_alpha(
       A `Choice`.
 
     Raises:
-      ValueError: if an argument is out of range, or no level satisfies the limit; the
-        message gives the smallest bound that was reached.
+      ValueError: if an argument is out of range.
+      NoLevelError: if no level satisfies the limit; the message gives the smallest
+        bound that was reached.
     """
     named_gap(metric)
     if not 0 < at_most <= 1:
@@ -224,7 +237,7 @@ def choose_alpha(
     allowed = upper <= at_most
     if not allowed.any():
         best = int(jnp.argmin(upper))
-        raise ValueError(
+        raise NoLevelError(
             f"at_most: no level keeps the {metric} gap at or below {at_most} with "
             f"confidence {confidence}; the smallest bound is {float(upper[best]):.4f} "
             f"at alpha {float(alphas[best]):g}; raise the limit, train with a larger "

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jeff.fairness.tabular import Dataset, Splits, stratified_indices
+from jeff.fairness.tabular import Dataset, Splits, require, stratified_indices
 from jeff.fairness.yodo import Examples
 
 __all__ = ["celeba", "coloured_digits", "from_images", "utkface"]
@@ -163,8 +163,7 @@ def utkface(folder: str | Path, *, least_age: int = 35, size: int = 64) -> Datas
       Zhang et al., "Age Progression/Regression by Conditional Adversarial
       Autoencoder", CVPR 2017.
     """
-    from PIL import Image
-
+    image = require("PIL.Image", extra="scripts")
     rows = []
     for path in sorted(Path(folder).glob("*.jpg")):
         age, _, race, *_ = [*path.name.split("_"), "", "", ""]
@@ -175,7 +174,7 @@ def utkface(folder: str | Path, *, least_age: int = 35, size: int = 64) -> Datas
             f"{folder}: expected images named <age>_<gender>_<race>_<date>.jpg, found "
             "none; extract the UTKFace archive there"
         )
-    opened = ({**row, "image": Image.open(row["path"])} for row in rows)
+    opened = ({**row, "image": image.open(row["path"])} for row in rows)
     return from_images(
         opened,
         image="image",
@@ -187,13 +186,7 @@ def utkface(folder: str | Path, *, least_age: int = 35, size: int = 64) -> Datas
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "scikit-learn is not installed; run: pip install 'jeff-jax[scripts]'"
-        ) from error
-    digits = load_digits()
+    digits = require("sklearn.datasets", extra="scripts").load_digits()
     return (digits.images / 16).astype(np.float32), digits.target
 
 
@@ -211,10 +204,5 @@ def _paint(
 
 
 def _load(source: str | Path, part: str) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError(
-            "datasets is not installed; run: pip install 'jeff-jax[data]'"
-        ) from error
+    datasets = require("datasets", extra="data")
     return datasets.load_dataset(str(source), split=part)

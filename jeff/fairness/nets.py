@@ -9,6 +9,7 @@ rate is therefore rounded to a multiple of 1/256, and the kept units are scaled 
 rounded rate.
 """
 
+import itertools
 from typing import Any
 
 import jax
@@ -102,7 +103,7 @@ class MLP(nnx.Module):
                     bias_init=_bias_init(fan_in, xavier),
                     rngs=rngs,
                 )
-                for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+                for fan_in, fan_out in itertools.pairwise(widths)
             ]
         )
 
@@ -119,7 +120,10 @@ class MLP(nnx.Module):
 
 
 class CNN(nnx.Module):
-    """Two 3x3 convolutions, mean pooling, one hidden layer, one logit."""
+    """Two 3x3 convolutions, mean pooling to 4 x 4, one hidden layer, one logit.
+
+    The side of the image is a multiple of 8.
+    """
 
     def __init__(
         self,
@@ -148,7 +152,7 @@ class CNN(nnx.Module):
             width, 2 * width, (3, 3), kernel_init=kernel_init, rngs=rngs
         )
         self.hidden = nnx.Linear(
-            2 * width, 4 * width, kernel_init=kernel_init, rngs=rngs
+            16 * 2 * width, 4 * width, kernel_init=kernel_init, rngs=rngs
         )
         self.head = nnx.Linear(4 * width, 1, kernel_init=kernel_init, rngs=rngs)
 
@@ -161,7 +165,9 @@ class CNN(nnx.Module):
         """Logits of the favourable outcome, shape [batch]."""
         x = jax.nn.relu(self.first(x))
         x = nnx.avg_pool(x, (2, 2), strides=(2, 2))
-        x = jax.nn.relu(self.second(x)).mean(axis=(1, 2))
+        x = jax.nn.relu(self.second(x))
+        window = (x.shape[1] // 4, x.shape[2] // 4)
+        x = nnx.avg_pool(x, window, strides=window).reshape(x.shape[0], -1)
         x = jax.nn.relu(self.hidden(x))
         if key is not None:
             x = dropout(x, self.dropout_rate, key=key)

@@ -44,7 +44,7 @@ def stack(ends: Sequence[PyTree]) -> PyTree:
 def sample_weights(
     num_ends: int, *, key: PRNGKeyArray, end_mass: float = 0.5
 ) -> Float[Array, " ends"]:
-    """Draw a point of the simplex: a vertex with probability ``end_mass``, else uniform.
+    """Draw a point: a vertex with probability ``end_mass``, else a uniform one.
 
     Args:
       num_ends: number of vertices.
@@ -105,7 +105,7 @@ def loss(
         group = jnp.broadcast_to(group[:, None], (group.shape[0], num_fair))
     if not num_fair == len(strengths) == len(gaps) == group.shape[1]:
         raise ValueError(
-            f"expected one strength, gap and attribute for each of {num_fair} fair ends "
+            f"expected a strength, gap and attribute for each of {num_fair} fair ends "
             f"(weights has {weights.shape[0]}), got {len(strengths)} strengths, "
             f"{len(gaps)} gaps and {group.shape[1]} attributes"
         )

@@ -6,6 +6,7 @@ standardises it by the training part, and returns `Examples` for the device.
 
 import csv
 import gzip
+import importlib
 import io
 import zipfile
 from collections.abc import Sequence
@@ -158,7 +159,7 @@ def acs(
     References:
       Ding et al., "Retiring Adult", NeurIPS 2021.
     """
-    folktables = _import("folktables")
+    folktables = require("folktables", extra="data")
     problem, _ = _choose(
         task,
         {
@@ -320,19 +321,32 @@ def stratified_indices(
     return [np.concatenate(part) for part in parts]
 
 
+def require(module: str, *, extra: str) -> Any:
+    """Import a module that an optional extra brings.
+
+    Args:
+      module: dotted name.
+      extra: the extra of the distribution that has it.
+
+    Returns:
+      The module.
+
+    Raises:
+      ImportError: if it is not installed; gives the command that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{module} cannot be imported ({error}); "
+            f"run: pip install 'jeff-jax[{extra}]'"
+        ) from error
+
+
 def _choose(name: str, options: dict[str, Any], argument: str = "sensitive") -> Any:
     if name not in options:
         raise ValueError(f"{argument}: expected one of {sorted(options)}, got {name!r}")
     return options[name]
-
-
-def _import(name: str) -> Any:
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise ImportError(
-            f"{name} is not installed; run: pip install 'jeff-jax[data]'"
-        ) from error
 
 
 def _binary(values: np.ndarray, where: str) -> np.ndarray:

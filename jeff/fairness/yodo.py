@@ -17,8 +17,8 @@ Deliberately different from the official code:
 As the paper has it, and worth knowing:
 
 * The cosine term is inert: independently drawn ends are orthogonal already.
-* ``|gap|`` has a kink at zero: past the alpha where the signed gap vanishes, the gap may
-  grow again. `evaluate` reports gaps as they are; `jeff.fairness.monotone_levels`
+* ``|gap|`` has a kink at zero: past the alpha where the signed gap vanishes, the gap
+  may grow again. `evaluate` reports gaps as they are; `jeff.fairness.monotone_levels`
   tells which level to serve instead.
 * Training for demographic parity can raise the equal-opportunity gap; `evaluate` always
   reports both.
@@ -35,7 +35,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import line as lines
 from jeff.batches import Shuffled
