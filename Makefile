@@ -45,7 +45,7 @@ lock:  ## Renew the hash-pinned requirement files (needs uv).
 	  -c requirements/scripts.txt --extra scripts --extra dev -o requirements/dev.txt
 	uv pip compile pyproject.toml --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  -c requirements/dev.txt --extra peers -o requirements/peers.txt
+	  -c requirements/dev.txt --extra peers --extra data -o requirements/peers.txt
 
 clean:  ## Remove the environment and the runs.
 	rm -rf $(VENV) runs

@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from configs.yodo import Config
 from jeff import checkpoint, line, metrics, training
 from jeff.fairness import evaluation, images, nets, tabular, yodo
+from jeff.fairness.front import monotone_levels
 from train_scripts import results, yodo_summary
 
 __all__ = ["run"]
@@ -198,19 +199,15 @@ def _measure(
 ) -> yodo_summary.Seed:
     alphas = jnp.linspace(0, 1, config.num_levels)
     test = parts.test
-    sweep = functools.partial(
-        evaluation.evaluate,
-        apply_fn,
-        trained.line,
-        test.inputs,
-        test.label,
-        test.group,
-        alphas,
-    )
-    jax.block_until_ready(sweep())  # compiles
+    sweep = functools.partial(evaluation.evaluate, apply_fn, trained.line)
+    on_test = (test.inputs, test.label, test.group, alphas)
+    jax.block_until_ready(sweep(*on_test))  # compiles
     began = time.perf_counter()
-    levels = jax.block_until_ready(sweep())
+    levels = jax.block_until_ready(sweep(*on_test))
     seconds = time.perf_counter() - began
+    held_out = sweep(*parts.validation, alphas)
+    gaps = getattr(levels, config.gap)
+    served = gaps[monotone_levels(getattr(held_out, config.gap))]
     prob = jax.lax.map(
         lambda params: jax.nn.sigmoid(apply_fn(params, test.inputs)), trained.fixed
     )
@@ -221,7 +218,8 @@ def _measure(
         fixed=evaluation.measure(prob, test.label, test.group, at),
         choice=choice,
         chosen=levels_at(levels, choice.alpha) if choice else None,
-        tau=float(metrics.kendall_tau(alphas, getattr(levels, config.gap))),
+        tau=float(metrics.kendall_tau(alphas, gaps)),
+        tau_served=float(metrics.kendall_tau(alphas, served)),
         cosine=float(line.cosine_squared(*trained.line)),
         line_seconds=trained.line_seconds,
         levels_seconds=seconds,

@@ -1,5 +1,7 @@
 """Image loaders on scikit-learn's digits and on small made files."""
 
+import gc
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,6 +68,9 @@ def test_utkface_from_file_names(picture, tmp_path):
         images.utkface(tmp_path / "nowhere")
 
 
+# `datasets` leaves the metadata file to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_celeba_from_a_local_folder(picture, tmp_path):
     pytest.importorskip("datasets", reason="datasets is an optional extra")
     folder = tmp_path / "train"
@@ -79,3 +84,4 @@ def test_celeba_from_a_local_folder(picture, tmp_path):
     assert found.inputs.shape == (6, 8, 8, 3)
     np.testing.assert_array_equal(found.label, [0, 1, 0, 1, 0, 1])
     np.testing.assert_array_equal(found.group, [1, 1, 0, 0, 0, 0])
+    gc.collect()
