@@ -299,7 +299,7 @@ def _target(
                     f"{path}: {name}: expected {wanted.dtype}{wanted.shape}, the "
                     f"checkpoint holds {stored[name].dtype}{stored[name].shape}"
                 )
-        target[name] = _struct(stored[name], here if _is_key(leaf) else sharding)
+        target[name] = _struct(stored[name], sharding)
     return target
 
 

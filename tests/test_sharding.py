@@ -57,19 +57,24 @@ def test_one_device() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", ["meshes", "batches", "parameters", "gap"])
+@pytest.mark.parametrize(
+    "check", ["meshes", "batches", "parameters", "gap", "training_run"]
+)
 def test_eight_devices(check: str) -> None:
     """Each check of the program holds on eight devices."""
     finish([start("eight_devices.py", check, devices=8)])
 
 
 @pytest.mark.slow
-def test_two_processes() -> None:
+def test_two_processes(tmp_path: Path) -> None:
     """Two processes with half a batch each see the gap of the whole batch."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    outputs = finish([start("two_hosts.py", str(i), port, devices=2) for i in range(2)])
+    programs = [
+        start("two_hosts.py", str(i), port, str(tmp_path), devices=2) for i in range(2)
+    ]
+    outputs = finish(programs)
     first, second = (json.loads(output.splitlines()[-1]) for output in outputs)
 
     batch = runpy.run_path(str(PROGRAMS / "two_hosts.py"))["batch"]
@@ -82,5 +87,9 @@ def test_two_processes() -> None:
         np.testing.assert_allclose(seen["gradient"], slope, rtol=1e-6)
         assert seen["product"] == sum(i * i for i in range(8))
         assert seen["shard"] == [2, 2]
+        assert seen["trained"] == pytest.approx(first["alone"], rel=1e-5)
+    log = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(row)["step"] for row in log]
+    assert steps == [5, 10, 15, 20]
     # The mean of the halves' own gaps is another number: the joining did something.
     assert abs((first["local"] + second["local"]) / 2 - whole) > 0.01

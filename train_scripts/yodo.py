@@ -219,12 +219,18 @@ def _measure(
         choice=choice,
         chosen=levels_at(levels, choice.alpha) if choice else None,
         tau=float(metrics.kendall_tau(alphas, gaps)),
-        tau_served=float(metrics.kendall_tau(alphas, served)),
+        growth=_growth(gaps),
+        growth_served=_growth(served),
         cosine=float(line.cosine_squared(*trained.line)),
         line_seconds=trained.line_seconds,
         levels_seconds=seconds,
         fixed_seconds=trained.fixed_seconds,
     )
+
+
+def _growth(gaps: jax.Array) -> float:
+    """Largest rise of the gap above the smallest one before it on the line."""
+    return float(jnp.max(gaps - jax.lax.cummin(gaps)))
 
 
 def _choose(

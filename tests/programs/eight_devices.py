@@ -1,20 +1,23 @@
-"""Checks of `jeff.sharding` that need eight devices; fails by assertion.
+"""Checks of sharding and training that need eight devices; fails by assertion.
 
 Run with ``XLA_FLAGS=--xla_force_host_platform_device_count=8`` and the name of a check.
 """
 
 import re
 import sys
+import tempfile
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jeff import sharding
-from jeff.fairness import gaps
+from jeff import sharding, training
+from jeff.fairness import gaps, yodo
 
 
 def refuses(message: str, call, *args, **kwargs) -> None:
@@ -118,8 +121,49 @@ def gap() -> None:
         np.testing.assert_allclose(parts, slope, rtol=1e-6)
 
 
+def linear(params, x, key=None):
+    """Logits of a linear model."""
+    return x @ params["w"]
+
+
+def training_run() -> None:
+    """A line trained over a mesh is that of one device; so is one that was resumed."""
+    mesh = sharding.make_mesh(fsdp=2)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(320, 6)).astype(np.float32)
+    group = (rng.random(320) < 0.5).astype(np.int32)
+    label = (x[:, 0] + group > 0.5).astype(np.int32)
+    people = yodo.Examples(*map(jnp.asarray, (x, label, group)))
+    line = yodo.Line({"w": jnp.ones(6)}, {"w": -jnp.ones(6)})
+    optimizer = optax.adam(0.05)
+    step = yodo.train_step(linear, optimizer)
+    key = jax.random.key(0)
+    state = training.init_state(line, optimizer, key=key)
+    options = {"num_steps": 30, "progress": False}
+    alone = training.fit(step, state, training.Shuffled(people, 32, key), **options)
+
+    spread = {**options, "batch_sharding": sharding.batch_sharding(mesh)}
+    start = sharding.replicate(state, mesh)
+    batches = training.Shuffled(sharding.replicate(people, mesh), 32, key)
+    with tempfile.TemporaryDirectory() as folder:
+        training.fit(
+            step, start, batches, **{**spread, "num_steps": 20}, workdir=folder
+        )
+        together = training.fit(step, start, batches, **spread, workdir=folder)
+    weights = together.state.params.end["w"]
+    assert len(weights.devices()) == 8
+    chex.assert_trees_all_close(together.state.params, alone.state.params, atol=1e-5)
+
+    def batch_at(number: int) -> yodo.Examples:
+        epoch, place = divmod(number, 10)
+        rows = np.asarray(batches.order(epoch)[place])
+        return yodo.Examples(x[rows], label[rows], group[rows])
+
+    streamed = training.fit(step, start, batch_at, **spread)
+    chex.assert_trees_all_close(streamed.state.params, alone.state.params, atol=1e-5)
+
+
 if __name__ == "__main__":
     assert jax.device_count() == 8
-    {check.__name__: check for check in (meshes, batches, parameters, gap)}[
-        sys.argv[1]
-    ]()
+    checks = (meshes, batches, parameters, gap, training_run)
+    {check.__name__: check for check in checks}[sys.argv[1]]()

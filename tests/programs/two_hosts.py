@@ -1,6 +1,6 @@
 """One of two processes of a mesh: each holds half of a batch, both see the whole gap.
 
-Run as ``two_hosts.py PROCESS PORT`` with two forced CPU devices; prints JSON.
+Run as ``two_hosts.py PROCESS PORT WORKDIR`` with two forced CPU devices; prints JSON.
 """
 
 import json
@@ -10,10 +10,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jeff import sharding
+from jeff import sharding, training
 from jeff.fairness import gaps
 
 ROWS = 64
@@ -27,7 +29,7 @@ def batch() -> dict[str, np.ndarray]:
     return {"prob": prob.astype(np.float32), "group": group}
 
 
-def main(process: int, port: str) -> None:
+def main(process: int, port: str, workdir: str) -> None:
     """Join the other process, compute, print what this process sees."""
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
     mesh = sharding.make_mesh(fsdp=2)
@@ -58,8 +60,30 @@ def main(process: int, port: str) -> None:
         "product": jax.jit(lambda a, b: jnp.sum(a["w"] * b))(params, copied),
         "shard": params["w"].addressable_data(0).shape,
     }
+    seen["trained"] = train(local, mesh, workdir)
+    seen["alone"] = train(batch(), None, None)
     print(json.dumps(seen, default=float))
 
 
+def train(rows: dict[str, np.ndarray], mesh: Mesh | None, workdir: str | None) -> float:
+    """Fit one number to the batch, stopping on the way; half of the rows a process."""
+    optimizer = optax.sgd(0.5)
+
+    def loss(shift, data, key):
+        prob = jax.nn.sigmoid(shift * data["group"] + data["prob"])
+        return gaps.demographic_parity_gap(prob, data["group"]), {}
+
+    state = training.init_state(jnp.float32(1.0), optimizer, key=jax.random.key(0))
+    options = {"chunk_steps": 5, "progress": False, "workdir": workdir}
+    if mesh:
+        state = sharding.replicate(state, mesh)
+        options["batch_sharding"] = sharding.batch_sharding(mesh)
+    step = training.make_step(loss, optimizer)
+    if workdir:
+        training.fit(step, state, lambda _: rows, num_steps=10, **options)
+    fit = training.fit(step, state, lambda _: rows, num_steps=20, **options)
+    return float(fit.state.params)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -1,0 +1,94 @@
+"""The notebooks: valid, stored without outputs, free of this machine, and they run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+PLACES = [
+    "file:",
+    "index-url",
+    "find-links",
+    "://",
+]
+
+
+def code_cells(path):
+    cells = json.loads(path.read_text())["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def as_program(path):
+    """All code cells in order, without lines for IPython, at one epoch."""
+    parts = []
+    for cell in code_cells(path):
+        lines = "".join(cell["source"]).splitlines()
+        lines = [text for text in lines if not text.startswith(("%", "!"))]
+        parts += [f"# cell {cell['id']}", *lines]
+    program = "\n".join(parts)
+    short, count = re.subn(r"^NUM_EPOCHS = \d+$", "NUM_EPOCHS = 1", program, flags=re.M)
+    assert count == 1
+    return short
+
+
+def test_there_is_one():
+    assert [path.stem for path in NOTEBOOKS] == ["yodo"]
+
+
+@EVERY
+def test_form(path):
+    """Format 4.5: cells with distinct names, no outputs, no counts."""
+    notebook = json.loads(path.read_text())
+    assert set(notebook) == {"cells", "metadata", "nbformat", "nbformat_minor"}
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    names = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(names)) == len(names)
+    for cell in notebook["cells"]:
+        assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", cell["id"])
+        assert cell["metadata"] == {}
+        assert all(isinstance(text, str) for text in cell["source"])
+        assert "".join(cell["source"]).strip()
+        keys = {"cell_type", "id", "metadata", "source"}
+        if cell["cell_type"] == "code":
+            keys |= {"execution_count", "outputs"}
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+        else:
+            assert cell["cell_type"] == "markdown"
+        assert set(cell) == keys
+
+
+@EVERY
+def test_no_machine_is_named(path):
+    """No absolute path, no address, no package index: it runs anywhere."""
+    text = path.read_text()
+    for place in [*PLACES, str(ROOT), str(Path.home())]:
+        assert place not in text
+
+
+@EVERY
+@pytest.mark.slow
+def test_it_runs(path, adult_path, tmp_path):
+    """Every cell, in a fresh process, at one epoch; warnings are errors."""
+    program = tmp_path / "notebook.py"
+    program.write_text(as_program(path))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "45,222 people" in done.stdout
+    assert len(re.findall(r"accuracy \d\d\.\d%", done.stdout)) >= 3
+    assert [p.name for p in tmp_path.iterdir()] == ["notebook.py"]
