@@ -175,14 +175,15 @@ def check_same_structure(start: PyTree, end: PyTree) -> None:
         )
     leaves: list[tuple[Any, Any]] = jax.tree_util.tree_leaves_with_path(start)
     for (path, u), v in zip(leaves, jax.tree.leaves(end), strict=True):
-        name = jax.tree_util.keystr(path) or "the leaf"
+        name = jax.tree_util.keystr(path)
         if jnp.shape(u) != jnp.shape(v) or jnp.result_type(u) != jnp.result_type(v):
             raise ValueError(
-                f"start and end differ at {name}: {jnp.result_type(u)}{jnp.shape(u)} "
-                f"against {jnp.result_type(v)}{jnp.shape(v)}"
+                f"end{name}: expected {jnp.result_type(u)}{jnp.shape(u)} as at the "
+                f"start, got {jnp.result_type(v)}{jnp.shape(v)}; build both ends from "
+                "the same network"
             )
         if not jnp.issubdtype(jnp.result_type(u), jnp.floating):
             raise TypeError(
-                f"{name}: expected floating-point parameters, got "
+                f"start{name}: expected floating-point parameters, got "
                 f"{jnp.result_type(u)}; keep counters and keys out of the parameters"
             )

@@ -153,14 +153,21 @@ def _demo(words: list[str], runs: Path) -> int:
     if len(words) > 1:
         raise _WordsError(f"expected at most one PRESET, got {' '.join(words)!r}")
     preset = words[0] if words else "demo"
-    statuses = []
+    chosen = {}
     for name in _ready():
         presets = _presets(name)
         if preset not in presets:
             known = ", ".join(sorted(presets))
             raise _WordsError(f"PRESET: {name} has {known}; got {preset!r}")
-        statuses.append(_execute(name, preset, presets[preset], [], runs))
-    return max(statuses) or _report([], runs)
+        chosen[name] = presets[preset]
+    status = 0
+    for name, config in chosen.items():
+        try:
+            _execute(name, preset, config, [], runs)
+        except MENDABLE as error:  # the others run all the same
+            status = _fail(f"{name}: {error}", 1)
+    _report([], runs)
+    return status
 
 
 def _report(words: list[str], runs: Path) -> int:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jeff.fairness.tabular import Dataset, Splits, require, stratified_indices
+from jeff.fairness.splits import Dataset, Splits, stratified_indices
+from jeff.fairness.tabular import require
 from jeff.fairness.yodo import Examples
 
 __all__ = ["celeba", "coloured_digits", "from_images", "utkface"]

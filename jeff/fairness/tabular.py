@@ -1,7 +1,7 @@
 """Tabular data sets of the fairness literature, and the paper's split.
 
-Every loader returns a `Dataset` of raw features on the host; `split` divides it,
-standardises it by the training part, and returns `Examples` for the device.
+Every loader returns a `Dataset` of raw features on the host; `jeff.fairness.splits`
+divides it, standardises it by the training part, and returns `Examples` for the device.
 """
 
 import csv
@@ -11,15 +11,12 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from jeff import assets
-from jeff.fairness.yodo import Examples
+from jeff.fairness.splits import Dataset, Splits, check_both, split
 
 __all__ = [
     "Dataset",
@@ -28,35 +25,9 @@ __all__ = [
     "adult",
     "german",
     "read_csv",
+    "require",
     "split",
-    "stratified_indices",
 ]
-
-
-class Dataset(NamedTuple):
-    """People with features, outcomes and groups, as numpy arrays.
-
-    Attributes:
-      inputs: features, float32 [people, ...].
-      label: 1 for the favourable outcome, int32 [people].
-      group: 1 for the group named second in ``groups``, int32 [people].
-      features: names of the columns of ``inputs``; empty for images.
-      groups: names of groups 0 and 1.
-    """
-
-    inputs: np.ndarray
-    label: np.ndarray
-    group: np.ndarray
-    features: tuple[str, ...]
-    groups: tuple[str, str]
-
-
-class Splits(NamedTuple):
-    """Three disjoint parts of a data set, standardised by the first."""
-
-    train: Examples
-    validation: Examples
-    test: Examples
 
 
 def adult(sensitive: str = "sex", *, path: str | Path | None = None) -> Dataset:
@@ -123,7 +94,7 @@ def german(sensitive: str = "sex", *, path: str | Path | None = None) -> Dataset
         assets.find("german", path),
         label="credit-label",
         group=column,
-        drop=("credit-label", "sex-age", column),
+        drop=("sex-age", column),
         groups=groups,
         favourable=0,  # the file counts bad risks
     )
@@ -184,7 +155,7 @@ def acs(
         np.asarray(inputs, np.float32),
         label=np.asarray(label).astype(np.int32),
         group=(inputs[:, names.index(column)] == 1).astype(np.int32),
-        drop=(column,),
+        exactly=(column,),
         groups=groups,
     )
 
@@ -233,7 +204,7 @@ def read_csv(
             f"number, got {table[row, column]}; drop or impute {len(bad)} such values"
         )
     binary = {
-        name: _binary(table[:, names.index(name)], f"{path}: column {name!r}")
+        name: check_both(table[:, names.index(name)], f"{path}: column {name!r}")
         for name in (label, group)
     }
     return _dataset(
@@ -241,84 +212,10 @@ def read_csv(
         table,
         label=binary[label] if favourable else 1 - binary[label],
         group=binary[group],
-        drop=(*drop, label, group),
+        drop=drop,
+        exactly=(label, group),
         groups=groups,
     )
-
-
-def split(
-    dataset: Dataset,
-    *,
-    key: PRNGKeyArray,
-    fractions: tuple[float, float] = (0.8, 0.1),
-    standardize: bool = True,
-) -> Splits:
-    """Random split, stratified by the outcome; features standardised by the first part.
-
-    Args:
-      dataset: the people.
-      key: random key of the split.
-      fractions: shares of training and validation; the rest is the test.
-      standardize: subtract each feature's training mean and divide by its training
-        standard deviation (constant features become 0).
-
-    Returns:
-      `Splits` of `Examples`.
-
-    Raises:
-      ValueError: if the shares leave a part empty, or a part lacks an outcome or group.
-    """
-    indices = stratified_indices(dataset.label, key=key, fractions=fractions)
-    mean, scale = np.float32(0), np.float32(1)
-    if standardize:
-        seen = dataset.inputs[indices[0]]
-        mean, scale = seen.mean(0), seen.std(0)
-        scale = np.where(scale > 0, scale, 1)
-    names = ("train", "validation", "test")
-    for name, rows in zip(names, indices, strict=True):
-        for what in ("label", "group"):
-            _binary(getattr(dataset, what)[rows], f"{name} part: {what}")
-    return Splits(
-        *(
-            Examples(
-                jnp.asarray((dataset.inputs[rows] - mean) / scale, jnp.float32),
-                jnp.asarray(dataset.label[rows]),
-                jnp.asarray(dataset.group[rows]),
-            )
-            for rows in indices
-        )
-    )
-
-
-def stratified_indices(
-    label: np.ndarray, *, key: PRNGKeyArray, fractions: tuple[float, float]
-) -> list[np.ndarray]:
-    """Rows of the training, validation and test part, each outcome divided alike.
-
-    Args:
-      label: outcomes, 0 or 1, shape [people].
-      key: random key.
-      fractions: shares of training and validation; the rest is the test.
-
-    Returns:
-      Three arrays of row numbers.
-
-    Raises:
-      ValueError: if the shares are not positive or leave nothing for the test.
-    """
-    train, validation = fractions
-    if min(train, validation) <= 0 or train + validation >= 1:
-        raise ValueError(
-            f"fractions: expected two positive shares below 1 in sum, got {fractions}"
-        )
-    parts: list[list[np.ndarray]] = [[], [], []]
-    for outcome, subkey in zip((0, 1), jax.random.split(key), strict=True):
-        rows = np.flatnonzero(label == outcome)
-        rows = rows[np.asarray(jax.random.permutation(subkey, len(rows)))]
-        cuts = [int(train * len(rows)), int((train + validation) * len(rows))]
-        for part, chosen in zip(parts, np.split(rows, cuts), strict=True):
-            part.append(chosen)
-    return [np.concatenate(part) for part in parts]
 
 
 def require(module: str, *, extra: str) -> Any:
@@ -349,26 +246,21 @@ def _choose(name: str, options: dict[str, Any], argument: str = "sensitive") -> 
     return options[name]
 
 
-def _binary(values: np.ndarray, where: str) -> np.ndarray:
-    found = np.unique(values)
-    if not np.array_equal(found, [0, 1]):
-        shown = ", ".join(f"{value:g}" for value in found[:5])
-        raise ValueError(
-            f"{where}: expected both 0 and 1 and nothing else, got {shown}"
-        )
-    return values.astype(np.int32)
-
-
 def _dataset(
     names: Sequence[str],
     table: np.ndarray,
     *,
     label: np.ndarray,
     group: np.ndarray,
-    drop: Sequence[str],
+    drop: Sequence[str] = (),
+    exactly: Sequence[str] = (),
     groups: tuple[str, str],
 ) -> Dataset:
-    kept = [i for i, name in enumerate(names) if not name.startswith(tuple(drop))]
+    kept = [
+        place
+        for place, name in enumerate(names)
+        if name not in exactly and not name.startswith(tuple(drop))
+    ]
     if not kept:
         raise ValueError(f"drop: expected some features to remain, got none of {names}")
     features = tuple(names[i] for i in kept)
@@ -376,29 +268,33 @@ def _dataset(
 
 
 def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a csv, csv.gz or zip, found none")
     try:
-        text = _read_text(path)
-        rows = csv.reader(io.StringIO(text))
-        names = next(rows)
-        table = np.array([row for row in rows if row], dtype=np.float64)
+        rows = [row for row in csv.reader(io.StringIO(_read_text(path))) if row]
     except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         raise ValueError(
             f"{path}: expected a csv, csv.gz or zip with one csv, but it cannot be "
             f"read ({error}); fetch it again"
         ) from error
-    except (ValueError, StopIteration) as error:
+    if len(rows) < 2:
         raise ValueError(
-            f"{path}: expected a header and rows of numbers of equal length ({error}); "
-            "encode categories one-hot and write missing values as nan"
-        ) from error
-    if table.ndim != 2 or table.shape[1] != len(names):
-        raise ValueError(
-            f"{path}: expected rows of {len(names)} numbers under the header, "
-            f"got a table of shape {table.shape}"
+            f"{path}: expected a header and rows of numbers, got {len(rows)} lines"
         )
-    return names, table
+    names = rows[0]
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(names):
+            raise ValueError(
+                f"{path}: row {number}: expected {len(names)} numbers (the header's "
+                f"length), got {len(row)}"
+            )
+    try:
+        return names, np.array(rows[1:], dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: expected rows of numbers under the header ({error}); encode "
+            "categories one-hot and write missing values as nan"
+        ) from error
 
 
 def _read_text(path: Path) -> str:

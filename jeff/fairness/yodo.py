@@ -376,7 +376,8 @@ def predict_each(
     people = {leaf.shape[0] for leaf in jax.tree.leaves(inputs)}
     if alphas.ndim != 1 or people != {alphas.shape[0]}:
         raise ValueError(
-            f"alphas: expected one level a person, shape [{people}], got {alphas.shape}"
+            f"alphas: expected one level a person, of {sorted(people)} people, got "
+            f"shape {alphas.shape}"
         )
 
     def one(person: tuple[PyTree, Array]) -> Array:

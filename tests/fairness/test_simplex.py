@@ -100,7 +100,7 @@ def test_predict_equals_a_loop(people):
     ("call", "words"),
     [
         (lambda p: simplex.stack([jnp.ones(2)]), "at least two vertices, got 1"),
-        (lambda p: simplex.stack([jnp.ones(2), jnp.ones(3)]), "differ"),
+        (lambda p: simplex.stack([jnp.ones(2), jnp.ones(3)]), "as at the start"),
         (
             lambda p: simplex.loss(
                 linear,

@@ -28,6 +28,12 @@ def test_csv_by_hand(tmp_path):
     assert found.features == ("age",)
 
 
+def test_label_and_group_are_left_out_by_their_whole_name(tmp_path):
+    text = "years,savings,s,y\n1,2,0,1\n3,4,1,0\n"
+    found = read(tmp_path, text, label="y", group="s", drop=())
+    assert found.features == ("years", "savings")
+
+
 def test_packed_alike(tmp_path):
     plain = read(tmp_path, GOOD)
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(GOOD.encode()))
@@ -51,14 +57,18 @@ def test_the_favourable_outcome_may_be_zero(tmp_path):
         (GOOD, {"label": "income"}, "table.csv: expected a column 'income', got 4 col"),
         (GOOD, {"group": "race"}, "expected a column 'race'"),
         (GOOD.replace("30,", "nan,"), {}, "row 3, column 'age': expected a finite"),
-        (GOOD.replace("30,", "old,"), {}, "expected a header and rows of numbers"),
-        (GOOD.replace("30,0,1,0", "30,0,1"), {}, "rows of numbers of equal length"),
+        (GOOD.replace("30,", "old,"), {}, "expected rows of numbers under the header"),
+        (GOOD.replace("30,0,1,0", "30,0,1"), {}, "row 3: expected 4 numbers .*got 3"),
         (GOOD.replace(",1\n", ",0\n"), {}, "column 'y': expected both 0 and 1.*got 0"),
         (GOOD.replace("1,0,", "0,1,"), {}, "column 'sex_Male': expected both 0 and 1"),
         (GOOD.replace("0,1,1", "0,1,2"), {}, "column 'y'.*got 0, 1, 2"),
         (GOOD, {"drop": ("age", "sex_")}, "drop: expected some features to remain"),
         ("", {}, "expected a header"),
-        ("a,b\n", {"label": "a", "group": "b"}, "expected rows of 2 numbers"),
+        (
+            "a,b\n",
+            {"label": "a", "group": "b"},
+            "expected a header and rows of numbers, got 1 lines",
+        ),
     ],
 )
 def test_bad_tables(tmp_path, text, change, words):

@@ -1,0 +1,135 @@
+"""Data sets on the host, and their division into training, validation and test."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from jeff.fairness.yodo import Examples
+
+__all__ = ["Dataset", "Splits", "check_both", "split", "stratified_indices"]
+
+
+class Dataset(NamedTuple):
+    """People with features, outcomes and groups, as numpy arrays.
+
+    Attributes:
+      inputs: features, float32 [people, ...].
+      label: 1 for the favourable outcome, int32 [people].
+      group: 1 for the group named second in ``groups``, int32 [people].
+      features: names of the columns of ``inputs``; empty for images.
+      groups: names of groups 0 and 1.
+    """
+
+    inputs: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    features: tuple[str, ...]
+    groups: tuple[str, str]
+
+
+class Splits(NamedTuple):
+    """Three disjoint parts of a data set, standardised by the first."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+def split(
+    dataset: Dataset,
+    *,
+    key: PRNGKeyArray,
+    fractions: tuple[float, float] = (0.8, 0.1),
+    standardize: bool = True,
+) -> Splits:
+    """Random split, stratified by the outcome; features standardised by the first part.
+
+    Args:
+      dataset: the people.
+      key: random key of the split.
+      fractions: shares of training and validation; the rest is the test.
+      standardize: subtract each feature's training mean and divide by its training
+        standard deviation (constant features become 0).
+
+    Returns:
+      `Splits` of `Examples`.
+
+    Raises:
+      ValueError: if the shares leave a part empty, or a part lacks an outcome or group.
+    """
+    indices = stratified_indices(dataset.label, key=key, fractions=fractions)
+    mean, scale = np.float32(0), np.float32(1)
+    if standardize:
+        seen = dataset.inputs[indices[0]]
+        mean, scale = seen.mean(0), seen.std(0)
+        scale = np.where(scale > 0, scale, 1)
+    names = ("train", "validation", "test")
+    for name, rows in zip(names, indices, strict=True):
+        for what in ("label", "group"):
+            check_both(getattr(dataset, what)[rows], f"{name} part: {what}")
+    return Splits(
+        *(
+            Examples(
+                jnp.asarray((dataset.inputs[rows] - mean) / scale, jnp.float32),
+                jnp.asarray(dataset.label[rows]),
+                jnp.asarray(dataset.group[rows]),
+            )
+            for rows in indices
+        )
+    )
+
+
+def stratified_indices(
+    label: np.ndarray, *, key: PRNGKeyArray, fractions: tuple[float, float]
+) -> list[np.ndarray]:
+    """Rows of the training, validation and test part, each outcome divided alike.
+
+    Args:
+      label: outcomes, 0 or 1, shape [people].
+      key: random key.
+      fractions: shares of training and validation; the rest is the test.
+
+    Returns:
+      Three arrays of row numbers.
+
+    Raises:
+      ValueError: if the shares are not positive or leave nothing for the test.
+    """
+    train, validation = fractions
+    if min(train, validation) <= 0 or train + validation >= 1:
+        raise ValueError(
+            f"fractions: expected two positive shares below 1 in sum, got {fractions}"
+        )
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for outcome, subkey in zip((0, 1), jax.random.split(key), strict=True):
+        rows = np.flatnonzero(label == outcome)
+        rows = rows[np.asarray(jax.random.permutation(subkey, len(rows)))]
+        cuts = [int(train * len(rows)), int((train + validation) * len(rows))]
+        for part, chosen in zip(parts, np.split(rows, cuts), strict=True):
+            part.append(chosen)
+    return [np.concatenate(part) for part in parts]
+
+
+def check_both(values: np.ndarray, where: str) -> np.ndarray:
+    """Check that outcomes or groups are 0 and 1, with both there.
+
+    Args:
+      values: numbers.
+      where: what they are, for the message.
+
+    Returns:
+      The values as int32.
+
+    Raises:
+      ValueError: if there is another value, or only one of the two.
+    """
+    found = np.unique(values)
+    if not np.array_equal(found, [0, 1]):
+        shown = ", ".join(f"{value:g}" for value in found[:5])
+        raise ValueError(
+            f"{where}: expected both 0 and 1 and nothing else, got {shown}"
+        )
+    return values.astype(np.int32)
