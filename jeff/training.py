@@ -87,7 +87,10 @@ class FitResult(NamedTuple):
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite; ``step`` is the first such step, from 0."""
+    """The loss became NaN or infinite; ``step`` is the first such step, from 0.
+
+    Parameters that became NaN before the loss could see it are told as the next step.
+    """
 
     def __init__(self, step: int, checkpoint: Path | None):
         """Describe where the loss broke and what is kept.
@@ -161,6 +164,10 @@ def fit(
     chunk = _check_arguments(batches, num_steps, chunk_steps, checkpoint_every)
     if early_stop is not None and validate is None:
         raise ValueError("early_stop: expected `validate` beside it, got None")
+    if early_stop is not None and early_stop.mode not in ("min", "max"):
+        raise ValueError(
+            f"early_stop.mode: expected 'min' or 'max', got {early_stop.mode!r}"
+        )
     with contextlib.ExitStack() as stack:
         saved = None
         if workdir is not None:
@@ -180,14 +187,17 @@ def fit(
             row = _summary(metrics, run.step, saved)
             row["seconds"] = time.perf_counter() - began
             run.step += len(indices)
-            row |= {
-                name: float(v) for name, v in (validate or _none)(run.state).items()
-            }
+            if validate is not None:
+                row |= {name: float(v) for name, v in validate(run.state).items()}
             log.write({"step": run.step, **row})
             if early_stop is not None:
                 run.judge(row, early_stop)
             done = run.stopped or run.step == num_steps
             if saved and (done or run.step % (chunk * checkpoint_every) == 0):
+                if _any_nan(
+                    run.state
+                ):  # the last update broke what the loss did not see
+                    raise NonFiniteLossError(run.step, _latest(saved))
                 run.save(saved)
     final = run.best if run.track_best else run.state
     return FitResult(final, run.step, log.rows, "early" if run.stopped else "finished")
@@ -242,8 +252,12 @@ class _Progress:
             setattr(self, name, value)
 
 
-def _none(_: PyTree) -> dict[str, float]:
-    return {}
+@jax.jit
+def _any_nan(state: PyTree) -> jax.Array:
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.any(
+        jnp.stack([jnp.isnan(x).any() for x in floats] or [jnp.array(False)])
+    )
 
 
 def _check_arguments(
@@ -290,6 +304,11 @@ def _run_chunk(
     return _scan_stacked_jit(step_fn, state, stacked, sharding)
 
 
+def _latest(saved: Any) -> Path | None:
+    step = saved.latest() if saved else None
+    return None if step is None else saved.directory / str(step)
+
+
 def _summary(metrics: Metrics, first_step: int, saved: Any) -> dict[str, float]:
     """Mean of each metric over the chunk; raises at the first non-finite loss."""
     if "loss" not in metrics:
@@ -300,9 +319,5 @@ def _summary(metrics: Metrics, first_step: int, saved: Any) -> dict[str, float]:
     finite = np.isfinite(metrics["loss"])
     if not finite.all():
         broken = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
-        latest = saved.latest() if saved else None
-        raise NonFiniteLossError(
-            first_step + broken,
-            None if latest is None else saved.directory / str(latest),
-        )
+        raise NonFiniteLossError(first_step + broken, _latest(saved))
     return {name: float(np.mean(value)) for name, value in metrics.items()}

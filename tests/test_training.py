@@ -216,6 +216,22 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(problem, tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["6", "12"]
 
 
+def test_parameters_that_break_in_the_last_step_are_not_saved(problem, tmp_path):
+    _, state, batches = problem
+
+    def step_fn(state, batch):
+        params = jnp.where(state.step == 11, jnp.nan, state.params)
+        return state._replace(step=state.step + 1, params=params), {
+            "loss": jnp.ones(())
+        }
+
+    with pytest.raises(training.NonFiniteLossError, match=r"step 12.*checkpoints/6"):
+        training.fit(
+            step_fn, state, batches, num_steps=30, workdir=tmp_path, progress=False
+        )
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["6"]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

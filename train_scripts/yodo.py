@@ -100,8 +100,13 @@ def _side_by_side(step_fn: training.Step, *, vmapped: bool) -> training.Step:
     return lambda states, batch: jax.lax.map(lambda s: step_fn(s, batch), states)
 
 
+def _key(seed: int, purpose: int) -> jax.Array:
+    """Keys of one seed that never meet: 0 data, 1 training, 2 the choice of a level."""
+    return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
 def _load(config: Config, seed: int) -> tuple[tabular.Splits, tuple[str, str]]:
-    key = jax.random.key(seed)
+    key = _key(seed, 0)
     path = config.path or None
     if config.dataset == "digits":
         return images.coloured_digits(key=key), ("first colour", "second colour")
@@ -156,7 +161,7 @@ def _train(
     progress: bool,
 ) -> Trained:
     """Train the line, then all fixed models side by side in one vmapped run."""
-    initial, order, noise = jax.random.split(jax.random.key(seed), 3)
+    initial, order, noise, apart = jax.random.split(_key(seed, 1), 4)
     _, start = _network(config, parts.train, initial)
     batches = training.Shuffled(parts.train, config.batch_size, order)
     num_steps = config.num_epochs * batches.steps_per_epoch
@@ -166,7 +171,7 @@ def _train(
             training.init_state(start.start, optimizer, key=key),
             weight,
         )
-    )(jax.random.split(noise, config.num_fixed), weights)
+    )(jax.random.split(apart, config.num_fixed), weights)
     runs = [
         ("line", steps[0], training.init_state(start, optimizer, key=noise)),
         ("fixed", steps[1], fixed_state),
@@ -249,7 +254,7 @@ def _choose(
             validation.label,
             validation.group,
             alphas,
-            key=jax.random.key(seed),
+            key=_key(seed, 2),
             metric=config.gap,
             at_most=config.gap_limit,
             confidence=config.confidence,

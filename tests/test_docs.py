@@ -1,0 +1,81 @@
+"""The code in README and docs runs as it stands."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from jeff import sharding
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(name):
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), flags=re.S)
+
+
+@pytest.fixture
+def readers_names(key):
+    """What a reader has at hand: a model of their own and some people."""
+    x = jax.random.normal(key, (4096, 4))
+    group = jax.random.bernoulli(key, 0.5, (4096,)).astype(jnp.int32)
+    label = (x[:, 0] + 0.5 * group > 0).astype(jnp.int32)
+    return {
+        "apply_fn": lambda params, x, key=None: x @ params["w"],
+        "params_a": {"w": jnp.array([0.1, 0.0, 0.0, 0.0])},
+        "params_b": {"w": jnp.array([0.0, 0.1, 0.0, 0.0])},
+        "key": key,
+        **{
+            name + end: value
+            for end in ("", "_val", "_new")
+            for name, value in {"x": x, "y": label, "group": group}.items()
+        },
+        "alphas": jnp.linspace(0, 1, 4096),
+    }
+
+
+def test_five_lines_of_the_readme(readers_names):
+    (block,) = blocks("README.md")
+    code = compile(block, "README.md", "exec")
+    exec(code, readers_names)
+    assert readers_names["prob"].shape == (4096,)
+    assert 0 <= readers_names["best"].alpha <= 1
+    assert readers_names["best"].gap_upper <= 0.08
+
+
+def test_training_page(readers_names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = blocks("docs/training.md")
+    readers_names |= {
+        "params": readers_names["params_a"],
+        "data": {"x": readers_names["x"], "y": readers_names["y"].astype(float)},
+        "optimizer": optax.adam(1e-2),
+        "loss_fn": lambda params, batch, key: (
+            jnp.mean((batch["x"] @ params["w"] - batch["y"]) ** 2),
+            {},
+        ),
+    }
+    exec(compile(first, "docs/training.md", "exec"), readers_names)
+    assert readers_names["result"].step == 560
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    monkeypatch.setattr(sharding, "make_mesh", lambda **_: mesh)
+    exec(compile(second, "docs/training.md", "exec"), readers_names)
+
+
+def test_every_relative_link_leads_somewhere():
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_lists_the_systems_as_they_are():
+    from train_scripts.systems import SYSTEMS
+
+    text = (ROOT / "README.md").read_text()
+    for name, system in SYSTEMS.items():
+        row = next(line for line in text.splitlines() if f"`run {name}`" in line)
+        assert system.state in row
+        assert f"`{system.module}`" in row
