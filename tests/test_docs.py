@@ -24,7 +24,7 @@ def readers_names(key):
     group = jax.random.bernoulli(key, 0.5, (4096,)).astype(jnp.int32)
     label = (x[:, 0] + 0.5 * group > 0).astype(jnp.int32)
     return {
-        "apply_fn": lambda params, x, key=None: x @ params["w"],
+        "apply_fn": lambda params, x: x @ params["w"],
         "params_a": {"w": jnp.array([0.1, 0.0, 0.0, 0.0])},
         "params_b": {"w": jnp.array([0.0, 0.1, 0.0, 0.0])},
         "key": key,

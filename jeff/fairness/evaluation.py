@@ -287,7 +287,7 @@ def fixed_step(
     models of all weights share one compilation, or one vmapped call.
 
     Args:
-      apply_fn: as in `jeff.fairness.yodo.loss`; called with a ``key``.
+      apply_fn: as in `jeff.fairness.yodo.loss`.
       optimizer: any optax transformation.
       gap: as in `jeff.fairness.yodo.loss`.
 

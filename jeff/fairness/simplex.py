@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jeff import line as lines
-from jeff.fairness.yodo import ApplyFn, Examples, GapFn, named_gap
+from jeff.fairness.yodo import ApplyFn, Examples, GapFn, call, named_gap
 from jeff.steps import Metrics, Step, make_step
 
 __all__ = ["loss", "predict", "sample_weights", "stack", "train_step"]
@@ -110,7 +110,7 @@ def loss(
             f"{len(gaps)} gaps and {group.shape[1]} attributes"
         )
     params = lines.simplex(points, weights)
-    logit = apply_fn(params, batch.inputs, **({} if key is None else {"key": key}))
+    logit = call(apply_fn, params, batch.inputs, key)
     label = batch.label.astype(logit.dtype)
     error = optax.sigmoid_binary_cross_entropy(logit, label).mean()
     prob = jax.nn.sigmoid(logit)
@@ -138,7 +138,7 @@ def train_step(
     """The pure training step of a simplex, for `jeff.training.fit`.
 
     Args:
-      apply_fn: as in `jeff.fairness.yodo.loss`; called with a ``key``.
+      apply_fn: as in `jeff.fairness.yodo.loss`.
       optimizer: any optax transformation.
       strengths: as in `loss`.
       gaps: as in `loss`.

@@ -29,6 +29,7 @@ References:
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -136,8 +137,8 @@ def loss(
     two ends are ``1 - alpha`` and ``alpha`` times that of theta, plus the cosine's.
 
     Args:
-      apply_fn: ``apply_fn(params, inputs) -> logits [people]``; where a key is given,
-        ``apply_fn(params, inputs, key=key)``, for dropout.
+      apply_fn: ``apply_fn(params, inputs) -> logits [people]``. If it has a parameter
+        named ``key`` and a key is given, it is passed on, for dropout.
       line: the two ends.
       batch: the people of this step.
       alpha: level in [0, 1].
@@ -187,7 +188,7 @@ def error_and_gap(
       ValueError: as in `loss`.
     """
     gap_fn = gap if callable(gap) else named_gap(gap)
-    logit = apply_fn(params, batch.inputs, **({} if key is None else {"key": key}))
+    logit = call(apply_fn, params, batch.inputs, key)
     if logit.shape != batch.label.shape:
         raise ValueError(
             f"apply_fn: expected one logit a person, shape {batch.label.shape}, got "
@@ -196,6 +197,29 @@ def error_and_gap(
     label = batch.label.astype(logit.dtype)
     error = optax.sigmoid_binary_cross_entropy(logit, label).mean()
     return error, gap_fn(jax.nn.sigmoid(logit), batch.group, batch.label)
+
+
+def call(
+    apply_fn: ApplyFn, params: PyTree, inputs: PyTree, key: PRNGKeyArray | None
+) -> Array:
+    """Call a network, with a key where there is one and the network takes one.
+
+    Args:
+      apply_fn: ``apply_fn(params, inputs)`` or ``apply_fn(params, inputs, key=key)``.
+      params: its parameters.
+      inputs: what it reads.
+      key: random key, or None to run without noise.
+
+    Returns:
+      Logits, shape [people].
+    """
+    if key is None:
+        return apply_fn(params, inputs)
+    parameters = inspect.signature(apply_fn).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if "key" in parameters or takes_any:
+        return apply_fn(params, inputs, key=key)
+    return apply_fn(params, inputs)
 
 
 def named_gap(name: str) -> GapFn:
@@ -227,7 +251,7 @@ def train_step(
     """The pure training step of a line, for `jeff.training.fit` or a loop of one's own.
 
     Args:
-      apply_fn: as in `loss`; called with a ``key``.
+      apply_fn: as in `loss`.
       optimizer: any optax transformation.
       strength: as in `loss`.
       gap: as in `loss`.
@@ -275,7 +299,7 @@ def train(
     Jit it, or vmap it over keys, lines or strengths to train many at once.
 
     Args:
-      apply_fn: as in `loss`; called with a ``key``.
+      apply_fn: as in `loss`.
       line: initial ends, drawn independently.
       examples: the training people.
       key: random key of order, levels and dropout.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen, nnx
 
 from jeff import line as lines
 from jeff import training
@@ -152,6 +153,56 @@ def test_any_pytree_of_inputs(people):
         yodo.predict_each(linear, LINEAR, people.inputs, alphas),
         atol=1e-7,
     )
+
+
+def linen_model(key):
+    module = linen.Dense(1)
+    ends = (module.init(k, jnp.ones((1, 6))) for k in jax.random.split(key))
+    return (lambda params, x: module.apply(params, x)[:, 0]), yodo.Line(*ends)
+
+
+def nnx_model(key):
+    def make(seed):
+        return nnx.split(nnx.Linear(6, 1, rngs=nnx.Rngs(seed)), nnx.Param)
+
+    (graphdef, start), (_, end) = make(0), make(1)
+    return lambda params, x: nnx.merge(graphdef, params)(x)[:, 0], yodo.Line(start, end)
+
+
+def plain_model(key):
+    draws = jax.random.normal(key, (2, 6))
+    ends = ([draw, jnp.zeros(())] for draw in draws)
+    return (lambda params, x: x @ params[0] + params[1]), yodo.Line(*ends)
+
+
+@pytest.mark.parametrize("model", [linen_model, nnx_model, plain_model])
+def test_models_of_every_kind(people, key, model):
+    apply_fn, line = model(key)
+    trained = yodo.train(
+        apply_fn,
+        line,
+        people,
+        key=key,
+        optimizer=optax.adam(0.05),
+        num_epochs=40,
+        batch_size=64,
+    )
+    assert jax.tree.structure(trained.start) == jax.tree.structure(line.start)
+    prob = yodo.predict(apply_fn, trained, people.inputs, 0.0)
+    assert jnp.mean((prob > 0.5) == people.label) > 0.9
+
+
+def test_only_a_network_that_takes_a_key_gets_one(people, key):
+    seen = []
+
+    def noisy(params, x, *, key=None):
+        seen.append(key is not None)
+        return linear(params, x)
+
+    for given in (key, None):
+        yodo.loss(noisy, LINEAR, people, 0.5, key=given)
+    yodo.loss(linear, LINEAR, people, 0.5, key=key)
+    assert seen == [True, False]
 
 
 @pytest.fixture(scope="module")
