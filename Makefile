@@ -25,7 +25,7 @@ demo: $(VENV)/.scripts  ## Run every system at its demo preset; ends in runs/rep
 	$(BIN)/python -m train_scripts demo
 
 test: $(VENV)/.dev  ## Run the whole test suite.
-	$(BIN)/python -m train_scripts assets
+	$(BIN)/python -m train_scripts assets || echo "Tests that need these data will skip."
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev  ## Check formatting, lint and types.

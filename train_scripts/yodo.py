@@ -73,7 +73,8 @@ def run(
             config, seed, parts, optimizer, (line_step, fixed_step), workdir, progress
         )
         seeds.append(_measure(config, seed, parts, apply_fn, trained))
-        _save_line(config, trained.line, workdir / f"seed{seed}" / "line")
+        width = parts.train.inputs.shape[-1]
+        _save_line(config, trained.line, width, workdir / f"seed{seed}" / "line")
     result = results.Result(
         system="yodo",
         preset=preset,
@@ -278,7 +279,13 @@ def levels_at(levels: evaluation.Evaluation, alpha: float) -> dict[str, float]:
     return {name: float(getattr(levels, name)[place]) for name in names}
 
 
-def _save_line(config: Config, trained: yodo.Line, path: Path) -> None:
+def _save_line(
+    config: Config, trained: yodo.Line, num_features: int, path: Path
+) -> None:
     if not path.exists():
-        shape = {"hidden": list(config.hidden), "dataset": config.dataset}
-        checkpoint.save(path, trained, metadata=shape)
+        network = {
+            "dataset": config.dataset,
+            "num_features": num_features,
+            "hidden": list(config.hidden),
+        }
+        checkpoint.save(path, trained, metadata=network)
