@@ -108,7 +108,7 @@ def test_the_checks_look_at_something():
     assert {"jeff.line", "jeff.fairness.gaps", "jeff_graph", "jeff_llm"} <= set(MODULES)
     assert {
         "jeff.line.interpolate",
-        "jeff.fairness.yodo.predict",
+        "jeff.fairness.model.predict",
         "jeff.checkpoint.Checkpoints.save",
         "jeff.runlog.RunLog.__init__",
         "jeff.fairness.evaluation.Evaluation",

@@ -19,6 +19,7 @@ from configs.yodo import Config
 from jeff import checkpoint, line, metrics, training
 from jeff.fairness import evaluation, images, nets, tabular, yodo
 from jeff.fairness.front import monotone_levels
+from jeff.fairness.model import ApplyFn
 from train_scripts import results, yodo_summary
 
 __all__ = ["run"]
@@ -143,7 +144,7 @@ def _schedule(config: Config, steps: int) -> optax.ScalarOrSchedule:
 
 def _network(
     config: Config, train: yodo.Examples, key: jax.Array
-) -> tuple[yodo.ApplyFn, yodo.Line]:
+) -> tuple[ApplyFn, yodo.Line]:
     size = train.inputs.shape[-1]
     if train.inputs.ndim == 4:
         return nets.cnn_line(size, key=key, dropout_rate=config.dropout_rate)
@@ -200,7 +201,7 @@ def _measure(
     config: Config,
     seed: int,
     parts: tabular.Splits,
-    apply_fn: yodo.ApplyFn,
+    apply_fn: ApplyFn,
     trained: Trained,
 ) -> yodo_summary.Seed:
     alphas = jnp.linspace(0, 1, config.num_levels)
@@ -243,7 +244,7 @@ def _choose(
     config: Config,
     seed: int,
     validation: yodo.Examples,
-    apply_fn: yodo.ApplyFn,
+    apply_fn: ApplyFn,
     trained: yodo.Line,
     alphas: jax.Array,
 ) -> evaluation.Choice | None:

@@ -1,10 +1,11 @@
 """Fairness: YODO, its metrics and its data.
 
-`yodo` trains and predicts, `evaluation` measures and chooses a level, `simplex` has
-several fair ends. `nets` (flax), `tabular` and `images` are imported by name.
+`yodo` is the method, `model` what it trains, `evaluation` measures and chooses levels,
+`simplex` has several fair ends. `nets` (flax), `tabular` and `images` are imported by
+name.
 """
 
-from jeff.fairness import evaluation, simplex, yodo
+from jeff.fairness import evaluation, model, simplex, yodo
 from jeff.fairness.evaluation import (
     Choice,
     Evaluation,
@@ -23,7 +24,8 @@ from jeff.fairness.gaps import (
     harden,
     p_rule,
 )
-from jeff.fairness.yodo import Examples, Line, predict, predict_each, train, train_step
+from jeff.fairness.model import Examples, Line, predict, predict_each
+from jeff.fairness.yodo import train, train_step
 
 __all__ = [
     "Choice",
@@ -42,6 +44,7 @@ __all__ = [
     "harden",
     "hypervolume",
     "measure",
+    "model",
     "monotone_levels",
     "p_rule",
     "pareto_front",

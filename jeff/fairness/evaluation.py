@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jeff import metrics
 from jeff.fairness import gaps
 from jeff.fairness.front import hypervolume
-from jeff.fairness.yodo import (
+from jeff.fairness.model import (
     ApplyFn,
     Examples,
     GapFn,
@@ -139,13 +139,13 @@ def evaluate(
     """Measure a line at many levels, in one compiled call.
 
     Args:
-      apply_fn: as in `jeff.fairness.yodo.predict`.
+      apply_fn: as in `jeff.fairness.predict`.
       line: the two ends.
       x: inputs, leading axis ``people``.
       y: outcomes, 0 or 1.
       group: groups, 0 or 1.
       alphas: levels in [0, 1], shape [levels].
-      alphas_at_once: as in `jeff.fairness.yodo.predict`.
+      alphas_at_once: as in `jeff.fairness.predict`.
 
     Returns:
       An `Evaluation`.
@@ -206,14 +206,14 @@ def choose_alpha(
     level that is picked because it looks best.
 
     Args:
-      apply_fn: as in `jeff.fairness.yodo.predict`.
+      apply_fn: as in `jeff.fairness.predict`.
       line: the two ends.
       x: inputs of validation people, seen neither in training nor in the test.
       y: their outcomes, 0 or 1.
       group: their groups, 0 or 1.
       alphas: candidate levels, shape [levels].
       key: random key of the resampling.
-      metric: a name in `jeff.fairness.yodo.GAPS`; it is taken of hard decisions.
+      metric: a name in `jeff.fairness.model.GAPS`; it is taken of hard decisions.
       at_most: the limit, in (0, 1].
       confidence: in (0, 1).
       num_samples: bootstrap resamples.

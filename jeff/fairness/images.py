@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jeff.fairness.model import Examples
 from jeff.fairness.splits import Dataset, Splits, stratified_indices
 from jeff.fairness.tabular import require
-from jeff.fairness.yodo import Examples
 
 __all__ = ["celeba", "coloured_digits", "from_images", "utkface"]
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, UInt32
 
-from jeff.fairness.yodo import ApplyFn, Line
+from jeff.fairness.model import ApplyFn, Line
 
 __all__ = ["CNN", "MLP", "cnn_line", "dropout", "functional", "mlp_line"]
 

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jeff import line as lines
-from jeff.fairness.yodo import ApplyFn, Examples, GapFn, call, named_gap
+from jeff.fairness.model import ApplyFn, Examples, GapFn, call, named_gap
 from jeff.steps import Metrics, Step, make_step
 
 __all__ = ["loss", "predict", "sample_weights", "stack", "train_step"]
@@ -169,7 +169,7 @@ def predict(
     """Probability of the favourable outcome at many points of the simplex.
 
     Args:
-      apply_fn: as in `jeff.fairness.yodo.predict`.
+      apply_fn: as in `jeff.fairness.predict`.
       points: vertices, stacked.
       inputs: what the network reads, leading axis ``people``.
       weights: barycentric weights of each mixture, shape [mixtures, ends].

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jeff.fairness.yodo import Examples
+from jeff.fairness.model import Examples
 
 __all__ = ["Dataset", "Splits", "check_both", "split", "stratified_indices"]
 

@@ -28,25 +28,32 @@ References:
   Inference Time", 2025.
 """
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
-
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jeff import line as lines
 from jeff.batches import Shuffled
-from jeff.fairness import gaps
+from jeff.fairness.evaluation import choose_alpha, evaluate
+from jeff.fairness.model import (
+    GAPS,
+    ApplyFn,
+    Examples,
+    GapFn,
+    Line,
+    error_and_gap,
+    predict,
+    predict_each,
+)
 from jeff.steps import Metrics, Step, init_state, make_step, run_epochs
 
 __all__ = [
     "GAPS",
     "Examples",
     "Line",
+    "choose_alpha",
+    "evaluate",
     "loss",
     "predict",
     "predict_each",
@@ -54,46 +61,6 @@ __all__ = [
     "train",
     "train_step",
 ]
-
-ApplyFn: TypeAlias = Callable[..., Float[Array, " people"]]
-GapFn: TypeAlias = Callable[[Array, Array, Array], Float[Array, ""]]
-
-# Gaps by name; a gap is any differentiable function of (prob, group, label).
-GAPS: dict[str, GapFn] = {
-    "demographic_parity": lambda prob, group, label: gaps.demographic_parity_gap(
-        prob, group
-    ),
-    "equal_opportunity": gaps.equal_opportunity_gap,
-    "equalized_odds": gaps.equalized_odds_gap,
-}
-
-
-class Line(NamedTuple):
-    """A trained family of models: the parameters at its two ends.
-
-    Invariant: both pytrees have one structure, and the same shapes and dtypes.
-
-    Attributes:
-      start: parameters of the accurate end, alpha = 0.
-      end: parameters of the fair end, alpha = 1.
-    """
-
-    start: PyTree
-    end: PyTree
-
-
-class Examples(NamedTuple):
-    """People, their outcomes and their groups; one leading axis ``people`` throughout.
-
-    Attributes:
-      inputs: what the network reads, any pytree of arrays.
-      label: 1 for the favourable outcome, else 0; shape [people].
-      group: 1 for the protected group, else 0; shape [people].
-    """
-
-    inputs: PyTree
-    label: Shaped[Array, " people"]
-    group: Shaped[Array, " people"]
 
 
 def sample_alpha(*, key: PRNGKeyArray, end_mass: float = 0.5) -> Float[Array, ""]:
@@ -162,81 +129,6 @@ def loss(
     cosine = lines.cosine_squared(line.start, line.end)
     total = error + alpha * strength * gap_value + cosine_weight * cosine
     return total, {"error": error, "gap": gap_value, "cosine": cosine}
-
-
-def error_and_gap(
-    apply_fn: ApplyFn,
-    params: PyTree,
-    batch: Examples,
-    *,
-    gap: str | GapFn,
-    key: PRNGKeyArray | None,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean cross-entropy and soft gap of one model on one batch.
-
-    Args:
-      apply_fn: as in `loss`.
-      params: parameters of one model.
-      batch: the people.
-      gap: as in `loss`.
-      key: as in `loss`.
-
-    Returns:
-      ``(error, gap)``, scalars; the error in nats.
-
-    Raises:
-      ValueError: as in `loss`.
-    """
-    gap_fn = gap if callable(gap) else named_gap(gap)
-    logit = call(apply_fn, params, batch.inputs, key)
-    if logit.shape != batch.label.shape:
-        raise ValueError(
-            f"apply_fn: expected one logit a person, shape {batch.label.shape}, got "
-            f"{logit.shape}; squeeze the last axis of a network with one output"
-        )
-    label = batch.label.astype(logit.dtype)
-    error = optax.sigmoid_binary_cross_entropy(logit, label).mean()
-    return error, gap_fn(jax.nn.sigmoid(logit), batch.group, batch.label)
-
-
-def call(
-    apply_fn: ApplyFn, params: PyTree, inputs: PyTree, key: PRNGKeyArray | None
-) -> Array:
-    """Call a network, with a key where there is one and the network takes one.
-
-    Args:
-      apply_fn: ``apply_fn(params, inputs)`` or ``apply_fn(params, inputs, key=key)``.
-      params: its parameters.
-      inputs: what it reads.
-      key: random key, or None to run without noise.
-
-    Returns:
-      Logits, shape [people].
-    """
-    if key is None:
-        return apply_fn(params, inputs)
-    parameters = inspect.signature(apply_fn).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if "key" in parameters or takes_any:
-        return apply_fn(params, inputs, key=key)
-    return apply_fn(params, inputs)
-
-
-def named_gap(name: str) -> GapFn:
-    """The gap of that name.
-
-    Args:
-      name: a key of `GAPS`.
-
-    Returns:
-      A function of (prob, group, label).
-
-    Raises:
-      ValueError: if there is none of that name.
-    """
-    if name not in GAPS:
-        raise ValueError(f"gap: expected one of {sorted(GAPS)}, got {name!r}")
-    return GAPS[name]
 
 
 def train_step(
@@ -327,87 +219,3 @@ def train(
         num_epochs=num_epochs,
     )
     return state.params
-
-
-@functools.partial(jax.jit, static_argnames=("apply_fn", "alphas_at_once"))
-def predict(
-    apply_fn: ApplyFn,
-    line: Line,
-    inputs: PyTree,
-    alphas: Float[Array, "*levels"] | float,
-    *,
-    alphas_at_once: int = 1,
-) -> Float[Array, "*levels people"]:
-    """Probability of the favourable outcome, at one level or at many.
-
-    Args:
-      apply_fn: ``apply_fn(params, inputs) -> logits [people]``; compiled once for each
-        function object, so pass the same one again.
-      line: the two ends.
-      inputs: what the network reads, leading axis ``people``.
-      alphas: a scalar, or levels of shape [levels]; in [0, 1].
-      alphas_at_once: levels computed side by side; memory grows with it, and on an
-        accelerator so does speed.
-
-    Returns:
-      Probabilities, shape [people] or [levels, people].
-
-    Raises:
-      ValueError: if ``alphas`` has more than one axis.
-    """
-    alphas = jnp.asarray(alphas, jnp.float32)
-
-    def at(alpha: Array) -> Array:
-        return jax.nn.sigmoid(
-            apply_fn(lines.interpolate(line.start, line.end, alpha), inputs)
-        )
-
-    if alphas.ndim == 0:
-        return at(alphas)
-    if alphas.ndim != 1:
-        raise ValueError(f"alphas: expected a scalar or vector, got {alphas.shape}")
-    if alphas_at_once == 1:
-        return jax.lax.map(at, alphas)
-    return jax.lax.map(at, alphas, batch_size=alphas_at_once)
-
-
-@functools.partial(jax.jit, static_argnames=("apply_fn", "people_at_once"))
-def predict_each(
-    apply_fn: ApplyFn,
-    line: Line,
-    inputs: PyTree,
-    alphas: Float[Array, " people"],
-    *,
-    people_at_once: int = 32,
-) -> Float[Array, " people"]:
-    """Probability of the favourable outcome, every person at a level of their own.
-
-    Args:
-      apply_fn: as in `predict`.
-      line: the two ends.
-      inputs: what the network reads, leading axis ``people``.
-      alphas: level of each person, in [0, 1].
-      people_at_once: models interpolated side by side; bounds the memory to that many
-        copies of the parameters.
-
-    Returns:
-      Probabilities, shape [people].
-
-    Raises:
-      ValueError: if there is not exactly one level a person.
-    """
-    alphas = jnp.asarray(alphas, jnp.float32)
-    people = {leaf.shape[0] for leaf in jax.tree.leaves(inputs)}
-    if alphas.ndim != 1 or people != {alphas.shape[0]}:
-        raise ValueError(
-            f"alphas: expected one level a person, of {sorted(people)} people, got "
-            f"shape {alphas.shape}"
-        )
-
-    def one(person: tuple[PyTree, Array]) -> Array:
-        row, alpha = person
-        single = jax.tree.map(lambda leaf: leaf[None], row)
-        return apply_fn(lines.interpolate(line.start, line.end, alpha), single)[0]
-
-    logit = jax.lax.map(one, (inputs, alphas), batch_size=people_at_once)
-    return jax.nn.sigmoid(logit)
