@@ -12,12 +12,12 @@ help:  ## List the targets.
 # A stamp per requirement set: the second run installs nothing.
 $(VENV)/.scripts: requirements/scripts.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/scripts.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/scripts.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.scripts
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
 demo: $(VENV)/.scripts  ## Run every system at its demo preset; ends in runs/report.html.

@@ -28,6 +28,9 @@ class Config:
     )
     # Weight of the gap at the fair end.
     strength: float = 1.0
+    # Exponent of alpha in the weight of the gap; 1 is the paper's, 2 suits a large
+    # strength.
+    ramp: float = 1.0
     # Share of steps taken at one of the two ends; 0 is the paper's uniform draw.
     end_mass: float = 0.5
     # Passes over the training part.
@@ -44,7 +47,8 @@ class Config:
     dropout_rate: float = 0.5
     # Levels at which the line is measured, evenly spaced.
     num_levels: int = 101
-    # Separately trained models to compare with, at evenly spaced weights; at least 2.
+    # Separately trained models to compare with, at evenly spaced levels and the line's
+    # own weights; at least 2.
     num_fixed: int = 11
     # A run a seed; each has its own split, initial parameters and order.
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -61,6 +65,7 @@ class Config:
             "num_levels": 2,
             "num_fixed": 2,
             "strength": 0,
+            "ramp": 0,
             "learning_rate": 0,
         }
         for name, bound in least.items():
@@ -88,9 +93,9 @@ PRESETS: dict[str, Config] = {
     "adult-race": dataclasses.replace(
         _ADULT, sensitive="race", seeds=(0, 1, 2, 3, 4), gap_limit=0.1
     ),
-    # A large strength, where a uniform draw drags the accurate end down...
-    "adult-strong": dataclasses.replace(_ADULT, strength=5.0),
-    # ... as this one does.
+    # A large strength, which would drag the accurate end down ...
+    "adult-strong": dataclasses.replace(_ADULT, strength=5.0, ramp=2.0),
+    # ... as it does with the paper's draw and weight.
     "adult-strong-uniform": dataclasses.replace(_ADULT, strength=5.0, end_mass=0.0),
     # The paper's own settings.
     "paper": dataclasses.replace(

@@ -61,6 +61,7 @@ def run(
         apply_fn,
         optimizer,
         strength=config.strength,
+        ramp=config.ramp,
         gap=config.gap,
         end_mass=config.end_mass,
     )
@@ -167,7 +168,7 @@ def _train(
     _, start = _network(config, parts.train, initial)
     batches = training.Shuffled(parts.train, config.batch_size, order)
     num_steps = config.num_epochs * batches.steps_per_epoch
-    weights = jnp.linspace(0, config.strength, config.num_fixed)
+    weights = config.strength * jnp.linspace(0, 1, config.num_fixed) ** config.ramp
     fixed_state = jax.vmap(
         lambda key, weight: (
             training.init_state(start.start, optimizer, key=key),

@@ -38,7 +38,7 @@ def test_with_one_fair_end_it_is_the_line(people):
         strengths=[2.0],
         gaps=["demographic_parity"],
     )
-    theirs, _ = yodo.loss(linear, line, batch, 0.3, strength=2.0)
+    theirs, _ = yodo.loss(linear, line, batch, 0.3, strength=2.0, ramp=1.0)
     assert ours == pytest.approx(float(theirs), rel=1e-6)
 
 

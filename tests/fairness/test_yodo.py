@@ -45,14 +45,14 @@ def test_loss_by_hand():
     )
     line = yodo.Line(jnp.array([[0.0]]), jnp.array([[2.0]]))
     value, parts = yodo.loss(
-        lambda w, x: (x @ w)[:, 0], line, batch, 0.25, strength=3.0
+        lambda w, x: (x @ w)[:, 0], line, batch, 0.25, strength=3.0, ramp=2.0
     )
     high = 1 / (1 + np.exp(-1.0))  # theta = 0.5, so the third logit is 1
     error = (2 * np.log(2) - np.log(high)) / 3
     gap = high - 0.5
     assert parts["error"] == pytest.approx(error, rel=1e-6)
     assert parts["gap"] == pytest.approx(gap, rel=1e-6)
-    assert value == pytest.approx(error + 0.25 * 3 * gap, rel=1e-6)
+    assert value == pytest.approx(error + 0.25**2 * 3 * gap, rel=1e-6)
 
 
 def test_gradients_of_the_ends_carry_their_weights(people):
@@ -307,7 +307,7 @@ def test_loss_and_gradients_equal_pytorch(people):
     total = loss + 0.4 * 2.0 * gap
     total.backward()
     value, gradient = jax.value_and_grad(
-        lambda line: yodo.loss(linear, line, people, 0.4, strength=2.0)[0]
+        lambda line: yodo.loss(linear, line, people, 0.4, strength=2.0, ramp=1.0)[0]
     )(LINEAR)
     assert value == pytest.approx(total.item(), rel=1e-5)
     for ours, theirs in zip(gradient, ends, strict=True):
@@ -318,6 +318,7 @@ def test_loss_and_gradients_equal_pytorch(people):
     ("call", "words"),
     [
         (lambda p: yodo.sample_alpha(key=jax.random.key(0), end_mass=1.5), "end_mass"),
+        (lambda p: yodo.loss(linear, LINEAR, p, 0.5, ramp=-1.0), "ramp: expected"),
         (
             lambda p: yodo.loss(linear, LINEAR, p, 0.5, gap="parity"),
             "gap: expected one",
