@@ -9,10 +9,10 @@ Deliberately different from the official code:
 * Evaluation runs without dropout; the official code never leaves training mode, which
   costs up to 0.6 points of accuracy.
 * A batch without one of the groups has no gap instead of NaN.
-* The accurate end is looked after. Half of the steps draw an end (``end_mass``; 0 is the
-  paper's uniform draw, which visits an end with probability zero), and the gap's weight
-  may grow as ``alpha^ramp`` (1 is the paper's). With a large strength the paper's choices
-  drag the accurate end down: ``docs/yodo.md`` has the measurement.
+* The accurate end is looked after. Half of the steps draw an end (``end_mass``; 0 is
+  the paper's uniform draw, which visits an end with probability zero), and the weight
+  of the gap may grow as ``alpha^ramp`` (1 is the paper's). With a large strength the
+  paper's choices drag the accurate end down: ``docs/yodo.md`` has the measurement.
 
 As the paper has it, and worth knowing:
 
