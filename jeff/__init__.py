@@ -7,9 +7,20 @@ are loaded when they are first used.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jeff import line
+
+if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
+    from jeff import (
+        assets,
+        bootstrap,
+        checkpoint,
+        fairness,
+        metrics,
+        sharding,
+        training,
+    )
 
 __all__ = [
     "assets",

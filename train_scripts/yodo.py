@@ -188,6 +188,7 @@ def _train(
             batches,
             num_steps=num_steps,
             workdir=workdir / f"seed{seed}" / "training" / name,
+            checkpoint_every=max(1, config.num_epochs // 10),
             progress=progress,
             description=f"seed {seed}: {label}",
         )
