@@ -65,9 +65,8 @@ def run(
         gap=config.gap,
         end_mass=config.end_mass,
     )
-    fixed_step = _side_by_side(
-        evaluation.fixed_step(apply_fn, optimizer, gap=config.gap),
-        vmapped=splits[0][0].train.inputs.ndim == 2,
+    fixed_step = jax.vmap(
+        evaluation.fixed_step(apply_fn, optimizer, gap=config.gap), in_axes=(0, None)
     )
     seeds = []
     for seed, (parts, _) in zip(config.seeds, splits, strict=True):
@@ -93,14 +92,6 @@ def run(
     results.write_text(workdir / "explorer.json", json.dumps(explorer))
     results.write(result, workdir)
     return result
-
-
-def _side_by_side(step_fn: training.Step, *, vmapped: bool) -> training.Step:
-    """The step of many models on one batch."""
-    if vmapped:
-        return jax.vmap(step_fn, in_axes=(0, None))
-    # Vmapped convolutions become grouped ones, which a CPU runs many times slower.
-    return lambda states, batch: jax.lax.map(lambda s: step_fn(s, batch), states)
 
 
 def _key(seed: int, purpose: int) -> jax.Array:

@@ -76,6 +76,18 @@ def test_mlp_by_hand(key):
     np.testing.assert_allclose(apply_fn(ends.end, jnp.array(x)), expected, rtol=1e-5)
 
 
+def test_convolution_equals_that_of_jax(key):
+    layer = nets._Convolution(
+        2, 5, kernel_init=jax.nn.initializers.lecun_normal(), rngs=nnx.Rngs(0)
+    )
+    x = jax.random.normal(key, (3, 8, 6, 2))
+    kernel = layer.patches.kernel[...].reshape(3, 3, 2, 5)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
 def test_modules_with_other_state_are_refused():
     module = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="parameters alone"):
