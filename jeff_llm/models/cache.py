@@ -1,0 +1,242 @@
+"""What attention remembers: the interface of a key-value cache, and the plain one.
+
+The decoder scans over its layers with the cache as carry and knows three things of it:
+`Cache.lengths`, `Cache.attend` and `Cache.advance`. Whatever has these is a drop-in: a
+quantised cache with widths of its own for each layer switches on the layer's number.
+
+Slots are filled without gaps: the slot of a token is its position in its sequence, so
+padding on either side takes no room and sequences of a batch have lengths of their own.
+"""
+
+import dataclasses
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jeff_llm.models.config import DecoderConfig
+
+__all__ = ["Cache", "PlainCache", "attend", "init_cache", "repeat_rows"]
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """A pytree that stores keys and values of all layers.
+
+    Attributes:
+      lengths: tokens stored for each sequence, [batch].
+    """
+
+    lengths: Int[Array, " batch"]
+
+    @property
+    def capacity(self) -> int:
+        """Slots of a sequence."""
+        ...
+
+    def attend(
+        self,
+        layer: Int[Array, ""],
+        query: Float[Array, "batch tokens heads head_width"],
+        key: Float[Array, "batch tokens kv_heads head_width"],
+        value: Float[Array, "batch tokens kv_heads head_width"],
+        *,
+        positions: Int[Array, "batch tokens"],
+        mask: Bool[Array, "batch tokens"],
+        window: Int[Array, ""] | None,
+    ) -> tuple[Float[Array, "batch tokens heads head_width"], "Cache"]:
+        """Store new keys and values of a layer, and attend over all stored ones.
+
+        A token sees the tokens of its sequence up to itself, at most ``window`` of them.
+
+        Args:
+          layer: number of the layer.
+          query: rotated queries of the new tokens.
+          key: their rotated keys.
+          value: their values.
+          positions: position of each new token in its sequence, ``lengths`` for the
+            first.
+          mask: the new tokens that are real; the others are not stored, and what comes
+            back for them is arbitrary but finite.
+          window: tokens seen, or None for all.
+
+        Returns:
+          The attention's output, and the cache with the layer's new entries.
+        """
+        ...
+
+    def advance(self, count: Int[Array, " batch"]) -> "Cache":
+        """Count new tokens in, once all layers have stored them.
+
+        Args:
+          count: new real tokens of each sequence.
+
+        Returns:
+          The cache.
+        """
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PlainCache:
+    """Keys and values as they are, in one array each.
+
+    Invariant: slots ``lengths[b] ..`` of sequence b hold rubbish that nobody reads.
+
+    Attributes:
+      keys: [layers, batch, kv_heads, slots, head_width]; a head's slots are contiguous,
+        as its products want them.
+      values: likewise.
+      lengths: tokens stored for each sequence.
+    """
+
+    keys: Float[Array, "layers batch kv_heads slots head_width"]
+    values: Float[Array, "layers batch kv_heads slots head_width"]
+    lengths: Int[Array, " batch"]
+
+    @property
+    def capacity(self) -> int:
+        """Slots of a sequence."""
+        return self.keys.shape[3]
+
+    def attend(
+        self,
+        layer: Int[Array, ""],
+        query: Float[Array, "batch tokens heads head_width"],
+        key: Float[Array, "batch tokens kv_heads head_width"],
+        value: Float[Array, "batch tokens kv_heads head_width"],
+        *,
+        positions: Int[Array, "batch tokens"],
+        mask: Bool[Array, "batch tokens"],
+        window: Int[Array, ""] | None,
+    ) -> tuple[Float[Array, "batch tokens heads head_width"], "PlainCache"]:
+        """Store and attend; see `Cache.attend`.
+
+        Args:
+          layer: number of the layer.
+          query: rotated queries of the new tokens.
+          key: their rotated keys.
+          value: their values.
+          positions: position of each new token in its sequence.
+          mask: the new tokens that are real.
+          window: tokens seen, or None for all.
+
+        Returns:
+          The attention's output, and the cache with the layer's new entries.
+        """
+        # A slot past the end drops the write: so padding leaves no trace.
+        slots = jnp.where(mask, positions, self.capacity)
+        rows = jnp.arange(len(positions))[:, None]
+        new = dataclasses.replace(
+            self,
+            keys=self.keys.at[layer, rows, :, slots].set(
+                key.astype(self.keys.dtype), mode="drop"
+            ),
+            values=self.values.at[layer, rows, :, slots].set(
+                value.astype(self.values.dtype), mode="drop"
+            ),
+        )
+        keys, values = (
+            jax.lax.dynamic_index_in_dim(stored, layer, keepdims=False)
+            for stored in (new.keys, new.values)
+        )
+        ahead = positions[:, :, None] - jnp.arange(self.capacity)  # B T S
+        seen = ahead >= 0 if window is None else (ahead >= 0) & (ahead < window)
+        return attend(query, keys, values, seen), new
+
+    def advance(self, count: Int[Array, " batch"]) -> "PlainCache":
+        """Count new tokens in; see `Cache.advance`.
+
+        Args:
+          count: new real tokens of each sequence.
+
+        Returns:
+          The cache.
+        """
+        return dataclasses.replace(self, lengths=self.lengths + count)
+
+
+def init_cache(
+    config: DecoderConfig,
+    batch_size: int,
+    capacity: int,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> PlainCache:
+    """An empty cache.
+
+    Args:
+      config: the decoder's configuration.
+      batch_size: sequences.
+      capacity: slots of a sequence, in tokens.
+      dtype: of keys and values.
+
+    Returns:
+      The cache, with all lengths 0.
+
+    Raises:
+      ValueError: if a size is not positive.
+    """
+    for name, size in (("batch_size", batch_size), ("capacity", capacity)):
+        if size < 1:
+            raise ValueError(f"{name}: expected at least 1, got {size}")
+    shape = (
+        config.num_layers,
+        batch_size,
+        config.num_kv_heads,
+        capacity,
+        config.head_width,
+    )
+    zeros = jnp.zeros(shape, dtype)
+    return PlainCache(zeros, zeros, jnp.zeros(batch_size, jnp.int32))
+
+
+def repeat_rows(cache: PlainCache, rows: Int[Array, " new_batch"]) -> PlainCache:
+    """A cache whose sequences are copies of another's: a prefix shared by many.
+
+    Args:
+      cache: the cache.
+      rows: for each new sequence the one that it continues.
+
+    Returns:
+      The new cache.
+    """
+    return PlainCache(
+        cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows]
+    )
+
+
+def attend(
+    query: Float[Array, "batch tokens heads head_width"],
+    keys: Float[Array, "batch kv_heads slots head_width"],
+    values: Float[Array, "batch kv_heads slots head_width"],
+    seen: Bool[Array, "batch tokens slots"],
+) -> Float[Array, "batch tokens heads head_width"]:
+    """Grouped-query attention, ``softmax(q k' / sqrt(H)) v``, softmax in float32.
+
+    Query head n belongs to key head ``n // (heads / kv_heads)``. A query that sees
+    nothing gets the mean of all values, not NaN.
+
+    Args:
+      query: queries.
+      keys: keys, heads before slots.
+      values: values, likewise.
+      seen: which slots a token sees.
+
+    Returns:
+      A weighted mean of values for each query head, in the dtype of ``query``.
+    """
+    batch, tokens, heads, head_width = query.shape
+    kv_heads = keys.shape[1]
+    grouped = query.reshape(batch, tokens, kv_heads, heads // kv_heads, head_width)
+    logits = jnp.einsum(
+        "btkgh,bksh->bkgts",
+        grouped * head_width**-0.5,
+        keys,
+        preferred_element_type=jnp.float32,
+    )
+    lowest = jnp.finfo(jnp.float32).min
+    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, lowest), axis=-1)
+    out = jnp.einsum("bkgts,bksh->btkgh", weights.astype(values.dtype), values)
+    return out.reshape(query.shape).astype(query.dtype)

@@ -1,0 +1,316 @@
+"""What a decoder is made of: one frozen dataclass, read from and written to files.
+
+It covers the Llama family: SmolLM2, Llama 2 and 3, Mistral, Qwen2, Qwen2.5 and Qwen3.
+`from_transformers` and `to_transformers` speak ``config.json``; `from_gguf` speaks the
+key-value fields of a GGUF file. A field that the decoder could not honour (another
+activation, an unknown kind of RoPE scaling) is an error: a model that loads is right.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from jeff_llm.models.rope import RopeScaling
+
+__all__ = ["DecoderConfig", "from_gguf", "from_transformers", "to_transformers"]
+
+_ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes and options of a decoder; hashable, so it may be static under jit.
+
+    Attributes:
+      vocab_size: rows of the embedding.
+      num_layers: blocks.
+      width: width of the residual stream.
+      mlp_width: hidden width of the SwiGLU.
+      num_heads: query heads.
+      num_kv_heads: key and value heads; divides ``num_heads``.
+      head_width: width of a head.
+      max_positions: longest context that the model was trained for, in tokens.
+      norm_eps: epsilon of RMSNorm.
+      rope_theta: base of the rotary frequencies.
+      rope_scaling: how the frequencies are stretched, or None.
+      tied: the head is the embedding.
+      attention_bias: query, key and value have a bias.
+      output_bias: the attention's output has a bias.
+      qk_norm: RMSNorm over each head's query and key, before RoPE.
+      sliding_window: a token sees that many tokens, itself counted; None for all.
+      sliding_layers: for each layer whether the window applies; None for all layers.
+      architecture: family under which transformers knows it.
+    """
+
+    vocab_size: int
+    num_layers: int
+    width: int
+    mlp_width: int
+    num_heads: int
+    num_kv_heads: int
+    head_width: int
+    max_positions: int = 2048
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    tied: bool = False
+    attention_bias: bool = False
+    output_bias: bool = False
+    qk_norm: bool = False
+    sliding_window: int | None = None
+    sliding_layers: tuple[bool, ...] | None = None
+    architecture: Literal["llama", "mistral", "qwen2", "qwen3"] = "llama"
+
+    def __post_init__(self):
+        """Check sizes."""
+        sizes = (
+            "vocab_size",
+            "num_layers",
+            "width",
+            "mlp_width",
+            "num_heads",
+            "num_kv_heads",
+            "head_width",
+            "max_positions",
+        )
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}: expected at least 1, got {getattr(self, name)}"
+                )
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_kv_heads: expected a divisor of num_heads = {self.num_heads}, "
+                f"got {self.num_kv_heads}"
+            )
+        if self.head_width % 2:
+            raise ValueError(f"head_width: expected an even one, got {self.head_width}")
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ValueError(
+                f"sliding_window: expected at least 1 or None, got "
+                f"{self.sliding_window}"
+            )
+        layers = self.sliding_layers
+        if layers is not None and len(layers) != self.num_layers:
+            raise ValueError(
+                f"sliding_layers: expected {self.num_layers} entries, got {len(layers)}"
+            )
+        if self.architecture not in _ARCHITECTURES:
+            raise ValueError(
+                f"architecture: expected one of {sorted(_ARCHITECTURES)}, got "
+                f"{self.architecture!r}"
+            )
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The sliding window of each layer."""
+        layers = self.sliding_layers or (True,) * self.num_layers
+        return tuple(self.sliding_window if sliding else None for sliding in layers)
+
+
+def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
+    """Read the fields of a transformers ``config.json``.
+
+    Args:
+      values: the parsed file, of transformers 4 or 5.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      ValueError: naming the field that is missing or that the decoder cannot honour.
+    """
+    family = values.get("model_type")
+    if family not in _ARCHITECTURES:
+        raise ValueError(
+            f"model_type: expected one of {sorted(_ARCHITECTURES)}, got {family!r}"
+        )
+    for name, supported in {
+        "hidden_act": ("silu",),
+        "mlp_bias": (False, None),
+        "pretraining_tp": (1, None),
+    }.items():
+        if values.get(name, supported[0]) not in supported:
+            raise ValueError(
+                f"{name}: expected {supported[0]!r}, got {values[name]!r}; this "
+                "decoder does not support it"
+            )
+    rope = {**(values.get("rope_scaling") or {}), **(values.get("rope_parameters") or {})}
+    heads = _required(values, "num_attention_heads")
+    width = _required(values, "hidden_size")
+    bias = bool(values.get("attention_bias", False))
+    qwen2 = family == "qwen2"
+    num_layers = _required(values, "num_hidden_layers")
+    window, sliding_layers = _sliding(values, num_layers)
+    return DecoderConfig(
+        vocab_size=_required(values, "vocab_size"),
+        num_layers=num_layers,
+        width=width,
+        mlp_width=_required(values, "intermediate_size"),
+        num_heads=heads,
+        num_kv_heads=values.get("num_key_value_heads") or heads,
+        head_width=values.get("head_dim") or width // heads,
+        max_positions=values.get("max_position_embeddings", 2048),
+        norm_eps=values.get("rms_norm_eps", 1e-6),
+        rope_theta=float(rope.get("rope_theta") or values.get("rope_theta") or 1e4),
+        rope_scaling=RopeScaling.from_transformers(
+            rope, values.get("max_position_embeddings", 2048)
+        ),
+        tied=bool(values.get("tie_word_embeddings", False)),
+        attention_bias=qwen2 or bias,
+        output_bias=bias and not qwen2,
+        qk_norm=family == "qwen3",
+        sliding_window=window,
+        sliding_layers=sliding_layers,
+        architecture=family,
+    )
+
+
+def to_transformers(config: DecoderConfig) -> dict[str, Any]:
+    """The ``config.json`` with which transformers opens the same model.
+
+    Args:
+      config: the configuration.
+
+    Returns:
+      Its fields, in the style that transformers 4 and 5 both read.
+
+    Raises:
+      ValueError: if the family's class in transformers lacks an option that is set.
+    """
+    values: dict[str, Any] = {
+        "architectures": [_ARCHITECTURES[config.architecture]],
+        "model_type": config.architecture,
+        "vocab_size": config.vocab_size,
+        "num_hidden_layers": config.num_layers,
+        "hidden_size": config.width,
+        "intermediate_size": config.mlp_width,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_width,
+        "max_position_embeddings": config.max_positions,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "tie_word_embeddings": config.tied,
+        "hidden_act": "silu",
+    }
+    if config.rope_scaling is not None:
+        values["rope_scaling"] = config.rope_scaling.to_transformers()
+    if config.architecture in {"llama", "qwen3"}:
+        values["attention_bias"] = config.attention_bias
+    if config.architecture != "llama":
+        values["sliding_window"] = config.sliding_window
+    if config.architecture in {"qwen2", "qwen3"}:
+        kinds = {None: "full_attention"}
+        values["layer_types"] = [
+            kinds.get(window, "sliding_attention") for window in config.windows
+        ]
+        values["use_sliding_window"] = config.sliding_window is not None
+    _check_writable(config)
+    return values
+
+
+def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> DecoderConfig:
+    """Read the key-value fields of a GGUF file.
+
+    Args:
+      metadata: the fields.
+      shapes: shape of each tensor by name: some options show in the tensors alone.
+
+    Returns:
+      The configuration; RoPE frequency factors stored as a tensor are read by
+      `jeff_llm.models.weights.load`.
+
+    Raises:
+      ValueError: naming the field that is missing or that the decoder cannot honour.
+    """
+    family = metadata.get("general.architecture")
+    if family not in _ARCHITECTURES:
+        raise ValueError(
+            f"general.architecture: expected one of {sorted(_ARCHITECTURES)}, got "
+            f"{family!r}"
+        )
+
+    def field(name: str, default: Any = None) -> Any:
+        value = metadata.get(f"{family}.{name}", default)
+        if value is None:
+            raise ValueError(f"{family}.{name}: expected this field, the file lacks it")
+        return value
+
+    heads, width = field("attention.head_count"), field("embedding_length")
+    window = metadata.get(f"{family}.attention.sliding_window")
+    return DecoderConfig(
+        vocab_size=shapes["token_embd.weight"][0],
+        num_layers=field("block_count"),
+        width=width,
+        mlp_width=field("feed_forward_length"),
+        num_heads=heads,
+        num_kv_heads=field("attention.head_count_kv", heads),
+        head_width=field("attention.key_length", width // heads),
+        max_positions=field("context_length"),
+        norm_eps=field("attention.layer_norm_rms_epsilon"),
+        rope_theta=float(field("rope.freq_base", 1e4)),
+        rope_scaling=RopeScaling.from_gguf(metadata, family),
+        tied="output.weight" not in shapes,
+        attention_bias="blk.0.attn_q.bias" in shapes,
+        output_bias="blk.0.attn_output.bias" in shapes,
+        qk_norm="blk.0.attn_q_norm.weight" in shapes,
+        sliding_window=window or None,
+        architecture=family,
+    )
+
+
+def _required(values: Mapping[str, Any], name: str) -> int:
+    if not isinstance(values.get(name), int):
+        raise ValueError(
+            f"{name}: expected a whole number in config.json, got {values.get(name)!r}"
+        )
+    return values[name]
+
+
+def _sliding(
+    values: Mapping[str, Any], num_layers: int
+) -> tuple[int | None, tuple[bool, ...] | None]:
+    """The window, and the layers that have it where not all do."""
+    window = values.get("sliding_window")
+    qwen = values["model_type"] in {"qwen2", "qwen3"}
+    if window is None or (qwen and not values.get("use_sliding_window", False)):
+        return None, None
+    if values["model_type"] == "llama":
+        raise ValueError(
+            f"sliding_window: expected none in a llama model, got {window}"
+        )
+    if kinds := values.get("layer_types"):
+        layers = tuple(kind == "sliding_attention" for kind in kinds)
+    else:
+        first = values.get("max_window_layers", 0) if qwen else 0
+        layers = tuple(layer >= first for layer in range(num_layers))
+    return window, None if all(layers) else layers
+
+
+def _check_writable(config: DecoderConfig) -> None:
+    """Refuse options for which the family's class in transformers has no field."""
+    family = config.architecture
+    expected = {
+        "attention_bias": {"mistral": False, "qwen2": True},
+        "output_bias": {
+            "mistral": False,
+            "qwen2": False,
+            "llama": config.attention_bias,
+            "qwen3": config.attention_bias,
+        },
+        "qk_norm": {"llama": False, "mistral": False, "qwen2": False, "qwen3": True},
+        "sliding_window": {"llama": None},
+        "sliding_layers": {"llama": None, "mistral": None},
+    }
+    for name, by_family in expected.items():
+        if family in by_family and getattr(config, name) != by_family[family]:
+            raise ValueError(
+                f"{name}: expected {by_family[family]} in a {family} model of "
+                f"transformers, got {getattr(config, name)}"
+            )

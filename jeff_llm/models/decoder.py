@@ -1,0 +1,438 @@
+"""The decoder of the Llama family, in Flax NNX.
+
+RMSNorm, rotary positions, grouped-query attention, SwiGLU: SmolLM2, Llama 2 and 3,
+Mistral, Qwen2, Qwen2.5 and Qwen3 differ in sizes and in the options of `DecoderConfig`.
+The layers' parameters are stacked and run by `jax.lax.scan`, so thirty layers compile
+as fast as one. Axis order is B T N H (batch, tokens, heads, head width), K for heads
+of keys and values, D for the residual stream.
+
+As everywhere in jeff the parameters are a pytree, nested dictionaries of arrays:
+`init` makes them, `jeff_llm.models.weights.load` reads published ones, `apply` is the
+pure function. Kernels are [in, out] and meet activations only through ``x @ kernel``:
+so a leaf may be anything that multiplies so (`jeff_llm.models.lora`).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from jeff_llm.models import rope
+from jeff_llm.models.cache import Cache, attend
+from jeff_llm.models.config import DecoderConfig
+
+__all__ = ["Decoder", "Output", "apply", "init", "shapes"]
+
+_kernel_init = nnx.initializers.normal(0.02)
+
+
+class Output(NamedTuple):
+    """What the decoder returns.
+
+    Attributes:
+      logits: logits of the next token after each token, or after each selected one,
+        float32.
+      hidden: hidden states of the chosen layers, in the order asked for; numbered as in
+        transformers: 0 is the embedding, i the output of layer i, -1 the normalised
+        output of the last layer, from which the logits are made.
+      cache: the cache with the tokens in it, or None.
+    """
+
+    logits: Float[Array, "batch tokens vocabulary"]
+    hidden: Float[Array, "chosen batch tokens width"]
+    cache: Any
+
+
+class _Tokens(NamedTuple):
+    """What all layers share: positions, and who sees whom."""
+
+    positions: Int[Array, "batch tokens"]
+    mask: Bool[Array, "batch tokens"]
+    segments: Int[Array, "batch tokens"] | None
+    cosine: Float[Array, "batch tokens half"]
+    sine: Float[Array, "batch tokens half"]
+
+
+class Linear(nnx.Module):
+    """``x @ kernel + bias``."""
+
+    def __init__(self, fan_in: int, fan_out: int, bias: bool, *, rngs: nnx.Rngs):
+        """Create the kernel, and the bias where there is one.
+
+        Args:
+          fan_in: width of the input.
+          fan_out: width of the output.
+          bias: add a bias.
+          rngs: random keys for the initial parameters.
+        """
+        self.kernel = nnx.Param(_kernel_init(rngs.params(), (fan_in, fan_out)))
+        self.bias = nnx.Param(jnp.zeros(fan_out)) if bias else None
+
+    def __call__(self, x: Float[Array, "... fan_in"]) -> Float[Array, "... fan_out"]:
+        """Multiply, in the dtype of ``x``."""
+        out = x @ self.kernel.get_value()
+        if self.bias is not None:
+            out = out + self.bias.get_value()
+        return out.astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """``x / sqrt(mean(x^2) + eps) * scale``, in float32."""
+
+    def __init__(self, width: int, eps: float):
+        """Create the scale.
+
+        Args:
+          width: width of the last axis.
+          eps: added to the mean square.
+        """
+        self.eps = eps
+        self.scale = nnx.Param(jnp.ones(width))
+
+    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
+        """Normalise the last axis."""
+        wide = x.astype(jnp.float32)
+        root = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
+        return (wide * root).astype(x.dtype) * self.scale.get_value().astype(x.dtype)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        """Create the projections.
+
+        Args:
+          config: the decoder's configuration.
+          rngs: random keys for the initial parameters.
+        """
+        query = config.num_heads * config.head_width
+        shared = config.num_kv_heads * config.head_width
+        bias = config.attention_bias
+        self.head_width = config.head_width
+        self.query = Linear(config.width, query, bias, rngs=rngs)
+        self.key = Linear(config.width, shared, bias, rngs=rngs)
+        self.value = Linear(config.width, shared, bias, rngs=rngs)
+        self.output = Linear(query, config.width, config.output_bias, rngs=rngs)
+        norm = config.qk_norm
+        self.query_norm = RMSNorm(config.head_width, config.norm_eps) if norm else None
+        self.key_norm = RMSNorm(config.head_width, config.norm_eps) if norm else None
+
+    def __call__(
+        self,
+        x: Float[Array, "batch tokens width"],
+        tokens: _Tokens,
+        layer: Int[Array, ""],
+        window: Int[Array, ""] | None,
+        cache: Cache | None,
+    ) -> tuple[Float[Array, "batch tokens width"], Cache | None]:
+        """Attend, over the cache where there is one."""
+        heads = (*x.shape[:2], -1, self.head_width)  # B T N H
+        query = self.query(x).reshape(heads)
+        key, value = self.key(x).reshape(heads), self.value(x).reshape(heads)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query = rope.rotate(query, tokens.cosine, tokens.sine)
+        key = rope.rotate(key, tokens.cosine, tokens.sine)
+        if cache is None:
+            seen = _visible(tokens, window)
+            by_head = (part.swapaxes(1, 2) for part in (key, value))  # B K T H
+            out = attend(query, *by_head, seen)
+        else:
+            out, cache = cache.attend(
+                layer,
+                query,
+                key,
+                value,
+                positions=tokens.positions,
+                mask=tokens.mask,
+                window=window,
+            )
+        return self.output(out.reshape(*x.shape[:2], -1)), cache
+
+
+class Block(nnx.Module):
+    """Attention and SwiGLU, each behind a norm and added to the residual stream."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        """Create the parts.
+
+        Args:
+          config: the decoder's configuration.
+          rngs: random keys for the initial parameters.
+        """
+        width, hidden = config.width, config.mlp_width
+        self.attention_norm = RMSNorm(width, config.norm_eps)
+        self.attention = Attention(config, rngs=rngs)
+        self.mlp_norm = RMSNorm(width, config.norm_eps)
+        self.gate = Linear(width, hidden, False, rngs=rngs)
+        self.up = Linear(width, hidden, False, rngs=rngs)
+        self.down = Linear(hidden, width, False, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch tokens width"],
+        tokens: _Tokens,
+        layer: Int[Array, ""],
+        window: Int[Array, ""] | None,
+        cache: Cache | None,
+    ) -> tuple[Float[Array, "batch tokens width"], Cache | None]:
+        """One layer."""
+        attended, cache = self.attention(
+            self.attention_norm(x), tokens, layer, window, cache
+        )
+        x = x + attended
+        hidden = self.mlp_norm(x)
+        hidden = jax.nn.silu(self.gate(hidden)) * self.up(hidden)
+        return x + self.down(hidden), cache
+
+
+class Decoder(nnx.Module):
+    """Embedding, stacked blocks, final norm, head."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        """Create random parameters.
+
+        Args:
+          config: sizes and options.
+          rngs: random keys for the initial parameters.
+        """
+        self.config = config
+        shape = (config.vocab_size, config.width)
+        self.embedding = nnx.Param(_kernel_init(rngs.params(), shape))
+        make = nnx.vmap(lambda rngs: Block(config, rngs=rngs))
+        self.layers = make(rngs.fork(split=config.num_layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.head = None if config.tied else Linear(*shape[::-1], False, rngs=rngs)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "batch tokens"],
+        *,
+        mask: Bool[Array, "batch tokens"] | None = None,
+        positions: Int[Array, "batch tokens"] | None = None,
+        segments: Int[Array, "batch tokens"] | None = None,
+        cache: Cache | None = None,
+        select: Int[Array, "batch selected"] | None = None,
+        hidden_layers: tuple[int, ...] = (),
+        remat: bool = False,
+    ) -> Output:
+        """Logits, hidden states and cache; see `apply`."""
+        if mask is None:
+            mask = jnp.ones(tokens.shape, bool)
+        if positions is None:
+            before = 0 if cache is None else cache.lengths[:, None]
+            positions = jnp.maximum(before + jnp.cumsum(mask, axis=1) - 1, 0)
+        config = self.config
+        cosine, sine = rope.angles(
+            positions, config.head_width, config.rope_theta, config.rope_scaling
+        )
+        shared = _Tokens(positions, mask, segments, cosine, sine)
+        table = self.embedding.get_value()
+        x, hidden, cache = self._scan(table[tokens], shared, cache, hidden_layers, remat)
+        if cache is not None:
+            cache = cache.advance(mask.sum(axis=1, dtype=jnp.int32))
+        if select is not None:
+            x = jnp.take_along_axis(x, select[..., None], axis=1)
+        return Output(self._unembed(self.norm(x)), hidden, cache)
+
+    def _scan(
+        self,
+        x: Float[Array, "batch tokens width"],
+        tokens: _Tokens,
+        cache: Cache | None,
+        hidden_layers: tuple[int, ...],
+        remat: bool,
+    ) -> tuple[Array, Array, Cache | None]:
+        """Run the layers, and collect the chosen hidden states on the way."""
+        count = self.config.num_layers
+        chosen = [layer % (count + 1) for layer in hidden_layers]
+        wanted = jnp.asarray(chosen, jnp.int32)
+        graphdef, params = nnx.split(self.layers)
+        windows = _windows(self.config)
+
+        def body(carry, layer):
+            x, hidden, cache = carry
+            number, params, window = layer
+            block = nnx.merge(graphdef, params)
+            x, cache = block(x, tokens, number, window, cache)
+            here = (wanted == number + 1)[:, None, None, None]
+            return (x, jnp.where(here, x, hidden), cache), None
+
+        hidden = jnp.broadcast_to(x, (len(chosen), *x.shape))
+        numbers = jnp.arange(count)
+        carry, _ = jax.lax.scan(
+            jax.checkpoint(body) if remat else body,
+            (x, hidden, cache),
+            (numbers, params, windows),
+        )
+        x, hidden, cache = carry
+        last = (wanted == count)[:, None, None, None]
+        return x, jnp.where(last, self.norm(x), hidden), cache
+
+    def _unembed(
+        self, x: Float[Array, "batch tokens width"]
+    ) -> Float[Array, "batch tokens vocabulary"]:
+        if self.head is not None:
+            return self.head(x).astype(jnp.float32)
+        table = self.embedding.get_value()
+        if not isinstance(table, jax.Array):
+            return table.unembed(x).astype(jnp.float32)
+        return unembed(table, x).astype(jnp.float32)
+
+
+def unembed(
+    table: Float[Array, "vocabulary width"], x: Float[Array, "batch tokens width"]
+) -> Float[Array, "batch tokens vocabulary"]:
+    """Logits of a tied head, ``x @ table.T``.
+
+    Args:
+      table: the embedding.
+      x: normalised hidden states.
+
+    Returns:
+      The logits.
+    """
+    # With the table first XLA's CPU back end reads it once, row by row; the other way
+    # round a single token takes ten times as long.
+    logits = jax.lax.dot_general(table, x, (((1,), (2,)), ((), ())))  # V B T
+    return jnp.moveaxis(logits, 0, -1)
+
+
+def apply(
+    config: DecoderConfig,
+    params: PyTree,
+    tokens: Int[Array, "batch tokens"],
+    *,
+    mask: Bool[Array, "batch tokens"] | None = None,
+    positions: Int[Array, "batch tokens"] | None = None,
+    segments: Int[Array, "batch tokens"] | None = None,
+    cache: Cache | None = None,
+    select: Int[Array, "batch selected"] | None = None,
+    hidden_layers: tuple[int, ...] = (),
+    remat: bool = False,
+) -> Output:
+    """The decoder as a pure function.
+
+    Args:
+      config: sizes and options; static under jit.
+      params: parameters, as `init` gives them.
+      tokens: token ids, in ``[0, vocab_size)``.
+      mask: the tokens that are real; padding may stand on either side and changes no
+        logits of real tokens. All by default.
+      positions: position of each token in its sequence; counted from the mask, behind
+        the cache's tokens, by default.
+      segments: number of the text that each token belongs to where several are packed
+        in a row; a token sees its own text alone. Needs ``positions``, and goes without
+        a cache.
+      cache: what came before; the tokens are stored in it.
+      select: indices of the tokens after which logits are wanted, so that the head is
+        not run on the others; all by default.
+      hidden_layers: hidden states to return, numbered as in `Output`; static.
+      remat: forget activations and compute them again in the backward pass, which
+        saves memory in training; static.
+
+    Returns:
+      Logits, hidden states and cache.
+
+    Raises:
+      ValueError: if shapes or options do not fit together.
+    """
+    _check(config, tokens, positions, segments, cache, hidden_layers)
+    graphdef, _ = _template(config)
+    module = nnx.merge(graphdef, nnx.State(params))
+    return module(
+        tokens,
+        mask=mask,
+        positions=positions,
+        segments=segments,
+        cache=cache,
+        select=select,
+        hidden_layers=hidden_layers,
+        remat=remat,
+    )
+
+
+def init(config: DecoderConfig, *, key: PRNGKeyArray) -> PyTree:
+    """Random parameters: normal kernels of standard deviation 0.02.
+
+    Args:
+      config: sizes and options.
+      key: random key.
+
+    Returns:
+      Nested dictionaries of float32 arrays; those of the layers are stacked along a
+      first axis.
+    """
+    return nnx.to_pure_dict(nnx.split(Decoder(config, rngs=nnx.Rngs(key)))[1])
+
+
+def shapes(config: DecoderConfig) -> PyTree:
+    """Shapes of the parameters, without making them.
+
+    Args:
+      config: sizes and options.
+
+    Returns:
+      A pytree like that of `init`, of `jax.ShapeDtypeStruct`.
+    """
+    return _template(config)[1]
+
+
+@functools.lru_cache(maxsize=32)
+def _template(config: DecoderConfig) -> tuple[nnx.GraphDef, PyTree]:
+    module = nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(module)
+    return graphdef, nnx.to_pure_dict(state)
+
+
+def _windows(config: DecoderConfig) -> Int[Array, " layers"] | None:
+    """Each layer's sliding window, or None where no layer has one."""
+    if config.sliding_window is None:
+        return None
+    largest = jnp.iinfo(jnp.int32).max
+    return jnp.asarray([window or largest for window in config.windows], jnp.int32)
+
+
+def _visible(
+    tokens: _Tokens, window: Int[Array, ""] | None
+) -> Bool[Array, "batch tokens tokens"]:
+    """Which tokens of its own row each token sees."""
+    ahead = tokens.positions[:, :, None] - tokens.positions[:, None]
+    seen = (ahead >= 0) & tokens.mask[:, None]
+    if window is not None:
+        seen &= ahead < window
+    if tokens.segments is not None:
+        seen &= tokens.segments[:, :, None] == tokens.segments[:, None]
+    return seen
+
+
+def _check(
+    config: DecoderConfig,
+    tokens: Array,
+    positions: Array | None,
+    segments: Array | None,
+    cache: Cache | None,
+    hidden_layers: tuple[int, ...],
+) -> None:
+    if tokens.ndim != 2:
+        raise ValueError(f"tokens: expected [batch, tokens], got shape {tokens.shape}")
+    if segments is not None and (positions is None or cache is not None):
+        raise ValueError(
+            "segments: expected positions beside them and no cache; number the tokens "
+            "of each text from 0"
+        )
+    if cache is not None and tokens.shape[1] > cache.capacity:
+        raise ValueError(
+            f"cache: expected a capacity of at least {tokens.shape[1]} tokens, got "
+            f"{cache.capacity}"
+        )
+    for layer in hidden_layers:
+        if not -config.num_layers - 1 <= layer <= config.num_layers:
+            raise ValueError(
+                f"hidden_layers: expected numbers from {-config.num_layers - 1} to "
+                f"{config.num_layers}, got {layer}"
+            )

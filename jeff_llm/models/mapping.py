@@ -1,0 +1,209 @@
+"""Between the tensors of a file and a pytree of parameters, by a table of names.
+
+A `Rule` says which tensor is which leaf: ``Rule("blk.{layer}.ffn_up.weight",
+"layers/up/kernel", "transpose")``. Where the name has a ``{layer}``, the leaf stacks
+all layers along its first axis. One table serves reading and writing.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+__all__ = ["Readable", "Rule", "Transform", "to_params", "to_tensors"]
+
+_MAX_NAMES = 8
+
+
+class Readable(Protocol):
+    """A tensor of a file that has not been read yet."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        ...
+
+    def read(self) -> np.ndarray:
+        """Its values."""
+        ...
+
+
+class Transform(NamedTuple):
+    """How a tensor becomes a leaf, and back.
+
+    Attributes:
+      read: of the file's array.
+      write: the inverse.
+    """
+
+    read: Callable[[np.ndarray], np.ndarray]
+    write: Callable[[np.ndarray], np.ndarray]
+
+
+class Rule(NamedTuple):
+    """One line of a table of names.
+
+    Attributes:
+      name: tensor in the file; ``{layer}`` stands for the number of a layer.
+      path: leaf of the parameters, keys joined by "/".
+      transform: "none", "transpose" (files hold [out, in], we hold [in, out]), or a
+        `Transform`.
+    """
+
+    name: str
+    path: str
+    transform: str | Transform = "none"
+
+
+_TRANSFORMS = {
+    "none": Transform(lambda x: x, lambda x: x),
+    "transpose": Transform(np.transpose, np.transpose),
+}
+
+
+def to_params(
+    rules: Sequence[Rule],
+    tensors: Mapping[str, Readable],
+    shapes: PyTree,
+    *,
+    ignore: Sequence[str] = (),
+    dtype: Any = np.float32,
+    place: Callable[[str, np.ndarray], jax.Array] | None = None,
+) -> dict[str, Any]:
+    """Read parameters.
+
+    Leaf by leaf, so that beside the parameters themselves at most two leaves are in
+    memory. Two threads read, since dequantising takes longer than the disk.
+
+    Args:
+      rules: the table; rules whose leaf is not in ``shapes`` are left out.
+      tensors: the file.
+      shapes: nested dictionaries of what is wanted, with shapes.
+      ignore: regular expressions of tensors that may be there and are not wanted.
+      dtype: of the parameters.
+      place: ``(path, array) -> jax.Array``, puts a leaf where it belongs; the default
+        device by default.
+
+    Returns:
+      Nested dictionaries like ``shapes``.
+
+    Raises:
+      ValueError: naming the tensors that are missing, surplus, or of another shape.
+    """
+    leaves = dict(_leaves(shapes))
+    wanted = {rule.path: rule for rule in rules if rule.path in leaves}
+    if absent := sorted(set(leaves) - set(wanted)):
+        raise ValueError(f"rules: expected one for every leaf, none for {absent}")
+    _check_names(wanted, leaves, tensors, ignore)
+    place = place or (lambda path, array: jax.numpy.asarray(array))
+
+    def load(path: str) -> jax.Array:
+        return place(path, _read(wanted[path], tensors, leaves[path].shape, dtype))
+
+    with ThreadPoolExecutor(2) as pool:
+        return _nest(zip(leaves, pool.map(load, leaves), strict=True))
+
+
+def to_tensors(rules: Sequence[Rule], params: PyTree) -> dict[str, np.ndarray]:
+    """Write parameters.
+
+    Args:
+      rules: the table.
+      params: nested dictionaries of arrays.
+
+    Returns:
+      Tensor by name, layers apart.
+
+    Raises:
+      ValueError: naming a leaf that no rule knows.
+    """
+    by_path = {rule.path: rule for rule in rules}
+    tensors = {}
+    for path, leaf in _leaves(params):
+        if path not in by_path:
+            raise ValueError(f"{path}: expected a leaf among {sorted(by_path)}")
+        rule = by_path[path]
+        write = _transform(rule).write
+        array = np.asarray(leaf)
+        if "{layer}" not in rule.name:
+            tensors[rule.name] = np.ascontiguousarray(write(array))
+            continue
+        for layer, part in enumerate(array):
+            name = rule.name.format(layer=layer)
+            tensors[name] = np.ascontiguousarray(write(part))
+    return tensors
+
+
+def _transform(rule: Rule) -> Transform:
+    if isinstance(rule.transform, Transform):
+        return rule.transform
+    return _TRANSFORMS[rule.transform]
+
+
+def _names(rule: Rule, shape: tuple[int, ...]) -> list[str]:
+    if "{layer}" not in rule.name:
+        return [rule.name]
+    return [rule.name.format(layer=layer) for layer in range(shape[0])]
+
+
+def _check_names(
+    wanted: Mapping[str, Rule],
+    leaves: Mapping[str, Any],
+    tensors: Mapping[str, Readable],
+    ignore: Sequence[str],
+) -> None:
+    names = [n for path, rule in wanted.items() for n in _names(rule, leaves[path].shape)]
+    missing = [name for name in names if name not in tensors]
+    known = set(names)
+    ignored = re.compile("|".join(f"(?:{pattern})" for pattern in ignore) or r"(?!)")
+    surplus = [n for n in tensors if n not in known and not ignored.search(n)]
+    for kind, found in (("missing", missing), ("surplus", surplus)):
+        if found:
+            more = f" and {len(found) - _MAX_NAMES} more" * (len(found) > _MAX_NAMES)
+            raise ValueError(
+                f"{kind} tensors: expected exactly those of the architecture, {kind} "
+                f"are {', '.join(found[:_MAX_NAMES])}{more}; is it another "
+                "architecture, or a part of a model?"
+            )
+
+
+def _read(
+    rule: Rule, tensors: Mapping[str, Readable], shape: tuple[int, ...], dtype: Any
+) -> np.ndarray:
+    transform = _transform(rule).read
+    if "{layer}" not in rule.name:
+        array = _shaped(rule.name, transform(tensors[rule.name].read()), shape)
+        return np.ascontiguousarray(array, dtype=dtype)
+    out = np.empty(shape, dtype)
+    for layer, name in enumerate(_names(rule, shape)):
+        out[layer] = _shaped(name, transform(tensors[name].read()), shape[1:])
+    return out
+
+
+def _shaped(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if array.shape != shape:
+        raise ValueError(
+            f"tensor {name}: expected shape {shape} after its transform, got "
+            f"{array.shape}"
+        )
+    return array
+
+
+def _leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+def _nest(items: Any) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, leaf in items:
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
