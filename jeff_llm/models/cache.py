@@ -17,7 +17,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jeff_llm.models.config import DecoderConfig
 
-__all__ = ["Cache", "PlainCache", "attend", "init_cache", "repeat_rows"]
+__all__ = [
+    "Cache",
+    "PlainCache",
+    "attend",
+    "init_cache",
+    "repeat_rows",
+    "visible",
+]
 
 
 @runtime_checkable
@@ -90,11 +97,14 @@ class PlainCache:
         as its products want them.
       values: likewise.
       lengths: tokens stored for each sequence.
+      fresh: nothing is stored yet, so the first tokens attend among themselves alone;
+        known when the program is compiled.
     """
 
     keys: Float[Array, "layers batch kv_heads slots head_width"]
     values: Float[Array, "layers batch kv_heads slots head_width"]
     lengths: Int[Array, " batch"]
+    fresh: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
     def capacity(self) -> int:
@@ -138,12 +148,14 @@ class PlainCache:
                 value.astype(self.values.dtype), mode="drop"
             ),
         )
+        if self.fresh:
+            seen = visible(positions, positions, window) & mask[:, None]
+            return attend(query, key.swapaxes(1, 2), value.swapaxes(1, 2), seen), new
         keys, values = (
             jax.lax.dynamic_index_in_dim(stored, layer, keepdims=False)
             for stored in (new.keys, new.values)
         )
-        ahead = positions[:, :, None] - jnp.arange(self.capacity)  # B T S
-        seen = ahead >= 0 if window is None else (ahead >= 0) & (ahead < window)
+        seen = visible(positions, jnp.arange(self.capacity)[None], window)
         return attend(query, keys, values, seen), new
 
     def advance(self, count: Int[Array, " batch"]) -> "PlainCache":
@@ -155,7 +167,7 @@ class PlainCache:
         Returns:
           The cache.
         """
-        return dataclasses.replace(self, lengths=self.lengths + count)
+        return dataclasses.replace(self, lengths=self.lengths + count, fresh=False)
 
 
 def init_cache(
@@ -189,7 +201,7 @@ def init_cache(
         config.head_width,
     )
     zeros = jnp.zeros(shape, dtype)
-    return PlainCache(zeros, zeros, jnp.zeros(batch_size, jnp.int32))
+    return PlainCache(zeros, zeros, jnp.zeros(batch_size, jnp.int32), fresh=True)
 
 
 def repeat_rows(cache: PlainCache, rows: Int[Array, " new_batch"]) -> PlainCache:
@@ -203,8 +215,27 @@ def repeat_rows(cache: PlainCache, rows: Int[Array, " new_batch"]) -> PlainCache
       The new cache.
     """
     return PlainCache(
-        cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows]
+        cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows], cache.fresh
     )
+
+
+def visible(
+    positions: Int[Array, "batch tokens"],
+    slots: Int[Array, "rows slots"],
+    window: Int[Array, ""] | None,
+) -> Bool[Array, "batch tokens slots"]:
+    """Which slots a token may see: those not after it, and inside the window.
+
+    Args:
+      positions: position of each token.
+      slots: position of what each slot holds, for each sequence or one for all.
+      window: tokens seen, the token itself counted, or None for all.
+
+    Returns:
+      True where ``0 <= position - slot < window``.
+    """
+    ahead = positions[:, :, None] - slots[:, None]
+    return ahead >= 0 if window is None else (ahead >= 0) & (ahead < window)
 
 
 def attend(
@@ -228,15 +259,18 @@ def attend(
       A weighted mean of values for each query head, in the dtype of ``query``.
     """
     batch, tokens, heads, head_width = query.shape
-    kv_heads = keys.shape[1]
-    grouped = query.reshape(batch, tokens, kv_heads, heads // kv_heads, head_width)
-    logits = jnp.einsum(
-        "btkgh,bksh->bkgts",
-        grouped * head_width**-0.5,
-        keys,
-        preferred_element_type=jnp.float32,
+    kv_heads, shared = keys.shape[1], heads // keys.shape[1]
+    # One matrix for each key head, with all its queries as rows: B K (G T) H.
+    grouped = (query * head_width**-0.5).reshape(
+        batch, tokens, kv_heads, shared, head_width
     )
+    rows = grouped.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, head_width)
+    logits = jnp.einsum(
+        "bkrh,bksh->bkrs", rows, keys, preferred_element_type=jnp.float32
+    ).reshape(batch, kv_heads, shared, tokens, -1)
     lowest = jnp.finfo(jnp.float32).min
     weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, lowest), axis=-1)
-    out = jnp.einsum("bkgts,bksh->btkgh", weights.astype(values.dtype), values)
-    return out.reshape(query.shape).astype(query.dtype)
+    weights = weights.reshape(batch, kv_heads, shared * tokens, -1)
+    out = jnp.einsum("bkrs,bksh->bkrh", weights.astype(values.dtype), values)
+    out = out.reshape(batch, kv_heads, shared, tokens, head_width)
+    return out.transpose(0, 3, 1, 2, 4).reshape(query.shape).astype(query.dtype)

@@ -140,7 +140,10 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
                 f"{name}: expected {supported[0]!r}, got {values[name]!r}; this "
                 "decoder does not support it"
             )
-    rope = {**(values.get("rope_scaling") or {}), **(values.get("rope_parameters") or {})}
+    rope = {
+        **(values.get("rope_scaling") or {}),
+        **(values.get("rope_parameters") or {}),
+    }
     heads = _required(values, "num_attention_heads")
     width = _required(values, "hidden_size")
     bias = bool(values.get("attention_bias", False))

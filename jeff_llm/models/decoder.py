@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from jeff_llm.models import rope
-from jeff_llm.models.cache import Cache, attend
+from jeff_llm.models.cache import Cache, attend, visible
 from jeff_llm.models.config import DecoderConfig
 
 __all__ = ["Decoder", "Output", "apply", "init", "shapes"]
@@ -232,7 +232,9 @@ class Decoder(nnx.Module):
         )
         shared = _Tokens(positions, mask, segments, cosine, sine)
         table = self.embedding.get_value()
-        x, hidden, cache = self._scan(table[tokens], shared, cache, hidden_layers, remat)
+        x, hidden, cache = self._scan(
+            table[tokens], shared, cache, hidden_layers, remat
+        )
         if cache is not None:
             cache = cache.advance(mask.sum(axis=1, dtype=jnp.int32))
         if select is not None:
@@ -401,10 +403,7 @@ def _visible(
     tokens: _Tokens, window: Int[Array, ""] | None
 ) -> Bool[Array, "batch tokens tokens"]:
     """Which tokens of its own row each token sees."""
-    ahead = tokens.positions[:, :, None] - tokens.positions[:, None]
-    seen = (ahead >= 0) & tokens.mask[:, None]
-    if window is not None:
-        seen &= ahead < window
+    seen = visible(tokens.positions, tokens.positions, window) & tokens.mask[:, None]
     if tokens.segments is not None:
         seen &= tokens.segments[:, :, None] == tokens.segments[:, None]
     return seen

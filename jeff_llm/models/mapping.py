@@ -156,7 +156,9 @@ def _check_names(
     tensors: Mapping[str, Readable],
     ignore: Sequence[str],
 ) -> None:
-    names = [n for path, rule in wanted.items() for n in _names(rule, leaves[path].shape)]
+    names = [
+        n for path, rule in wanted.items() for n in _names(rule, leaves[path].shape)
+    ]
     missing = [name for name in names if name not in tensors]
     known = set(names)
     ignored = re.compile("|".join(f"(?:{pattern})" for pattern in ignore) or r"(?!)")

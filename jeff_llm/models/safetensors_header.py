@@ -11,6 +11,7 @@ References:
 import json
 import math
 import mmap
+import reprlib
 from typing import Any
 
 from jeff_llm.models.tensor_info import NUMPY_DTYPES, Header, TensorInfo, representable
@@ -92,8 +93,8 @@ def _read_entry(name: str, entry: Any, first: int, what: str) -> TensorInfo:
         known = dtype in NUMPY_DTYPES
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{what}: expected dtype, shape and two data_offsets, got {entry!r:.200}; "
-            f"{_AGAIN}"
+            f"{what}: expected dtype, shape and two data_offsets, got "
+            f"{reprlib.repr(entry)}; {_AGAIN}"
         ) from error
     if not known:
         raise ValueError(
@@ -107,7 +108,7 @@ def _read_entry(name: str, entry: Any, first: int, what: str) -> TensorInfo:
     ):
         raise ValueError(
             f"{what}: expected sizes and offsets that are whole, not negative and fit "
-            f"into memory, got {entry!r:.200}; {_AGAIN}"
+            f"into memory, got {reprlib.repr(entry)}; {_AGAIN}"
         )
     if stop - start != math.prod(shape) * itemsize:
         raise ValueError(

@@ -2,24 +2,23 @@
 
 Nothing here knows architectures. Opening a file reads its header alone; a tensor is
 read, and dequantised, when it is asked for. Plain types are memory-mapped: no copy is
-made, and a file that is cut while it is in use takes the process down, so replace
-files by renaming, as `save_safetensors` does.
+made, and cutting a file that is in use ends the process, so replace files by renaming,
+as `save_safetensors` does.
 """
 
-import contextlib
 import json
 import mmap
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from jeff_llm.models.gguf_header import parse_gguf
 from jeff_llm.models.safetensors_header import parse_safetensors
+from jeff_llm.models.safetensors_writer import save_safetensors
 from jeff_llm.models.tensor_info import NUMPY_DTYPES, Header
 
 __all__ = [
@@ -30,13 +29,9 @@ __all__ = [
     "save_safetensors",
 ]
 
-ArraySource: TypeAlias = np.ndarray | Callable[[], np.ndarray]
-
-_DTYPE_NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
-_STEM, _SUFFIX, _INDEX = "model", ".safetensors", ".safetensors.index.json"
-# Numbers dequantised at a time: 2 MB of them stay in the cache. One row of them, for
-# gguf walks over rows in Python.
-_CHUNK = 1 << 19
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+# Numbers dequantised at a time, 1 MB of them: they stay in the processor's cache.
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +146,7 @@ def open_safetensors(path: str | Path) -> TensorFile:
     path = Path(path)
     if not path.is_dir():
         return _open(path, parse_safetensors)
-    single, index = path / (_STEM + _SUFFIX), path / (_STEM + _INDEX)
+    single, index = path / _SINGLE, path / _INDEX
     if single.is_file():
         return _open(single, parse_safetensors)
     if not index.is_file():
@@ -208,7 +203,7 @@ def _read_index(index: Path) -> tuple[dict[str, str], dict[str, Any]]:
         metadata = dict(content.get("metadata") or {})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{index}: expected a JSON object with weight_map, which gives the shard of "
+            f"{index}: expected a JSON object whose weight_map gives the shard of "
             f"each tensor ({type(error).__name__}: {error})"
         ) from error
     for tensor, name in weight_map.items():
@@ -234,6 +229,7 @@ def _dequantise(raw: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(all="ignore"):
         for start in range(0, len(blocks), step):
             part = blocks[start : start + step]
+            # One long row, because gguf walks over rows in Python.
             row = dequantize(part.reshape(1, -1), kind)
             numbers[start : start + step] = row.reshape(-1, block)
     return numbers

@@ -1,0 +1,172 @@
+"""From ragged prompts to arrays of few shapes, so that few programs are compiled."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import jax
+import numpy as np
+
+from jeff import sharding
+from jeff_llm.models.language_model import LanguageModel
+
+__all__ = [
+    "Prompt",
+    "bucket",
+    "check_ids",
+    "common_prefix",
+    "encode",
+    "pad",
+    "place",
+]
+
+Prompt: TypeAlias = str | Sequence[int] | np.ndarray
+
+_SMALLEST = 16
+
+
+def bucket(size: int, smallest: int = _SMALLEST) -> int:
+    """The least of 16, 24, 32, 48, 64, 96 ... that is not below a size.
+
+    Two sizes an octave: at most a third of an array is padding.
+
+    Args:
+      size: tokens or rows needed.
+      smallest: least bucket, a power of two.
+
+    Returns:
+      The bucket.
+
+    >>> [bucket(size) for size in (1, 17, 33, 100)]
+    [16, 24, 48, 128]
+    """
+    top = smallest
+    while top < size:
+        top *= 2
+    return top * 3 // 4 if size <= top * 3 // 4 and top > smallest else top
+
+
+def encode(
+    model: LanguageModel, prompts: Sequence[Prompt], *, room: int
+) -> list[list[int]]:
+    """Token ids of prompts, checked against the model's context.
+
+    Args:
+      model: the model.
+      prompts: texts, to which the tokenizer adds its special tokens, or token ids.
+      room: tokens that will follow each.
+
+    Returns:
+      Token ids.
+
+    Raises:
+      TypeError: if ``prompts`` is one text rather than several prompts.
+      ValueError: naming the prompt that is empty, too long, or has a token that the
+        model lacks; or if there is none.
+    """
+    if isinstance(prompts, str):
+        raise TypeError("prompts: expected several, got one text; put it in a list")
+    if not len(prompts):
+        raise ValueError("prompts: expected at least one, got none")
+    rows = []
+    for number, prompt in enumerate(prompts):
+        ids = _ids(model, prompt)
+        if not ids:
+            raise ValueError(
+                f"prompt {number}: expected at least one token, got an empty prompt"
+            )
+        check_ids(model, ids, f"prompt {number}")
+        limit = model.config.max_positions
+        if len(ids) + room > limit:
+            raise ValueError(
+                f"prompt {number}: expected at most {limit - room} tokens, so that "
+                f"{room} more fit into the model's context of {limit}, got {len(ids)}; "
+                "shorten it, or ask for fewer new tokens"
+            )
+        rows.append(ids)
+    return rows
+
+
+def check_ids(model: LanguageModel, ids: Iterable[int], name: str) -> None:
+    """Check that the model has every token.
+
+    Args:
+      model: the model.
+      ids: token ids.
+      name: what they are, for the error.
+
+    Raises:
+      ValueError: naming the first token that it lacks.
+    """
+    size = model.config.vocab_size
+    wrong = next((token for token in ids if not 0 <= token < size), None)
+    if wrong is not None:
+        raise ValueError(f"{name}: expected tokens below {size}, got {wrong}")
+
+
+def pad(
+    rows: Sequence[Sequence[int]], num_rows: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids in one array, padded on the right.
+
+    Args:
+      rows: token ids.
+      num_rows: rows of the array; those past ``rows`` hold one token of padding that
+        counts as real, so that every row has something to attend to.
+      width: columns of the array.
+
+    Returns:
+      ``(tokens, mask)``, int32 and bool, [num_rows, width].
+    """
+    tokens = np.zeros((num_rows, width), np.int32)
+    mask = np.zeros((num_rows, width), bool)
+    for row, ids in enumerate(rows):
+        tokens[row, : len(ids)] = ids
+        mask[row, : len(ids)] = True
+    mask[len(rows) :, 0] = True
+    return tokens, mask
+
+
+def place(model: LanguageModel, *arrays: np.ndarray) -> list[jax.Array]:
+    """Put batches where the model's parameters are.
+
+    Args:
+      model: the model.
+      *arrays: arrays whose first axis is the batch.
+
+    Returns:
+      The arrays: split over the mesh's data axes where the parameters lie on a mesh and
+      the batch can be split evenly, else whole.
+    """
+    home = jax.tree.leaves(model.params)[0].sharding
+    if isinstance(home, jax.sharding.NamedSharding) and "data" in home.mesh.shape:
+        mesh = home.mesh
+        parts = mesh.shape["data"] * mesh.shape["fsdp"]
+        if isinstance(mesh, jax.sharding.Mesh) and len(arrays[0]) % parts == 0:
+            return [sharding.shard_batch(array, mesh) for array in arrays]
+    return [jax.numpy.asarray(array) for array in arrays]
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """Length of the longest beginning that all rows share, each keeping a token.
+
+    Args:
+      rows: token ids.
+
+    Returns:
+      The length, in tokens.
+
+    >>> common_prefix([[1, 2, 3], [1, 2, 4]])
+    2
+    """
+    first, last = min(rows), max(rows)
+    limit = min(len(row) for row in rows) - 1
+    for place, (one, other) in enumerate(zip(first, last, strict=False)):
+        if one != other or place >= limit:
+            return min(place, limit)
+    return limit
+
+
+def _ids(model: LanguageModel, prompt: Prompt) -> list[int]:
+    if isinstance(prompt, str):
+        return model.encode(prompt)
+    return [int(token) for token in prompt]

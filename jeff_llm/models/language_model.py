@@ -1,0 +1,52 @@
+"""A decoder with its parameters and its tokenizer: what the runtime passes around."""
+
+from typing import NamedTuple
+
+from jaxtyping import PyTree
+
+from jeff_llm.models.config import DecoderConfig
+from jeff_llm.models.tokenizer import Tokenizer
+
+__all__ = ["LanguageModel"]
+
+
+class LanguageModel(NamedTuple):
+    """A language model.
+
+    Nothing in it is hidden state: ``model._replace(params=...)`` is the same model with
+    other parameters, fine-tuned or with LoRA's factors beside them.
+
+    Attributes:
+      config: sizes and options of the decoder.
+      params: its parameters, nested dictionaries of arrays.
+      tokenizer: between text and token ids; None where only ids are used.
+      name: names the model in caches and results.
+    """
+
+    config: DecoderConfig
+    params: PyTree
+    tokenizer: Tokenizer | None
+    name: str = "model"
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, with the special tokens that the model expects.
+
+        Args:
+          text: the text.
+
+        Returns:
+          Token ids.
+
+        Raises:
+          ValueError: if the model has no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ValueError(
+                "prompt: expected token ids, since the model has no tokenizer, got text"
+            )
+        return self.tokenizer.encode(text)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer; none without a tokenizer."""
+        return () if self.tokenizer is None else self.tokenizer.stop_ids

@@ -1,0 +1,172 @@
+"""Writing safetensors as transformers opens them: one file, or shards and an index.
+
+References:
+  https://github.com/safetensors/safetensors#format
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from jeff_llm.models.tensor_info import NUMPY_DTYPES
+
+__all__ = ["save_safetensors"]
+
+ArraySource: TypeAlias = np.ndarray | Callable[[], np.ndarray]
+
+_NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
+
+
+def save_safetensors(
+    path: str | Path,
+    tensors: Mapping[str, ArraySource],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    max_shard_bytes: int | float = 5e9,
+) -> Path:
+    """Write tensors as one safetensors file, or as shards with an index.
+
+    Files are written under temporary names and renamed when all are complete; what
+    stood under ``path`` before is replaced. Memory holds one shard at a time.
+
+    Args:
+      path: a name that ends in ``.safetensors``, or a directory, which is made where it
+        is missing and gets ``model.safetensors``.
+      tensors: arrays by name, or functions that return them when their turn has come.
+      metadata: texts for the header, beside ``{"format": "pt"}``, which transformers
+        asks for.
+      max_shard_bytes: where all tensors take more, they are spread over files of at
+        most so many bytes of data (a larger tensor has its own) beside
+        ``<name>.safetensors.index.json``.
+
+    Returns:
+      The file, or the index.
+
+    Raises:
+      TypeError: if a tensor or a metadata value is of a type that the format lacks.
+      ValueError: if a tensor is named ``__metadata__``, or ``max_shard_bytes`` is not
+        positive.
+    """
+    if not max_shard_bytes > 0:
+        raise ValueError(f"max_shard_bytes: expected > 0, got {max_shard_bytes}")
+    texts = _texts(metadata or {})
+    path = Path(path)
+    target = path if path.suffix == ".safetensors" else path / "model.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as temporary:
+        parts = [
+            _write(_part(target, temporary), shard, texts)
+            for shard in _shards(tensors, max_shard_bytes)
+        ]
+        if len(parts) == 1:
+            os.replace(parts[0].path, target)
+            _index(target).unlink(missing_ok=True)
+            return target
+        index_part = _part(target, temporary)
+        return _rename_set(parts, index_part, target)
+
+
+class _Part(NamedTuple):
+    """A complete file under its temporary name."""
+
+    path: Path
+    names: list[str]
+    size: int
+
+
+def _index(target: Path) -> Path:
+    return target.with_name(target.name + ".index.json")
+
+
+def _rename_set(parts: list[_Part], index_part: Path, target: Path) -> Path:
+    weight_map: dict[str, str] = {}
+    # Without an index, a set that is cut off here is no set rather than a mixture.
+    _index(target).unlink(missing_ok=True)
+    for number, part in enumerate(parts, 1):
+        name = f"{target.stem}-{number:05}-of-{len(parts):05}.safetensors"
+        os.replace(part.path, target.with_name(name))
+        weight_map |= dict.fromkeys(part.names, name)
+    size = sum(part.size for part in parts)
+    content = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    index_part.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    os.replace(index_part, _index(target))
+    target.unlink(missing_ok=True)
+    return _index(target)
+
+
+def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
+    for name, value in metadata.items():
+        if not isinstance(value, str):
+            raise TypeError(f"metadata[{name!r}]: expected a text, got {value!r}")
+    return {"format": "pt", **metadata}
+
+
+def _part(target: Path, temporary: contextlib.ExitStack) -> Path:
+    """A temporary name beside ``target``; the file is gone when the stack is."""
+    name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
+    part = target.with_name(name)
+    temporary.callback(part.unlink, missing_ok=True)
+    return part
+
+
+def _shards(
+    tensors: Mapping[str, ArraySource], max_bytes: int | float
+) -> Iterator[dict[str, np.ndarray]]:
+    """Arrays in their order, in groups of at most so many bytes."""
+    shard: dict[str, np.ndarray] = {}
+    size = 0
+    for name, source in tensors.items():
+        array = _array(name, source)
+        if shard and size + array.nbytes > max_bytes:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = array
+        size += array.nbytes
+    yield shard
+
+
+def _array(name: str, source: ArraySource) -> np.ndarray:
+    if name == "__metadata__":
+        raise ValueError("a tensor cannot be named '__metadata__'; rename it")
+    array = source() if callable(source) else source
+    if not isinstance(array, np.ndarray) or _little(array.dtype) not in _NAMES:
+        got = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(
+            f"tensor {name!r}: expected a numpy array of a type among "
+            f"{', '.join(_NAMES.values())}, got {got}"
+        )
+    return array.astype(_little(array.dtype), order="C", copy=False)
+
+
+def _little(dtype: np.dtype) -> np.dtype:
+    return dtype.newbyteorder("<")
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray], texts: dict[str, str]) -> _Part:
+    # The widest types first, so that each tensor is aligned to its own.
+    names = sorted(arrays, key=lambda name: -arrays[name].itemsize)
+    header: dict[str, object] = {"__metadata__": texts}
+    place = 0
+    for name in names:
+        array = arrays[name]
+        stop = place + array.nbytes
+        header[name] = {
+            "dtype": _NAMES[array.dtype],
+            "shape": array.shape,
+            "data_offsets": [place, stop],
+        }
+        place = stop
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            # As bytes: bfloat16 is no type of the buffer protocol.
+            file.write(arrays[name].reshape(-1).view(np.uint8).data)
+    return _Part(path, list(arrays), place)
