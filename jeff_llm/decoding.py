@@ -97,7 +97,7 @@ def start(
       The state, at step 1.
     """
     batch, width = tokens.shape
-    dtype = jax.eval_shape(lambda p: p["embedding"][:1], params).dtype
+    dtype = params["embedding"].dtype
     cache = make_cache(config, batch, width + buffer, dtype)
     index = jnp.arange(width)
     last = jnp.max(jnp.where(mask, index, 0), axis=1)[:, None]

@@ -1,8 +1,9 @@
 """A language model of this process as a chat model.
 
 Requests that wait at the same time are answered in one batch, in a thread of their own,
-so that the event loop stays free. An answer does not depend on what shares its batch:
-each row draws by its own seed, and a row that cannot be answered is answered alone.
+so that the event loop stays free. An answer does not depend on what shares its batch
+(log-probabilities to rounding): each row draws by its own seed. Where a batch cannot be
+answered, as with a prompt in it that is too long, each row is tried alone.
 """
 
 import asyncio
@@ -51,8 +52,8 @@ class Local:
         """Wrap a model.
 
         Args:
-          model: a language model as `jeff_llm.generate.generate` takes it, with
-            ``name`` and ``tokenizer``.
+          model: a `jeff_llm.models.language_model.LanguageModel` with a tokenizer that
+            has a chat template.
           batch_size: most requests that are answered together.
 
         Raises:

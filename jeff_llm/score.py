@@ -178,7 +178,7 @@ def _padded(heads: list[list[int]], batch_size: int) -> tuple[np.ndarray, np.nda
 def _read(
     config: DecoderConfig, params: PyTree, tokens: Array, mask: Array
 ) -> PlainCache:
-    dtype = jax.eval_shape(lambda p: p["embedding"][:1], params).dtype
+    dtype = params["embedding"].dtype
     cache = init_cache(config, *tokens.shape, dtype)
     select = jnp.zeros((len(tokens), 1), jnp.int32)
     return decoder.apply(
@@ -196,7 +196,7 @@ def _continue(
 ) -> tuple[Float[Array, "batch vocabulary"], PlainCache]:
     """Logits after each prompt, and a cache with room for what follows."""
     batch, width = tokens.shape
-    dtype = jax.eval_shape(lambda p: p["embedding"][:1], params).dtype
+    dtype = params["embedding"].dtype
     if prefix is None:
         cache = init_cache(config, batch, width + room, dtype)
     else:

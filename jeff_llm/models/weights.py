@@ -1,0 +1,328 @@
+"""Published weights, read into our pytrees and written for others.
+
+`load` takes the name of an asset, a GGUF file, a directory of safetensors as
+transformers writes them, the id of a model on the Hugging Face hub, or an installed
+package that carries a model. `save` writes a directory that transformers opens.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from jeff import assets, sharding
+from jeff_llm.models import architectures, decoder
+from jeff_llm.models.config import (
+    DecoderConfig,
+    from_gguf,
+    from_transformers,
+    to_transformers,
+)
+from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.models.mapping import Rule, to_params, to_tensors
+from jeff_llm.models.rope import RopeScaling
+from jeff_llm.models.tensors import (
+    TensorFile,
+    open_gguf,
+    open_safetensors,
+    save_safetensors,
+)
+from jeff_llm.models.tokenizer import Tokenizer
+
+__all__ = ["PARTITIONS", "load", "load_directory", "load_gguf", "save"]
+
+# Megatron's layout: columns of the first products, rows of the second ones.
+PARTITIONS: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"^embedding$", PartitionSpec("tensor", "fsdp")),
+    (r"^head/kernel", PartitionSpec("fsdp", "tensor")),
+    (r"(query|key|value|gate|up)/kernel", PartitionSpec(None, "fsdp", "tensor")),
+    (r"(output|down)/kernel", PartitionSpec(None, "tensor", "fsdp")),
+    (r"(query|key|value)/bias", PartitionSpec(None, "tensor")),
+)
+
+_HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
+
+
+def load(
+    name_or_path: str | Path = "smollm2",
+    *,
+    dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
+    partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
+    revision: str | None = None,
+) -> LanguageModel:
+    """Load a language model with its tokenizer.
+
+    Args:
+      name_or_path: looked for in this order: a GGUF file or a directory of
+        safetensors; an asset such as ``smollm2``; an installed package that carries
+        one GGUF file or one ``model.safetensors``; a model of the hub, as
+        ``organisation/name``.
+      dtype: of the parameters, and with them of the computation.
+      mesh: a mesh of `jeff.sharding.make_mesh`; each parameter is put on it as it is
+        read. The default device alone by default.
+      partitions: pairs of a pattern of names and a partition.
+      revision: of a model of the hub.
+
+    Returns:
+      The model.
+
+    Raises:
+      FileNotFoundError: if it is found nowhere; names the places.
+      ValueError: if the files are damaged, or not of an architecture that the decoder
+        knows; names the file, and the tensor or field.
+    """
+    path = _find(str(name_or_path), revision)
+    read = load_directory if path.is_dir() else load_gguf
+    return read(path, dtype=dtype, mesh=mesh, partitions=partitions)
+
+
+def load_gguf(
+    path: str | Path,
+    *,
+    dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
+    partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
+) -> LanguageModel:
+    """Load a GGUF file.
+
+    Args:
+      path: the file, of any quantisation that the package gguf can dequantise.
+      dtype: of the parameters.
+      mesh: as in `load`.
+      partitions: as in `load`.
+
+    Returns:
+      The model; its tokenizer is built from the file.
+
+    Raises:
+      ValueError: as in `load`.
+    """
+    file = open_gguf(path)
+    if file.metadata.get("split.count", 1) > 1:
+        raise ValueError(
+            f"{path}: expected a whole model, got one part of several; join them with "
+            "llama.cpp's gguf-split first"
+        )
+    config = _named(file.path, from_gguf, file.metadata, _shapes(file))
+    if "rope_freqs.weight" in file:
+        scaling = _named(
+            file.path,
+            RopeScaling.from_factors,
+            file["rope_freqs.weight"].read(),
+            config.rope_theta,
+        )
+        config = dataclasses.replace(config, rope_scaling=scaling)
+    rules, ignored = architectures.gguf_rules(config), architectures.GGUF_IGNORED
+    params = _read(file, config, rules, ignored, dtype, mesh, partitions)
+    tokenizer = Tokenizer.from_gguf(file.metadata)
+    name = str(file.metadata.get("general.name") or file.path.stem)
+    return _checked(LanguageModel(config, params, tokenizer, name), file.path)
+
+
+def load_directory(
+    path: str | Path,
+    *,
+    dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
+    partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
+) -> LanguageModel:
+    """Load a directory as transformers writes them.
+
+    Args:
+      path: holds ``config.json``, safetensors in one file or in shards, and, where
+        there is a tokenizer, ``tokenizer.json``.
+      dtype: of the parameters.
+      mesh: as in `load`.
+      partitions: as in `load`.
+
+    Returns:
+      The model; its tokenizer is None where the directory has none.
+
+    Raises:
+      FileNotFoundError: if a file is missing.
+      ValueError: as in `load`.
+    """
+    path = Path(path)
+    config = _named(path / "config.json", from_transformers, _config_json(path))
+    file = open_safetensors(path)
+    rules, ignored = (
+        list(architectures.SAFETENSORS_RULES),
+        [*architectures.SAFETENSORS_IGNORED],
+    )
+    if config.tied:
+        ignored.append(r"^lm_head\.weight$")
+    params = _read(file, config, rules, ignored, dtype, mesh, partitions)
+    tokenizer = None
+    if (path / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.from_directory(path)
+    return _checked(LanguageModel(config, params, tokenizer, path.name), path)
+
+
+def save(
+    model: LanguageModel, directory: str | Path, *, max_shard_bytes: int = 5 * 10**9
+) -> Path:
+    """Write a model so that transformers opens it.
+
+    Args:
+      model: the model; merge LoRA's factors into it first.
+      directory: made if it is missing; gets ``config.json``, safetensors and the
+        tokenizer's files.
+      max_shard_bytes: size from which the weights are cut into several files.
+
+    Returns:
+      The directory.
+
+    Raises:
+      ValueError: if transformers has no class with these options, or the parameters are
+        not the decoder's own.
+    """
+    directory = Path(directory)
+    values = to_transformers(model.config)
+    shapes = jax.tree.structure(decoder.shapes(model.config))
+    if jax.tree.structure(model.params) != shapes:
+        raise ValueError(
+            "params: expected the plain parameters of the decoder; call "
+            "jeff_llm.models.lora.merge first"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    if model.tokenizer is not None:
+        tokenizer = model.tokenizer
+        tokenizer.save(directory)
+        ends = list(tokenizer.stop_ids)
+        values |= {
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+            "pad_token_id": tokenizer.pad_id,
+        }
+    values["dtype"] = str(jax.tree.leaves(model.params)[0].dtype)
+    tensors = to_tensors(architectures.SAFETENSORS_RULES, model.params)
+    save_safetensors(directory, tensors, max_shard_bytes=max_shard_bytes)
+    temporary = directory / ".config.json.part"
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.replace(directory / "config.json")
+    return directory
+
+
+def _find(name: str, revision: str | None) -> Path:
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if name in assets.ASSETS:
+        return assets.find(name)
+    if (packaged := _in_package(name)) is not None:
+        return packaged
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        return _from_hub(name, revision)
+    raise FileNotFoundError(
+        f"{name}: expected a GGUF file, a directory of safetensors, an asset "
+        "(smollm2), an installed "
+        "package that carries a model, or a hub id such as organisation/name; found none"
+    )
+
+
+def _in_package(name: str) -> Path | None:
+    """The one model file of an installed distribution, which is not imported."""
+    try:
+        files = importlib.metadata.files(name) or []
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+    models = [f for f in files if f.suffix == ".gguf" or f.name == "model.safetensors"]
+    if len(models) != 1:
+        raise ValueError(
+            f"package {name}: expected one GGUF file or one model.safetensors in it, "
+            f"found {len(models)}"
+        )
+    path = Path(str(models[0].locate()))
+    return path if path.suffix == ".gguf" else path.parent
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=list(_HUB_FILES))
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"{name}: no such file or directory here, and the hub did not give it "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}); check the name, "
+            "the network, or the access to it"
+        ) from error
+
+
+def _config_json(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: expected the model's configuration there")
+    try:
+        values = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file}: expected JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: expected a JSON object")
+    return values
+
+
+def _named(path: Path, function: Any, *arguments: Any) -> Any:
+    """Call, and name the file in what goes wrong."""
+    try:
+        return function(*arguments)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _shapes(file: TensorFile) -> dict[str, tuple[int, ...]]:
+    shapes = {name: tensor.shape for name, tensor in file.items()}
+    if "token_embd.weight" not in shapes:
+        raise ValueError(
+            f"{file.path}: expected a tensor token_embd.weight, found none"
+        )
+    return shapes
+
+
+def _read(
+    file: TensorFile,
+    config: DecoderConfig,
+    rules: Sequence[Rule],
+    ignored: Sequence[str],
+    dtype: Any,
+    mesh: Mesh | None,
+    partitions: Sequence[tuple[str, PartitionSpec]],
+) -> dict[str, Any]:
+    def place(path: str, array: np.ndarray) -> jax.Array:
+        if mesh is None:
+            return jnp.asarray(array)
+        return sharding.shard_params({path: array}, mesh, partitions)[path]
+
+    return _named(
+        file.path,
+        lambda: to_params(
+            rules,
+            file,
+            decoder.shapes(config),
+            ignore=ignored,
+            dtype=jnp.dtype(dtype),
+            place=place,
+        ),
+    )
+
+
+def _checked(model: LanguageModel, path: Path) -> LanguageModel:
+    tokenizer = model.tokenizer
+    if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"{path}: expected a tokenizer with at most {model.config.vocab_size} "
+            f"tokens, the rows of the embedding, got {tokenizer.vocab_size}; the two "
+            "belong to different models"
+        )
+    return model
