@@ -135,12 +135,14 @@ def loss(
         positions=batch.positions,
         segments=batch.segments,
         remat=remat,
-    ).logits[:, :-1]
-    target, weight = batch.tokens[:, 1:], batch.weights[:, 1:]
+    ).logits
+    # Targets are shifted rather than logits cut: they are a vocabulary's size smaller.
+    target = jnp.roll(batch.tokens, -1, axis=1)
+    weight = jnp.roll(batch.weights.at[:, 0].set(0.0), -1, axis=1)
     chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
     log_prob = chosen - jax.nn.logsumexp(logits, axis=-1)
     total = jnp.maximum(weight.sum(), 1e-6)
-    right = jnp.argmax(jax.lax.stop_gradient(logits), axis=-1) == target
+    right = chosen >= logits.max(axis=-1)
     metrics = {"accuracy": (weight * right).sum() / total, "tokens": weight.sum()}
     return -(weight * log_prob).sum() / total, metrics
 

@@ -266,8 +266,12 @@ class Decoder(nnx.Module):
 
         hidden = jnp.broadcast_to(x, (len(chosen), *x.shape))
         numbers = jnp.arange(count)
+        # Products are kept for the backward pass, what lies between is computed again:
+        # on every device that is quicker than writing it down and reading it.
+        policies = jax.checkpoint_policies
+        policy = policies.nothing_saveable if remat else policies.dots_saveable
         carry, _ = jax.lax.scan(
-            jax.checkpoint(body) if remat else body,
+            jax.checkpoint(body, prevent_cse=False, policy=policy),
             (x, hidden, cache),
             (numbers, params, windows),
         )
@@ -298,8 +302,9 @@ def unembed(
     Returns:
       The logits.
     """
-    # With the table first XLA's CPU back end reads it once, row by row; the other way
-    # round a single token takes ten times as long.
+    if x.shape[1] > 1:
+        return x @ table.T
+    # For single tokens XLA's CPU back end is faster with the table first.
     logits = jax.lax.dot_general(table, x, (((1,), (2,)), ((), ())))  # V B T
     return jnp.moveaxis(logits, 0, -1)
 
@@ -334,8 +339,8 @@ def apply(
       select: indices of the tokens after which logits are wanted, so that the head is
         not run on the others; all by default.
       hidden_layers: hidden states to return, numbered as in `Output`; static.
-      remat: forget activations and compute them again in the backward pass, which
-        saves memory in training; static.
+      remat: keep only each layer's input for the backward pass and compute the rest
+        again, which saves memory in training; static.
 
     Returns:
       Logits, hidden states and cache.
