@@ -23,8 +23,9 @@ __all__ = [
 ]
 
 Metrics: TypeAlias = dict[str, Float[Array, "..."]]
-LossFn: TypeAlias = Callable[[PyTree, PyTree, PRNGKeyArray], tuple[Array, Metrics]]
-Step: TypeAlias = Callable[[PyTree, PyTree], tuple[PyTree, Metrics]]
+# (params, batch, key, *constants), and (state, batch, *constants).
+LossFn: TypeAlias = Callable[..., tuple[Array, Metrics]]
+Step: TypeAlias = Callable[..., tuple[PyTree, Metrics]]
 
 
 class TrainState(NamedTuple):
@@ -56,17 +57,19 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Step:
     """One optimiser step as a pure function.
 
     Args:
-      loss_fn: ``(params, batch, key) -> (loss, metrics)``.
+      loss_fn: ``(params, batch, key, *constants) -> (loss, metrics)``.
       optimizer: the optax transformation that made the state.
 
     Returns:
-      ``step(state, batch) -> (state, metrics)``; metrics gain ``"loss"``.
+      ``step(state, batch, *constants) -> (state, metrics)``; metrics gain ``"loss"``.
     """
 
-    def step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: PyTree, *constants: PyTree
+    ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, metrics), grads = grad_fn(state.params, batch, key)
+        (loss, metrics), grads = grad_fn(state.params, batch, key, *constants)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         state = TrainState(params, opt_state, state.key, state.step + 1)
@@ -110,15 +113,17 @@ def scan_indexed(
     data: PyTree,
     order: Int[Array, "steps batch"],
     sharding: jax.sharding.NamedSharding | None = None,
+    constants: tuple[PyTree, ...] = (),
 ) -> tuple[PyTree, Metrics]:
     """Scan a step over batches that are rows of in-memory data.
 
     Args:
-      step_fn: ``(state, batch) -> (state, metrics)``.
+      step_fn: ``(state, batch, *constants) -> (state, metrics)``.
       state: initial state.
       data: pytree of arrays, leading axis ``examples``.
       order: rows of each step's batch; all must exist.
       sharding: placement of each batch over a mesh, or None.
+      constants: handed to every step.
 
     Returns:
       ``(state, metrics)``; metrics have a leading axis ``steps``.
@@ -128,7 +133,7 @@ def scan_indexed(
         batch = jax.tree.map(
             lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data
         )
-        return step_fn(state, _place(batch, sharding))
+        return step_fn(state, _place(batch, sharding), *constants)
 
     return jax.lax.scan(step, state, order)
 
@@ -138,20 +143,24 @@ def scan_stacked(
     state: PyTree,
     stacked: PyTree,
     sharding: jax.sharding.NamedSharding | None,
+    constants: tuple[PyTree, ...] = (),
 ) -> tuple[PyTree, Metrics]:
     """Scan a step over batches that are stacked already.
 
     Args:
-      step_fn: ``(state, batch) -> (state, metrics)``.
+      step_fn: ``(state, batch, *constants) -> (state, metrics)``.
       state: initial state.
       stacked: batches, leading axis ``steps`` on every leaf.
       sharding: placement of each batch over a mesh, or None.
+      constants: handed to every step.
 
     Returns:
       ``(state, metrics)``; metrics have a leading axis ``steps``.
     """
     return jax.lax.scan(
-        lambda state, batch: step_fn(state, _place(batch, sharding)), state, stacked
+        lambda state, batch: step_fn(state, _place(batch, sharding), *constants),
+        state,
+        stacked,
     )
 
 

@@ -117,6 +117,7 @@ def fit(
     batches: Shuffled | Callable[[int], PyTree],
     *,
     num_steps: int,
+    constants: tuple[PyTree, ...] = (),
     chunk_steps: int | None = None,
     workdir: str | Path | None = None,
     checkpoint_every: int = 1,
@@ -134,13 +135,16 @@ def fit(
     bits as an unbroken run on the same machine.
 
     Args:
-      step_fn: pure ``(state, batch) -> (state, metrics)`` whose metrics contain
+      step_fn: pure ``(state, batch, *constants) -> (state, metrics)``; metrics contain
         ``"loss"``. Pass the same object to train again without compiling again.
       state: initial state (see `init_state`); its arrays stay valid. Placed over a mesh
         beforehand, it stays so.
       batches: `Shuffled` examples, or ``step -> batch`` for data that come from
         elsewhere; the function must give the same batch for the same step.
       num_steps: steps in all, those before an interruption counted in.
+      constants: handed to each step behind the batch; neither trained nor written to
+        checkpoints, such as the frozen base of LoRA. What ``step_fn`` closes over would
+        be compiled into the program.
       chunk_steps: steps between two looks from the host; an epoch by default, or 50
         where ``batches`` is a function.
       workdir: where ``metrics.jsonl`` and ``checkpoints/`` go; nothing is written when
@@ -182,7 +186,7 @@ def fit(
             began = time.perf_counter()
             indices = np.arange(run.step, min(run.step + chunk, num_steps))
             run.state, metrics = _run_chunk(
-                step_fn, run.state, batches, indices, batch_sharding
+                step_fn, run.state, batches, indices, batch_sharding, constants
             )
             row = _summary(metrics, run.step, saved)
             row["seconds"] = time.perf_counter() - began
@@ -284,6 +288,7 @@ def _run_chunk(
     batches: Shuffled | Callable[[int], PyTree],
     steps: np.ndarray,
     sharding: NamedSharding | None,
+    constants: tuple[PyTree, ...],
 ) -> tuple[PyTree, Metrics]:
     if isinstance(batches, Shuffled):
         epochs, places = np.divmod(steps, batches.steps_per_epoch)
@@ -293,7 +298,9 @@ def _run_chunk(
                 for epoch in np.unique(epochs).tolist()
             ]
         )
-        return _scan_indexed_jit(step_fn, state, batches.data, order, sharding)
+        return _scan_indexed_jit(
+            step_fn, state, batches.data, order, sharding, constants
+        )
     stacked = jax.tree.map(lambda *rows: np.stack(rows), *map(batches, steps.tolist()))
     if sharding is not None:
         over_steps = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
@@ -301,7 +308,7 @@ def _run_chunk(
             lambda leaf: jax.make_array_from_process_local_data(over_steps, leaf),
             stacked,
         )
-    return _scan_stacked_jit(step_fn, state, stacked, sharding)
+    return _scan_stacked_jit(step_fn, state, stacked, sharding, constants)
 
 
 def _latest(saved: Any) -> Path | None:
