@@ -29,6 +29,7 @@ from jaxtyping import PyTree
 from jeff.batches import Shuffled
 from jeff.runlog import RunLog
 from jeff.steps import (
+    LossFn,
     Metrics,
     Step,
     TrainState,
@@ -42,6 +43,7 @@ from jeff.steps import (
 __all__ = [
     "EarlyStop",
     "FitResult",
+    "LossFn",
     "NonFiniteLossError",
     "Shuffled",
     "Step",

@@ -212,7 +212,7 @@ def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) 
     from train_scripts.systems import SYSTEMS
     from train_scripts.workdir import open_workdir
 
-    _use_compilation_cache()
+    use_compilation_cache()
     script = importlib.import_module(SYSTEMS[name].script)
     command = shlex.join(["python", "-m", "train_scripts", "run", name, preset, *words])
     with open_workdir(runs, name, preset, config, command) as (workdir, resumed):
@@ -227,7 +227,8 @@ def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) 
     return 0
 
 
-def _use_compilation_cache() -> None:
+def use_compilation_cache() -> None:
+    """Keep compiled programs beside the assets, for the next process."""
     import jax
 
     from jeff.assets import cache_dir

@@ -55,7 +55,7 @@ class Cache(Protocol):
     ) -> tuple[Float[Array, "batch tokens heads head_width"], "Cache"]:
         """Store new keys and values of a layer, and attend over all stored ones.
 
-        A token sees the tokens of its sequence up to itself, at most ``window`` of them.
+        A token sees its sequence up to itself, at most ``window`` tokens of it.
 
         Args:
           layer: number of the layer.

@@ -130,20 +130,22 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
         raise ValueError(
             f"model_type: expected one of {sorted(_ARCHITECTURES)}, got {family!r}"
         )
-    for name, supported in {
-        "hidden_act": ("silu",),
-        "mlp_bias": (False, None),
-        "pretraining_tp": (1, None),
-    }.items():
-        if values.get(name, supported[0]) not in supported:
-            raise ValueError(
-                f"{name}: expected {supported[0]!r}, got {values[name]!r}; this "
-                "decoder does not support it"
-            )
     rope = {
         **(values.get("rope_scaling") or {}),
         **(values.get("rope_parameters") or {}),
     }
+    for name, supported in {
+        "hidden_act": ("silu",),
+        "mlp_bias": (False, None),
+        "pretraining_tp": (1, None),
+        "partial_rotary_factor": (1, None),
+    }.items():
+        value = values.get(name, rope.get(name, supported[0]))
+        if value not in supported:
+            raise ValueError(
+                f"{name}: expected {supported[0]!r}, got {value!r}; this decoder does "
+                "not support it"
+            )
     heads = _required(values, "num_attention_heads")
     width = _required(values, "hidden_size")
     bias = bool(values.get("attention_bias", False))
@@ -246,6 +248,13 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
         return value
 
     heads, width = field("attention.head_count"), field("embedding_length")
+    head_width = field("attention.key_length", width // heads)
+    rotated = field("rope.dimension_count", head_width)
+    if rotated != head_width:
+        raise ValueError(
+            f"{family}.rope.dimension_count: expected {head_width}, the width of a "
+            f"head, got {rotated}; this decoder rotates whole heads"
+        )
     window = metadata.get(f"{family}.attention.sliding_window")
     return DecoderConfig(
         vocab_size=shapes["token_embd.weight"][0],
@@ -254,7 +263,7 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
         mlp_width=field("feed_forward_length"),
         num_heads=heads,
         num_kv_heads=field("attention.head_count_kv", heads),
-        head_width=field("attention.key_length", width // heads),
+        head_width=head_width,
         max_positions=field("context_length"),
         norm_eps=field("attention.layer_norm_rms_epsilon"),
         rope_theta=float(field("rope.freq_base", 1e4)),
@@ -279,21 +288,35 @@ def _required(values: Mapping[str, Any], name: str) -> int:
 def _sliding(
     values: Mapping[str, Any], num_layers: int
 ) -> tuple[int | None, tuple[bool, ...] | None]:
-    """The window, and the layers that have it where not all do."""
-    window = values.get("sliding_window")
-    qwen = values["model_type"] in {"qwen2", "qwen3"}
+    """The window, and the layers that have it where not all do.
+
+    Missing fields have the defaults of the families' classes in transformers.
+    """
+    family = values["model_type"]
+    window = values.get("sliding_window", None if family == "llama" else 4096)
+    qwen = family in {"qwen2", "qwen3"}
     if window is None or (qwen and not values.get("use_sliding_window", False)):
         return None, None
-    if values["model_type"] == "llama":
+    if family == "llama":
         raise ValueError(
             f"sliding_window: expected none in a llama model, got {window}"
         )
-    if kinds := values.get("layer_types"):
-        layers = tuple(kind == "sliding_attention" for kind in kinds)
-    else:
-        first = values.get("max_window_layers", 0) if qwen else 0
-        layers = tuple(layer >= first for layer in range(num_layers))
+    layers = _sliding_layers(values, num_layers) if qwen else (True,) * num_layers
+    if not any(layers):
+        return None, None
     return window, None if all(layers) else layers
+
+
+def _sliding_layers(values: Mapping[str, Any], num_layers: int) -> tuple[bool, ...]:
+    kinds = values.get("layer_types")
+    if not kinds:
+        first = values.get("max_window_layers", 28)
+        return tuple(layer >= first for layer in range(num_layers))
+    known = ("full_attention", "sliding_attention")
+    for kind in kinds:
+        if kind not in known:
+            raise ValueError(f"layer_types: expected {known}, got {kind!r}")
+    return tuple(kind == "sliding_attention" for kind in kinds)
 
 
 def _check_writable(config: DecoderConfig) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "apply",
     "init",
     "merge",
+    "paths",
 ]
 
 ATTENTION = (r"attention/(query|key|value|output)/kernel$",)
@@ -172,7 +173,7 @@ def init(
     """
     if rank < 1:
         raise ValueError(f"rank: expected at least 1, got {rank}")
-    leaves = dict(_leaves(params))
+    leaves = paths(params)
     chosen = _chosen(leaves, where)
     keys = jax.random.split(key, max(len(chosen), 1))
     factors = {}
@@ -251,9 +252,17 @@ def merge(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
     return _map(params, lora, add)
 
 
-def _leaves(params: PyTree) -> list[tuple[str, Any]]:
+def paths(params: PyTree) -> dict[str, Any]:
+    """Leaves by their path, as the patterns of `init` see them.
+
+    Args:
+      params: any pytree.
+
+    Returns:
+      Path, keys joined by "/", to leaf; what stands for a kernel is one leaf.
+    """
     found = jax.tree_util.tree_leaves_with_path(params, is_leaf=_multiplies)
-    return [(_name(path), leaf) for path, leaf in found]
+    return {_name(path): leaf for path, leaf in found}
 
 
 def _multiplies(node: Any) -> bool:
@@ -271,8 +280,8 @@ def _chosen(leaves: dict[str, Any], where: Sequence[str]) -> list[str]:
         found = [path for path in leaves if re.search(pattern, path)]
         if not found:
             raise ValueError(
-                f"where: expected patterns of leaves such as {', '.join(list(leaves)[:6])}"
-                f", found none for {pattern!r}"
+                f"where: expected patterns of leaves such as "
+                f"{', '.join(list(leaves)[:6])}, found none for {pattern!r}"
             )
         flat = [path for path in found if len(leaves[path].shape) < 2]
         if flat:
@@ -285,8 +294,7 @@ def _chosen(leaves: dict[str, Any], where: Sequence[str]) -> list[str]:
 
 
 def _map(params: PyTree, lora: Lora, change: Any) -> PyTree:
-    names = {name for name, _ in _leaves(params)}
-    if strange := sorted(set(lora.factors) - names):
+    if strange := sorted(set(lora.factors) - set(paths(params))):
         raise ValueError(
             f"lora: expected factors of leaves of these parameters, got {strange[0]}"
         )

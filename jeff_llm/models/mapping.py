@@ -8,7 +8,7 @@ all layers along its first axis. One table serves reading and writing.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = ["Readable", "Rule", "Transform", "to_params", "to_tensors"]
 _MAX_NAMES = 8
 
 
+@runtime_checkable
 class Readable(Protocol):
     """A tensor of a file that has not been read yet."""
 

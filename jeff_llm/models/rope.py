@@ -7,7 +7,7 @@ rotated against each other (the layout of transformers; llama.cpp interleaves th
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +33,7 @@ class RopeScaling:
       truncate: "yarn": round the ends of the ramp to whole dimensions.
     """
 
-    kind: Literal["linear", "llama3", "yarn"]
+    kind: str
     factor: float
     original_positions: int = 8192
     low: float = 1.0
@@ -75,6 +75,7 @@ class RopeScaling:
                 "not support"
             )
         original = values.get("original_max_position_embeddings") or max_positions
+        amplitude = values.get("attention_factor")
         low, high = ("low_freq_factor", "high_freq_factor")
         if kind == "yarn":
             low, high = ("beta_slow", "beta_fast")
@@ -84,7 +85,7 @@ class RopeScaling:
             original_positions=int(original),
             low=float(values.get(low) or 1.0),
             high=float(values.get(high) or (32.0 if kind == "yarn" else 4.0)),
-            attention_factor=values.get("attention_factor"),
+            attention_factor=None if amplitude is None else float(amplitude),
             truncate=bool(values.get("truncate", True)),
         )
 
@@ -145,7 +146,8 @@ class RopeScaling:
           ValueError: if it is not Llama 3's with a whole factor.
         """
         plain = frequencies(2 * len(factors), theta, None)[0]
-        scaling = RopeScaling("llama3", float(round(float(factors.max()))))
+        factor = max(1.0, float(np.round(factors.max())))
+        scaling = RopeScaling("llama3", factor)
         stretched = frequencies(2 * len(factors), theta, scaling)[0]
         if not np.allclose(plain / stretched, factors, rtol=1e-3):
             raise ValueError(

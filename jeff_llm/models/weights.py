@@ -34,7 +34,8 @@ from jeff_llm.models.tensors import (
     open_safetensors,
     save_safetensors,
 )
-from jeff_llm.models.tokenizer import Tokenizer
+from jeff_llm.models.tokenizer import from_directory as tokenizer_of_directory
+from jeff_llm.models.tokenizer import from_gguf as tokenizer_of_gguf
 
 __all__ = ["PARTITIONS", "load", "load_directory", "load_gguf", "save"]
 
@@ -122,7 +123,7 @@ def load_gguf(
         config = dataclasses.replace(config, rope_scaling=scaling)
     rules, ignored = architectures.gguf_rules(config), architectures.GGUF_IGNORED
     params = _read(file, config, rules, ignored, dtype, mesh, partitions)
-    tokenizer = Tokenizer.from_gguf(file.metadata)
+    tokenizer = tokenizer_of_gguf(file.metadata)
     name = str(file.metadata.get("general.name") or file.path.stem)
     return _checked(LanguageModel(config, params, tokenizer, name), file.path)
 
@@ -162,7 +163,7 @@ def load_directory(
     params = _read(file, config, rules, ignored, dtype, mesh, partitions)
     tokenizer = None
     if (path / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_directory(path)
+        tokenizer = tokenizer_of_directory(path)
     return _checked(LanguageModel(config, params, tokenizer, path.name), path)
 
 
@@ -223,8 +224,8 @@ def _find(name: str, revision: str | None) -> Path:
         return _from_hub(name, revision)
     raise FileNotFoundError(
         f"{name}: expected a GGUF file, a directory of safetensors, an asset "
-        "(smollm2), an installed "
-        "package that carries a model, or a hub id such as organisation/name; found none"
+        "(smollm2), an installed package that carries a model, or a hub id such as "
+        "organisation/name; found none"
     )
 
 

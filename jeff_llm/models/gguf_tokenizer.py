@@ -1,0 +1,259 @@
+"""A tokenizer out of the key-value fields of a GGUF file.
+
+Two kinds are exact and therefore built. Byte-level BPE (``gpt2``) is split by the
+regular expressions of the published ``tokenizer.json`` files, told apart by
+``tokenizer.ggml.pre``. SentencePiece BPE (``llama``) has scores instead of merges:
+every split of a piece into two pieces is a merge, in the order of the scores.
+
+GGUF does not say how SentencePiece treats leading spaces: as in llama.cpp and in
+SentencePiece itself, a space is put before every stretch of text between special
+tokens, also where there is one already. transformers 5 does so once, and only where
+there is none.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["build_backend", "special_tokens"]
+
+_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+_ROLES = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "pad_token": "padding_token_id",
+}
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def build_backend(metadata: Mapping[str, Any]) -> Any:
+    """Build the `tokenizers.Tokenizer` that a GGUF file describes.
+
+    Args:
+      metadata: key-value fields, as `jeff_llm.models.tensors.open_gguf` reads them.
+
+    Returns:
+      The tokenizer; ids are the places in ``tokenizer.ggml.tokens``.
+
+    Raises:
+      ValueError: if the file has no tokenizer, one of a kind that cannot be built
+        exactly, or one that contradicts itself.
+    """
+    fields = _Fields(metadata)
+    kind = fields.get("model")
+    if kind == "gpt2":
+        backend = _byte_level(fields)
+    elif kind == "llama":
+        backend = _sentencepiece(fields)
+    else:
+        raise ValueError(
+            "tokenizer.ggml.model: expected 'gpt2' (byte-level BPE) or 'llama' "
+            f"(SentencePiece), got {kind!r}; load the model from a directory with "
+            "tokenizer.json instead"
+        )
+    _add_special(backend, fields)
+    _add_template(backend, fields)
+    return backend
+
+
+def special_tokens(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The tokens that have a role, under transformers' names of the roles.
+
+    Args:
+      metadata: as in `build_backend`.
+
+    Returns:
+      Some of ``bos_token``, ``eos_token``, ``unk_token`` and ``pad_token``.
+
+    Raises:
+      ValueError: if an id lies outside the vocabulary.
+
+    >>> fields = {"tokens": ["<s>", "a"], "bos_token_id": 0}
+    >>> special_tokens({f"tokenizer.ggml.{k}": v for k, v in fields.items()})
+    {'bos_token': '<s>'}
+    """
+    fields = _Fields(metadata)
+    return {
+        role: fields.token(key)
+        for role, key in _ROLES.items()
+        if fields.get(key) is not None
+    }
+
+
+class _Fields:
+    """The fields below ``tokenizer.ggml``, checked."""
+
+    def __init__(self, metadata: Mapping[str, Any]):
+        self._metadata = metadata
+        self.tokens: list[str] = self.texts("tokens")
+        self.types: list[int] = self.get("token_type") or [1] * len(self.tokens)
+        self.vocab = {token: number for number, token in enumerate(self.tokens)}
+        if len(self.types) != len(self.tokens):
+            raise self.error("token_type", f"{len(self.tokens)} types", len(self.types))
+        if len(self.vocab) != len(self.tokens):
+            raise self.error("tokens", "no token twice", f"{len(self.vocab)} different")
+
+    def error(self, key: str, expected: str, got: Any) -> ValueError:
+        return ValueError(
+            f"tokenizer.ggml.{key}: expected {expected}, got {got!r:.100}; load the "
+            "model from a directory with tokenizer.json, or get the file again"
+        )
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._metadata.get(f"tokenizer.ggml.{key}", default)
+
+    def texts(self, key: str) -> list[str]:
+        found = self.get(key)
+        if not isinstance(found, list) or not all(isinstance(x, str) for x in found):
+            raise self.error(key, "a list of texts", found)
+        return found
+
+    def token(self, key: str) -> str:
+        number = self.get(key)
+        if not isinstance(number, int) or not 0 <= number < len(self.tokens):
+            raise self.error(key, f"a number below {len(self.tokens)}", number)
+        return self.tokens[number]
+
+    def of_type(self, *types: int) -> list[str]:
+        pairs = zip(self.tokens, self.types, strict=True)
+        return [token for token, kind in pairs if kind in types]
+
+
+def _byte_level(fields: _Fields) -> Any:
+    from tokenizers import Tokenizer, decoders, models
+
+    pre = fields.get("pre")
+    if pre not in _PRE_TOKENIZERS:
+        raise fields.error("pre", f"one of {', '.join(_PRE_TOKENIZERS)}", pre)
+    merges = []
+    for merge in fields.texts("merges"):
+        left, space, right = merge.partition(" ")
+        if not (left and space and right) or " " in right:
+            raise fields.error("merges", "two tokens and a space between them", merge)
+        merges.append((left, right))
+    try:
+        model = models.BPE(fields.vocab, merges, ignore_merges=pre == "llama-bpe")
+    except Exception as error:
+        raise fields.error("merges", "merges of tokens", str(error)) from error
+    backend = Tokenizer(model)
+    backend.decoder = decoders.ByteLevel()
+    _PRE_TOKENIZERS[pre](backend)
+    return backend
+
+
+def _split_gpt2(backend: Any) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
+
+
+def _split_smollm(backend: Any) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    backend.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
+
+
+def _split_llama3(backend: Any) -> None:
+    _split_words(backend, _WORDS.replace("DIGITS", "{1,3}"))
+
+
+def _split_qwen2(backend: Any) -> None:
+    from tokenizers.normalizers import NFC
+
+    backend.normalizer = NFC()
+    _split_words(backend, _WORDS.replace("DIGITS", ""))
+
+
+def _split_words(backend: Any, pattern: str) -> None:
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+
+    backend.pre_tokenizer = Sequence(
+        [
+            Split(Regex(pattern), "isolated"),
+            ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+_PRE_TOKENIZERS: dict[str, Callable[[Any], None]] = {
+    "gpt-2": _split_gpt2,
+    "llama-bpe": _split_llama3,
+    "qwen2": _split_qwen2,
+    "smollm": _split_smollm,
+}
+
+
+def _sentencepiece(fields: _Fields) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    model = models.BPE(
+        fields.vocab,
+        _scored_merges(fields),
+        unk_token=fields.token("unknown_token_id"),
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    backend = Tokenizer(model)
+    escape = normalizers.Replace(" ", _SPACE)
+    undo = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if fields.get("add_space_prefix", True):
+        escape = normalizers.Sequence([normalizers.Prepend(_SPACE), escape])
+        undo.append(decoders.Strip(" ", 1, 0))
+    backend.normalizer = escape
+    backend.decoder = decoders.Sequence(undo)
+    return backend
+
+
+def _scored_merges(fields: _Fields) -> list[tuple[str, str]]:
+    """The merges that make each piece, best piece first, longest left part first."""
+    scores = fields.get("scores")
+    if not isinstance(scores, list) or len(scores) != len(fields.tokens):
+        raise fields.error("scores", f"{len(fields.tokens)} numbers", scores)
+    excluded = set(fields.of_type(_UNKNOWN, _CONTROL, _BYTE))
+    pieces = {t: s for t, s in zip(fields.tokens, scores, strict=True)}
+    pieces = {t: s for t, s in pieces.items() if t not in excluded}
+    if spaced := [piece for piece in pieces if " " in piece]:
+        # Gemma's: its scores are not in the order of its merges either.
+        raise fields.error("tokens", f"{_SPACE} for a space in each piece", spaced[0])
+    return [
+        (piece[:cut], piece[cut:])
+        for piece in sorted(pieces, key=lambda piece: -pieces[piece])
+        for cut in range(len(piece) - 1, 0, -1)
+        if piece[:cut] in pieces and piece[cut:] in pieces
+    ]
+
+
+def _add_special(backend: Any, fields: _Fields) -> None:
+    from tokenizers import AddedToken
+
+    for kinds, special in (((_CONTROL, _UNKNOWN), True), ((_USER_DEFINED,), False)):
+        tokens = [
+            AddedToken(token, special=special, normalized=False)
+            for token in fields.of_type(*kinds)
+        ]
+        (backend.add_special_tokens if special else backend.add_tokens)(tokens)
+
+
+def _add_template(backend: Any, fields: _Fields) -> None:
+    """What is put before and behind a text when special tokens are asked for."""
+    from tokenizers.processors import TemplateProcessing
+
+    default = fields.get("model") == "llama" or fields.get("pre") == "llama-bpe"
+    before, behind = [], []
+    if fields.get("add_bos_token", default):
+        before = [fields.token("bos_token_id")]
+    if fields.get("add_eos_token", False):
+        behind = [fields.token("eos_token_id")]
+    if before or behind:
+        backend.post_processor = TemplateProcessing(
+            single=[*before, "$A", *behind],
+            pair=[*before, "$A", *behind, *before, "$B", *behind],
+            special_tokens=[(token, fields.vocab[token]) for token in before + behind],
+        )

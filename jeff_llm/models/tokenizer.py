@@ -1,0 +1,306 @@
+"""Text to token ids and back, on the `tokenizers` library.
+
+One class whatever the source: a directory as transformers writes it, or the fields of
+a GGUF file. Tokenizers do not change: `Tokenizer.with_tokens` returns another one.
+"""
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jeff_llm.models.chat_template import render_chat_template
+from jeff_llm.models.gguf_tokenizer import build_backend, special_tokens
+from jeff_llm.models.token_stream import TokenStream
+from jeff_llm.models.tokenizer_files import (
+    TokenizerFiles,
+    read_tokenizer_files,
+    write_tokenizer_files,
+)
+
+__all__ = ["Tokenizer", "from_directory", "from_gguf"]
+
+# Tokens that end a turn; a model's own end-of-sequence token may be another.
+_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>")
+
+
+class Tokenizer:
+    """A vocabulary, the way to cut a text into it, and the model's chat template.
+
+    Attributes:
+      vocab_size: all ids lie below it.
+      bos_id: token that begins a text, or None.
+      eos_id: token that ends a text, or None.
+      pad_id: token for padding, or None.
+      stop_ids: tokens after which a model has said what it had to say: ``eos_id``, then
+        those that end a turn.
+      chat_template: source of the template, or None.
+    """
+
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    stop_ids: tuple[int, ...]
+    chat_template: str | None
+
+    def __init__(
+        self,
+        backend: Any,
+        special: Mapping[str, str],
+        chat_template: str | None = None,
+    ):
+        """Wrap a tokenizer; `from_directory` and `from_gguf` make them from files.
+
+        Args:
+          backend: a `tokenizers.Tokenizer`, which is not used elsewhere any more.
+          special: tokens by role: ``bos_token``, ``eos_token``, ``pad_token`` and so
+            on. Chat templates see them under these names.
+          chat_template: source of the template.
+
+        Raises:
+          ValueError: if a token of a role is not in the vocabulary.
+        """
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._special = dict(special)
+        self.chat_template = chat_template
+        self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
+        ids = {role: self.token_id(token) for role, token in special.items()}
+        self.bos_id, self.eos_id = ids.get("bos_token"), ids.get("eos_token")
+        self.pad_id = ids.get("pad_token")
+        ends = [self.eos_id, *map(backend.token_to_id, _END_OF_TURN)]
+        self.stop_ids = tuple(dict.fromkeys(end for end in ends if end is not None))
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocab_size={self.vocab_size}, special={self._special})"
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Cut a text into tokens.
+
+        Args:
+          text: the text; special tokens in it become their ids.
+          add_special_tokens: put what the model expects before and behind it. Not for
+            the text of a chat template, which has it already.
+
+        Returns:
+          The ids.
+
+        Raises:
+          TypeError: if ``text`` is no text, or one that UTF-8 cannot express.
+        """
+        return self.encode_all([text], add_special_tokens)[0]
+
+    def encode_all(
+        self, texts: Sequence[str], add_special_tokens: bool = True
+    ) -> list[list[int]]:
+        """Cut many texts into tokens, in parallel.
+
+        Args:
+          texts: the texts.
+          add_special_tokens: as in `encode`.
+
+        Returns:
+          The ids of each.
+
+        Raises:
+          TypeError: as in `encode`.
+        """
+        try:
+            found = self._backend.encode_batch_fast(
+                list(texts), add_special_tokens=add_special_tokens
+            )
+        except TypeError as error:
+            raise TypeError(
+                "text: expected Unicode text without lone surrogates, got "
+                f"{next((t for t in texts if not _is_text(t)), texts)!r:.100}"
+            ) from error
+        return [encoding.ids for encoding in found]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """The text of tokens.
+
+        Args:
+          ids: the tokens.
+          skip_special_tokens: leave special tokens out.
+
+        Returns:
+          The text, with U+FFFD in place of bytes that are no UTF-8.
+
+        Raises:
+          ValueError: if an id lies outside the vocabulary.
+        """
+        return self._backend.decode(
+            self._checked(ids), skip_special_tokens=skip_special_tokens
+        )
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """Tokens as the vocabulary spells them, to show them one by one.
+
+        Args:
+          ids: the tokens.
+
+        Returns:
+          The spelling of each; of byte-level vocabularies in their alphabet of bytes.
+
+        Raises:
+          ValueError: as in `decode`.
+        """
+        return [self._backend.id_to_token(number) for number in self._checked(ids)]
+
+    def _checked(self, ids: Iterable[int]) -> list[int]:
+        checked = [operator.index(number) for number in ids]
+        for number in checked:
+            if not 0 <= number < self.vocab_size:
+                raise ValueError(
+                    f"ids: expected numbers from 0 to {self.vocab_size - 1}, got "
+                    f"{number}; a model may have more outputs than there are tokens: "
+                    "mask them"
+                )
+        return checked
+
+    def token_id(self, token: str) -> int:
+        """The id of a token.
+
+        Args:
+          token: as the vocabulary spells it.
+
+        Returns:
+          The id.
+
+        Raises:
+          ValueError: if there is no such token.
+        """
+        found = self._backend.token_to_id(token)
+        if found is None:
+            raise ValueError(
+                f"token: expected one of the {self.vocab_size} tokens of the "
+                f"vocabulary, got {token!r}; `encode` cuts it into several"
+            )
+        return found
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        *,
+        chat_template: str | None = None,
+        **variables: Any,
+    ) -> str:
+        """Write a conversation as the model expects it.
+
+        Args:
+          messages: mappings with ``role`` and ``content``.
+          add_generation_prompt: end with the beginning of the model's answer.
+          chat_template: another template than the model's own.
+          **variables: what else the template reads, such as ``tools``.
+
+        Returns:
+          The text, special tokens included; encode it without adding them again.
+
+        Raises:
+          ValueError: if there is no template, or it fails; names its line.
+        """
+        template = self.chat_template if chat_template is None else chat_template
+        if template is None:
+            raise ValueError(
+                "chat_template: expected one, for this tokenizer has none (a base "
+                "model?); pass chat_template=, or encode plain text"
+            )
+        seen = self._special | variables
+        seen["add_generation_prompt"] = add_generation_prompt
+        return render_chat_template(template, messages, seen)
+
+    def with_tokens(self, names: Sequence[str]) -> "Tokenizer":
+        """A tokenizer that has more special tokens.
+
+        Args:
+          names: the new tokens.
+
+        Returns:
+          A tokenizer in which they have the ids from ``vocab_size`` on, in this order;
+          all other ids are as before.
+
+        Raises:
+          ValueError: if a name is empty, there twice, or in the vocabulary already.
+        """
+        from tokenizers import AddedToken
+        from tokenizers import Tokenizer as Backend
+
+        for place, name in enumerate(names):
+            known = self._backend.token_to_id(name) is not None
+            if not name or name in names[:place] or known:
+                raise ValueError(
+                    f"names: expected new tokens, each once, got {name!r}; choose "
+                    "another name"
+                )
+        backend = Backend.from_str(self._backend.to_str())
+        backend.add_special_tokens(
+            [AddedToken(name, special=True, normalized=False) for name in names]
+        )
+        return Tokenizer(backend, self._special, self.chat_template)
+
+    def save(self, directory: str | Path) -> None:
+        """Write the files that transformers and `from_directory` read.
+
+        Args:
+          directory: gets ``tokenizer.json``, ``tokenizer_config.json`` and, where there
+            is a template, ``chat_template.jinja``; made where it is missing.
+        """
+        files = TokenizerFiles(self._backend, self._special, self.chat_template)
+        write_tokenizer_files(directory, files)
+
+    def stream(self) -> TokenStream:
+        """Begin to decode tokens one at a time; special tokens are left out.
+
+        Returns:
+          A stream without tokens.
+        """
+        return TokenStream(self.decode)
+
+
+def from_directory(path: str | Path) -> Tokenizer:
+    """Read a tokenizer that transformers, or `Tokenizer.save`, wrote.
+
+    Args:
+      path: a directory with ``tokenizer.json`` and what else there is of
+        ``tokenizer_config.json``, ``special_tokens_map.json`` and
+        ``chat_template.jinja``; or a ``tokenizer.json`` with these beside it.
+
+    Returns:
+      The tokenizer.
+
+    Raises:
+      FileNotFoundError: if there is no ``tokenizer.json``.
+      ValueError: if a file cannot be read; names it.
+    """
+    return Tokenizer(*read_tokenizer_files(path))
+
+
+def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
+    """Build the tokenizer of a GGUF file.
+
+    Args:
+      metadata: the file's key-value fields, as `jeff_llm.models.tensors.open_gguf`
+        reads them.
+
+    Returns:
+      The tokenizer.
+
+    Raises:
+      ValueError: if the file has none, or one of a kind that cannot be built exactly.
+    """
+    return Tokenizer(
+        build_backend(metadata),
+        special_tokens(metadata),
+        metadata.get("tokenizer.chat_template"),
+    )
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        value.encode()
+    except (AttributeError, UnicodeEncodeError):
+        return False
+    return True

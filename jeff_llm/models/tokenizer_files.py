@@ -1,0 +1,133 @@
+"""The files of a tokenizer, as transformers writes and reads them."""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["TokenizerFiles", "read_tokenizer_files", "write_tokenizer_files"]
+
+_ROLES = tuple(
+    f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+)
+_TOKENIZER, _CONFIG = "tokenizer.json", "tokenizer_config.json"
+_SPECIAL, _TEMPLATE = "special_tokens_map.json", "chat_template.jinja"
+
+
+class TokenizerFiles(NamedTuple):
+    """What the files say.
+
+    Attributes:
+      backend: a `tokenizers.Tokenizer`.
+      special: tokens by role, such as ``eos_token``.
+      chat_template: source of the template, or None.
+    """
+
+    backend: Any
+    special: dict[str, str]
+    chat_template: str | None
+
+
+def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
+    """Read a tokenizer.
+
+    Args:
+      path: a directory with ``tokenizer.json`` and perhaps ``tokenizer_config.json``,
+        ``special_tokens_map.json`` and ``chat_template.jinja``; or a
+        ``tokenizer.json``, in whose directory the others are looked for.
+
+    Returns:
+      What they say.
+
+    Raises:
+      FileNotFoundError: if there is no ``tokenizer.json``.
+      ValueError: if a file cannot be read; names it.
+    """
+    path = Path(path)
+    file = path / _TOKENIZER if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: expected a tokenizer in the format of the tokenizers library, "
+            "found none; older formats (vocab.txt, tokenizer.model) are converted by "
+            "transformers' save_pretrained"
+        )
+    config = _read_json(file.parent / _CONFIG)
+    special = _read_json(file.parent / _SPECIAL) | config
+    tokens = {role: _content(special.get(role)) for role in _ROLES}
+    return TokenizerFiles(
+        _read_backend(file),
+        {role: token for role, token in tokens.items() if token is not None},
+        _read_template(file.parent / _TEMPLATE, config),
+    )
+
+
+def write_tokenizer_files(directory: str | Path, files: TokenizerFiles) -> None:
+    """Write a tokenizer; each file appears when it is complete.
+
+    Args:
+      directory: where to write; made where it is missing.
+      files: what to write. Where there is no template, an older one is removed.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    # The one class of transformers that takes tokenizer.json as it is.
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **files.special}
+    _write(directory / _TOKENIZER, files.backend.to_str(pretty=True))
+    _write(directory / _CONFIG, json.dumps(config, indent=2) + "\n")
+    if files.chat_template is None:
+        (directory / _TEMPLATE).unlink(missing_ok=True)
+    else:
+        _write(directory / _TEMPLATE, files.chat_template)
+
+
+def _read_backend(file: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        # The library raises Exception itself.
+        return Tokenizer.from_str(file.read_text("utf-8"))
+    except Exception as error:
+        raise ValueError(
+            f"{file}: expected a tokenizer of the tokenizers library, but {error}; the "
+            "file is damaged, or written by a newer release: update tokenizers"
+        ) from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: expected JSON, but {error}; get it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: expected an object, got {content!r:.100}")
+    return content
+
+
+def _content(token: Any) -> str | None:
+    """A token, which may be described by a dictionary."""
+    content = token.get("content") if isinstance(token, Mapping) else token
+    return content if isinstance(content, str) else None
+
+
+def _read_template(file: Path, config: dict[str, Any]) -> str | None:
+    if file.is_file():
+        return file.read_text("utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        # Several named templates.
+        named = {item["name"]: item["template"] for item in template}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        part.write_text(text, "utf-8", newline="")
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,101 @@
+"""Tiny random models, and the real one, for the tests of the language-model runtime.
+
+Loaded for every test of the language models, so it imports nothing heavy by itself.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import PyTree
+
+from jeff import assets
+
+
+def lively(path: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Values of a leaf under which every part of the decoder shows in the logits."""
+    noise = rng.normal(size=shape).astype(np.float32)
+    if path.endswith("kernel"):
+        return noise * shape[-2] ** -0.5
+    if path.endswith("scale"):
+        return 1 + 0.3 * noise
+    return 0.5 * noise
+
+
+@pytest.fixture(scope="session")
+def make_params() -> Callable[..., PyTree]:
+    """``(config, seed=0) -> params``: random, biases and scales included."""
+    from jeff_llm.models import decoder
+
+    def make(config: Any, seed: int = 0) -> PyTree:
+        rng = np.random.default_rng(seed)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.asarray(
+                lively(jax.tree_util.keystr(path, simple=True), leaf.shape, rng)
+            ),
+            decoder.shapes(config),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Any:
+    """Three layers, grouped heads, tied."""
+    from jeff_llm.models.config import DecoderConfig
+
+    return DecoderConfig(
+        vocab_size=61,
+        num_layers=3,
+        width=32,
+        mlp_width=48,
+        num_heads=4,
+        num_kv_heads=2,
+        head_width=8,
+        max_positions=128,
+        tied=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_config: Any, make_params: Callable[..., PyTree]) -> Any:
+    """A random model of ids, without a tokenizer."""
+    from jeff_llm.models.language_model import LanguageModel
+
+    return LanguageModel(tiny_config, make_params(tiny_config), None, "tiny")
+
+
+@pytest.fixture(scope="session")
+def smollm2_path():
+    pytest.importorskip("gguf")
+    try:
+        return assets.find("smollm2")
+    except FileNotFoundError as error:
+        pytest.skip(f"SmolLM2 is not here: {error}")
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_path: Any) -> Any:
+    """The real model, in float32."""
+    from jeff_llm.models import weights
+
+    return weights.load(smollm2_path)
+
+
+@pytest.fixture(scope="session")
+def smollm2_transformers(smollm2_path: Any) -> Any:
+    """The same file in transformers, in float32."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("accelerate")
+    # It writes a progress bar for each tensor.
+    with contextlib.redirect_stderr(io.StringIO()):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            smollm2_path.parent, gguf_file=smollm2_path.name, dtype=torch.float32
+        )
+    return model.eval()

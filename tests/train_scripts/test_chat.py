@@ -1,0 +1,89 @@
+"""The chat script, on a tiny model and on the real one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.chat import Config
+from jeff import assets
+from train_scripts import chat
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words, timeout=240, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "train_scripts.chat", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=timeout,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.slow
+def test_the_capital_of_france():
+    """The real model answers, with every way to the network closed."""
+    try:
+        assets.find("smollm2")
+    except FileNotFoundError as error:
+        pytest.skip(f"SmolLM2 is not here: {error}")
+    closed = {"HF_HUB_OFFLINE": "1", "https_proxy": "http://127.0.0.1:9"}
+    done = run("--prompt", "What is the capital of France?", **closed)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "The capital of France is Paris.\n"
+
+
+def test_conversation(tiny_chat_model, capsys):
+    config = Config(model=str(tiny_chat_model), max_tokens=4, system="Be brief.")
+    model = chat.load(config)
+    lines = iter(["hello", "", "/new", "hello", "/quit", "never read"])
+    chat.talk(model, config, lambda prompt: next(lines))
+    title, first, second = capsys.readouterr().out.splitlines()[:3]
+    assert "/quit" in title
+    assert first == second, "/new forgets, and greedy answers are equal"
+    assert next(lines) == "never read"
+
+
+def test_context_overflow_is_told_and_survived(tiny_chat_model, capsys):
+    config = Config(model=str(tiny_chat_model), max_tokens=4)
+    lines = iter(["long " * 200, "/new", "hi"])
+
+    def read(prompt):
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    chat.talk(chat.load(config), config, read)
+    shown = capsys.readouterr()
+    assert "the model's context of 128" in shown.err
+    assert len(shown.out.splitlines()) == 3
+
+
+def test_sampling_hangs_on_the_seed(tiny_chat_model):
+    def said(seed):
+        config = Config(
+            model=str(tiny_chat_model), max_tokens=12, temperature=1.0, seed=seed
+        )
+        messages = [{"role": "user", "content": "two"}]
+        return "".join(chat.answer(chat.load(config), messages, config))
+
+    assert said(1) == said(1)
+    assert said(1) != said(2)
+
+
+def test_errors_are_one_line(tmp_path, tiny_chat_model):
+    done = run("--prompt", "hi", "--model", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    with pytest.raises(ValueError, match="max_tokens: expected at least 1, got 0"):
+        Config(max_tokens=0)
+    with pytest.raises(ValueError, match="dtype: expected float32"):
+        Config(dtype="int8")

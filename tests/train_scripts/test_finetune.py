@@ -1,0 +1,137 @@
+"""Fine-tuning: it learns, survives a kill, and writes what others read."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs.finetune import Config
+from jeff_llm import generate
+from jeff_llm.models import adapters, weights
+from train_scripts import finetune
+
+ROOT = Path(__file__).parents[2]
+COLOURS = ["red", "blue", "two", "what"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.jsonl"
+    rows = [{"prompt": f"say {c}", "answer": f"{c} and {c}"} for c in COLOURS * 6]
+    path.write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def config(data, tiny_chat_model, tmp_path):
+    return Config(
+        data=str(data),
+        workdir=str(tmp_path / "run"),
+        model=str(tiny_chat_model),
+        num_epochs=60,
+        batch_size=2,
+        max_tokens=64,
+        learning_rate=2e-2,
+        validation=0.2,
+    )
+
+
+@pytest.mark.slow
+def test_it_learns_and_writes_what_others_read(config):
+    summary = finetune.run(config, progress=False)
+    before, after = summary.validation_loss
+    assert after < 0.2 < 4 < before
+    assert summary.validation_accuracy[1] > 0.9
+    workdir = Path(config.workdir)
+    assert json.loads((workdir / "summary.json").read_text())["steps"] == summary.steps
+    base = weights.load(config.model)
+    merged = weights.load(workdir / "merged")
+    beside = adapters.merged(base, workdir / "adapters")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        merged.params,
+        beside.params,
+    )
+    prompt = merged.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "say blue"}], add_generation_prompt=True
+    )
+    ids = merged.tokenizer.encode(prompt, add_special_tokens=False)
+    said = generate.generate(merged, [ids], max_new_tokens=16)
+    assert said.texts == ["blue and blue"]
+    assert said.finished.all()
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_and_ends_alike(config, tmp_path):
+    config = dataclasses.replace(config, num_epochs=30)
+    whole = finetune.run(config, progress=False)
+    again = dataclasses.replace(config, workdir=str(tmp_path / "killed"))
+    words = [
+        f"--{field.name.replace('_', '-')}={value}"
+        for field in dataclasses.fields(again)
+        if not isinstance(value := getattr(again, field.name), bool)
+    ]
+    command = [sys.executable, "-m", "train_scripts.finetune", *words]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    log = Path(again.workdir) / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") >= 5):
+        assert process.poll() is None, process.stdout.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (Path(again.workdir) / "adapters").exists()
+    resumed = finetune.run(again, progress=False)
+    assert resumed == whole
+    first, second = (
+        adapters.load(Path(c.workdir) / "adapters", weights.load(c.model).config)
+        for c in (config, again)
+    )
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_what_is_refused(config, data, tmp_path):
+    def refused(match, text=None, **changes):
+        if text is not None:
+            data.write_text(text)
+        with pytest.raises((ValueError, FileNotFoundError), match=match):
+            finetune.run(dataclasses.replace(config, **changes), progress=False)
+        assert not Path(config.workdir).exists(), "nothing is left behind"
+
+    refused("is none", data=str(tmp_path / "nowhere.jsonl"))
+    refused(r"data\.jsonl:2: expected JSON", '{"prompt": "a", "answer": "b"}\n{"pro')
+    refused(r"data\.jsonl:1: expected an object", "[1]\n")
+    refused("at least one line", "\n\n")
+    refused("row 0: expected a 'answer' that is not empty", '{"prompt": "a"}\n')
+    refused(
+        "row 0: expected at most 64 tokens",
+        json.dumps({"prompt": "two " * 100, "answer": "b"}),
+    )
+
+
+def test_a_folder_of_another_run_is_refused(config):
+    workdir = Path(config.workdir)
+    workdir.mkdir()
+    (workdir / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="found another run"):
+        finetune.run(config, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rank", 0), ("validation", 1.0), ("learning_rate", 0.0), ("tensor", 0)],
+)
+def test_ranges(config, field, value):
+    with pytest.raises(ValueError, match=f"{field}: expected"):
+        dataclasses.replace(config, **{field: value})
