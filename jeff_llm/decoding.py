@@ -5,14 +5,13 @@ that goes on until there are enough or all rows have ended. Jit them together (a
 `jeff_llm.generate.generate` does) or apart, to look at the tokens in between.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jeff_llm.models import decoder
 from jeff_llm.models.cache import Cache, init_cache
@@ -25,9 +24,7 @@ __all__ = ["MakeCache", "Plan", "State", "advance", "start"]
 MakeCache = Callable[[DecoderConfig, int, int, Any], Cache]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """A generation under way.
 
     Invariant: ``tokens[:, :step]`` have been drawn, the last of them has not been read
@@ -64,7 +61,7 @@ class Plan(NamedTuple):
       processors: applied to the logits one after the other.
     """
 
-    keys: PRNGKeyArray
+    keys: Key[Array, " batch"]
     sampling: RowSampling | None
     stop_ids: Int[Array, " stops"]
     processors: tuple[Partial, ...]
@@ -157,7 +154,7 @@ def advance(
             cache=state.cache,
             hidden_layers=hidden_layers,
         )
-        state = dataclasses.replace(state, cache=out.cache)
+        state = state._replace(cache=out.cache)
         return _draw(state, out.logits[:, 0], out.hidden[:, :, 0], plan)
 
     return jax.lax.while_loop(
@@ -182,8 +179,7 @@ def _draw(
     log_prob = chosen - jax.nn.logsumexp(logits, axis=-1)
     active = ~state.finished
     ended = jnp.any(token[:, None] == plan.stop_ids, axis=1)
-    return dataclasses.replace(
-        state,
+    return state._replace(
         step=state.step + 1,
         tokens=_write(state.tokens, jnp.where(active, token, 0), state.step),
         log_probs=_write(state.log_probs, jnp.where(active, log_prob, 0), state.step),

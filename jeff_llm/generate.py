@@ -8,7 +8,6 @@ The pure functions beneath it are in `jeff_llm.decoding`.
 `score` and `option_logits` (`jeff_llm.score`) are the same runtime without drawing.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -17,14 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jeff_llm import batching
 from jeff_llm.decoding import MakeCache, Plan, State, advance, start
 from jeff_llm.models.cache import init_cache
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
-from jeff_llm.sampling import GREEDY, Processor, Sampling
+from jeff_llm.sampling import GREEDY, Processor, Sampling, allow_tokens
 from jeff_llm.score import Score, option_logits, score
 
 __all__ = [
@@ -66,7 +65,7 @@ def generate(
     *,
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
-    keys: PRNGKeyArray | None = None,
+    keys: Key[Array, "..."] | None = None,
     stop_ids: Sequence[int] | None = None,
     processors: Sequence[Processor] = (),
     hidden_layers: Sequence[int] = (),
@@ -115,7 +114,7 @@ def generate(
     )
     return _collect(
         model,
-        jax.device_get(dataclasses.replace(state, cache=None)),
+        jax.device_get(state._replace(cache=None)),
         rows,
         max_new_tokens,
     )
@@ -127,7 +126,7 @@ def stream(
     *,
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
-    key: PRNGKeyArray | None = None,
+    key: Key[Array, ""] | None = None,
     stop_ids: Sequence[int] | None = None,
     processors: Sequence[Processor] = (),
 ) -> Iterator[str]:
@@ -206,7 +205,7 @@ def _generate(
         make_cache=make_cache,
     )
     # Rows that only fill the bucket must not keep the others waiting.
-    state = dataclasses.replace(state, finished=state.finished | ~real)
+    state = state._replace(finished=state.finished | ~real)
     return advance(config, params, state, plan, until, hidden_layers=hidden_layers)
 
 
@@ -219,7 +218,7 @@ def _prepare(
     prompts: Sequence[batching.Prompt],
     max_new_tokens: int,
     sampling: Sampling,
-    keys: PRNGKeyArray | None,
+    keys: Key[Array, "..."] | None,
     stop_ids: Sequence[int] | None,
     processors: Sequence[Processor],
 ) -> tuple[list[list[int]], Plan]:
@@ -235,18 +234,25 @@ def _prepare(
             "keys: expected a random key, since the sampling is not greedy, got none; "
             "pass jax.random.key(0)"
         )
+    chain = [
+        each if isinstance(each, Partial) else Partial(each) for each in processors
+    ]
+    tokenizer, outputs = model.tokenizer, model.config.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size < outputs:
+        # Embeddings are often padded: what has no text must not be drawn.
+        chain.append(allow_tokens(range(tokenizer.vocab_size), outputs))
     plan = Plan(
         keys=_row_keys(keys, len(rows), padded),
         sampling=settings,
         stop_ids=jnp.asarray(stops or [-1], jnp.int32),
-        processors=tuple(
-            each if isinstance(each, Partial) else Partial(each) for each in processors
-        ),
+        processors=tuple(chain),
     )
     return rows, plan
 
 
-def _row_keys(keys: PRNGKeyArray | None, rows: int, padded: int) -> PRNGKeyArray:
+def _row_keys(
+    keys: Key[Array, "..."] | None, rows: int, padded: int
+) -> Key[Array, " padded"]:
     if keys is None:
         keys = jax.random.key(0)
     if keys.ndim == 0:

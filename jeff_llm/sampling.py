@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 __all__ = [
     "GREEDY",
@@ -186,7 +186,7 @@ def sample(
     logits: Float[Array, "batch vocabulary"],
     sampling: RowSampling | None,
     *,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " batch"],
 ) -> Int[Array, " batch"]:
     """Draw a token for each row.
 

@@ -116,6 +116,7 @@ def run(config: Config, *, progress: bool = True) -> Summary:
         num_steps=num_steps,
         constants=(model.params,),
         workdir=workdir,
+        checkpoint_every=max(1, config.num_epochs // 20),
         validate=lambda state: evaluate(state.params),
         batch_sharding=mesh and sharding.batch_sharding(mesh),
         progress=progress,

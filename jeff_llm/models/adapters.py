@@ -4,7 +4,7 @@
 ``adapter_config.json`` the scale. `save` writes what peft opens beside the same base
 model, `load` reads what peft wrote. Trained rows of the embedding have no place in
 peft's format that carries over between its versions: they stand in the same file under
-names of ours, which peft ignores with a warning.
+names of ours.
 """
 
 import json
@@ -23,7 +23,8 @@ from jeff_llm.models.tensors import open_safetensors, save_safetensors
 
 __all__ = ["load", "merged", "save"]
 
-_PREFIX, _ROWS = "base_model.model.", "jeff.trained_rows"
+_PREFIX = "base_model.model."
+_ROWS, _IDS = "jeff.trained_rows", "jeff.trained_ids"
 _MODULES = {r.path: r.name.removesuffix(".weight") for r in SAFETENSORS_RULES}
 
 
@@ -58,6 +59,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
             tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(b[pick].T)
     if factors.rows is not None:
         tensors[_ROWS] = np.asarray(factors.rows)
+        tensors[_IDS] = np.asarray(factors.ids, np.int32)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -68,7 +70,6 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
         "target_modules": sorted(modules),
         "bias": "none",
         "inference_mode": True,
-        "trained_rows": list(factors.ids),
     }
     save_safetensors(directory / "adapter_model.safetensors", tensors)
     temporary = directory / ".adapter_config.json.part"
@@ -122,17 +123,18 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
                 f"{pair['a'].shape} and {pair['b'].shape}; they are of another model"
             )
         factors[path] = pair
-    rows = None
-    if _ROWS in names:
-        names.discard(_ROWS)
+    rows, ids = None, ()
+    if {_ROWS, _IDS} <= names:
+        names -= {_ROWS, _IDS}
         rows = jnp.asarray(tensors[_ROWS].read())
+        ids = tuple(tensors[_IDS].read().tolist())
     if names or not (factors or rows is not None):
         raise ValueError(
             f"{directory}: expected factors of this decoder's kernels, got "
             f"{sorted(names)[0] if names else 'none'}"
         )
     scale = float(values["lora_alpha"]) / int(values["r"])
-    return lora.Lora(factors, rows, tuple(values.get("trained_rows", ())), scale)
+    return lora.Lora(factors, rows, ids, scale)
 
 
 def merged(model: LanguageModel, directory: str | Path) -> LanguageModel:

@@ -203,8 +203,8 @@ class Decoder(nnx.Module):
         self.config = config
         shape = (config.vocab_size, config.width)
         self.embedding = nnx.Param(_kernel_init(rngs.params(), shape))
-        make = nnx.vmap(lambda rngs: Block(config, rngs=rngs))
-        self.layers = make(rngs.fork(split=config.num_layers))
+        make = nnx.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))
+        self.layers = make(jax.random.split(rngs.params(), config.num_layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.head = None if config.tied else Linear(*shape[::-1], False, rngs=rngs)
 

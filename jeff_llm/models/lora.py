@@ -51,8 +51,8 @@ class Lora:
       scale: ``alpha / rank``.
     """
 
-    factors: dict[str, dict[str, Array]]
-    rows: Float[Array, "tokens width"] | None
+    factors: dict[str, dict[str, Any]]
+    rows: Any
     ids: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     scale: float = dataclasses.field(metadata={"static": True})
 

@@ -35,12 +35,13 @@ class TokenStream:
         Returns:
           The text that it completes, often empty.
         """
-        self._held.append(token)
-        text = self._new_text()
-        if not text or text.endswith(_REPLACEMENT):
-            return ""
-        self._shown, self._held = self._held, []
-        return text
+        held = [*self._held, token]
+        text = self._text_of(held)
+        if text and not text.endswith(_REPLACEMENT):
+            self._shown, self._held = held, []
+            return text
+        self._held = held
+        return ""
 
     def finish(self) -> str:
         """End the stream; the next token would begin another one.
@@ -48,10 +49,10 @@ class TokenStream:
         Returns:
           What was held back; U+FFFD stands for bytes that are no character.
         """
-        text = self._new_text()
+        text = self._text_of(self._held)
         self._shown, self._held = [], []
         return text
 
-    def _new_text(self) -> str:
+    def _text_of(self, held: list[int]) -> str:
         before = len(self._decode(self._shown))
-        return self._decode(self._shown + self._held)[before:]
+        return self._decode(self._shown + held)[before:]

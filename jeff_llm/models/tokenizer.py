@@ -7,7 +7,7 @@ a GGUF file. Tokenizers do not change: `Tokenizer.with_tokens` returns another o
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from jeff_llm.models.chat_template import render_chat_template
 from jeff_llm.models.gguf_tokenizer import build_backend, special_tokens
@@ -67,7 +67,12 @@ class Tokenizer:
         self._special = dict(special)
         self.chat_template = chat_template
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
-        ids = {role: self.token_id(token) for role, token in special.items()}
+        ids = {role: backend.token_to_id(token) for role, token in special.items()}
+        if absent := [role for role, number in ids.items() if number is None]:
+            raise ValueError(
+                f"special: {absent[0]}: expected a token of the vocabulary, got "
+                f"{special[absent[0]]!r}"
+            )
         self.bos_id, self.eos_id = ids.get("bos_token"), ids.get("eos_token")
         self.pad_id = ids.get("pad_token")
         ends = [self.eos_id, *map(backend.token_to_id, _END_OF_TURN)]
@@ -118,7 +123,9 @@ class Tokenizer:
             ) from error
         return [encoding.ids for encoding in found]
 
-    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+    def decode(
+        self, ids: Iterable[SupportsIndex], skip_special_tokens: bool = True
+    ) -> str:
         """The text of tokens.
 
         Args:
@@ -135,7 +142,7 @@ class Tokenizer:
             self._checked(ids), skip_special_tokens=skip_special_tokens
         )
 
-    def tokens(self, ids: Iterable[int]) -> list[str]:
+    def tokens(self, ids: Iterable[SupportsIndex]) -> list[str]:
         """Tokens as the vocabulary spells them, to show them one by one.
 
         Args:
@@ -149,7 +156,7 @@ class Tokenizer:
         """
         return [self._backend.id_to_token(number) for number in self._checked(ids)]
 
-    def _checked(self, ids: Iterable[int]) -> list[int]:
+    def _checked(self, ids: Iterable[SupportsIndex]) -> list[int]:
         checked = [operator.index(number) for number in ids]
         for number in checked:
             if not 0 <= number < self.vocab_size:

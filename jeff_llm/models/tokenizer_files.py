@@ -115,12 +115,14 @@ def _content(token: Any) -> str | None:
 
 def _read_template(file: Path, config: dict[str, Any]) -> str | None:
     if file.is_file():
-        return file.read_text("utf-8")
+        return file.read_bytes().decode("utf-8")
     template = config.get("chat_template")
     if isinstance(template, list):
         # Several named templates.
-        named = {item["name"]: item["template"] for item in template}
-        template = named.get("default")
+        named = [item for item in template if isinstance(item, dict)]
+        template = next(
+            (x.get("template") for x in named if x.get("name") == "default"), None
+        )
     return template if isinstance(template, str) else None
 
 

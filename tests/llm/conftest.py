@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from jaxtyping import PyTree
@@ -99,3 +100,11 @@ def smollm2_transformers(smollm2_path: Any) -> Any:
             smollm2_path.parent, gguf_file=smollm2_path.name, dtype=torch.float32
         )
     return model.eval()
+
+
+@pytest.fixture
+def unchecked() -> Any:
+    """Without the suite's shape checks, so that a user's messages are seen."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -36,7 +36,7 @@ def config(data, tiny_chat_model, tmp_path):
         data=str(data),
         workdir=str(tmp_path / "run"),
         model=str(tiny_chat_model),
-        num_epochs=60,
+        num_epochs=150,
         batch_size=2,
         max_tokens=64,
         learning_rate=2e-2,

@@ -46,6 +46,7 @@ def test_merged(tiny, factors, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_peft_opens_it_and_we_open_peft(tiny, factors, key, tmp_path):
     peft = pytest.importorskip("peft")
     torch = pytest.importorskip("torch")

@@ -1,5 +1,7 @@
 """Eight-bit kernels against the plain ones."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,13 +38,13 @@ def test_product_is_that_of_the_restored_kernel(key):
 def test_decoder_and_lora_run_on_it(tiny, key):
     small = quantize_kernels(tiny.params)
     tokens = jax.random.randint(key, (2, 7), 0, tiny.config.vocab_size)
-    plain = decoder.apply(tiny.config, tiny.params, tokens).logits
-    close = decoder.apply(tiny.config, small, tokens).logits
+    run = jax.jit(functools.partial(decoder.apply, tiny.config))
+    plain, close = run(tiny.params, tokens).logits, run(small, tokens).logits
     assert jnp.abs(plain - close).max() < 0.1 * jnp.std(plain)
     factors = lora.init(small, key=key, rank=2, where=lora.LINEAR)
     factors = jax.tree.map(lambda x: x + 0.05, factors)
-    beside = decoder.apply(tiny.config, lora.apply(small, factors), tokens).logits
-    merged = decoder.apply(tiny.config, lora.merge(small, factors), tokens).logits
+    beside = run(lora.apply(small, factors), tokens).logits
+    merged = run(lora.merge(small, factors), tokens).logits
     np.testing.assert_allclose(beside, merged, atol=1e-4)
 
 
