@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from jeff import sharding
+from jeff import assets, sharding
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +38,7 @@ def readers_names(key):
 
 
 def test_five_lines_of_the_readme(readers_names):
-    (block,) = blocks("README.md")
+    block, _ = blocks("README.md")
     code = compile(block, "README.md", "exec")
     exec(code, readers_names)
     assert readers_names["prob"].shape == (4096,)
@@ -63,6 +63,46 @@ def test_training_page(readers_names, tmp_path, monkeypatch):
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     monkeypatch.setattr(sharding, "make_mesh", lambda **_: mesh)
     exec(compile(second, "docs/training.md", "exec"), readers_names)
+
+
+@pytest.fixture
+def smollm2_is_here():
+    pytest.importorskip("gguf")
+    try:
+        assets.find("smollm2")
+    except FileNotFoundError as error:
+        pytest.skip(f"SmolLM2 is not here: {error}")
+
+
+def run_blocks(name, texts):
+    """Run blocks one after the other, as one reader would."""
+    names = {}
+    for text in texts:
+        exec(compile(text, name, "exec"), names)
+    return names
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("smollm2_is_here")
+def test_language_model_of_the_readme():
+    _, block = blocks("README.md")
+    names = run_blocks("README.md", [block])
+    assert names["out"].texts == [" Paris."]
+    paris, rome = names["scores"][0]
+    assert paris.total > rome.total
+    assert names["answer"].text == "The capital of France is Paris."
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("smollm2_is_here")
+def test_language_models_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    monkeypatch.setattr(sharding, "make_mesh", lambda **_: mesh)
+    names = run_blocks("language_models.md", blocks("docs/language_models.md"))
+    assert names["answer"].text == "The capital of France is Paris."
+    assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
+    assert names["logits"].shape == (1, 2)
 
 
 def test_every_relative_link_leads_somewhere():

@@ -6,6 +6,7 @@ Loaded for every test of the language models, so it imports nothing heavy by its
 import contextlib
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -108,3 +109,40 @@ def unchecked() -> Any:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def write_gguf() -> Callable[..., Path]:
+    """``(path, fields, tensors) -> path``: by the package gguf, with a tokenizer."""
+    gguf = pytest.importorskip("gguf")
+    words = ["<end>", "a", "b", "ab", "\u0120", "\u010a"]
+    tokenizer = {
+        "model": "gpt2",
+        "pre": "gpt-2",
+        "tokens": words,
+        "token_type": [3, 1, 1, 1, 1, 1],
+        "merges": ["a b"],
+        "eos_token_id": 0,
+    }
+
+    def write(path: Path, fields: dict[str, Any], tensors: dict[str, Any]) -> Path:
+        writer = gguf.GGUFWriter(path, fields["general.architecture"])
+        more = {f"tokenizer.ggml.{key}": value for key, value in tokenizer.items()}
+        kinds = {
+            int: writer.add_uint32,
+            float: writer.add_float32,
+            str: writer.add_string,
+            list: writer.add_array,
+        }
+        for key, value in {**more, **fields}.items():
+            if key != "general.architecture":
+                kinds[type(value)](key, value)
+        for name, array in tensors.items():
+            writer.add_tensor(name, np.ascontiguousarray(array))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return write
