@@ -146,7 +146,7 @@ def place(model: LanguageModel, *arrays: np.ndarray) -> list[jax.Array]:
     return [jax.numpy.asarray(array) for array in arrays]
 
 
-def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+def common_prefix(rows: Sequence[list[int]]) -> int:
     """Length of the longest beginning that all rows share, each keeping a token.
 
     Args:

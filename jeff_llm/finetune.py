@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from jeff_llm.models import decoder
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.models.tokenizer import Tokenizer
 
 __all__ = ["Example", "Packed", "encode_examples", "loss", "pack"]
 
@@ -67,9 +68,12 @@ def encode_examples(
     Raises:
       ValueError: naming the row that lacks a field, is empty, or is too long.
     """
-    if model.tokenizer is None:
+    tokenizer = model.tokenizer
+    if tokenizer is None:
         raise ValueError("model: expected one with a tokenizer, got none")
-    return [_encode(model, number, row, max_tokens) for number, row in enumerate(rows)]
+    return [
+        _encode(tokenizer, number, row, max_tokens) for number, row in enumerate(rows)
+    ]
 
 
 def pack(examples: Sequence[Example], width: int) -> Packed:
@@ -95,7 +99,10 @@ def pack(examples: Sequence[Example], width: int) -> Packed:
     bins = _first_fit([len(example.tokens) for example in examples], width)
     shape = (len(bins), width)
     packed = Packed(
-        *(np.zeros(shape, np.int32) for _ in range(3)), np.zeros(shape, np.float32)
+        tokens=np.zeros(shape, np.int32),
+        positions=np.zeros(shape, np.int32),
+        segments=np.zeros(shape, np.int32),
+        weights=np.zeros(shape, np.float32),
     )
     for row, members in enumerate(bins):
         begin = 0
@@ -148,7 +155,7 @@ def loss(
 
 
 def _encode(
-    model: LanguageModel, number: int, row: dict[str, Any], max_tokens: int
+    tokenizer: Tokenizer, number: int, row: dict[str, Any], max_tokens: int
 ) -> Example:
     for name in ("prompt", "answer"):
         if not row.get(name):
@@ -162,7 +169,6 @@ def _encode(
     messages = (
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     )
-    tokenizer = model.tokenizer
     before = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
     after = tokenizer.apply_chat_template(
         [*messages, {"role": "assistant", "content": answer}],

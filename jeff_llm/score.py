@@ -133,7 +133,7 @@ def option_logits(
 
 
 def _share(
-    model: LanguageModel, rows: Sequence[Sequence[int]]
+    model: LanguageModel, rows: Sequence[list[int]]
 ) -> tuple[int, PlainCache | None]:
     """Read what all rows begin with; its length, and a cache of one row."""
     shared = batching.common_prefix(rows) if len(rows) > 1 else 0
@@ -178,9 +178,9 @@ def _padded(heads: list[list[int]], batch_size: int) -> tuple[np.ndarray, np.nda
 def _read(
     config: DecoderConfig, params: PyTree, tokens: Array, mask: Array
 ) -> PlainCache:
-    dtype = params["embedding"].dtype
-    cache = init_cache(config, *tokens.shape, dtype)
-    select = jnp.zeros((len(tokens), 1), jnp.int32)
+    batch, width = tokens.shape
+    cache = init_cache(config, batch, width, params["embedding"].dtype)
+    select = jnp.zeros((batch, 1), jnp.int32)
     return decoder.apply(
         config, params, tokens, mask=mask, cache=cache, select=select
     ).cache

@@ -17,7 +17,10 @@ usage: python -m train_scripts COMMAND
   report                                write runs/report.html
   doctor                                versions, devices, and what is missing
 
-Runs are written to runs/, or to the folder that --runs names."""
+Runs are written to runs/, or to the folder that --runs names.
+
+  python -m train_scripts.chat          talk to a language model
+  python -m train_scripts.finetune      train LoRA on prompts and answers"""
 
 # What a user can mend: shown as one message, without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
@@ -111,16 +114,15 @@ def _no_more(words: list[str]) -> None:
 
 def _assets(words: list[str], runs: Path) -> int:
     from jeff import assets
-    from train_scripts.systems import SYSTEMS
+    from train_scripts.systems import RUNTIME_ASSETS, SYSTEMS
 
-    wanted = words or sorted(
-        {
-            name
-            for system in SYSTEMS.values()
-            if system.state == "ready"
-            for name in system.assets
-        }
-    )
+    ready = {
+        name
+        for system in SYSTEMS.values()
+        if system.state == "ready"
+        for name in system.assets
+    }
+    wanted = words or sorted(ready.union(RUNTIME_ASSETS))
     unknown = [name for name in wanted if name not in assets.ASSETS]
     if unknown:
         raise _WordsError(

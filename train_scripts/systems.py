@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["SYSTEMS", "System"]
+__all__ = ["RUNTIME_ASSETS", "SYSTEMS", "System"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,12 @@ class System:
     shared: tuple[str, ...]
 
 
+# What the language-model runtime runs on, whichever systems are ready.
+RUNTIME_ASSETS = ("smollm2", "minilm", "minilm_tokenizer")
+
 _HPO = ("hpo", "hpo_annotations", "hpo_genes")
 _CITIES = ("cities", "countries")
-_MINILM = ("minilm", "minilm_tokenizer")
+_MINILM = RUNTIME_ASSETS[1:]
 
 SYSTEMS: dict[str, System] = {
     system.name: system

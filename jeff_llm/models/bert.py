@@ -10,134 +10,20 @@ References:
   Reimers and Gurevych, "Sentence-BERT", EMNLP 2019.
 """
 
-import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from jeff_llm.models.mapping import Rule
+from jeff_llm.models.bert_config import EncoderConfig
 
-__all__ = [
-    "IGNORED",
-    "RULES",
-    "Encoder",
-    "EncoderConfig",
-    "embed",
-    "from_transformers",
-    "init",
-    "shapes",
-]
+__all__ = ["Encoder", "embed", "init", "shapes"]
 
-
-@dataclasses.dataclass(frozen=True)
-class EncoderConfig:
-    """Sizes of an encoder; those of all-MiniLM-L6-v2 by default.
-
-    Attributes:
-      vocab_size: rows of the embedding.
-      num_layers: blocks.
-      width: width of the residual stream, and of the result.
-      num_heads: heads of the attention.
-      mlp_width: hidden width of the MLP.
-      max_positions: longest text, in tokens.
-      num_types: rows of the embedding of token types; the first is added everywhere.
-      norm_eps: epsilon of LayerNorm.
-    """
-
-    vocab_size: int = 30522
-    num_layers: int = 6
-    width: int = 384
-    num_heads: int = 12
-    mlp_width: int = 1536
-    max_positions: int = 512
-    num_types: int = 2
-    norm_eps: float = 1e-12
-
-
-# What is asked of ``config.json`` beside sizes, with BERT's defaults.
-_HONOURED = {
-    "model_type": "bert",
-    "hidden_act": "gelu",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-}
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "num_layers": "num_hidden_layers",
-    "width": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "mlp_width": "intermediate_size",
-    "max_positions": "max_position_embeddings",
-    "num_types": "type_vocab_size",
-    "norm_eps": "layer_norm_eps",
-}
-
-
-def from_transformers(values: Mapping[str, Any]) -> EncoderConfig:
-    """Read the ``config.json`` of a BERT.
-
-    Args:
-      values: its content.
-
-    Returns:
-      The configuration.
-
-    Raises:
-      ValueError: if a size is missing, or the model is no BERT of this kind.
-    """
-    for name, wanted in _HONOURED.items():
-        if values.get(name, wanted) != wanted:
-            raise ValueError(f"{name}: expected {wanted!r}, got {values[name]!r}")
-    if missing := [name for name in _SIZES.values() if name not in values]:
-        raise ValueError(f"{missing[0]}: expected the size, the configuration has none")
-    config = EncoderConfig(**{ours: values[name] for ours, name in _SIZES.items()})
-    if config.width % config.num_heads:
-        raise ValueError(
-            f"num_attention_heads: expected a divisor of hidden_size {config.width}, "
-            f"got {config.num_heads}"
-        )
-    return config
-
-
-_BLOCK = (
-    ("attention/query", "attention.self.query"),
-    ("attention/key", "attention.self.key"),
-    ("attention/value", "attention.self.value"),
-    ("attention/output", "attention.output.dense"),
-    ("attention_norm", "attention.output.LayerNorm"),
-    ("up", "intermediate.dense"),
-    ("down", "output.dense"),
-    ("mlp_norm", "output.LayerNorm"),
-)
-
-
-def _pair(theirs: str, ours: str) -> tuple[Rule, Rule]:
-    """Weight and bias of a layer norm or of a linear layer."""
-    weight = Rule(f"{theirs}.weight", f"{ours}/kernel", "transpose")
-    if "norm" in ours:
-        weight = Rule(f"{theirs}.weight", f"{ours}/scale")
-    return weight, Rule(f"{theirs}.bias", f"{ours}/bias")
-
-
-RULES: tuple[Rule, ...] = (
-    Rule("embeddings.word_embeddings.weight", "embedding/tokens"),
-    Rule("embeddings.position_embeddings.weight", "embedding/positions"),
-    Rule("embeddings.token_type_embeddings.weight", "embedding/types"),
-    *_pair("embeddings.LayerNorm", "embedding/norm"),
-    *(
-        rule
-        for ours, theirs in _BLOCK
-        for rule in _pair(f"encoder.layer.{{layer}}.{theirs}", f"layers/{ours}")
-    ),
-)
-IGNORED = (r"^embeddings\.position_ids$", r"^pooler\.")
 
 _kernel_init = nnx.initializers.normal(0.02)
+_UNSEEN = -1e30
 
 
 def _norm(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -195,13 +81,17 @@ class Attention(nnx.Module):
         self, x: Float[Array, "batch tokens width"], mask: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch tokens width"]:
         """Attend."""
-        heads = (*x.shape[:2], self.num_heads, -1)  # B T N H
-        out = jax.nn.dot_product_attention(
-            self.query(x).reshape(heads),
-            self.key(x).reshape(heads),
-            self.value(x).reshape(heads),
-            mask=mask[:, None, None, :],
+        split = (*x.shape[:2], self.num_heads, -1)
+        query, key, value = (
+            part(x).reshape(split).swapaxes(1, 2)  # B N T H
+            for part in (self.query, self.key, self.value)
         )
+        scores = (query * query.shape[-1] ** -0.5) @ key.swapaxes(2, 3)
+        scores = jnp.where(mask[:, None, None, :], scores, _UNSEEN)
+        weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+        # Divided behind the product, where there are fewer numbers.
+        out = weights @ value / weights.sum(axis=-1, keepdims=True)
+        out = out.swapaxes(1, 2)
         return self.output(out.reshape(x.shape))
 
 

@@ -29,13 +29,12 @@ __all__ = [
 
 @runtime_checkable
 class Cache(Protocol):
-    """A pytree that stores keys and values of all layers.
+    """A pytree that stores keys and values of all layers."""
 
-    Attributes:
-      lengths: tokens stored for each sequence, [batch].
-    """
-
-    lengths: Int[Array, " batch"]
+    @property
+    def lengths(self) -> Int[Array, " batch"]:
+        """Tokens stored for each sequence."""
+        ...
 
     @property
     def capacity(self) -> int:

@@ -211,9 +211,9 @@ def to_transformers(config: DecoderConfig) -> dict[str, Any]:
     if config.architecture != "llama":
         values["sliding_window"] = config.sliding_window
     if config.architecture in {"qwen2", "qwen3"}:
-        kinds = {None: "full_attention"}
         values["layer_types"] = [
-            kinds.get(window, "sliding_attention") for window in config.windows
+            "full_attention" if window is None else "sliding_attention"
+            for window in config.windows
         ]
         values["use_sliding_window"] = config.sliding_window is not None
     _check_writable(config)

@@ -139,8 +139,8 @@ class Attention(nnx.Module):
         key = rope.rotate(key, tokens.cosine, tokens.sine)
         if cache is None:
             seen = _visible(tokens, window)
-            by_head = (part.swapaxes(1, 2) for part in (key, value))  # B K T H
-            out = attend(query, *by_head, seen)
+            # Heads before tokens: B K T H.
+            out = attend(query, key.swapaxes(1, 2), value.swapaxes(1, 2), seen)
         else:
             out, cache = cache.attend(
                 layer,
@@ -201,12 +201,12 @@ class Decoder(nnx.Module):
           rngs: random keys for the initial parameters.
         """
         self.config = config
-        shape = (config.vocab_size, config.width)
-        self.embedding = nnx.Param(_kernel_init(rngs.params(), shape))
+        rows, width = config.vocab_size, config.width
+        self.embedding = nnx.Param(_kernel_init(rngs.params(), (rows, width)))
         make = nnx.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))
         self.layers = make(jax.random.split(rngs.params(), config.num_layers))
-        self.norm = RMSNorm(config.width, config.norm_eps)
-        self.head = None if config.tied else Linear(*shape[::-1], False, rngs=rngs)
+        self.norm = RMSNorm(width, config.norm_eps)
+        self.head = None if config.tied else Linear(width, rows, False, rngs=rngs)
 
     def __call__(
         self,

@@ -21,7 +21,7 @@ from jeff_llm.models.config import DecoderConfig
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-ROUNDING = 2e-5
+ROUNDING = 3e-5
 apply = jax.jit(decoder.apply, static_argnames=("config", "hidden_layers"))
 
 SIZES: dict[str, Any] = {
@@ -260,7 +260,7 @@ def test_gguf_with_the_divisors_of_llama3(tmp_path, write_gguf) -> None:
         positions=jnp.asarray(positions.numpy()),
     ).logits
     # 9,000 radians in float32 are known to 5e-4.
-    np.testing.assert_allclose(logits, expected, atol=5e-3)
+    np.testing.assert_allclose(logits, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])

@@ -1,0 +1,216 @@
+"""Sentences to vectors, with all-MiniLM-L6-v2 or another BERT of its kind.
+
+Texts are put together by length: a batch's length is a power of two, from 16 tokens to
+the longest allowed, and for each there are two numbers of rows. So whatever the texts,
+at most ten programs are compiled for MiniLM. The vectors are those of the package
+sentence-transformers.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from jeff import assets
+from jeff_llm.models.bert import Encoder, embed, init, shapes
+from jeff_llm.models.bert_config import (
+    IGNORED,
+    RULES,
+    EncoderConfig,
+    from_transformers,
+)
+from jeff_llm.models.mapping import to_params
+from jeff_llm.models.tensors import TensorFile, open_safetensors
+from jeff_llm.models.tokenizer import Tokenizer, from_directory
+
+__all__ = ["Encoder", "EncoderConfig", "SentenceEncoder", "embed", "init", "load"]
+
+_SHORTEST = 16  # tokens of the shortest batch
+_FEW = 8  # rows of a full batch for each row of a small one
+_MINILM_TOKENS = 256
+
+_embed = jax.jit(embed, static_argnames=("config", "normalize"))
+
+
+@dataclass(frozen=True, eq=False)
+class SentenceEncoder:
+    """An encoder and its tokenizer.
+
+    Attributes:
+      config: sizes.
+      params: parameters, as `jeff_llm.models.bert.init` makes them.
+      tokenizer: puts one token before a text and one behind it.
+      max_tokens: longer texts are cut.
+    """
+
+    config: EncoderConfig
+    params: PyTree
+    tokenizer: Tokenizer
+    max_tokens: int = _MINILM_TOKENS
+
+    def encode(
+        self, texts: Sequence[str], *, batch_size: int = 64, normalize: bool = True
+    ) -> Float[np.ndarray, "texts width"]:
+        """Embed texts.
+
+        Args:
+          texts: any number of texts, empty ones too.
+          batch_size: most texts in a batch; of longer texts fewer, down to 1/8.
+          normalize: scale to unit length.
+
+        Returns:
+          The embeddings, float32, in the order of the texts.
+
+        Raises:
+          TypeError: if ``texts`` is a single text.
+          ValueError: if ``batch_size`` is not positive.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"texts: expected a sequence of texts, got {texts!r:.100}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        rows = [self._cut(row) for row in self.tokenizer.encode_all(texts)]
+        # All batches are given to the device before the first result is waited for.
+        parts = [
+            (chosen, _embed(self.params, self.config, *batch, normalize=normalize))
+            for chosen, batch in _batches(rows, self.max_tokens, batch_size)
+        ]
+        embeddings = np.zeros((len(rows), self.config.width), np.float32)
+        for chosen, part in parts:
+            embeddings[chosen] = np.asarray(part)[: len(chosen)]
+        return embeddings
+
+    def _cut(self, row: list[int]) -> list[int]:
+        """At most ``max_tokens`` tokens, the last of which closes the text."""
+        if len(row) <= self.max_tokens:
+            return row
+        return row[: self.max_tokens - 1] + row[-1:]
+
+
+def _batches(
+    rows: list[list[int]], max_tokens: int, batch_size: int
+) -> Iterator[tuple[list[int], tuple[np.ndarray, np.ndarray]]]:
+    """Which rows are in a batch, and its tokens and mask."""
+    buckets: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        length = max(_SHORTEST, 1 << (len(row) - 1).bit_length())
+        buckets.setdefault(min(length, max_tokens), []).append(number)
+    for length, members in sorted(buckets.items()):
+        # About as many tokens in each batch: what is in flight stays in the cache.
+        full = max(1, min(batch_size, batch_size * 2 * _SHORTEST // length))
+        few = max(1, full // _FEW)
+        start = 0
+        while start < len(members):
+            size = full if len(members) - start >= full else few
+            chosen = members[start : start + size]
+            yield chosen, _pad([rows[number] for number in chosen], size, length)
+            start += size
+
+
+def _pad(
+    rows: list[list[int]], size: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.zeros((size, length), np.int32)
+    mask = np.zeros((size, length), bool)
+    for place, row in enumerate(rows):
+        tokens[place, : len(row)] = row
+        mask[place, : len(row)] = True
+    return tokens, mask
+
+
+def load(name_or_path: str | Path = "minilm") -> SentenceEncoder:
+    """Load a sentence encoder.
+
+    Args:
+      name_or_path: ``minilm`` for the asset, or a directory as sentence-transformers
+        writes it: ``config.json``, safetensors, ``tokenizer.json``, and what there is
+        of ``modules.json``, ``sentence_bert_config.json`` and the pooling's settings.
+
+    Returns:
+      The encoder, in float32.
+
+    Raises:
+      FileNotFoundError: if a file is missing; says how to bring the asset.
+      ValueError: if a file is damaged, or the model is another than a BERT with the
+        mean as pooling; names the file.
+    """
+    path = Path(name_or_path)
+    if name_or_path == "minilm":
+        file = open_safetensors(assets.find("minilm"))
+        tokenizer = from_directory(assets.find("minilm_tokenizer"))
+        return _assemble(EncoderConfig(), file, tokenizer, _MINILM_TOKENS)
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{path}: expected 'minilm' or a directory with config.json, found neither"
+        )
+    try:
+        config = from_transformers(_json(path / "config.json"))
+    except ValueError as error:
+        raise ValueError(f"{path / 'config.json'}: {error}") from error
+    _check_modules(path)
+    limit = _limit(path, config.max_positions)
+    return _assemble(config, open_safetensors(path), from_directory(path), limit)
+
+
+def _assemble(
+    config: EncoderConfig, file: TensorFile, tokenizer: Tokenizer, limit: int
+) -> SentenceEncoder:
+    try:
+        params = to_params(RULES, file, shapes(config), ignore=IGNORED)
+    except ValueError as error:
+        raise ValueError(f"{file.path}: {error}") from error
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"{file.path}: expected a tokenizer of at most {config.vocab_size} tokens, "
+            f"got {tokenizer.vocab_size}; the two belong to different models"
+        )
+    return SentenceEncoder(config, params, tokenizer, limit)
+
+
+def _json(file: Path) -> Any:
+    """What a JSON file holds; nothing where there is none."""
+    if not file.is_file():
+        return {}
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: expected JSON, but {error}; get it again") from error
+
+
+def _limit(path: Path, most: int) -> int:
+    """The longest text that the model's authors let through."""
+    limits = (
+        _json(path / "sentence_bert_config.json").get("max_seq_length"),
+        _json(path / "tokenizer_config.json").get("model_max_length"),
+    )
+    stated = [limit for limit in limits if isinstance(limit, int)]
+    return min([most, *stated[:1]])
+
+
+def _check_modules(path: Path) -> None:
+    """The modules are those that we have: BERT, mean, and perhaps unit length."""
+    for module in _json(path / "modules.json"):
+        kind = str(module["type"]).rpartition(".")[2]
+        if kind not in {"Transformer", "Pooling", "Normalize"}:
+            raise ValueError(
+                f"{path / 'modules.json'}: expected Transformer, Pooling and Normalize "
+                f"alone, got {kind}"
+            )
+        if kind == "Pooling":
+            _check_pooling(path / module["path"] / "config.json")
+
+
+def _check_pooling(file: Path) -> None:
+    settings = _json(file)
+    # A name since sentence-transformers 6, a flag for each way before.
+    modes = [settings.get("pooling_mode", "mean_tokens")]
+    flags = {k: v for k, v in settings.items() if k.startswith("pooling_mode_")}
+    if flags:
+        modes = [name.removeprefix("pooling_mode_") for name in flags if flags[name]]
+    if modes not in (["mean"], ["mean_tokens"]):
+        raise ValueError(f"{file}: expected the mean as pooling, got {modes}")
