@@ -22,6 +22,7 @@ __all__ = [
 Prompt: TypeAlias = str | Sequence[int] | np.ndarray
 
 _SMALLEST = 16
+_AXES = {"data", "fsdp", "tensor"}
 
 
 def bucket(size: int, smallest: int = _SMALLEST) -> int:
@@ -134,15 +135,14 @@ def place(model: LanguageModel, *arrays: np.ndarray) -> list[jax.Array]:
       *arrays: arrays whose first axis is the batch.
 
     Returns:
-      The arrays: split over the mesh's data axes where the parameters lie on a mesh and
-      the batch can be split evenly, else whole.
+      The arrays: split over the data axes where the parameters lie on a mesh of
+      `jeff.sharding.make_mesh` and the batch can be split evenly, else whole.
     """
-    home = jax.tree.leaves(model.params)[0].sharding
-    if isinstance(home, jax.sharding.NamedSharding) and "data" in home.mesh.shape:
-        mesh = home.mesh
-        parts = mesh.shape["data"] * mesh.shape["fsdp"]
-        if isinstance(mesh, jax.sharding.Mesh) and len(arrays[0]) % parts == 0:
-            return [sharding.shard_batch(array, mesh) for array in arrays]
+    home = getattr(jax.tree.leaves(model.params)[0], "sharding", None)
+    mesh = getattr(home, "mesh", None)
+    ours = isinstance(mesh, jax.sharding.Mesh) and _AXES <= set(mesh.axis_names)
+    if ours and len(arrays[0]) % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0:
+        return [sharding.shard_batch(array, mesh) for array in arrays]
     return [jax.numpy.asarray(array) for array in arrays]
 
 

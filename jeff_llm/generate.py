@@ -48,7 +48,8 @@ class Generation(NamedTuple):
       log_probs: natural log-probability of each token under the model itself, before
         temperature, cuts and processors; 0 behind the end.
       hidden: hidden states of the chosen layers from which each token was drawn.
-      texts: the rows as text, without special tokens; empty without a tokenizer.
+      texts: the rows as text, without end tokens and special ones; empty without a
+        tokenizer.
     """
 
     tokens: Int[np.ndarray, "batch new_tokens"]
@@ -91,6 +92,7 @@ def generate(
       Tokens, log-probabilities, hidden states and texts.
 
     Raises:
+      TypeError: if ``keys`` are not typed ones, or ``prompts`` is one text.
       ValueError: if a prompt is empty or too long for the model's context, or keys are
         missing or too few.
     """
@@ -244,10 +246,16 @@ def _prepare(
     plan = Plan(
         keys=_row_keys(keys, len(rows), padded),
         sampling=settings,
-        stop_ids=jnp.asarray(stops or [-1], jnp.int32),
+        stop_ids=_padded(stops),
         processors=tuple(chain),
     )
     return rows, plan
+
+
+def _padded(stops: Sequence[int]) -> Int[Array, " padded"]:
+    """With tokens that are never drawn: other numbers of stops compile nothing."""
+    room = batching.bucket(len(stops), smallest=4) - len(stops)
+    return jnp.asarray([*stops, *[-1] * room], jnp.int32)
 
 
 def _row_keys(
@@ -255,6 +263,10 @@ def _row_keys(
 ) -> Key[Array, " padded"]:
     if keys is None:
         keys = jax.random.key(0)
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            f"keys: expected typed keys, as jax.random.key makes them, got {keys.dtype}"
+        )
     if keys.ndim == 0:
         return jax.random.split(keys, padded)
     if keys.shape != (rows,):
@@ -267,9 +279,11 @@ def _collect(
 ) -> Generation:
     texts = []
     if model.tokenizer is not None:
-        for row in range(len(rows)):
-            ids = state.tokens[row, : state.lengths[row]].tolist()
-            texts.append(model.tokenizer.decode(ids))
+        ends = (state.lengths - state.finished)[: len(rows)]
+        texts = [
+            model.tokenizer.decode(state.tokens[row, :end].tolist())
+            for row, end in enumerate(ends)
+        ]
     return Generation(
         tokens=np.asarray(state.tokens[: len(rows), :count]),
         lengths=np.asarray(state.lengths[: len(rows)]),

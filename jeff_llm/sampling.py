@@ -171,11 +171,11 @@ def filter_logits(
         ordered = _descending(logits)
         before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
         before = before - jax.nn.softmax(ordered, axis=-1)
-        # The first token always stays; the rest while what stands before is too little.
-        kept = jnp.where(before < top_p[:, None], ordered, jnp.inf).min(
-            -1, keepdims=True
-        )
-        logits = jnp.where(logits < kept, -jnp.inf, logits)
+        # The first token always stays; the rest while what stands before is too little,
+        # which the sum of many small shares may reach one too early.
+        stays = (before < top_p[:, None]) | (top_p[:, None] >= 1)
+        least = jnp.where(stays, ordered, jnp.inf).min(axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
     if min_p is not None:
         least = logits.max(axis=-1, keepdims=True) + jnp.log(min_p)[:, None]
         logits = jnp.where(logits < least, -jnp.inf, logits)

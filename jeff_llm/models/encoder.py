@@ -1,9 +1,9 @@
 """Sentences to vectors, with all-MiniLM-L6-v2 or another BERT of its kind.
 
 Texts are put together by length: a batch's length is a power of two, from 16 tokens to
-the longest allowed, and for each there are two numbers of rows. So whatever the texts,
-at most ten programs are compiled for MiniLM. The vectors are those of the package
-sentence-transformers.
+the longest allowed, and for each there are three numbers of rows. So whatever the
+texts, at most fifteen programs are compiled for MiniLM. The vectors are those of the
+package sentence-transformers.
 """
 
 import json
@@ -106,7 +106,8 @@ def _batches(
         few = max(1, full // _FEW)
         start = 0
         while start < len(members):
-            size = full if len(members) - start >= full else few
+            left = len(members) - start
+            size = full if left >= full else few if left > 1 else 1
             chosen = members[start : start + size]
             yield chosen, _pad([rows[number] for number in chosen], size, length)
             start += size
@@ -152,7 +153,7 @@ def load(name_or_path: str | Path = "minilm") -> SentenceEncoder:
         config = from_transformers(_json(path / "config.json"))
     except ValueError as error:
         raise ValueError(f"{path / 'config.json'}: {error}") from error
-    _check_modules(path)
+    _check_modules(path / "modules.json")
     limit = _limit(path, config.max_positions)
     return _assemble(config, open_safetensors(path), from_directory(path), limit)
 
@@ -172,18 +173,23 @@ def _assemble(
     return SentenceEncoder(config, params, tokenizer, limit)
 
 
-def _json(file: Path) -> Any:
+def _json(file: Path, kind: type[dict] | type[list] = dict) -> Any:
     """What a JSON file holds; nothing where there is none."""
     if not file.is_file():
-        return {}
+        return kind()
     try:
-        return json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: expected JSON, but {error}; get it again") from error
+    if not isinstance(content, kind):
+        raise ValueError(
+            f"{file}: expected a JSON {kind.__name__}, got {content!r:.80}"
+        )
+    return content
 
 
 def _limit(path: Path, most: int) -> int:
-    """The longest text that the model's authors let through."""
+    """The longest text that the model's authors let through, in tokens."""
     limits = (
         _json(path / "sentence_bert_config.json").get("max_seq_length"),
         _json(path / "tokenizer_config.json").get("model_max_length"),
@@ -192,25 +198,24 @@ def _limit(path: Path, most: int) -> int:
     return min([most, *stated[:1]])
 
 
-def _check_modules(path: Path) -> None:
+def _check_modules(file: Path) -> None:
     """The modules are those that we have: BERT, mean, and perhaps unit length."""
-    for module in _json(path / "modules.json"):
-        kind = str(module["type"]).rpartition(".")[2]
+    for module in _json(file, list):
+        kind = str(dict(module).get("type")).rpartition(".")[2]
         if kind not in {"Transformer", "Pooling", "Normalize"}:
             raise ValueError(
-                f"{path / 'modules.json'}: expected Transformer, Pooling and Normalize "
-                f"alone, got {kind}"
+                f"{file}: expected Transformer, Pooling and Normalize alone, got {kind}"
             )
         if kind == "Pooling":
-            _check_pooling(path / module["path"] / "config.json")
+            _check_pooling(file.parent / str(module.get("path")) / "config.json")
 
 
 def _check_pooling(file: Path) -> None:
     settings = _json(file)
-    # A name since sentence-transformers 6, a flag for each way before.
-    modes = [settings.get("pooling_mode", "mean_tokens")]
-    flags = {k: v for k, v in settings.items() if k.startswith("pooling_mode_")}
-    if flags:
-        modes = [name.removeprefix("pooling_mode_") for name in flags if flags[name]]
-    if modes not in (["mean"], ["mean_tokens"]):
+    # sentence-transformers 6 writes one name, releases before it a flag for each.
+    prefix = "pooling_mode_"
+    flags = [name for name, on in settings.items() if name.startswith(prefix) and on]
+    modes = [name.removeprefix(prefix).removesuffix("_tokens") for name in flags]
+    modes = modes or [settings.get("pooling_mode")]
+    if modes != ["mean"]:
         raise ValueError(f"{file}: expected the mean as pooling, got {modes}")

@@ -29,7 +29,11 @@ class Readable(Protocol):
         ...
 
     def read(self) -> np.ndarray:
-        """Its values."""
+        """Read it.
+
+        Returns:
+          Its values.
+        """
         ...
 
 

@@ -123,7 +123,7 @@ def load_gguf(
         config = dataclasses.replace(config, rope_scaling=scaling)
     rules, ignored = architectures.gguf_rules(config), architectures.GGUF_IGNORED
     params = _read(file, config, rules, ignored, dtype, mesh, partitions)
-    tokenizer = tokenizer_of_gguf(file.metadata)
+    tokenizer = _named(file.path, tokenizer_of_gguf, file.metadata)
     name = str(file.metadata.get("general.name") or file.path.stem)
     return _checked(LanguageModel(config, params, tokenizer, name), file.path)
 
@@ -247,17 +247,18 @@ def _in_package(name: str) -> Path | None:
 
 def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(
             snapshot_download(name, revision=revision, allow_patterns=list(_HUB_FILES))
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = (str(error).splitlines() or [""])[0]
         raise FileNotFoundError(
             f"{name}: no such file or directory here, and the hub did not give it "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}); check the name, "
-            "the network, or the access to it"
+            f"({type(error).__name__}: {reason}); check the name, the network, or the "
+            "access to it"
         ) from error
 
 
