@@ -26,7 +26,7 @@ import tyro
 
 from jeff import assets, training
 from jeff_llm import finetune, generate
-from jeff_llm.models import lora, weights
+from jeff_llm.models import cache, decoder, lora, weights
 from train_scripts import results
 
 
@@ -202,6 +202,71 @@ def bandwidth(torch: Any, device: str) -> float:
     return 2 * source.nbytes / min(timed(copy) for _ in range(5))
 
 
+def profile(config: Config, model: Any) -> dict[str, float]:
+    """Seconds of the parts of prefill and of a LoRA step, each run by itself."""
+    settings = model.config
+    rows, tokens = config.batch_size, config.prompt_tokens
+    key, layers = jax.random.key(0), settings.num_layers
+    heads = (rows, tokens, settings.num_heads, settings.head_width)
+    shared = (rows, settings.num_kv_heads, tokens, settings.head_width)
+    query, keys = jax.random.normal(key, heads), jax.random.normal(key, shared)
+    seen = jnp.tril(jnp.ones((rows, tokens, tokens), bool))
+    kernels = [
+        leaf[0]
+        for path, leaf in lora.paths(model.params["layers"]).items()
+        if path.endswith("kernel")
+    ]
+    inputs = [jax.random.normal(key, (rows * tokens, len(w))) for w in kernels]
+    outputs = [jax.random.normal(key, (rows * tokens, w.shape[1])) for w in kernels]
+    x = jax.random.normal(key, (rows, tokens, settings.width))
+    targets = jnp.zeros((rows, tokens), jnp.int32)
+
+    def attend(query, keys):
+        return cache.attend(query, keys, keys, seen)
+
+    def head(x, table):
+        logits = decoder.unembed(table, x)
+        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen)
+
+    def squares(query, keys):
+        return jnp.sum(attend(query, keys) ** 2)
+
+    parts = {
+        "products": (
+            lambda inputs, kernels: [
+                x @ w for x, w in zip(inputs, kernels, strict=True)
+            ],
+            (inputs, kernels),
+        ),
+        "gradients through products": (
+            lambda outputs, kernels: [
+                g @ w.T for g, w in zip(outputs, kernels, strict=True)
+            ],
+            (outputs, kernels),
+        ),
+        "attention": (attend, (query, keys)),
+        "attention with its gradient": (
+            jax.grad(squares, (0, 1)),
+            (query, keys),
+        ),
+        "head, loss and gradient": (
+            jax.grad(head),
+            (x, model.params["embedding"]),
+        ),
+    }
+    seconds = {}
+    for name, (function, arguments) in parts.items():
+        call = jax.jit(function)
+        jax.block_until_ready(call(*arguments))
+        best = min(
+            timed(lambda: jax.block_until_ready(call(*arguments)))  # noqa: B023
+            for _ in range(5)
+        )
+        seconds[name] = best * (1 if name.startswith("head") else layers)
+    return seconds
+
+
 def measure(config: Config) -> tuple[dict[str, list[float]], Jeff, Torch]:
     """Seconds of every part, a value a repetition."""
     shape = (config.batch_size, config.prompt_tokens)
@@ -280,6 +345,10 @@ def main(config: Config) -> None:
         print(
             f"{peer / mine:6.2f}  {name}: jeff {mine:.4f} s, torch {peer:.4f} s{floor}"
         )
+    parts = profile(config, ours.model)
+    print("parts of prefill and of a LoRA step, each by itself, all layers:")
+    for name, value in parts.items():
+        print(f"{value:8.3f} s  {name}")
     record = {
         "command": "python -m benchmarks.decoder",
         "device": device,
@@ -288,6 +357,7 @@ def main(config: Config) -> None:
         "seconds": seconds,
         "figures": found,
         "floors": least,
+        "parts": parts,
         "matrix_rate_flops": rate,
         "copy_bytes_a_second": copied,
         "ratios torch / jeff": ratios,

@@ -1,6 +1,6 @@
 """From ragged prompts to arrays of few shapes, so that few programs are compiled."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import TypeAlias
 
 import jax
@@ -13,6 +13,7 @@ __all__ = [
     "Prompt",
     "bucket",
     "check_ids",
+    "check_room",
     "common_prefix",
     "encode",
     "pad",
@@ -76,15 +77,30 @@ def encode(
                 f"prompt {number}: expected at least one token, got an empty prompt"
             )
         check_ids(model, ids, f"prompt {number}")
-        limit = model.config.max_positions
-        if len(ids) + room > limit:
-            raise ValueError(
-                f"prompt {number}: expected at most {limit - room} tokens, so that "
-                f"{room} more fit into the model's context of {limit}, got {len(ids)}; "
-                "shorten it, or ask for fewer new tokens"
-            )
+        check_room(model, ids, room, f"prompt {number}")
         rows.append(ids)
     return rows
+
+
+def check_room(model: LanguageModel, ids: Sized, room: int, name: str) -> None:
+    """Check that a prompt, and what will follow it, fit into the model's context.
+
+    Args:
+      model: the model.
+      ids: token ids of the prompt.
+      room: tokens that will follow.
+      name: what the prompt is, for the error.
+
+    Raises:
+      ValueError: naming the prompt if they do not fit.
+    """
+    limit = model.config.max_positions
+    if len(ids) + room > limit:
+        raise ValueError(
+            f"{name}: expected at most {limit - room} tokens, so that {room} more fit "
+            f"into the model's context of {limit}, got {len(ids)}; shorten it, or ask "
+            "for fewer new tokens"
+        )
 
 
 def check_ids(model: LanguageModel, ids: Iterable[int], name: str) -> None:

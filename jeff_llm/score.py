@@ -72,9 +72,11 @@ def score(
       For each prompt the scores of its continuations, in their order.
 
     Raises:
+      TypeError: if ``prompts``, or the continuations of a prompt, are one text.
       ValueError: if a prompt or a continuation is empty, the two together are longer
         than the context, or their numbers differ.
     """
+    rows = batching.encode(model, prompts, room=0)
     if len(prompts) != len(continuations):
         raise ValueError(
             f"continuations: expected a list for each of {len(prompts)} prompts, got "
@@ -83,18 +85,19 @@ def score(
     if any(isinstance(each, str) for each in continuations):
         raise TypeError("continuations: expected a list for each prompt, got a text")
     tails = [_tails(model, number, each) for number, each in enumerate(continuations)]
-    room = max((len(ids) for tail in tails for ids in tail), default=0)
-    rows = batching.encode(model, prompts, room=room)
+    for number, (row, tail) in enumerate(zip(rows, tails, strict=True)):
+        room = max(map(len, tail), default=0)
+        batching.check_room(model, row, room, f"prompt {number}")
+    batches = _batches(len(rows), batch_size)
     shared, cache = _share(model, rows)
     scores: list[list[Score]] = [[] for _ in rows]
-    for begin in range(0, len(rows), batch_size):
-        batch = range(begin, min(begin + batch_size, len(rows)))
-        items = [_Item(row - begin, ids) for row in batch for ids in tails[row]]
+    for batch in batches:
+        items = [_Item(row - batch[0], ids) for row in batch for ids in tails[row]]
         heads = [rows[row][shared:] for row in batch]
         if items:
             found = _score(model, cache, heads, items, batch_size)
             for item, result in zip(items, found, strict=True):
-                scores[begin + item.row].append(result)
+                scores[batch[item.row]].append(result)
     return scores
 
 
@@ -117,19 +120,28 @@ def option_logits(
       Logits of the next token, of these options alone.
 
     Raises:
+      TypeError: if ``prompts`` is one text.
       ValueError: if an option is not one token, or a prompt is empty or too long.
     """
     ids = [_single(model, option) for option in options]
     rows = batching.encode(model, prompts, room=0)
+    batches = _batches(len(rows), batch_size)
     shared, cache = _share(model, rows)
     found = []
-    for begin in range(0, len(rows), batch_size):
-        heads = [row[shared:] for row in rows[begin : begin + batch_size]]
+    for batch in batches:
+        heads = [rows[row][shared:] for row in batch]
         tokens, mask = _padded(heads, batch_size)
         arrays = batching.place(model, tokens, mask)
         logits = _next_logits(model.config, model.params, cache, *arrays)
         found.append(np.asarray(logits)[: len(heads), ids])
     return np.concatenate(found)
+
+
+def _batches(count: int, batch_size: int) -> list[range]:
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    begins = range(0, count, batch_size)
+    return [range(begin, min(begin + batch_size, count)) for begin in begins]
 
 
 def _share(

@@ -184,10 +184,12 @@ def embed(
     mean = (hidden * real).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1)
     if not normalize:
         return mean
-    length = jnp.linalg.norm(mean, axis=-1, keepdims=True)
-    return mean / jnp.maximum(length, 1e-12)
+    squares = jnp.sum(mean**2, axis=-1, keepdims=True)
+    # Kept from 0 under the root, where a row without tokens has a gradient too.
+    return mean * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def init(config: EncoderConfig, *, key: PRNGKeyArray) -> PyTree:
     """Random parameters: normal kernels of standard deviation 0.02.
 

@@ -188,6 +188,8 @@ def init(
         }
     trained = None
     if len(rows):
+        if embedding not in leaves:
+            raise ValueError(f"embedding: expected a leaf, found none at {embedding!r}")
         table = leaves[embedding]
         if len(set(rows)) < len(rows) or not all(0 <= t < len(table) for t in rows):
             raise ValueError(
@@ -222,7 +224,7 @@ def apply(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
             leaf = TrainedRows(leaf, lora.rows, jnp.asarray(lora.ids, jnp.int32))
         return leaf
 
-    return _map(frozen, lora, adapt)
+    return _map(frozen, lora, embedding, adapt)
 
 
 def merge(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree:
@@ -249,7 +251,7 @@ def merge(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
             leaf = leaf.at[jnp.asarray(lora.ids)].set(lora.rows.astype(leaf.dtype))
         return leaf
 
-    return _map(params, lora, add)
+    return _map(params, lora, embedding, add)
 
 
 def paths(params: PyTree) -> dict[str, Any]:
@@ -293,11 +295,26 @@ def _chosen(leaves: dict[str, Any], where: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _map(params: PyTree, lora: Lora, change: Any) -> PyTree:
-    if strange := sorted(set(lora.factors) - set(paths(params))):
-        raise ValueError(
-            f"lora: expected factors of leaves of these parameters, got {strange[0]}"
-        )
+def _map(params: PyTree, lora: Lora, embedding: str, change: Any) -> PyTree:
+    _check(paths(params), lora, embedding)
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: change(_name(path), leaf), params, is_leaf=_multiplies
     )
+
+
+def _check(leaves: dict[str, Any], lora: Lora, embedding: str) -> None:
+    """Refuse factors of other parameters, which might broadcast or go unused."""
+    wanted = {
+        path: (*pair["a"].shape[:-1], pair["b"].shape[-1])
+        for path, pair in lora.factors.items()
+    }
+    if lora.rows is not None:
+        rows = max(len(leaves[embedding]) if embedding in leaves else 0, *lora.ids, 0)
+        wanted[embedding] = (rows, lora.rows.shape[-1])
+    for path, shape in sorted(wanted.items()):
+        found = tuple(leaves[path].shape) if path in leaves else "no such leaf"
+        if found != shape:
+            raise ValueError(
+                f"lora: expected factors of leaves of these parameters, got those of "
+                f"{path} of shape {shape}, where they have {found}"
+            )

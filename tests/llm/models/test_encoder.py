@@ -43,7 +43,7 @@ VALUES = {
 
 def words() -> Tokenizer:
     """Ten words, a token before a text and one behind it."""
-    vocab = {word: number for number, word in enumerate("[ ] a b c d e f g h".split())}
+    vocab = {word: number for number, word in enumerate("[]abcdefgh")}
     backend = Backend(models.WordLevel(vocab, unk_token="h"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.post_processor = processors.TemplateProcessing(
@@ -55,7 +55,7 @@ def words() -> Tokenizer:
 @pytest.fixture(scope="module")
 def small() -> SentenceEncoder:
     params = bert.init(SMALL, key=jax.random.key(0))
-    params = jax.tree.map(lambda x: x * 20 if x.ndim > 1 else x, params)
+    params = jax.tree.map(lambda x: x * 20 if np.std(x) else x, params)
     return SentenceEncoder(SMALL, params, words(), max_tokens=64)
 
 
@@ -119,17 +119,18 @@ def test_peer(tmp_path: Path) -> None:
     peer = peer_library.SentenceTransformer(str(folder), device="cpu")
     english = "\n".join(pydoc_data.topics.topics.values())
     draw = random.Random(0)
-    lengths = [*(draw.randint(1, 300) for _ in range(180)), *range(800, 1600, 50)]
+    lengths = [*(draw.randint(1, 300) for _ in range(180)), *range(900, 1700, 50)]
     starts = [draw.randrange(len(english)) for _ in lengths]
     texts = [english[at : at + n] for at, n in zip(starts, lengths, strict=True)]
     texts += ["", "  ", "é 中文 😀", "[CLS] [MASK]"]
     assert len(texts) == 200
     ours, again = encoder.load(), encoder.load(folder)
     assert (ours.config, ours.max_tokens) == (again.config, again.max_tokens)
-    for normalize in (True, False):
-        got = ours.encode(texts, normalize=normalize)
-        want = peer.encode(texts, normalize_embeddings=normalize)
-        np.testing.assert_allclose(got, want, atol=1e-6)  # 3e-7 were measured
+    got, want = ours.encode(texts), peer.encode(texts)
+    np.testing.assert_allclose(got, want, atol=1e-6)  # 3e-7 were measured
+    means = peer_library.SentenceTransformer(modules=[peer[0], peer[1]], device="cpu")
+    got = ours.encode(texts[-20:], normalize=False)
+    np.testing.assert_allclose(got, means.encode(texts[-20:]), atol=5e-6)
     got, want = ours.encode(texts[:3]), again.encode(texts[:3])
     np.testing.assert_array_equal(got, want)
 
@@ -148,14 +149,12 @@ def test_meaning() -> None:
 
 def test_order_and_batches(small: SentenceEncoder) -> None:
     """Each text alone gives what all together give, whatever the batch size."""
-    texts = some_texts(40, 70)
+    texts = some_texts(40, 60)
     whole = small.encode(texts)
     assert (whole.shape, whole.dtype) == ((40, 8), np.float32)
     alone = np.concatenate([small.encode([text]) for text in texts])
-    np.testing.assert_allclose(whole, alone, atol=1e-6)
-    for batch_size in (1, 5, 16):
-        got = small.encode(texts, batch_size=batch_size)
-        np.testing.assert_allclose(whole, got, atol=1e-6)
+    np.testing.assert_allclose(whole, alone, atol=2e-6)
+    np.testing.assert_allclose(whole, small.encode(texts, batch_size=3), atol=2e-6)
 
 
 def test_nothing_and_empty_texts(small: SentenceEncoder) -> None:
@@ -167,7 +166,7 @@ def test_nothing_and_empty_texts(small: SentenceEncoder) -> None:
 
 def test_cut(small: SentenceEncoder) -> None:
     """Of a long text the first tokens count, and the one that closes it."""
-    texts = some_texts(1, 0) + ["a b c " * 40]
+    texts = [*some_texts(1, 0), "a b c " * 40]
     got = small.encode(texts)
     np.testing.assert_array_equal(got, small.encode([texts[0], "a b c " * 30]))
     kept = ("a b c " * 40).split()[:62]
