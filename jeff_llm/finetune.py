@@ -87,10 +87,16 @@ def pack(examples: Sequence[Example], width: int) -> Packed:
       Arrays [rows, width]; every example is in exactly one row, whole.
 
     Raises:
-      ValueError: if there is no example, or one is longer than a row.
+      ValueError: if there is no example, or one is empty or longer than a row.
     """
     if not examples:
         raise ValueError("examples: expected at least one, got none")
+    for number, (tokens, learned) in enumerate(examples):
+        if not tokens or len(tokens) != len(learned):
+            raise ValueError(
+                f"example {number}: expected tokens, and a weight for each, got "
+                f"{len(tokens)} and {len(learned)}"
+            )
     longest = max(len(example.tokens) for example in examples)
     if longest > width:
         raise ValueError(
@@ -134,6 +140,7 @@ def loss(
       ``(loss, {"accuracy", "tokens"})``: the share of learned tokens that are the
       likeliest, and their summed weight.
     """
+    batch = jax.tree.map(jnp.asarray, batch)
     logits = decoder.apply(
         config,
         params,
@@ -174,10 +181,15 @@ def _encode(
         [*messages, {"role": "assistant", "content": answer}],
         add_generation_prompt=False,
     )
-    # A line's end behind the end of turn is never generated, so it is not learned.
-    tail = after[len(before) :].rstrip() if after.startswith(before) else answer
     first = tokenizer.encode(before, add_special_tokens=False)
-    second = tokenizer.encode(tail, add_special_tokens=False)
+    if after.startswith(before):
+        # A line's end behind the end of turn is never generated, so it is not learned.
+        tail = after[len(before) :].rstrip()
+        second = tokenizer.encode(tail, add_special_tokens=False)
+    else:
+        # The template rewrites the answer: only the answer itself is sure.
+        second = tokenizer.encode(answer, add_special_tokens=False)
+        second += tokenizer.stop_ids[:1]
     tokens = first + second
     if len(tokens) > max_tokens:
         raise ValueError(

@@ -1,7 +1,7 @@
 """One decoder and one encoder, their weights, tokenizers and adapters.
 
-`weights` loads a `LanguageModel`, `sentences` a sentence encoder. `decoder`, `encoder`
-and `cache` are the networks; `lora`, `adapters` and `quantized` change a decoder's
+`weights` loads a `LanguageModel`, `encoder` a sentence encoder. `decoder`, `bert` and
+`cache` are the networks; `lora`, `adapters` and `quantized` change a decoder's
 parameters. Modules are loaded at first use.
 """
 

@@ -304,17 +304,17 @@ def _map(params: PyTree, lora: Lora, embedding: str, change: Any) -> PyTree:
 
 def _check(leaves: dict[str, Any], lora: Lora, embedding: str) -> None:
     """Refuse factors of other parameters, which might broadcast or go unused."""
-    wanted = {
-        path: (*pair["a"].shape[:-1], pair["b"].shape[-1])
+    wanted = [
+        (path, (*pair["a"].shape[:-1], pair["b"].shape[-1]))
         for path, pair in lora.factors.items()
-    }
+    ]
     if lora.rows is not None:
-        rows = max(len(leaves[embedding]) if embedding in leaves else 0, *lora.ids, 0)
-        wanted[embedding] = (rows, lora.rows.shape[-1])
-    for path, shape in sorted(wanted.items()):
-        found = tuple(leaves[path].shape) if path in leaves else "no such leaf"
+        size = max(len(leaves.get(embedding, ())), 1 + max(lora.ids))
+        wanted.append((embedding, (size, lora.rows.shape[-1])))
+    for path, shape in wanted:
+        found = leaves[path].shape if path in leaves else "no such leaf"
         if found != shape:
             raise ValueError(
-                f"lora: expected factors of leaves of these parameters, got those of "
-                f"{path} of shape {shape}, where they have {found}"
+                "lora: expected factors of leaves of these parameters, got those of "
+                f"{path}, {shape}, where they have {found}"
             )
