@@ -137,15 +137,10 @@ class PlainCache:
         """
         # A slot past the end drops the write: so padding leaves no trace.
         slots = jnp.where(mask, positions, self.capacity)
-        rows = jnp.arange(len(positions))[:, None]
         new = dataclasses.replace(
             self,
-            keys=self.keys.at[layer, rows, :, slots].set(
-                key.astype(self.keys.dtype), mode="drop"
-            ),
-            values=self.values.at[layer, rows, :, slots].set(
-                value.astype(self.values.dtype), mode="drop"
-            ),
+            keys=_store(self.keys, layer, slots, key),
+            values=_store(self.values, layer, slots, value),
         )
         if self.fresh:
             seen = visible(positions, positions, window) & mask[:, None]
@@ -167,6 +162,30 @@ class PlainCache:
           The cache.
         """
         return dataclasses.replace(self, lengths=self.lengths + count, fresh=False)
+
+
+# Rows of the new entries go along with rows of the cache: so one that is split over
+# devices by rows stays so, which indices of rows would not tell the compiler.
+_ROWWISE = jax.lax.ScatterDimensionNumbers(
+    update_window_dims=(2, 3),
+    inserted_window_dims=(0, 3),
+    scatter_dims_to_operand_dims=(0, 3),
+    operand_batching_dims=(1,),
+    scatter_indices_batching_dims=(0,),
+)
+
+
+def _store(
+    stored: Float[Array, "layers batch kv_heads slots head_width"],
+    layer: Int[Array, ""],
+    slots: Int[Array, "batch tokens"],
+    new: Float[Array, "batch tokens kv_heads head_width"],
+) -> Float[Array, "layers batch kv_heads slots head_width"]:
+    """``stored[layer, b, :, slots[b, t]] = new[b, t]`` where there is such a slot."""
+    index = jnp.stack([jnp.full_like(slots, layer), slots], axis=-1)
+    return jax.lax.scatter(
+        stored, index, new.astype(stored.dtype), _ROWWISE, mode="drop"
+    )
 
 
 def init_cache(
@@ -199,8 +218,9 @@ def init_cache(
         capacity,
         config.head_width,
     )
-    zeros = jnp.zeros(shape, dtype)
-    return PlainCache(zeros, zeros, jnp.zeros(batch_size, jnp.int32), fresh=True)
+    # An array each, so that a cache can be donated.
+    keys, values = jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
+    return PlainCache(keys, values, jnp.zeros(batch_size, jnp.int32), fresh=True)
 
 
 def repeat_rows(cache: PlainCache, rows: Int[Array, " new_batch"]) -> PlainCache:

@@ -160,6 +160,15 @@ def test_repeat_rows() -> None:
     assert not copies.fresh
 
 
+def test_donation() -> None:
+    """A cache may be updated in place: its arrays are its own."""
+    cache = init_cache(CONFIG, 1, 4)
+    step = jax.jit(lambda cache: cache.advance(jnp.ones(1, int)), donate_argnums=0)
+    after = step(cache)
+    assert cache.keys.is_deleted() and cache.values.is_deleted()
+    np.testing.assert_array_equal(after.lengths, [1])
+
+
 def test_dtype_and_sizes() -> None:
     """bfloat16 is half as large; a size of zero is refused by its name."""
     cache = init_cache(CONFIG, 3, 7, jnp.bfloat16)

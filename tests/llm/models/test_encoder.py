@@ -247,6 +247,11 @@ MODULE = "sentence_transformers.sentence_transformer.modules"
         ("modules.json", [{"type": "x.Dense", "path": "d"}], "alone, got Dense"),
         ("modules.json", [{"path": "d"}], "alone, got None"),
         ("modules.json", 3, "expected a JSON list, got 3"),
+        (
+            "sentence_bert_config.json",
+            {"do_lower_case": True},
+            "lowers the case by itself",
+        ),
     ],
 )
 def test_other_models(file: str, content: Any, match: str, directory: Path) -> None:
