@@ -23,7 +23,6 @@ __all__ = [
 Prompt: TypeAlias = str | Sequence[int] | np.ndarray
 
 _SMALLEST = 16
-_AXES = {"data", "fsdp", "tensor"}
 
 
 def bucket(size: int, smallest: int = _SMALLEST) -> int:
@@ -156,8 +155,7 @@ def place(model: LanguageModel, *arrays: np.ndarray) -> list[jax.Array]:
     """
     home = getattr(jax.tree.leaves(model.params)[0], "sharding", None)
     mesh = getattr(home, "mesh", None)
-    ours = isinstance(mesh, jax.sharding.Mesh) and _AXES <= set(mesh.axis_names)
-    if ours and len(arrays[0]) % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0:
+    if isinstance(mesh, jax.sharding.Mesh) and _splits(mesh, len(arrays[0])):
         return [sharding.shard_batch(array, mesh) for array in arrays]
     return [jax.numpy.asarray(array) for array in arrays]
 
@@ -180,6 +178,12 @@ def common_prefix(rows: Sequence[list[int]]) -> int:
         if one != other or place >= limit:
             return min(place, limit)
     return limit
+
+
+def _splits(mesh: jax.sharding.Mesh, rows: int) -> bool:
+    """Whether a mesh is one of `jeff.sharding.make_mesh` that so many rows fit."""
+    ours = set(mesh.axis_names) >= {"data", "fsdp", "tensor"}
+    return ours and rows % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
 
 
 def _ids(model: LanguageModel, prompt: Prompt) -> list[int]:

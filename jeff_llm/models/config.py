@@ -243,8 +243,8 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
 
     def field(name: str, default: Any = None) -> Any:
         value = metadata.get(f"{family}.{name}", default)
-        if value is None:
-            raise ValueError(f"{family}.{name}: expected this field, the file lacks it")
+        if not isinstance(value, int | float):
+            raise ValueError(f"{family}.{name}: expected a number, got {value!r}")
         return value
 
     heads, width = field("attention.head_count"), field("embedding_length")

@@ -5,6 +5,7 @@ Loaded for every test of the language models, so it imports nothing heavy by its
 
 import contextlib
 import io
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,25 @@ def tiny(tiny_config: Any, make_params: Callable[..., PyTree]) -> Any:
 
 
 @pytest.fixture(scope="session")
+def lettered(tiny: Any) -> Any:
+    """The tiny model with a tokenizer of letters; 0 is the end, 53 to 60 are none."""
+    pytest.importorskip("tokenizers")
+    from jeff_llm.models.tokenizer import from_gguf
+
+    letters = [*string.ascii_letters]
+    fields = {
+        "model": "gpt2",
+        "pre": "gpt-2",
+        "tokens": ["<end>", *letters],
+        "token_type": [3] + [1] * len(letters),
+        "merges": [],
+        "eos_token_id": 0,
+    }
+    named = {f"tokenizer.ggml.{key}": value for key, value in fields.items()}
+    return tiny._replace(tokenizer=from_gguf(named), name="lettered")
+
+
+@pytest.fixture(scope="session")
 def smollm2_path():
     pytest.importorskip("gguf")
     try:
@@ -86,7 +106,8 @@ def smollm2(smollm2_path: Any) -> Any:
     """The real model, in float32."""
     from jeff_llm.models import weights
 
-    return weights.load(smollm2_path)
+    assert smollm2_path.is_file()
+    return weights.load("smollm2")
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +116,8 @@ def smollm2_transformers(smollm2_path: Any) -> Any:
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     pytest.importorskip("accelerate")
+    # Two threads that wait for each other are slower than one beside other processes.
+    torch.set_num_threads(1)
     # It writes a progress bar for each tensor.
     with contextlib.redirect_stderr(io.StringIO()):
         model = transformers.AutoModelForCausalLM.from_pretrained(

@@ -1,6 +1,5 @@
 """Buckets, padding, prompts that are refused, and common beginnings."""
 
-
 import jax
 import numpy as np
 import pytest

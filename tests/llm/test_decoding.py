@@ -159,7 +159,7 @@ def test_stops_when_all_have_ended(run) -> None:
 
 
 def test_processors_see_the_progress(run) -> None:
-    """Step, tokens drawn and lengths of the prompts; log-probabilities are the model's."""
+    """Step, tokens and prompts' lengths; log-probabilities are the model's."""
 
     def count(logits: Any, progress: sampling.Progress) -> Any:
         wanted = 3 * progress.step + progress.lengths

@@ -22,11 +22,12 @@ EXAMPLES = [
     Example([3, 4], [1.0, 1.0]),  # a first token is nobody's target
     Example([44, 0, 9, 17, 21], [0.0, 0.0, 0.0, 0.0, 1.0]),
 ]
+apply = jax.jit(decoder.apply, static_argnames="config")
 run = jax.jit(loss, static_argnames=("config", "remat"))
 
 
 def test_pack_by_hand() -> None:
-    """First fit, the longest first: 6 + 2 and 5, then 4 does not fit and opens a row."""
+    """First fit, the longest first: 6 + 2, then 5, and 4 needs a row of its own."""
     packed = pack(EXAMPLES, 8)
     np.testing.assert_array_equal(
         packed.tokens,
@@ -43,7 +44,11 @@ def test_pack_by_hand() -> None:
     )
     np.testing.assert_array_equal(
         packed.weights,
-        [[0, 0, 0, 1, 0.5, 2, 0, 1], [0, 0, 0, 0, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0]],
+        [
+            [0, 0, 0, 1, 0.5, 2, 0, 1],
+            [0, 0, 0, 0, 1, 0, 0, 0],
+            [0, 0, 1, 1, 0, 0, 0, 0],
+        ],
     )
 
 
@@ -75,8 +80,10 @@ def by_hand(model: Any, examples: list[Example], params: Any = None) -> Any:
     params = model.params if params is None else params
     total, hits, weight = 0.0, 0.0, 0.0
     for tokens, learned in examples:
-        padded = jnp.zeros((1, 8), jnp.int32).at[0, : len(tokens)].set(jnp.array(tokens))
-        logits = decoder.apply(model.config, params, padded).logits[0]
+        padded = (
+            jnp.zeros((1, 8), jnp.int32).at[0, : len(tokens)].set(jnp.array(tokens))
+        )
+        logits = apply(model.config, params, padded).logits[0]
         for place in range(1, len(tokens)):
             row = jax.nn.log_softmax(logits[place - 1])
             total -= learned[place] * row[tokens[place]]
@@ -101,9 +108,9 @@ def test_packed_or_one_by_one(tiny) -> None:
 
 def test_gradient_of_packed_rows(tiny) -> None:
     """That of the examples one by one; computing again in the backward pass too."""
-    expected = jax.jit(
-        jax.grad(lambda p: by_hand(tiny, EXAMPLES, p)[0] / 7.5)
-    )(tiny.params)
+    expected = jax.jit(jax.grad(lambda p: by_hand(tiny, EXAMPLES, p)[0] / 7.5))(
+        tiny.params
+    )
     slope = jax.jit(
         jax.grad(lambda p, batch, remat: loss(tiny.config, p, batch, remat=remat)[0]),
         static_argnums=2,
@@ -117,7 +124,9 @@ def test_prompts_are_not_learned(tiny) -> None:
     """With prompts alone there is nothing to learn: no loss, no gradient, no NaN."""
     prompts = [Example(tokens, [0.0] * len(tokens)) for tokens, _ in EXAMPLES]
     (value, metrics), slope = jax.jit(
-        jax.value_and_grad(lambda p: loss(tiny.config, p, pack(prompts, 8)), has_aux=True)
+        jax.value_and_grad(
+            lambda p: loss(tiny.config, p, pack(prompts, 8)), has_aux=True
+        )
     )(tiny.params)
     assert value == metrics["accuracy"] == metrics["tokens"] == 0
     assert not any(leaf.any() for leaf in jax.tree.leaves(slope))

@@ -1,5 +1,6 @@
-"""`generate` and `stream`: ragged batches, ends, draws, compilations, and SmolLM2."""
+"""`generate`: ragged batches, ends, draws, processors, compilations, mistakes."""
 
+import string
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from jeff_llm import generate as module
 from jeff_llm import sampling
 from jeff_llm.generate import Sampling, generate, stream
-from jeff_llm.models import decoder
+from jeff_llm.models import decoder, lora
 
 PROMPTS = [[5, 9, 2, 60, 7], [3], [44, 0, 9]]
 NEW = 6
@@ -185,7 +186,7 @@ def test_a_setting_for_each_row(tiny, greedy) -> None:
 
 
 def test_processors(tiny) -> None:
-    """Allowed alone, forbidden, and ends that must wait; probabilities are unchanged."""
+    """Allowed alone, and ends that must wait; probabilities are the model's own."""
     allowed = generate(
         tiny, PROMPTS, max_new_tokens=NEW,
         processors=[sampling.allow_tokens([3, 8, 9], 61)],
@@ -230,6 +231,60 @@ def test_budget_forcing(tiny) -> None:
     assert end not in found.tokens[:, :budget]
 
 
+def test_adapted_model(tiny) -> None:
+    """LoRA's factors beside the kernels say what they say merged."""
+    factors = lora.init(
+        tiny.params, key=jax.random.key(0), rank=2, where=lora.LINEAR, rows=(2, 9)
+    )
+    factors = jax.tree.map(lambda x: x + 0.1, factors)
+    beside, merged = (
+        generate(
+            tiny._replace(params=adapt(tiny.params, factors)),
+            PROMPTS,
+            max_new_tokens=NEW,
+        )
+        for adapt in (lora.apply, lora.merge)
+    )
+    np.testing.assert_array_equal(beside.tokens, merged.tokens)
+    np.testing.assert_allclose(beside.log_probs, merged.log_probs, atol=2e-5)
+
+
+def test_texts(lettered) -> None:
+    """Prompts and answers as text; the model's own end ends; no letter, no draw."""
+    hot: dict[str, Any] = {
+        "max_new_tokens": 40,
+        "sampling": Sampling(temperature=9.0),
+        "keys": jax.random.key(0),
+    }
+    found = generate(lettered, ["abc", "Z"], **hot)
+    assert found.tokens.max() < 53 and found.finished.any()
+    for row, text in enumerate(found.texts):
+        ids = found.tokens[row, : found.lengths[row] - found.finished[row]]
+        assert text == "".join(string.ascii_letters[token - 1] for token in ids)
+        assert 0 not in ids
+    same = generate(lettered, [[1, 2, 3], [52]], **hot)
+    np.testing.assert_array_equal(same.tokens, found.tokens)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"sampling": Sampling(temperature=9.0), "key": jax.random.key(1)},
+        {"stop_ids": [*range(27, 53)]},
+    ],
+    ids=["greedy", "hot", "ends at a capital"],
+)
+def test_stream(lettered, options) -> None:
+    """The text of `generate`, in pieces; an end token is no part of either."""
+    pieces = list(stream(lettered, "abc", max_new_tokens=NEW, **options))
+    options = {("keys" if k == "key" else k): v for k, v in options.items()}
+    whole = generate(lettered, ["abc"], max_new_tokens=NEW, **options)
+    assert "".join(pieces) == whole.texts[0] and all(pieces)
+    if "stop_ids" in options:
+        assert whole.finished[0] and whole.texts[0] == whole.texts[0].lower()
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -266,92 +321,3 @@ def test_mistakes_of_type(tiny) -> None:
         )  # fmt: skip
     with pytest.raises(ValueError, match="model: expected one with a tokenizer"):
         next(stream(tiny, [1], max_new_tokens=NEW))
-
-
-QUESTIONS = [
-    "What is the capital of France?",
-    "Name ten fruits and their colours.",
-    "Write a story about the sea.",
-    "What is 2 + 2?",
-    "Who wrote Hamlet, and when? Tell me about him.",
-    "Explain photosynthesis in detail.",
-    "Translate 'good morning' into five languages.",
-    "Hi",
-    "How do I bake bread? Give every step.",
-    "Why is the sky blue? Answer as a poet would, in many short lines that rhyme.",
-]
-
-
-def chat(model: Any, question: str) -> list[int]:
-    text = model.tokenizer.apply_chat_template([{"role": "user", "content": question}])
-    return model.tokenizer.encode(text, add_special_tokens=False)
-
-
-@pytest.mark.slow
-def test_smollm2_says_what_transformers_says(smollm2, smollm2_transformers) -> None:
-    """Greedy, ten prompts of 64 tokens in one ragged batch.
-
-    By induction over the tokens: transformers reads prompt and answer at once and must
-    think each token of the answer the likeliest after those before it, which takes a
-    tenth of the time; for the short answers its own `generate` is asked too.
-    """
-    import torch
-
-    prompts = [chat(smollm2, question) for question in QUESTIONS]
-    ours = generate(smollm2, prompts, max_new_tokens=64)
-    answers = [
-        tokens[:length].tolist()
-        for tokens, length in zip(ours.tokens, ours.lengths, strict=True)
-    ]
-    assert sorted(map(len, answers))[-5:] == [64] * 5
-    for prompt, answer, ended in zip(prompts, answers, ours.finished, strict=True):
-        row = torch.tensor([prompt + answer])
-        with torch.no_grad():
-            likeliest = smollm2_transformers(row).logits[0].argmax(-1).tolist()
-        assert likeliest[len(prompt) - 1 : -1] == answer
-        assert (2 in answer) == ended == (answer[-1] == 2)
-        if len(answer) < 12:
-            mask = torch.ones_like(row[:, : len(prompt)])
-            said = smollm2_transformers.generate(
-                row[:, : len(prompt)],
-                attention_mask=mask,
-                max_new_tokens=64,
-                do_sample=False,
-                eos_token_id=2,
-                pad_token_id=2,
-            )
-            assert said[0, len(prompt) :].tolist() == answer
-    assert ours.texts[0] == "The capital of France is Paris."
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        # Hot enough for bytes that are no text, and for characters of several tokens.
-        {"sampling": Sampling(temperature=4.0), "key": jax.random.key(1)},
-        {"stop_ids": [30]},  # a full stop, which is a token of the text
-    ],
-    ids=["greedy", "hot", "ordinary end"],
-)
-def test_stream(smollm2, options) -> None:
-    """The text of `generate`, in pieces."""
-    prompt = chat(smollm2, "What is the capital of France?")
-    pieces = list(stream(smollm2, prompt, max_new_tokens=24, **options))
-    assert all(pieces) and len(pieces) > 3
-    options = {("keys" if k == "key" else k): v for k, v in options.items()}
-    whole = generate(smollm2, [prompt], max_new_tokens=24, **options)
-    assert "".join(pieces) == whole.texts[0]
-    if "stop_ids" in options:
-        assert whole.finished[0] and "." not in whole.texts[0]
-
-
-@pytest.mark.slow
-def test_another_stream_compiles_nothing(smollm2) -> None:
-    """Neither do the later tokens of one."""
-    prompt = chat(smollm2, "What is the capital of France?")
-    next(stream(smollm2, prompt, max_new_tokens=24))
-    compiled = module._start._cache_size(), module._advance._cache_size()
-    list(stream(smollm2, prompt[1:], max_new_tokens=17, stop_ids=[30, 31]))
-    assert (module._start._cache_size(), module._advance._cache_size()) == compiled

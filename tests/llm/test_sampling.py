@@ -65,7 +65,9 @@ def test_cuts_of_transformers(seed, scale, temperature, top_k, top_p, min_p) -> 
     torch = pytest.importorskip("torch")
     logits = np.random.default_rng(seed).normal(0, scale, (3, 64)).astype(np.float32)
     ours = jnp.asarray(logits) / temperature
-    theirs = transformers.TemperatureLogitsWarper(temperature)(None, torch.tensor(logits))
+    theirs = transformers.TemperatureLogitsWarper(temperature)(
+        None, torch.tensor(logits)
+    )
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
     warpers = {
         "top_k": (transformers.TopKLogitsWarper, top_k),

@@ -27,6 +27,7 @@ CONFIG = DecoderConfig(
     num_kv_heads=2,
     head_width=2,
 )
+attended = jax.jit(attend)
 HUGE = jnp.iinfo(jnp.int32).max
 
 
@@ -77,10 +78,10 @@ def test_grouped_heads(kv_heads: int) -> None:
     seen = np.random.default_rng(0).random((2, 3, 5)) < 0.6
     seen[..., 0] = True
     expected = plain_attention(*map(np.asarray, (query, keys, values)), seen)
-    got = attend(query, keys, values, jnp.asarray(seen))
+    got = attended(query, keys, values, jnp.asarray(seen))
     np.testing.assert_allclose(got, expected, atol=5e-7)
     half = [x.astype(jnp.bfloat16) for x in (query, keys, values)]
-    rough = attend(*half, jnp.asarray(seen))
+    rough = attended(*half, jnp.asarray(seen))
     assert rough.dtype == jnp.bfloat16
     np.testing.assert_allclose(rough.astype(jnp.float32), expected, atol=0.02)
 
@@ -90,9 +91,9 @@ def test_a_query_that_sees_nothing() -> None:
     query, values = 1e4 * normal(0, 1, 2, 2, 4), normal(2, 1, 1, 3, 4)
     keys = 1e4 * normal(1, 1, 1, 3, 4)
     seen = jnp.array([[[False] * 3, [True] * 3]])
-    out = attend(query, keys, values, seen)
+    out = attended(query, keys, values, seen)
     np.testing.assert_allclose(out[0, 0], jnp.tile(values.mean(2)[0], (2, 1)), 1e-6)
-    slopes = jax.grad(lambda *args: attend(*args, seen).sum(), (0, 1, 2))(
+    slopes = jax.grad(lambda *args: attended(*args, seen).sum(), (0, 1, 2))(
         query, keys, values
     )
     assert all(jnp.isfinite(slope).all() for slope in slopes)

@@ -250,7 +250,11 @@ def test_from_gguf() -> None:
     ("fields", "message"),
     [
         ({"general.architecture": "bert"}, "general.architecture: .* got 'bert'"),
-        ({"llama.block_count": None}, "llama.block_count: expected this field"),
+        ({"llama.block_count": None}, "llama.block_count: .* number, got None"),
+        (
+            {"llama.attention.head_count_kv": [2, 1, 2]},
+            r"head_count_kv: .* \[2, 1, 2\]",
+        ),
         ({"llama.rope.scaling.type": "longrope"}, "rope scaling: .*'longrope'"),
         ({"llama.rope.dimension_count": 4}, "rope.dimension_count: expected 6, .* 4"),
     ],

@@ -5,7 +5,7 @@ rounding of float32 is 1e-6; `ROUNDING` is three times the largest difference me
 """
 
 import dataclasses
-import time
+import itertools
 from typing import Any
 
 import chex
@@ -186,9 +186,9 @@ def test_window_reaches_as_far_as_it_says(make_params) -> None:
 def test_packed_texts(model, alone) -> None:
     """Texts that share a row do not see each other."""
     order = [2, 0, 3]
-    tokens = sum((ROWS[row] for row in order), []) + [9, 9]
-    positions = sum((list(range(len(ROWS[row]))) for row in order), []) + [0, 0]
     lengths = [len(ROWS[row]) for row in order]
+    tokens = [*itertools.chain(*(ROWS[row] for row in order)), 9, 9]
+    positions = [*itertools.chain(*map(range, lengths)), 0, 0]
     segments = np.repeat([1, 2, 3, 0], [*lengths, 2])
     logits = apply(
         *model,
@@ -336,60 +336,3 @@ def test_tokens_without_a_batch(make_params) -> None:
     """One text is a batch of one."""
     with pytest.raises(ValueError, match=r"tokens: expected \[batch, tokens\], .*10"):
         decoder.apply(SMALL, make_params(SMALL), jnp.array(ROWS[0]))
-
-
-TEXTS = [
-    "The capital of France is Paris, and the capital of Italy is",
-    "def mean(values):\n    return sum(values) / len(values)\n",
-    "Was hilft's? 1,234.5 naïve café tokens ✓ 😀 — and so on.",
-    "a",
-]
-
-
-@pytest.mark.slow
-def test_smollm2_is_that_of_transformers(smollm2, smollm2_transformers) -> None:
-    """The real model, all texts in one padded batch: logits and hidden states."""
-    import torch
-
-    rows = [smollm2.encode(text) for text in TEXTS]
-    tokens, mask = padded(rows, 1, 2)
-    out = apply(
-        smollm2.config,
-        smollm2.params,
-        tokens,
-        mask=mask,
-        hidden_layers=(0, 1, 15, 30, -2),
-    )
-    for number, row in enumerate(rows):
-        with torch.no_grad():
-            theirs = smollm2_transformers(
-                torch.tensor([row]), output_hidden_states=True
-            )
-        here = mask[number]
-        centred = [
-            logits - logits.mean(axis=-1, keepdims=True)
-            for logits in (
-                np.asarray(out.logits[number][here]),
-                theirs.logits[0].numpy(),
-            )
-        ]
-        np.testing.assert_allclose(*centred, atol=2e-4)
-        for place, layer in enumerate((0, 1, 15, 30, -2)):
-            np.testing.assert_allclose(
-                out.hidden[place, number][here],
-                theirs.hidden_states[layer][0].numpy(),
-                rtol=1e-4,
-                atol=2e-4,
-            )
-
-
-@pytest.mark.slow
-def test_smollm2_compiles_as_one_layer(smollm2) -> None:
-    """Thirty layers are one loop: seconds to compile, and as many lines as for two."""
-    traced = apply.trace(
-        smollm2.config, smollm2.params, jax.ShapeDtypeStruct((1, 24), jnp.int32)
-    )
-    assert str(traced.jaxpr).count("dot_general") == 10
-    began = time.perf_counter()
-    traced.lower().compile()
-    print(f"compiled in {time.perf_counter() - began:.1f} s")

@@ -112,7 +112,7 @@ def test_missing_and_surplus() -> None:
 def test_many_names_are_cut() -> None:
     """Eight names and a number, not a page."""
     extra = stored() | {f"x{i}": Stored(np.zeros(1)) for i in range(11)}
-    with pytest.raises(ValueError, match="x0, x1, .*, x7 and 3 more;"):
+    with pytest.raises(ValueError, match=r"x0, x1, .*, x7 and 3 more;"):
         to_params(RULES, extra, SHAPES)
 
 

@@ -142,7 +142,7 @@ def test_divisors_of_another_scaling() -> None:
 
 
 def test_rotation_by_hand() -> None:
-    """A quarter turn takes the first half to the second: [1, 0] -> [0, 1] -> [-1, 0]."""
+    """A quarter turn takes one half to the other: [1, 0] -> [0, 1] -> [-1, 0]."""
     x = jnp.array([[[[1.0, 2.0, 0.0, 0.0]], [[0.0, 0.0, 1.0, 2.0]]]])
     cosine, sine = jnp.zeros((1, 2, 2)), jnp.ones((1, 2, 2))
     np.testing.assert_array_equal(

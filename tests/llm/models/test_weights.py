@@ -130,9 +130,7 @@ def test_tied_and_dtype(params, tmp_path) -> None:
     tensors = {**load_file(file)}
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     save_safetensors(folder, tensors)
-    chex.assert_trees_all_equal(
-        weights.load(folder, dtype=jnp.bfloat16).params, half
-    )
+    chex.assert_trees_all_equal(weights.load(folder, dtype=jnp.bfloat16).params, half)
 
 
 def test_placed_on_a_mesh(folder, gguf_file, params) -> None:
@@ -256,7 +254,9 @@ def test_what_cannot_be_saved(params, tmp_path) -> None:
     model = LanguageModel(CONFIG, params, None)
     factors = lora.init(params, key=jax.random.key(0), rank=2)
     adapted = model._replace(params=lora.apply(params, factors))
-    with pytest.raises(ValueError, match=r"params: .*call jeff_llm\.models\.lora\.merge"):
+    with pytest.raises(
+        ValueError, match=r"params: .*call jeff_llm\.models\.lora\.merge"
+    ):
         weights.save(adapted, tmp_path / "no")
     windowed = model._replace(config=dataclasses.replace(CONFIG, sliding_window=4))
     with pytest.raises(ValueError, match="sliding_window: expected None in a llama"):
@@ -269,7 +269,7 @@ def test_nowhere(tmp_path) -> None:
     missing = tmp_path / "none.gguf"
     with pytest.raises(FileNotFoundError, match=r"none\.gguf: .*GGUF.*asset.*package"):
         weights.load(missing)
-    with pytest.raises(FileNotFoundError, match="not-a-package: .*found none"):
+    with pytest.raises(FileNotFoundError, match=r"not-a-package: .*found none"):
         weights.load("not-a-package")
     with pytest.raises(FileNotFoundError, match=r"\./here: .*found none"):
         weights.load("./here")
@@ -346,9 +346,9 @@ def test_package_with_a_directory(package, folder) -> None:
 def test_package_with_two_models_or_none(package, gguf_file, folder) -> None:
     """Neither says which one is meant."""
     package(gguf_file(), folder / "model.safetensors")
-    with pytest.raises(ValueError, match="package tiny-model: .*one GGUF.*found 2"):
+    with pytest.raises(ValueError, match=r"package tiny-model: .*one GGUF.*found 2"):
         weights.load("tiny-model")
-    with pytest.raises(ValueError, match="package pytest: .*found 0"):
+    with pytest.raises(ValueError, match=r"package pytest: .*found 0"):
         weights.load("pytest")
 
 
