@@ -149,8 +149,6 @@ def test_draws_do_not_hang_on_batch_mates(tiny) -> None:
     np.testing.assert_array_equal(shuffled.tokens, together[order])
     alone = generate(tiny, PROMPTS[:1], keys=keys[:1], **options)
     np.testing.assert_array_equal(alone.tokens[0], together[0])
-    again = generate(tiny, PROMPTS * 3, keys=jnp.tile(keys, 3), **options).tokens
-    np.testing.assert_array_equal(again, np.tile(together, (3, 1)))
 
 
 def test_one_key(tiny) -> None:
@@ -246,7 +244,7 @@ def test_adapted_model(tiny) -> None:
         for adapt in (lora.apply, lora.merge)
     )
     np.testing.assert_array_equal(beside.tokens, merged.tokens)
-    np.testing.assert_allclose(beside.log_probs, merged.log_probs, atol=2e-5)
+    np.testing.assert_allclose(beside.log_probs, merged.log_probs, atol=ROUNDING)
 
 
 def test_texts(lettered) -> None:

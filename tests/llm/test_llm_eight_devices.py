@@ -47,12 +47,12 @@ def folder(
 
 def test_data_and_tensor(folder: Path) -> None:
     """Parameters and heads in two parts, batch and cache in four more."""
-    run(folder, "4,1,2", "logits", "cache", "generation")
+    run(folder, "4,1,2", "cache", "generation")
 
 
 def test_all_three_axes(folder: Path) -> None:
     """Parameters in four parts, batch and cache too; a step of LoRA over them."""
-    run(folder, "2,2,2", "logits", "cache", "generation", "lora_step")
+    run(folder, "2,2,2", "logits", "cache", "scores", "lora_step")
 
 
 def test_smollm2(smollm2_path: Path) -> None:

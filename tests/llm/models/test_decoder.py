@@ -53,6 +53,12 @@ def model(request, make_params):
     return config, make_params(config)
 
 
+# Where one configuration is enough.
+with_all_options = pytest.mark.parametrize(
+    "model", ["full"], indirect=True, scope="module"
+)
+
+
 @pytest.fixture(scope="module")
 def alone(model):
     """Logits of each row by itself, without padding."""
@@ -116,6 +122,7 @@ def test_one_layer_by_hand() -> None:
     np.testing.assert_allclose(logits[0], expected, rtol=1e-6)
 
 
+@with_all_options
 def test_causal(model) -> None:
     """What comes later changes nothing before it; what came before does."""
     first = apply(*model, jnp.array([ROWS[0]])).logits[0]
@@ -151,6 +158,7 @@ def test_cache(model, alone, chunks) -> None:
     np.testing.assert_allclose(jnp.concatenate(got), alone[0], atol=ROUNDING)
 
 
+@with_all_options
 def test_ragged_cache(model, alone) -> None:
     """Rows of different lengths go on from where each of them is."""
     cut = [4, 1, 2, 5]
@@ -183,6 +191,7 @@ def test_window_reaches_as_far_as_it_says(make_params) -> None:
     np.testing.assert_array_equal(apply(wide, params, tokens).logits, plain)
 
 
+@with_all_options
 def test_packed_texts(model, alone) -> None:
     """Texts that share a row do not see each other."""
     order = [2, 0, 3]
@@ -201,6 +210,7 @@ def test_packed_texts(model, alone) -> None:
         np.testing.assert_allclose(part, alone[row], atol=ROUNDING)
 
 
+@with_all_options
 def test_select(model, alone) -> None:
     """The head after chosen tokens alone, in any order."""
     tokens, mask = padded(ROWS, 2, 2)
@@ -235,6 +245,7 @@ def test_hidden_layers(model) -> None:
     )
 
 
+@with_all_options
 def test_hidden_states_with_a_cache(model) -> None:
     """Those of no cache."""
     tokens = jnp.array([ROWS[0]])
@@ -275,6 +286,7 @@ def test_jit(make_params) -> None:
     np.testing.assert_allclose(jitted, plain, atol=ROUNDING)
 
 
+@with_all_options
 def test_bfloat16(model, alone) -> None:
     """Parameters of bfloat16 compute in bfloat16; the logits come in float32."""
     config, params = model
