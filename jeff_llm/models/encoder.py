@@ -154,7 +154,8 @@ def load(name_or_path: str | Path = "minilm") -> SentenceEncoder:
     except ValueError as error:
         raise ValueError(f"{path / 'config.json'}: {error}") from error
     _check_modules(path / "modules.json")
-    tokenizer, settings = from_directory(path), path / "sentence_bert_config.json"
+    file, tokenizer = open_safetensors(path), from_directory(path)
+    settings = path / "sentence_bert_config.json"
     if _json(settings).get("do_lower_case") and (
         tokenizer.encode("A") != tokenizer.encode("a")
     ):
@@ -163,7 +164,7 @@ def load(name_or_path: str | Path = "minilm") -> SentenceEncoder:
             "do_lower_case is set, got one that does not"
         )
     limit = _limit(path, config.max_positions)
-    return _assemble(config, open_safetensors(path), tokenizer, limit)
+    return _assemble(config, file, tokenizer, limit)
 
 
 def _assemble(
