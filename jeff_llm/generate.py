@@ -47,7 +47,8 @@ class Generation(NamedTuple):
       finished: whether a row met an end token; the others were cut.
       log_probs: natural log-probability of each token under the model itself, before
         temperature, cuts and processors; 0 behind the end.
-      hidden: hidden states of the chosen layers from which each token was drawn.
+      hidden: hidden states of the chosen layers from which each token was drawn;
+        arbitrary behind the end.
       texts: the rows as text, without end tokens and special ones; empty without a
         tokenizer.
     """

@@ -30,6 +30,7 @@ __all__ = [
     "LowRank",
     "TrainedRows",
     "apply",
+    "choose",
     "init",
     "merge",
     "paths",
@@ -174,7 +175,7 @@ def init(
     if rank < 1:
         raise ValueError(f"rank: expected at least 1, got {rank}")
     leaves = paths(params)
-    chosen = _chosen(leaves, where)
+    chosen = choose(params, where)
     keys = jax.random.split(key, max(len(chosen), 1))
     factors = {}
     for each, path in zip(keys, chosen, strict=False):
@@ -267,17 +268,20 @@ def paths(params: PyTree) -> dict[str, Any]:
     return {_name(path): leaf for path, leaf in found}
 
 
-def _multiplies(node: Any) -> bool:
-    """Whether a node stands for a kernel, as a quantised one does."""
-    return hasattr(node, "__rmatmul__")
+def choose(params: PyTree, where: Sequence[str]) -> list[str]:
+    """Paths of the matrices that patterns find.
 
+    Args:
+      params: any pytree.
+      where: regular expressions, searched in the paths of leaves joined with "/".
 
-def _name(path: jax.tree_util.KeyPath) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    Returns:
+      Paths, each once.
 
-
-def _chosen(leaves: dict[str, Any], where: Sequence[str]) -> list[str]:
-    chosen = []
+    Raises:
+      ValueError: if a pattern finds no leaf, or one that is no matrix.
+    """
+    leaves, chosen = paths(params), []
     for pattern in where:
         found = [path for path in leaves if re.search(pattern, path)]
         if not found:
@@ -293,6 +297,15 @@ def _chosen(leaves: dict[str, Any], where: Sequence[str]) -> list[str]:
             )
         chosen += [path for path in found if path not in chosen]
     return chosen
+
+
+def _multiplies(node: Any) -> bool:
+    """Whether a node stands for a kernel, as a quantised one does."""
+    return hasattr(node, "__rmatmul__")
+
+
+def _name(path: jax.tree_util.KeyPath) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _map(params: PyTree, lora: Lora, embedding: str, change: Any) -> PyTree:

@@ -6,7 +6,6 @@ no kernel is ever restored whole but by `Int8Kernel.astype`.
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, PyTree
 
-from jeff_llm.models.lora import LINEAR, paths
+from jeff_llm.models.lora import LINEAR, choose
 
 __all__ = ["Int8Kernel", "quantize_kernels"]
 
@@ -73,17 +72,7 @@ def quantize_kernels(params: PyTree, where: Sequence[str] = LINEAR) -> PyTree:
     Raises:
       ValueError: if a pattern finds nothing, or a leaf that is no matrix.
     """
-    leaves = paths(params)
-    chosen = set()
-    for pattern in where:
-        found = [path for path in leaves if re.search(pattern, path)]
-        flat = [path for path in found if len(leaves[path].shape) < 2]
-        if not found or flat:
-            raise ValueError(
-                f"where: expected patterns of matrices, {pattern!r} finds "
-                f"{flat[0] if flat else 'nothing'}"
-            )
-        chosen |= set(found)
+    chosen = choose(params, where)
 
     def change(path: jax.tree_util.KeyPath, leaf: Array) -> Array | Int8Kernel:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
