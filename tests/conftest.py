@@ -11,7 +11,6 @@ import pytest
 
 from jeff import assets
 
-
 # Programs are run by tests, some with peers that may be missing; they hold no tests.
 collect_ignore = ["programs"]
 

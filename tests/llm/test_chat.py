@@ -181,10 +181,13 @@ def test_interrupting_a_cell_cancels_what_is_asked():
         return ask(Endless(), request())
 
     loop = asyncio.new_event_loop()
+    # A process that a shell put into the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(cell())
     finally:
+        signal.signal(signal.SIGINT, before)
         loop.close()
     assert cancelled == [request()]
 
