@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jeff_llm import batching
+from jeff_llm.decoding import MakeCache
 from jeff_llm.models import decoder
-from jeff_llm.models.cache import PlainCache, init_cache, repeat_rows
+from jeff_llm.models.cache import Cache, init_cache
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 
@@ -55,6 +56,7 @@ def score(
     continuations: Sequence[Sequence[batching.Prompt]],
     *,
     batch_size: int = 8,
+    make_cache: MakeCache = init_cache,
 ) -> list[list[Score]]:
     """Score continuations of prompts.
 
@@ -67,6 +69,8 @@ def score(
       continuations: for each prompt its continuations, texts or token ids; prompts may
         have different numbers of them.
       batch_size: prompts at a time.
+      make_cache: ``(config, batch size, capacity, dtype) -> cache``; the plain cache by
+        default. What is read of a shared prefix is then seen as the cache keeps it.
 
     Returns:
       For each prompt the scores of its continuations, in their order.
@@ -89,13 +93,14 @@ def score(
         room = max(map(len, tail), default=0)
         batching.check_room(model, row, room, f"prompt {number}")
     batches = _batches(len(rows), batch_size)
-    shared, cache = _share(model, rows)
+    room = batching.bucket(max((len(ids) for tail in tails for ids in tail), default=1))
+    shared, cache = _share(model, rows, room, make_cache)
     scores: list[list[Score]] = [[] for _ in rows]
     for batch in batches:
         items = [_Item(row - batch[0], ids) for row in batch for ids in tails[row]]
         heads = [rows[row][shared:] for row in batch]
         if items:
-            found = _score(model, cache, heads, items, batch_size)
+            found = _score(model, cache, heads, items, batch_size, make_cache)
             for item, result in zip(items, found, strict=True):
                 scores[batch[item.row]].append(result)
     return scores
@@ -107,6 +112,7 @@ def option_logits(
     options: Sequence[str | int],
     *,
     batch_size: int = 8,
+    make_cache: MakeCache = init_cache,
 ) -> Float[np.ndarray, "prompts options"]:
     """Logits of single tokens after prompts: the letters of a multiple choice.
 
@@ -115,6 +121,7 @@ def option_logits(
       prompts: texts, or token ids.
       options: texts that are one token each, or token ids.
       batch_size: prompts at a time.
+      make_cache: as in `score`.
 
     Returns:
       Logits of the next token, of these options alone.
@@ -126,13 +133,15 @@ def option_logits(
     ids = [_single(model, option) for option in options]
     rows = batching.encode(model, prompts, room=0)
     batches = _batches(len(rows), batch_size)
-    shared, cache = _share(model, rows)
+    shared, cache = _share(model, rows, 0, make_cache)
     found = []
     for batch in batches:
         heads = [rows[row][shared:] for row in batch]
         tokens, mask = _padded(heads, batch_size)
         arrays = batching.place(model, tokens, mask)
-        logits = _next_logits(model.config, model.params, cache, *arrays)
+        logits = _next_logits(
+            model.config, model.params, cache, *arrays, make_cache=make_cache
+        )
         found.append(np.asarray(logits)[: len(heads), ids])
     return np.concatenate(found)
 
@@ -145,22 +154,33 @@ def _batches(count: int, batch_size: int) -> list[range]:
 
 
 def _share(
-    model: LanguageModel, rows: Sequence[list[int]]
-) -> tuple[int, PlainCache | None]:
-    """Read what all rows begin with; its length, and a cache of one row."""
+    model: LanguageModel,
+    rows: Sequence[list[int]],
+    room: int,
+    make_cache: MakeCache,
+) -> tuple[int, Cache | None]:
+    """Read what all rows begin with; its length, and a cache of one row.
+
+    The cache has room for the rest of the longest row, and for ``room`` tokens more.
+    """
     shared = batching.common_prefix(rows) if len(rows) > 1 else 0
     if shared < _LEAST_SHARED:
         return 0, None
     tokens, mask = batching.pad([rows[0][:shared]], 1, batching.bucket(shared))
-    return shared, _read(model.config, model.params, tokens, mask)
+    room += tokens.shape[1] + batching.bucket(max(map(len, rows)) - shared)
+    cache = _read(
+        model.config, model.params, tokens, mask, room=room, make_cache=make_cache
+    )
+    return shared, cache
 
 
 def _score(
     model: LanguageModel,
-    cache: PlainCache | None,
+    cache: Cache | None,
     heads: list[list[int]],
     items: list[_Item],
     batch_size: int,
+    make_cache: MakeCache,
 ) -> list[Score]:
     tokens, mask = _padded(heads, batch_size)
     width = batching.bucket(max(len(item.ids) for item in items))
@@ -170,7 +190,14 @@ def _score(
     owner[: len(items)] = [item.row for item in items]
     arrays = batching.place(model, tokens, mask)
     log_probs, greedy = _tail_log_probs(
-        model.config, model.params, cache, *arrays, owner, tails, tail_mask
+        model.config,
+        model.params,
+        cache,
+        *arrays,
+        owner,
+        tails,
+        tail_mask,
+        make_cache=make_cache,
     )
     log_probs, greedy = np.asarray(log_probs), np.asarray(greedy)
     results = []
@@ -186,13 +213,18 @@ def _padded(heads: list[list[int]], batch_size: int) -> tuple[np.ndarray, np.nda
     return batching.pad(heads, rows, batching.bucket(max(map(len, heads))))
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnames=("config", "room", "make_cache"))
 def _read(
-    config: DecoderConfig, params: PyTree, tokens: Array, mask: Array
-) -> PlainCache:
-    batch, width = tokens.shape
-    cache = init_cache(config, batch, width, params["embedding"].dtype)
-    select = jnp.zeros((batch, 1), jnp.int32)
+    config: DecoderConfig,
+    params: PyTree,
+    tokens: Array,
+    mask: Array,
+    *,
+    room: int,
+    make_cache: MakeCache,
+) -> Cache:
+    cache = make_cache(config, len(tokens), room, params["embedding"].dtype)
+    select = jnp.zeros((len(tokens), 1), jnp.int32)
     return decoder.apply(
         config, params, tokens, mask=mask, cache=cache, select=select
     ).cache
@@ -201,61 +233,59 @@ def _read(
 def _continue(
     config: DecoderConfig,
     params: PyTree,
-    prefix: PlainCache | None,
+    prefix: Cache | None,
     tokens: Int[Array, "batch tokens"],
     mask: Bool[Array, "batch tokens"],
     room: int,
-) -> tuple[Float[Array, "batch vocabulary"], PlainCache]:
+    make_cache: MakeCache,
+) -> tuple[Float[Array, "batch vocabulary"], Cache]:
     """Logits after each prompt, and a cache with room for what follows."""
     batch, width = tokens.shape
-    dtype = params["embedding"].dtype
     if prefix is None:
-        cache = init_cache(config, batch, width + room, dtype)
+        cache = make_cache(config, batch, width + room, params["embedding"].dtype)
     else:
-        cache = repeat_rows(prefix, jnp.zeros(batch, jnp.int32))
-        cache = _widen(cache, width + room)
+        cache = prefix.repeat_rows(jnp.zeros(batch, jnp.int32))
     last = jnp.max(jnp.where(mask, jnp.arange(width), 0), axis=1)[:, None]
     out = decoder.apply(config, params, tokens, mask=mask, cache=cache, select=last)
     return out.logits[:, 0], out.cache
 
 
-def _widen(cache: PlainCache, room: int) -> PlainCache:
-    more = ((0, 0), (0, 0), (0, 0), (0, room), (0, 0))
-    return PlainCache(
-        jnp.pad(cache.keys, more), jnp.pad(cache.values, more), cache.lengths
-    )
-
-
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnames=("config", "make_cache"))
 def _next_logits(
     config: DecoderConfig,
     params: PyTree,
-    prefix: PlainCache | None,
+    prefix: Cache | None,
     tokens: Array,
     mask: Array,
+    *,
+    make_cache: MakeCache,
 ) -> Float[Array, "batch vocabulary"]:
-    return _continue(config, params, prefix, tokens, mask, 0)[0]
+    return _continue(config, params, prefix, tokens, mask, 0, make_cache)[0]
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(jax.jit, static_argnames=("config", "make_cache"))
 def _tail_log_probs(
     config: DecoderConfig,
     params: PyTree,
-    prefix: PlainCache | None,
+    prefix: Cache | None,
     tokens: Array,
     mask: Array,
     owner: Int[Array, " items"],
     tails: Int[Array, "items tail"],
     tail_mask: Bool[Array, "items tail"],
+    *,
+    make_cache: MakeCache,
 ) -> tuple[Float[Array, "items tail"], Bool[Array, "items tail"]]:
     """Log-probability of every token of the tails, and whether it is the likeliest."""
-    first, cache = _continue(config, params, prefix, tokens, mask, tails.shape[1])
+    first, cache = _continue(
+        config, params, prefix, tokens, mask, tails.shape[1], make_cache
+    )
     out = decoder.apply(
         config,
         params,
         tails[:, :-1],
         mask=tail_mask[:, :-1],
-        cache=repeat_rows(cache, owner),
+        cache=cache.repeat_rows(owner),
     )
     logits = jnp.concatenate([first[owner][:, None], out.logits], axis=1)
     chosen = jnp.take_along_axis(logits, tails[..., None], axis=-1)[..., 0]

@@ -1,8 +1,8 @@
 """What attention remembers: the interface of a key-value cache, and the plain one.
 
-The decoder scans over its layers with the cache as carry and knows three things of it:
-`Cache.lengths`, `Cache.attend` and `Cache.advance`. Whatever has these is a drop-in: a
-quantised cache with widths of its own for each layer switches on the layer's number.
+The decoder scans over its layers with the cache as carry and knows of it what `Cache`
+says. Whatever has that is a drop-in: the quantised cache (`jeff_llm.kv`), whose layers
+may have widths of their own, switches on the layer's number.
 
 Slots are filled without gaps: the slot of a token is its position in its sequence, so
 padding on either side takes no room and sequences of a batch have lengths of their own.
@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jeff_llm.models.config import DecoderConfig
 
@@ -22,7 +22,7 @@ __all__ = [
     "PlainCache",
     "attend",
     "init_cache",
-    "repeat_rows",
+    "store",
     "visible",
 ]
 
@@ -83,6 +83,17 @@ class Cache(Protocol):
         """
         ...
 
+    def repeat_rows(self, rows: Int[Array, " new_batch"]) -> "Cache":
+        """A cache whose sequences are copies of this one's: a prefix shared by many.
+
+        Args:
+          rows: for each new sequence the one that it continues.
+
+        Returns:
+          The new cache.
+        """
+        ...
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +150,8 @@ class PlainCache:
         slots = jnp.where(mask, positions, self.capacity)
         new = dataclasses.replace(
             self,
-            keys=_store(self.keys, layer, slots, key),
-            values=_store(self.values, layer, slots, value),
+            keys=store(self.keys, layer, slots, key),
+            values=store(self.values, layer, slots, value),
         )
         if self.fresh:
             seen = visible(positions, positions, window) & mask[:, None]
@@ -163,28 +174,52 @@ class PlainCache:
         """
         return dataclasses.replace(self, lengths=self.lengths + count, fresh=False)
 
+    def repeat_rows(self, rows: Int[Array, " new_batch"]) -> "PlainCache":
+        """Copy sequences; see `Cache.repeat_rows`.
 
-# Rows of the new entries go along with rows of the cache: so one that is split over
-# devices by rows stays so, which indices of rows would not tell the compiler.
-_ROWWISE = jax.lax.ScatterDimensionNumbers(
-    update_window_dims=(2, 3),
-    inserted_window_dims=(0, 3),
-    scatter_dims_to_operand_dims=(0, 3),
-    operand_batching_dims=(1,),
-    scatter_indices_batching_dims=(0,),
-)
+        Args:
+          rows: for each new sequence the one that it continues.
+
+        Returns:
+          The new cache.
+        """
+        keys, values = self.keys[:, rows], self.values[:, rows]
+        return PlainCache(keys, values, self.lengths[rows], self.fresh)
 
 
-def _store(
-    stored: Float[Array, "layers batch kv_heads slots head_width"],
-    layer: Int[Array, ""],
+def store(
+    stored: Shaped[Array, "layers batch kv_heads slots *rest"],
+    layer: Int[Array, ""] | int | None,
     slots: Int[Array, "batch tokens"],
-    new: Float[Array, "batch tokens kv_heads head_width"],
-) -> Float[Array, "layers batch kv_heads slots head_width"]:
-    """``stored[layer, b, :, slots[b, t]] = new[b, t]`` where there is such a slot."""
-    index = jnp.stack([jnp.full_like(slots, layer), slots], axis=-1)
+    new: Shaped[Array, "batch tokens *layers_and_rest"],
+) -> Shaped[Array, "layers batch kv_heads slots *rest"]:
+    """Write entries in place: ``stored[layer, b, :, slots[b, t]] = new[b, t]``.
+
+    Args:
+      stored: entries of all layers.
+      layer: the layer to write to, or None for all of them.
+      slots: slot of each new entry; one past the end drops it.
+      new: the entries, [batch, tokens, kv_heads, ...], or with all layers
+        [batch, tokens, layers, kv_heads, ...].
+
+    Returns:
+      The entries with the new ones among them.
+    """
+    # Rows of the new entries go along with rows of the cache: so one that is split over
+    # devices by rows stays so, which indices of rows would not tell the compiler.
+    chosen = () if layer is None else (0,)
+    dimensions = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=tuple(range(2, new.ndim)),
+        inserted_window_dims=(*chosen, 3),
+        scatter_dims_to_operand_dims=(*chosen, 3),
+        operand_batching_dims=(1,),
+        scatter_indices_batching_dims=(0,),
+    )
+    index = slots[..., None]
+    if layer is not None:
+        index = jnp.concatenate([jnp.full_like(index, layer), index], axis=-1)
     return jax.lax.scatter(
-        stored, index, new.astype(stored.dtype), _ROWWISE, mode="drop"
+        stored, index, new.astype(stored.dtype), dimensions, mode="drop"
     )
 
 
@@ -223,25 +258,10 @@ def init_cache(
     return PlainCache(keys, values, jnp.zeros(batch_size, jnp.int32), fresh=True)
 
 
-def repeat_rows(cache: PlainCache, rows: Int[Array, " new_batch"]) -> PlainCache:
-    """A cache whose sequences are copies of another's: a prefix shared by many.
-
-    Args:
-      cache: the cache.
-      rows: for each new sequence the one that it continues.
-
-    Returns:
-      The new cache.
-    """
-    return PlainCache(
-        cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows], cache.fresh
-    )
-
-
 def visible(
     positions: Int[Array, "batch tokens"],
     slots: Int[Array, "rows slots"],
-    window: Int[Array, ""] | None,
+    window: Int[Array, ""] | int | None,
 ) -> Bool[Array, "batch tokens slots"]:
     """Which slots a token may see: those not after it, and inside the window.
 

@@ -72,9 +72,12 @@ def test_shared_or_not(tiny, monkeypatch) -> None:
     prompts = [SHARED + head for head in HEADS]
     read = []
     reader = module._read
-    monkeypatch.setattr(
-        module, "_read", lambda *args: read.append(args[2].shape) or reader(*args)
-    )
+
+    def noted(*args, **options):
+        read.append(args[2].shape)
+        return reader(*args, **options)
+
+    monkeypatch.setattr(module, "_read", noted)
     once = score(tiny, prompts, TAILS)
     assert read == [(1, 24)]
     monkeypatch.setattr(module, "_LEAST_SHARED", 10**6)

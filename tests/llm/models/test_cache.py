@@ -13,7 +13,6 @@ from jeff_llm.models.cache import (
     PlainCache,
     attend,
     init_cache,
-    repeat_rows,
     visible,
 )
 from jeff_llm.models.config import DecoderConfig
@@ -154,7 +153,7 @@ def test_repeat_rows() -> None:
     cache = PlainCache(
         normal(0, 2, 2, 2, 3, 2), normal(1, 2, 2, 2, 3, 2), jnp.array([3, 1])
     )
-    copies = repeat_rows(cache, jnp.array([1, 0, 1]))
+    copies = cache.repeat_rows(jnp.array([1, 0, 1]))
     np.testing.assert_array_equal(copies.lengths, [1, 3, 1])
     np.testing.assert_array_equal(copies.keys, np.asarray(cache.keys)[:, [1, 0, 1]])
     np.testing.assert_array_equal(copies.values, np.asarray(cache.values)[:, [1, 0, 1]])

@@ -1,0 +1,111 @@
+"""City to country: real questions with a natural scale of difficulty.
+
+34,006 cities of GeoNames, largest first. A small language model knows the country of
+most large ones and of few small ones.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jeff import assets
+
+__all__ = ["City", "load", "question", "shots"]
+
+
+class City(NamedTuple):
+    """A city.
+
+    Attributes:
+      name: its name, of no larger city.
+      country: name of its country.
+      population: people.
+    """
+
+    name: str
+    country: str
+    population: int
+
+
+def load(
+    cities: str | Path | None = None, countries: str | Path | None = None
+) -> list[City]:
+    """Read the cities.
+
+    Args:
+      cities: file of the cities; the asset by default.
+      countries: file of the countries, likewise.
+
+    Returns:
+      The cities, largest first. Of several with one name the largest is there.
+
+    Raises:
+      FileNotFoundError: if the files are missing; says how to get them.
+      ValueError: if a file is not as expected.
+    """
+    rows = _read(cities or assets.find("cities"))
+    names = {
+        code: _field(row, "name", str, code)
+        for code, row in _read(countries or assets.find("countries")).items()
+    }
+    found: dict[str, City] = {}
+    for code, row in rows.items():
+        name, people = (
+            _field(row, "name", str, code),
+            _field(row, "population", int, code),
+        )
+        country = _field(row, "countrycode", str, code)
+        if country not in names:
+            raise ValueError(
+                f"cities: expected a country code of the countries, got {country!r} "
+                f"for city {code}"
+            )
+        if name not in found or people > found[name].population:
+            found[name] = City(name, names[country], people)
+    return sorted(found.values(), key=lambda city: (-city.population, city.name))
+
+
+def question(city: City) -> str:
+    r"""The question, up to where the answer begins (with a space).
+
+    Args:
+      city: the city.
+
+    Returns:
+      Two lines.
+
+    >>> question(City("Paris", "France", 2_138_551))
+    'City: Paris\nCountry:'
+    """
+    return f"City: {city.name}\nCountry:"
+
+
+def shots(examples: list[City]) -> str:
+    """Questions with their answers, to go ahead of a question.
+
+    Args:
+      examples: the cities.
+
+    Returns:
+      The text.
+    """
+    return "".join(f"{question(city)} {city.country}\n\n" for city in examples)
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        rows = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: expected valid JSON, got {error}") from error
+    if not isinstance(rows, dict) or not rows:
+        raise ValueError(f"{path}: expected an object of rows by code")
+    return rows
+
+
+def _field(row: Any, name: str, kind: type, code: str) -> Any:
+    value = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"{name}: expected a {kind.__name__} in row {code}, got {value!r}"
+        )
+    return value

@@ -1,0 +1,321 @@
+"""Which keys and values get the bits: greedy allocation under a budget.
+
+The score ``c_i`` of a tensor, the keys or the values of one layer, is its squared norm.
+With ``b_i`` bits in groups of ``g_i`` values, its squared error is modelled as being in
+proportion to ``c_i 4^(-b_i)`` and to ``c_i g_i``. `allocate_bits` and `allocate_groups`
+climb a ladder of widths or of group sizes: all tensors start at the cheapest rung, and
+whichever gains most for what it costs goes up one, for as long as one fits.
+
+One rung at a time is enough: both errors are convex in the cost, so gains per cost fall
+along a ladder, and a jump over a rung gains less per cost than the first step of it.
+The result is optimal where nothing is left of the budget when a step first fails to
+fit, or where all steps cost the same; otherwise the error exceeds the optimum by less
+than that step would gain. More budget never makes it worse. Nor is it ever worse than
+all tensors at one rung, if each step costs a multiple of the one before it, as in 2, 4,
+8 bits.
+
+The official code compares gains with an absolute tolerance, so that small scores are
+ranked by their index. Here nothing depends on the unit of the scores.
+
+References:
+  Hariri et al., "Quantize What Counts: More for Keys, Less for Values", 2025.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
+
+from jeff.checks import check_choice
+from jeff_llm.models.config import DecoderConfig
+
+__all__ = [
+    "allocate_bits",
+    "allocate_groups",
+    "ideal_bits",
+    "scores_from_activations",
+    "scores_from_weights",
+    "total_error",
+]
+
+Scores: TypeAlias = Float[Array | np.ndarray, "layers 2"]
+Cached: TypeAlias = Float[Array, "layers batch kv_heads tokens head_width"]
+
+# Gains as near to the greatest as this are ties: rounding of float32 must not decide.
+_TIE = 1 - 1e-6
+# In floating point 4.35 x 100 is less than 435: the last step must fit all the same.
+_ROOM = 1 + 1e-9
+
+
+def allocate_bits(
+    scores: Scores, budget: float | int, ladder: Sequence[int] = (2, 4, 8)
+) -> Int[np.ndarray, "layers 2"]:
+    """Widths of the codes of all keys and values, most where the norms are largest.
+
+    Greedily minimises ``sum_i c_i 4^(-b_i)`` under ``mean_i b_i <= budget``. Ties go to
+    the lower layer, and within it to the keys. A score of 0 stays at the lowest rung.
+
+    Args:
+      scores: squared norms ``c_i``, in any unit; column 0 keys, column 1 values.
+      budget: mean width over all tensors, in bits.
+      ladder: widths to choose from, increasing.
+
+    Returns:
+      The width of each tensor.
+
+    Raises:
+      ValueError: if scores are of another shape, negative, not finite or all zero, if
+        the ladder is not increasing, or the budget is below its lowest rung.
+
+    References:
+      Hariri et al., "Quantize What Counts", 2025.
+
+    >>> allocate_bits(np.array([[6.8, 1.0], [6.8, 1.0]]), budget=3)
+    array([[4, 2],
+           [4, 2]])
+    """
+    weights = _checked(scores)
+    rungs = np.array(_climbing(ladder))
+    if not rungs[0] <= budget < math.inf:
+        raise ValueError(
+            f"budget: expected a finite mean width of at least {rungs[0]} bits, the "
+            f"lowest rung, got {budget}"
+        )
+    return rungs[_climb(weights, 4.0**-rungs, rungs, budget * weights.size)]
+
+
+def ideal_bits(scores: Scores, budget: float | int) -> Float[np.ndarray, "layers 2"]:
+    """The widths that `allocate_bits` would choose if any real number were a width.
+
+    ``b_i = B + log2(c_i / geometric mean of c) / 2``, by Lagrange: at the least error
+    all ``c_i 4^(-b_i)`` are equal.
+
+    Args:
+      scores: squared norms, positive, in any unit.
+      budget: mean width B over all tensors, in bits.
+
+    Returns:
+      The width of each tensor; it may be negative where a score is far below the rest.
+
+    Raises:
+      ValueError: if scores are of another shape or not positive, or anything is not
+        finite.
+
+    >>> ideal_bits(np.array([[16.0, 1.0]]), budget=4)
+    array([[5., 3.]])
+    """
+    weights = _checked(scores)
+    if not weights.all():
+        raise ValueError(
+            "scores: expected positive squared norms, got 0, whose ideal width is "
+            "minus infinity; leave that layer out"
+        )
+    if not math.isfinite(budget):
+        raise ValueError(f"budget: expected a finite number of bits, got {budget}")
+    logs = np.log2(weights)
+    return budget + (logs - logs.mean()) / 2
+
+
+def allocate_groups(
+    scores: Scores, group_size: int, ladder: Sequence[int] = (32, 64, 128)
+) -> Int[np.ndarray, "layers 2"]:
+    """Group sizes of all keys and values, smallest where the norms are largest.
+
+    Greedily minimises ``sum_i c_i g_i`` with at most as many scales as groups of
+    ``group_size`` have: ``sum_i 1 / g_i <= n / group_size`` for n tensors. Without a
+    ladder the optimum has ``g_i`` in proportion to ``1 / sqrt(c_i)``. Ties and scores
+    of 0 are treated as in `allocate_bits`; the latter have the largest groups.
+
+    Args:
+      scores: squared norms ``c_i``, in any unit; column 0 keys, column 1 values.
+      group_size: values that would share a scale if all groups were equal.
+      ladder: group sizes to choose from, increasing.
+
+    Returns:
+      The group size of each tensor.
+
+    Raises:
+      ValueError: if scores are of another shape, negative, not finite or all zero, if
+        the ladder is not increasing, or ``group_size`` is not within it.
+
+    >>> allocate_groups(np.array([[9.0, 1.0], [4.0, 1.0]]), group_size=64)
+    array([[ 32, 128],
+           [ 64, 128]])
+    """
+    weights = _checked(scores)
+    sizes = np.array(_climbing(ladder)[::-1])
+    if not sizes[-1] <= group_size <= sizes[0]:
+        raise ValueError(
+            f"group_size: expected {sizes[-1]} to {sizes[0]}, the ends of the ladder, "
+            f"got {group_size}"
+        )
+    return sizes[_climb(weights, sizes, 1 / sizes, weights.size / group_size)]
+
+
+def total_error(
+    scores: Scores, bits: Int[np.ndarray, "layers 2"] | Float[np.ndarray, "layers 2"]
+) -> float:
+    """What `allocate_bits` makes small, ``sum_i c_i 4^(-b_i)``.
+
+    Args:
+      scores: squared norms ``c_i``.
+      bits: the width of each tensor.
+
+    Returns:
+      The sum, in the unit of the scores.
+
+    Raises:
+      ValueError: if scores are not as in `allocate_bits`, or ``bits`` of another shape.
+
+    >>> total_error(np.array([[16.0, 1.0]]), np.array([[4, 2]]))
+    0.125
+    """
+    weights = _checked(scores)
+    if bits.shape != weights.shape:
+        raise ValueError(
+            f"bits: expected shape {weights.shape} as of scores, got {bits.shape}"
+        )
+    return float(np.sum(weights * 4.0**-bits))
+
+
+def scores_from_activations(
+    keys: Cached, values: Cached, where: Bool[Array, "batch tokens"] | None = None
+) -> Float[Array, "layers 2"]:
+    """Scores of a cache that has seen some text, for any model.
+
+    The squared Frobenius norm of a layer's keys and of its values, divided by the
+    number of tokens so that it does not grow with the text. The fields ``keys`` and
+    ``values`` of a `jeff_llm.models.cache.PlainCache` will do, with ``arange(capacity)
+    < lengths[:, None]`` as ``where``.
+
+    Args:
+      keys: keys as they are stored, after normalisation and rotary embedding.
+      values: values.
+      where: the tokens that are real; all by default.
+
+    Returns:
+      Column 0 keys, column 1 values; float32, NaN if no token is real.
+
+    Raises:
+      ValueError: if shapes differ, or have not five axes.
+
+    >>> keys, values = jnp.full((1, 1, 2, 3, 4), 2.0), jnp.ones((1, 1, 2, 3, 4))
+    >>> scores_from_activations(keys, values)
+    Array([[32.,  8.]], dtype=float32)
+    """
+    if keys.ndim != 5 or keys.shape != values.shape:
+        raise ValueError(
+            "values: expected [layers, batch, kv_heads, tokens, head_width] as in "
+            f"keys, got keys of {keys.shape} and values of {values.shape}"
+        )
+    if where is not None and where.shape != (keys.shape[1], keys.shape[3]):
+        raise ValueError(
+            f"where: expected [batch, tokens] = {(keys.shape[1], keys.shape[3])}, got "
+            f"{where.shape}"
+        )
+    counted = None if where is None else where[None]
+    norms = [
+        jnp.mean(jnp.square(x.astype(jnp.float32)).sum((2, 4)), (1, 2), where=counted)
+        for x in (keys, values)
+    ]
+    return jnp.stack(norms, axis=1)
+
+
+def scores_from_weights(
+    config: DecoderConfig,
+    params: PyTree,
+    norm: Literal["frobenius", "spectral"] = "frobenius",
+) -> Float[Array, "layers 2"]:
+    """Scores of a model without any text: squared norms of its projections.
+
+    ``||W||_F^2`` or ``||W||_2^2`` of each layer's key and value kernel. Where keys are
+    normalised after their projection (Qwen3, Gemma 3) the norm of the kernel says
+    nothing of theirs, and a warning says so.
+
+    Args:
+      config: the decoder's configuration.
+      params: its parameters; the kernels may be of 16 bits, or of eight.
+      norm: "frobenius", or "spectral" for the largest singular value.
+
+    Returns:
+      Column 0 keys, column 1 values; float32.
+
+    Raises:
+      ValueError: if ``norm`` is neither.
+
+    References:
+      Hariri et al., "Quantize What Counts", 2025.
+    """
+    check_choice("norm", norm, ("frobenius", "spectral"))
+    if config.qk_norm:
+        warnings.warn(
+            "config: this model normalises its keys after their projection, so norms "
+            "of weights mislead; use scores_from_activations",
+            UserWarning,
+            stacklevel=2,
+        )
+    attention = params["layers"]["attention"]
+    kernels = [attention[name]["kernel"] for name in ("key", "value")]
+    return jnp.stack(
+        [_squared_norm(k.astype(jnp.float32), norm) for k in kernels], axis=1
+    )
+
+
+def _squared_norm(
+    kernel: Float[Array, "layers fan_in fan_out"], norm: str
+) -> Float[Array, " layers"]:
+    if norm == "frobenius":
+        return jnp.square(kernel).sum((1, 2))
+    # The largest eigenvalue of W'W is found far faster than the singular values of W.
+    gram = jnp.einsum("lio,lip->lop", kernel, kernel, precision="highest")
+    return jnp.linalg.eigvalsh(gram)[:, -1]
+
+
+def _checked(scores: Scores) -> Float[np.ndarray, "layers 2"]:
+    """Scores in float64, where the scale of no float32 can get lost."""
+    weights = np.asarray(scores, np.float64)
+    if weights.ndim != 2 or weights.shape[1] != 2 or not weights.size:
+        raise ValueError(
+            "scores: expected [layers, 2], keys and values of each layer, got shape "
+            f"{weights.shape}"
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
+        raise ValueError(
+            "scores: expected finite squared norms, not negative and not all zero, got "
+            f"{weights.tolist()}"
+        )
+    return weights
+
+
+def _climbing(ladder: Sequence[int]) -> list[int]:
+    rungs = [int(rung) for rung in ladder]
+    if list(ladder) != sorted(set(rungs)) or min(rungs, default=0) < 1:
+        raise ValueError(
+            f"ladder: expected increasing positive whole numbers, got {ladder}"
+        )
+    return rungs
+
+
+def _climb(
+    weights: Float[np.ndarray, "layers 2"],
+    errors: Num[np.ndarray, " rungs"],
+    costs: Num[np.ndarray, " rungs"],
+    budget: float | int,
+) -> Int[np.ndarray, "layers 2"]:
+    """Rungs that greedily minimise ``sum_i weights_i errors[rung_i]``."""
+    steps = np.append(np.diff(costs), np.inf)
+    gains = np.append(-np.diff(errors), 0) / steps
+    scaled = weights.ravel() / weights.max()
+    rung = np.zeros(scaled.size, int)
+    left = budget * _ROOM - costs[0] * scaled.size
+    while True:
+        gain = np.where(steps[rung] <= left, scaled * gains[rung], 0)
+        if not gain.any():
+            return rung.reshape(weights.shape)
+        best = np.argmax(gain >= gain.max() * _TIE)
+        left -= steps[rung[best]]
+        rung[best] += 1

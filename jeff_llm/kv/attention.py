@@ -1,0 +1,315 @@
+"""Attention over packed keys and values, joined with what is in full precision.
+
+Attention over parts of a sequence is joined by log-sum-exp: each part gives an
+unnormalised output, its highest logit and the sum of its weights (`Partial`). The
+packed part is walked through in tiles that are restored one at a time, so that a
+restored cache is never in memory, and only as far as the sequences reach.
+`packed_partial` is the reference in jax.numpy, and has the signature of the kernels.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jeff_llm.kv.quantize import BLOCK, QuantizedTensor, restore_blocks
+from jeff_llm.models.cache import visible
+
+__all__ = [
+    "Implementation",
+    "Partial",
+    "Stored",
+    "attend_stored",
+    "choose_partial",
+    "join",
+    "packed_partial",
+    "partial_attention",
+]
+
+Implementation: TypeAlias = Literal["xla", "gpu", "tpu", "interpret"]
+
+# Blocks restored at a time: two tiles of 2,048 tokens fit a core's cache.
+_TILE = 16
+_LOWEST = -1e30
+
+
+class Partial(NamedTuple):
+    """Attention over a part of the tokens.
+
+    Attributes:
+      out: ``sum_t exp(logit_t - highest) v_t``.
+      highest: the highest logit, or -1e30 where nothing is seen.
+      total: ``sum_t exp(logit_t - highest)``.
+    """
+
+    out: Float[Array, "batch kv_heads rows head_width"]
+    highest: Float[Array, "batch kv_heads rows"]
+    total: Float[Array, "batch kv_heads rows"]
+
+
+class Stored(NamedTuple):
+    """What a layer has stored, and which tokens they are.
+
+    Attributes:
+      keys: packed keys, or None where no block can be stored yet.
+      values: packed values, likewise.
+      blocks: packed blocks of each sequence.
+      recent_keys: keys in full precision.
+      recent_values: their values.
+      recent_positions: positions of those, beyond all others for empty slots.
+    """
+
+    keys: QuantizedTensor | None
+    values: QuantizedTensor | None
+    blocks: Int[Array, " batch"]
+    recent_keys: Float[Array, "batch kv_heads slots head_width"]
+    recent_values: Float[Array, "batch kv_heads slots head_width"]
+    recent_positions: Int[Array, "batch slots"]
+
+
+def attend_stored(
+    query: Float[Array, "batch tokens heads head_width"],
+    stored: Stored,
+    positions: Int[Array, "batch tokens"],
+    *,
+    sinks: int,
+    window: Int[Array, ""] | int | None = None,
+    soft_cap: float | None = None,
+    more: Callable[[Array], Partial] | None = None,
+    implementation: Implementation | None = None,
+) -> Float[Array, "batch tokens heads head_width"]:
+    """Grouped-query attention, ``softmax(q k' / sqrt(H)) v``, over all that is stored.
+
+    Args:
+      query: rotated queries.
+      stored: what is stored.
+      positions: positions of the queries; each sees what is not after it.
+      sinks: tokens ahead of the first block.
+      window: tokens seen at most, or None for all.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
+      more: attention of the queries as rows over something else, joined with the rest.
+      implementation: see `jeff_llm.kv.attend`.
+
+    Returns:
+      A weighted mean of values for each query head, in the dtype of ``query``.
+    """
+    kv_heads = stored.recent_keys.shape[1]
+    rows = to_rows(query, kv_heads)
+    at = jnp.tile(positions, (1, rows.shape[2] // positions.shape[1]))
+    seen = visible(at, stored.recent_positions, window)
+    parts = [
+        partial_attention(
+            rows, stored.recent_keys, stored.recent_values, seen, soft_cap
+        )
+    ]
+    if more is not None:
+        parts.append(more(rows))
+    if stored.keys is not None and stored.values is not None:
+        first = jnp.zeros_like(at) if window is None else at - window + 1 - sinks
+        end = jnp.minimum(at + 1 - sinks, BLOCK * stored.blocks[:, None])
+        partial = choose_partial(implementation, single=query.shape[1] == 1)
+        parts.append(
+            partial(
+                rows,
+                stored.keys,
+                stored.values,
+                jnp.maximum(first, 0),
+                jnp.maximum(end, 0),
+                soft_cap=soft_cap,
+            )
+        )
+    return from_rows(join(parts), query)
+
+
+def packed_partial(
+    rows: Float[Array, "batch kv_heads rows head_width"],
+    keys: QuantizedTensor,
+    values: QuantizedTensor,
+    first: Int[Array, "batch rows"],
+    end: Int[Array, "batch rows"],
+    *,
+    soft_cap: float | None = None,
+) -> Partial:
+    """Attention of rows of queries over packed tokens ``first <= token < end``.
+
+    Args:
+      rows: queries, divided by the root of the head's width.
+      keys: packed keys, [batch, kv_heads, blocks, ...].
+      values: packed values, likewise.
+      first: first token that each row sees, counted from the first block.
+      end: behind the last one.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
+
+    Returns:
+      Output, highest logit and sum of weights, 0 for a row that sees nothing.
+    """
+    blocks = keys.words.shape[2]
+    tile = min(_TILE, blocks)
+
+    def restored(q: QuantizedTensor, start: Array) -> Array:
+        cut = jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, start, tile, axis=2), q
+        )
+        whole = restore_blocks(cut).astype(rows.dtype)
+        return whole.reshape(*whole.shape[:2], tile * BLOCK, whole.shape[-1])
+
+    def body(number: Array, before: Partial) -> Partial:
+        # The last tile may begin earlier than it should, and must not count twice.
+        start = jnp.minimum(number * tile, blocks - tile)
+        token = BLOCK * start + jnp.arange(tile * BLOCK)
+        seen = (token >= first[..., None]) & (token < end[..., None])
+        seen &= token >= BLOCK * tile * number
+        here = partial_attention(
+            rows, restored(keys, start), restored(values, start), seen, soft_cap
+        )
+        return _add(before, here)
+
+    tiles = -(-jnp.max(end) // (tile * BLOCK))
+    return jax.lax.fori_loop(
+        jnp.min(first) // (tile * BLOCK),
+        jnp.minimum(tiles, -(-blocks // tile)),
+        body,
+        Partial(
+            jnp.zeros(rows.shape, jnp.float32),
+            jnp.full(rows.shape[:3], _LOWEST, jnp.float32),
+            jnp.zeros(rows.shape[:3], jnp.float32),
+        ),
+    )
+
+
+def partial_attention(
+    rows: Float[Array, "batch kv_heads rows head_width"],
+    keys: Float[Array, "batch kv_heads tokens head_width"],
+    values: Float[Array, "batch kv_heads tokens head_width"],
+    seen: Bool[Array, "batch rows tokens"],
+    soft_cap: float | None = None,
+) -> Partial:
+    """Attention of rows of queries over tokens in full precision.
+
+    Args:
+      rows: queries, divided by the root of the head's width.
+      keys: keys.
+      values: values.
+      seen: which tokens a row sees.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
+
+    Returns:
+      Output, highest logit and sum of weights, in float32.
+    """
+    logits = jnp.einsum(
+        "bkrh,bksh->bkrs", rows, keys, preferred_element_type=jnp.float32
+    )
+    if soft_cap is not None:
+        logits = soft_cap * jnp.tanh(logits / soft_cap)
+    seen = seen[:, None]
+    highest = jnp.max(logits, axis=-1, where=seen, initial=_LOWEST)
+    weights = jnp.where(seen, jnp.exp(logits - highest[..., None]), 0)
+    out = jnp.einsum(
+        "bkrs,bksh->bkrh",
+        weights.astype(values.dtype),
+        values,
+        preferred_element_type=jnp.float32,
+    )
+    return Partial(out, highest, weights.sum(-1))
+
+
+def join(parts: Sequence[Partial]) -> Float[Array, "batch kv_heads rows head_width"]:
+    """Attention over the union of parts.
+
+    Args:
+      parts: attention over parts that share no token.
+
+    Returns:
+      ``sum out exp(highest - max) / sum total exp(highest - max)``; zeros for a row
+      that sees nothing.
+    """
+    whole = functools.reduce(_add, parts)
+    return whole.out / jnp.where(whole.total == 0, 1, whole.total)[..., None]
+
+
+def choose_partial(
+    implementation: Implementation | None, *, single: bool
+) -> Callable[..., Partial]:
+    """The function that attends over packed tokens.
+
+    Args:
+      implementation: "xla", "gpu", "tpu", "interpret" for the TPU kernel in Pallas'
+        interpreter, or None for "xla".
+      single: one query token a sequence, which is what the kernels are for; several
+        go through "xla".
+
+    Returns:
+      `packed_partial`, or a kernel with its signature.
+
+    Raises:
+      ValueError: if there is no such implementation, or not on this platform.
+    """
+    if implementation not in (None, "xla", "gpu", "tpu", "interpret"):
+        raise ValueError(
+            "implementation: expected None, 'xla', 'gpu', 'tpu' or 'interpret', got "
+            f"{implementation!r}"
+        )
+    if implementation in ("gpu", "tpu") and jax.default_backend() != implementation:
+        raise ValueError(
+            f"implementation: expected a device of the platform {implementation!r} for "
+            f"its kernel, got {jax.default_backend()!r}; pass None, which runs anywhere"
+        )
+    if implementation in (None, "xla") or not single:
+        return packed_partial
+    if implementation == "gpu":
+        from jeff_llm.kv import kernels_gpu
+
+        return kernels_gpu.packed_partial
+    from jeff_llm.kv import kernels_tpu
+
+    return functools.partial(
+        kernels_tpu.packed_partial, interpret=implementation == "interpret"
+    )
+
+
+def to_rows(
+    query: Float[Array, "batch tokens heads head_width"], kv_heads: int
+) -> Float[Array, "batch kv_heads rows head_width"]:
+    """Queries as rows of their key head, group by token, times ``H^-0.5``.
+
+    Args:
+      query: queries; head n belongs to key head ``n // (heads / kv_heads)``.
+      kv_heads: key heads.
+
+    Returns:
+      The rows.
+    """
+    batch, tokens, _, width = query.shape
+    grouped = (query * width**-0.5).reshape(batch, tokens, kv_heads, -1, width)
+    return grouped.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, width)
+
+
+def from_rows(
+    rows: Float[Array, "batch kv_heads rows head_width"],
+    query: Float[Array, "batch tokens heads head_width"],
+) -> Float[Array, "batch tokens heads head_width"]:
+    """The inverse of `to_rows`, without the factor.
+
+    Args:
+      rows: rows.
+      query: gives shape and dtype.
+
+    Returns:
+      The rows where their queries were.
+    """
+    batch, tokens, _, width = query.shape
+    grouped = rows.reshape(batch, rows.shape[1], -1, tokens, width)
+    return grouped.transpose(0, 3, 1, 2, 4).reshape(query.shape).astype(query.dtype)
+
+
+def _add(one: Partial, other: Partial) -> Partial:
+    highest = jnp.maximum(one.highest, other.highest)
+    here, there = jnp.exp(one.highest - highest), jnp.exp(other.highest - highest)
+    return Partial(
+        one.out * here[..., None] + other.out * there[..., None],
+        highest,
+        one.total * here + other.total * there,
+    )

@@ -1,0 +1,319 @@
+"""A quantised key-value cache for one attention layer of any model.
+
+`init_cache` makes it, `prefill` reads a prompt, `append` adds tokens, `attend` looks
+back over all of them. A cache is a pytree of fixed capacity: everything is jit-, scan-
+and vmap-safe, and nothing is compiled again as it grows. Sequences of a batch have
+lengths of their own.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.experimental import checkify
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from jeff_llm.kv import storage
+from jeff_llm.kv.attention import Implementation, Stored, attend_stored
+from jeff_llm.kv.config import CacheConfig
+from jeff_llm.kv.quantize import QuantizedTensor
+from jeff_llm.kv.rotation import rotate
+from jeff_llm.models.cache import attend as attend_plain
+from jeff_llm.models.cache import visible
+
+__all__ = [
+    "QuantizedCache",
+    "append",
+    "attend",
+    "check_room",
+    "init_cache",
+    "nbytes",
+    "prefill",
+]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class QuantizedCache:
+    """Keys and values of one layer.
+
+    Invariants: a sequence's length says where each of its tokens is (see
+    `jeff_llm.kv.storage`); a block's words never change once they are written.
+
+    Attributes:
+      keys: packed keys, [batch, kv_heads, blocks, ...].
+      values: packed values, likewise.
+      recent_keys: the first tokens and the last ones in full precision.
+      recent_values: likewise.
+      lengths: tokens of each sequence.
+      capacity: tokens of a sequence at most.
+      config: widths and layout.
+    """
+
+    keys: QuantizedTensor
+    values: QuantizedTensor
+    recent_keys: Float[Array, "*layers batch kv_heads slots head_width"]
+    recent_values: Float[Array, "*layers batch kv_heads slots head_width"]
+    lengths: Int[Array, " batch"]
+    capacity: int = dataclasses.field(metadata={"static": True})
+    config: CacheConfig = dataclasses.field(metadata={"static": True})
+
+
+def init_cache(
+    config: CacheConfig,
+    batch_size: int,
+    capacity: int,
+    *,
+    kv_heads: int,
+    head_width: int,
+    dtype: Any = jnp.bfloat16,
+) -> QuantizedCache:
+    """An empty cache for one layer.
+
+    Args:
+      config: widths and layout.
+      batch_size: sequences.
+      capacity: tokens of a sequence at most.
+      kv_heads: heads of keys and values.
+      head_width: channels of a head.
+      dtype: of the tokens in full precision.
+
+    Returns:
+      The cache, with all lengths 0.
+
+    Raises:
+      ValueError: if a size is not positive, or groups do not fit the head.
+    """
+    sizes = {
+        "batch_size": batch_size,
+        "capacity": capacity,
+        "kv_heads": kv_heads,
+        "head_width": head_width,
+    }
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}: expected at least 1, got {size}")
+    config.check_heads(head_width)
+    shape = (1, batch_size, kv_heads, capacity, head_width)
+    recent = storage.empty_recent(config, shape, dtype)
+    blocks = storage.empty_blocks(config, shape, dtype)
+    lengths = jnp.zeros(batch_size, jnp.int32)
+    return _unlift(blocks, recent, lengths, capacity, config)
+
+
+def prefill(
+    cache: QuantizedCache,
+    query: Float[Array, "batch tokens heads head_width"],
+    key: Float[Array, "batch tokens kv_heads head_width"],
+    value: Float[Array, "batch tokens kv_heads head_width"],
+    *,
+    mask: Bool[Array, "batch tokens"] | None = None,
+    window: int | None = None,
+) -> tuple[Float[Array, "batch tokens heads head_width"], QuantizedCache]:
+    """Attend over a prompt with its keys and values as they are, and store them.
+
+    Args:
+      cache: an empty cache; what it holds is not looked at.
+      query: rotated queries of the prompt.
+      key: rotated keys.
+      value: values.
+      mask: the tokens that are real; padding may stand on either side. All by default.
+      window: tokens that a token sees at most, or None for all.
+
+    Returns:
+      Causal attention's output, and the cache.
+
+    Raises:
+      ValueError: if shapes do not fit the cache, or the prompt is longer than it.
+    """
+    _check_new(cache, key, value)
+    if mask is None:
+        mask = jnp.ones(key.shape[:2], bool)
+    positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
+    seen = visible(positions, positions, window) & mask[:, None]
+    out = attend_plain(query, key.swapaxes(1, 2), value.swapaxes(1, 2), seen)
+    empty = dataclasses.replace(cache, lengths=jnp.zeros_like(cache.lengths))
+    return out, append(empty, key, value, mask=mask)
+
+
+def append(
+    cache: QuantizedCache,
+    key: Float[Array, "batch tokens kv_heads head_width"],
+    value: Float[Array, "batch tokens kv_heads head_width"],
+    *,
+    mask: Bool[Array, "batch tokens"] | None = None,
+) -> QuantizedCache:
+    """Store the next tokens of each sequence; what leaves the window is quantised.
+
+    Args:
+      cache: the cache.
+      key: rotated keys.
+      value: values.
+      mask: the tokens that are real; the others are not stored. All by default.
+
+    Returns:
+      The cache.
+
+    Raises:
+      ValueError: if shapes do not fit the cache, or a sequence would outgrow its
+        capacity. Under jit lengths are not known: there a token that has no room is
+        dropped, never written over another, and `jax.experimental.checkify` finds it.
+    """
+    _check_new(cache, key, value)
+    if mask is None:
+        mask = jnp.ones(key.shape[:2], bool)
+    count = mask.sum(1, dtype=cache.lengths.dtype)
+    check_room(cache.lengths + count, cache.capacity)
+    config, lengths = cache.config, cache.lengths
+    positions = lengths[:, None] + jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
+    mask &= positions < cache.capacity
+    if config.rotate:
+        key = rotate(key)
+    blocks, recent = _lift(cache)
+    new = storage.Recent(key, value)
+    if key.shape[1] == 1:
+        recent = storage.write_recent(config, recent, 0, new, positions, mask)
+    else:
+        blocks, recent = storage.write_chunk(
+            config, blocks, recent, 0, 0, new, lengths, positions, mask
+        )
+    count = mask.sum(1, dtype=lengths.dtype)
+    blocks = storage.flush(config, blocks, recent, lengths + count, count)
+    return _unlift(blocks, recent, lengths + count, cache.capacity, config)
+
+
+def attend(
+    query: Float[Array, "batch tokens heads head_width"],
+    cache: QuantizedCache,
+    *,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    implementation: Implementation | None = None,
+) -> Float[Array, "batch tokens heads head_width"]:
+    """Attention of the last tokens over all tokens of their sequence.
+
+    ``softmax(q k' / sqrt(H)) v`` with keys and values as they are stored. The tokens of
+    ``query`` are the last ones that were appended, in their order, and each sees its
+    sequence up to itself.
+
+    Args:
+      query: rotated queries; query head n belongs to key head
+        ``n // (heads / kv_heads)``.
+      cache: the cache, the tokens of the queries in it.
+      window: tokens that a token sees at most, itself counted, or None for all.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
+      implementation: of the part over packed tokens: None for "xla", which runs
+        anywhere; "gpu" or "tpu" for their Pallas kernels, "interpret" for the TPU
+        kernel in Pallas' interpreter. Kernels serve one query token a sequence; for
+        more, "xla" is taken.
+
+    Returns:
+      A weighted mean of values for each query head, in the dtype of ``query``.
+
+    Raises:
+      ValueError: if shapes do not fit, or this platform has not the kernel.
+    """
+    batch, tokens, heads, width = query.shape
+    expected = (cache.recent_keys.shape[0], cache.recent_keys.shape[3])
+    if (batch, width) != expected or heads % cache.recent_keys.shape[1]:
+        raise ValueError(
+            f"query: expected [{expected[0]}, tokens, a multiple of "
+            f"{cache.recent_keys.shape[1]} heads, {expected[1]}], got {query.shape}"
+        )
+    if cache.config.rotate:
+        query = rotate(query)
+    count = storage.stored_blocks(cache.config, cache.lengths)
+    stored = Stored(
+        cache.keys,
+        cache.values,
+        count,
+        cache.recent_keys,
+        cache.recent_values,
+        storage.recent_positions(
+            cache.config, cache.recent_keys.shape[2], cache.lengths, count
+        ),
+    )
+    positions = cache.lengths[:, None] - tokens + jnp.arange(tokens)
+    return attend_stored(
+        query,
+        stored,
+        positions,
+        sinks=cache.config.sinks,
+        window=window,
+        soft_cap=soft_cap,
+        implementation=implementation,
+    )
+
+
+def nbytes(cache: PyTree) -> int:
+    """Bytes of all buffers of a cache: words, scales, zeros, recent tokens, lengths.
+
+    Args:
+      cache: any cache, or its shapes.
+
+    Returns:
+      The bytes.
+    """
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
+
+
+def check_room(lengths: Int[Array, " batch"], capacity: int) -> None:
+    """Refuse sequences longer than a cache, as far as lengths are known.
+
+    Args:
+      lengths: tokens of each sequence.
+      capacity: tokens of a sequence at most.
+
+    Raises:
+      ValueError: if a length is known, and greater.
+    """
+    longest = jnp.max(lengths)
+    text = f"cache: expected at most {capacity} tokens a sequence, its capacity, got "
+    if not isinstance(longest, Tracer) and int(longest) > capacity:
+        raise ValueError(f"{text}{int(longest)}; make it larger with init_cache")
+    checkify.debug_check(longest <= capacity, text + "{longest}", longest=longest)
+
+
+def _check_new(cache: QuantizedCache, key: Array, value: Array) -> None:
+    batch, kv_heads, _, width = cache.recent_keys.shape
+    for name, new in (("key", key), ("value", value)):
+        if (
+            new.ndim != 4
+            or new.shape[::2] != (batch, kv_heads)
+            or new.shape[3] != width
+        ):
+            raise ValueError(
+                f"{name}: expected [{batch}, tokens, {kv_heads}, {width}] as in the "
+                f"cache, got {new.shape}"
+            )
+    if key.shape[1] > cache.capacity:
+        raise ValueError(
+            f"key: expected at most {cache.capacity} tokens, the cache's capacity, got "
+            f"{key.shape[1]}"
+        )
+
+
+def _lift(cache: QuantizedCache) -> tuple[storage.Blocks, storage.Recent]:
+    """The layer as a stack of one."""
+    return jax.tree.map(
+        lambda x: x[None],
+        (
+            (cache.keys, cache.values),
+            storage.Recent(cache.recent_keys, cache.recent_values),
+        ),
+    )
+
+
+def _unlift(
+    blocks: storage.Blocks,
+    recent: storage.Recent,
+    lengths: Int[Array, " batch"],
+    capacity: int,
+    config: CacheConfig,
+) -> QuantizedCache:
+    (keys, values), recent = jax.tree.map(lambda x: x[0], (blocks, recent))
+    return QuantizedCache(
+        keys, values, recent.keys, recent.values, lengths, capacity, config
+    )

@@ -1,0 +1,319 @@
+"""The quantised cache of jeff's decoder: a drop-in for the plain one.
+
+`MakeCache` goes where `jeff_llm.models.cache.init_cache` went, in
+`jeff_llm.generate.generate` or beside `jeff_llm.models.decoder.apply`. Layers may have
+widths of their own: those of equal widths are one stack of arrays, and a table finds a
+layer in its stack.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jeff_llm.kv import storage
+from jeff_llm.kv.attention import (
+    Implementation,
+    Partial,
+    Stored,
+    attend_stored,
+    partial_attention,
+)
+from jeff_llm.kv.cache import check_room
+from jeff_llm.kv.config import CacheConfig
+from jeff_llm.kv.rotation import rotate
+from jeff_llm.models.cache import attend as attend_plain
+from jeff_llm.models.cache import visible
+from jeff_llm.models.config import DecoderConfig
+
+__all__ = ["DecoderCache", "MakeCache"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeCache:
+    """Makes a decoder's quantised cache; pass it as ``make_cache``.
+
+    Equal ones are one static argument, so a program is compiled once.
+
+    Attributes:
+      config: widths and layout.
+      bits: widths of keys and values of each layer, [layers, 2], as
+        `jeff_llm.kv.allocate_bits` gives them; those of ``config`` by default.
+      implementation: of attention over packed tokens; see `jeff_llm.kv.attend`.
+    """
+
+    config: CacheConfig = dataclasses.field(default_factory=CacheConfig)
+    bits: Any = None
+    implementation: Implementation | None = None
+
+    def __post_init__(self):
+        """Keep the widths as tuples, which can be compared and hashed."""
+        if self.bits is not None:
+            table = np.asarray(self.bits)
+            if table.ndim != 2 or table.shape[1] != 2 or table.dtype.kind not in "iu":
+                raise ValueError(
+                    "bits: expected whole numbers of shape [layers, 2], got shape "
+                    f"{table.shape} of {table.dtype}"
+                )
+            object.__setattr__(self, "bits", tuple(map(tuple, table.tolist())))
+
+    def __call__(
+        self, config: DecoderConfig, batch_size: int, capacity: int, dtype: Any
+    ) -> "DecoderCache":
+        """An empty cache.
+
+        Args:
+          config: the decoder's configuration.
+          batch_size: sequences.
+          capacity: tokens of a sequence at most.
+          dtype: of the tokens in full precision.
+
+        Returns:
+          The cache, with all lengths 0.
+
+        Raises:
+          ValueError: if the widths are not one pair a layer, or groups do not fit.
+        """
+        layers = config.num_layers
+        if self.bits is not None and len(self.bits) != layers:
+            raise ValueError(
+                f"bits: expected a pair for each of {layers} layers, got "
+                f"{len(self.bits)}"
+            )
+        self.config.check_heads(config.head_width)
+        rows = self.bits or ((self.config.key_bits, self.config.value_bits),) * layers
+        kinds = tuple(sorted(set(rows)))
+        shape = (batch_size, config.num_kv_heads, capacity, config.head_width)
+        places = [
+            [layer for layer, row in enumerate(rows) if row == kind] for kind in kinds
+        ]
+        blocks = tuple(
+            storage.empty_blocks(
+                storage.with_bits(self.config, *kind), (len(place), *shape), dtype
+            )
+            for kind, place in zip(kinds, places, strict=True)
+        )
+        recent = storage.empty_recent(self.config, (layers, *shape), dtype)
+        return DecoderCache(
+            blocks,
+            recent,
+            jnp.zeros(batch_size, jnp.int32),
+            capacity,
+            tuple(storage.with_bits(self.config, *kind) for kind in kinds),
+            tuple(tuple(place) for place in places),
+            self.implementation,
+            fresh=True,
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DecoderCache:
+    """Keys and values of all layers, as `jeff_llm.models.cache.Cache` wants them.
+
+    Invariants: as in `jeff_llm.kv.storage`; a layer stands in exactly one stack.
+
+    Attributes:
+      blocks: packed keys and values of each stack, [layers of the stack, batch,
+        kv_heads, blocks, ...].
+      recent: tokens in full precision, of all layers.
+      lengths: tokens of each sequence.
+      capacity: tokens of a sequence at most.
+      configs: widths and layout of each stack.
+      places: numbers of the layers of each stack.
+      implementation: of attention over packed tokens.
+      fresh: nothing is stored yet, so the first tokens attend among themselves alone.
+    """
+
+    blocks: tuple[storage.Blocks, ...]
+    recent: storage.Recent
+    lengths: Int[Array, " batch"]
+    capacity: int = dataclasses.field(metadata={"static": True})
+    configs: tuple[CacheConfig, ...] = dataclasses.field(metadata={"static": True})
+    places: tuple[tuple[int, ...], ...] = dataclasses.field(metadata={"static": True})
+    implementation: Implementation | None = dataclasses.field(metadata={"static": True})
+    fresh: bool = dataclasses.field(metadata={"static": True})
+
+    def attend(
+        self,
+        layer: Int[Array, ""],
+        query: Float[Array, "batch tokens heads head_width"],
+        key: Float[Array, "batch tokens kv_heads head_width"],
+        value: Float[Array, "batch tokens kv_heads head_width"],
+        *,
+        positions: Int[Array, "batch tokens"],
+        mask: Bool[Array, "batch tokens"],
+        window: Int[Array, ""] | None,
+    ) -> tuple[Float[Array, "batch tokens heads head_width"], "DecoderCache"]:
+        """Store and attend; see `jeff_llm.models.cache.Cache.attend`.
+
+        New tokens see each other as they are, and what came before as it is stored.
+
+        Args:
+          layer: number of the layer.
+          query: rotated queries of the new tokens.
+          key: their rotated keys.
+          value: their values.
+          positions: position of each new token in its sequence.
+          mask: the new tokens that are real.
+          window: tokens seen, or None for all.
+
+        Returns:
+          The attention's output, and the cache with the layer's new entries.
+        """
+        if self.configs[0].rotate:
+            query, key = rotate(query), rotate(key)
+        single = query.shape[1] == 1
+        kept = mask & (positions < self.capacity)
+        new = storage.Recent(key, value)
+        if single:
+            after = self._write_one(layer, new, positions, kept)
+            out = after._attend(layer, query, positions, window, kept, None)
+            return out, after
+        after = self._write_many(layer, new, positions, kept)
+        # Heads before tokens: B K T H.
+        keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
+        seen = visible(positions, positions, window) & mask[:, None]
+        if self.fresh:
+            return attend_plain(query, keys, values, seen), after
+
+        def chunk(rows: Array) -> Partial:
+            groups = rows.shape[2] // seen.shape[1]
+            return partial_attention(rows, keys, values, jnp.tile(seen, (1, groups, 1)))
+
+        nothing = jnp.zeros_like(mask)
+        return self._attend(layer, query, positions, window, nothing, chunk), after
+
+    def advance(self, count: Int[Array, " batch"]) -> "DecoderCache":
+        """Count new tokens in, and quantise the blocks that left the window.
+
+        Args:
+          count: new real tokens of each sequence.
+
+        Returns:
+          The cache.
+
+        Raises:
+          ValueError: if lengths are known and exceed the capacity; see
+            `jeff_llm.kv.append`.
+        """
+        check_room(self.lengths + count, self.capacity)
+        lengths = jnp.minimum(self.lengths + count, self.capacity)
+        count = lengths - self.lengths
+        blocks = tuple(
+            storage.flush(
+                config,
+                stack,
+                storage.Recent(*(x[jnp.array(place)] for x in self.recent))
+                if len(self.places) > 1
+                else self.recent,
+                lengths,
+                count,
+            )
+            for config, stack, place in zip(
+                self.configs, self.blocks, self.places, strict=True
+            )
+        )
+        return dataclasses.replace(self, blocks=blocks, lengths=lengths, fresh=False)
+
+    def repeat_rows(self, rows: Int[Array, " new_batch"]) -> "DecoderCache":
+        """Copy sequences; see `jeff_llm.models.cache.Cache.repeat_rows`.
+
+        Args:
+          rows: for each new sequence the one that it continues.
+
+        Returns:
+          The new cache.
+        """
+        blocks, recent = jax.tree.map(lambda x: x[:, rows], (self.blocks, self.recent))
+        lengths = self.lengths[rows]
+        return dataclasses.replace(self, blocks=blocks, recent=recent, lengths=lengths)
+
+    def _write_one(
+        self, layer: Array, new: storage.Recent, positions: Array, kept: Array
+    ) -> "DecoderCache":
+        recent = storage.write_recent(
+            self.configs[0], self.recent, layer, new, positions, kept
+        )
+        return dataclasses.replace(self, recent=recent)
+
+    def _write_many(
+        self, layer: Array, new: storage.Recent, positions: Array, kept: Array
+    ) -> "DecoderCache":
+        def write(stack: int, place: Array) -> tuple[tuple, storage.Recent]:
+            blocks, recent = storage.write_chunk(
+                self.configs[stack],
+                self.blocks[stack],
+                self.recent,
+                place,
+                layer,
+                new,
+                self.lengths,
+                positions,
+                kept,
+            )
+            return (*self.blocks[:stack], blocks, *self.blocks[stack + 1 :]), recent
+
+        blocks, recent = self._in_stack(layer, write)
+        return dataclasses.replace(self, blocks=blocks, recent=recent)
+
+    def _attend(
+        self,
+        layer: Array,
+        query: Array,
+        positions: Array,
+        window: Array | None,
+        new: Bool[Array, "batch tokens"],
+        more: Any,
+    ) -> Array:
+        """Attend over what is stored, ``new`` tokens of it not yet counted."""
+        config = self.configs[0]
+        count = storage.stored_blocks(config, self.lengths)
+        recent = storage.Recent(
+            *(
+                jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)
+                for x in self.recent
+            )
+        )
+        held = storage.recent_positions(
+            config,
+            recent.keys.shape[2],
+            self.lengths + new.sum(1, dtype=self.lengths.dtype),
+            count,
+        )
+
+        def attend(stack: int, place: Array) -> Array:
+            keys, values = jax.tree.map(
+                lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False),
+                self.blocks[stack],
+            )
+            if self.fresh:
+                keys = values = None
+            return attend_stored(
+                query,
+                Stored(keys, values, count, *recent, held),
+                positions,
+                sinks=config.sinks,
+                window=window,
+                more=more,
+                implementation=self.implementation,
+            )
+
+        return self._in_stack(layer, attend)
+
+    def _in_stack(self, layer: Array, branch: Any) -> Any:
+        """Call ``branch(stack, place)`` for the stack and place of a layer."""
+        if len(self.places) == 1:
+            return branch(0, layer)
+        found = {
+            number: (stack, place)
+            for stack, numbers in enumerate(self.places)
+            for place, number in enumerate(numbers)
+        }
+        table = jnp.array([found[number] for number in range(len(found))])
+        branches = [functools.partial(branch, s) for s in range(len(self.places))]
+        return jax.lax.switch(table[layer, 0], branches, table[layer, 1])
