@@ -36,6 +36,7 @@ lint: $(VENV)/.dev  ## Check formatting, lint and types.
 bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.yodo
 	$(BIN)/python -m benchmarks.decoder
+	$(BIN)/python -m benchmarks.kv
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \

@@ -106,6 +106,6 @@ def _field(row: Any, name: str, kind: type, code: str) -> Any:
     value = row.get(name) if isinstance(row, dict) else None
     if not isinstance(value, kind):
         raise ValueError(
-            f"{name}: expected a {kind.__name__} in row {code}, got {value!r}"
+            f"{name}: expected {kind.__name__} in row {code}, got {value!r}"
         )
     return value

@@ -85,12 +85,39 @@ def run_blocks(name, texts):
 @pytest.mark.slow
 @pytest.mark.usefixtures("smollm2_is_here")
 def test_language_model_of_the_readme():
-    _, block = blocks("README.md")
+    _, block, _ = blocks("README.md")
     names = run_blocks("README.md", [block])
     assert names["out"].texts == [" Paris."]
     paris, rome = names["scores"][0]
     assert paris.total > rome.total
     assert names["answer"].text == "The capital of France is Paris."
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("smollm2_is_here")
+def test_the_packed_cache_of_the_readme_and_of_its_page():
+    _, runtime, layer = blocks("README.md")
+    names = packed_cache_names()
+    exec(compile(runtime, "README.md", "exec"), names)
+    names["model"] = names["model"]._replace(name="read")
+    exec(compile(layer, "README.md", "exec"), names)
+    assert names["out"].shape == (2, 1, 32, 128)
+    page = packed_cache_names()
+    page["tokens"] = jnp.arange(256).reshape(1, 256)
+    for block in blocks("docs/kv.md"):
+        exec(compile(block, "docs/kv.md", "exec"), page)
+    assert page["out"].texts == [" Paris."]
+    assert page["bits"].shape == (30, 2)
+
+
+def packed_cache_names():
+    """Keys, values and queries of a prompt, and of the token behind it."""
+    names = {}
+    for end, count in (("", 300), ("new_", 1)):
+        for name, heads in (("query", 32), ("key", 8), ("value", 8)):
+            shape = (2, count, heads, 128)
+            names[end + name] = jnp.ones(shape, jnp.bfloat16)
+    return names
 
 
 @pytest.mark.slow

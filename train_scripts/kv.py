@@ -20,7 +20,7 @@ from jeff_llm.kv import evaluate
 from jeff_llm.models import weights
 from jeff_llm.models.cache import init_cache
 from jeff_llm.models.language_model import LanguageModel
-from train_scripts import kv_summary, results
+from train_scripts import kv_claims, kv_summary, results
 from train_scripts.kv_summary import Cell, Layers, Measured
 
 __all__ = ["run"]
@@ -69,7 +69,7 @@ def run(
         seconds=time.perf_counter() - began,
         versions=results.versions(),
         metrics=kv_summary.numbers(report),
-        claims=kv_summary.claims(report),
+        claims=kv_claims.claims(report),
     )
     kv_summary.plot(report, workdir)
     tables = json.dumps(kv_summary.tables(report), indent=1)

@@ -89,7 +89,7 @@ SYSTEMS: dict[str, System] = {
             paper="Quantize What Counts (arXiv 2502.15075)",
             module="jeff_llm.kv",
             script="train_scripts.kv",
-            state="planned",
+            state="ready",
             summary="A quantised KV cache with more bits for keys than for values, at "
             "one budget of memory.",
             assets=("smollm2", *_CITIES),

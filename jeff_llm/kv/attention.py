@@ -31,8 +31,8 @@ __all__ = [
 
 Implementation: TypeAlias = Literal["xla", "gpu", "tpu", "interpret"]
 
-# Blocks restored at a time: two tiles of 2,048 tokens fit a core's cache.
-_TILE = 16
+# Elements restored at a time: a tile of keys and one of values stay in a CPU's cache.
+_TILE = 2**19
 _LOWEST = -1e30
 
 
@@ -146,8 +146,8 @@ def packed_partial(
     Returns:
       Output, highest logit and sum of weights, 0 for a row that sees nothing.
     """
-    blocks = keys.words.shape[2]
-    tile = min(_TILE, blocks)
+    batch, kv_heads, blocks, _, width = keys.words.shape
+    tile = min(max(1, _TILE // (batch * kv_heads * BLOCK * width)), blocks)
 
     def restored(q: QuantizedTensor, start: Array) -> Array:
         cut = jax.tree.map(

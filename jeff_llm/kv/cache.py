@@ -45,18 +45,20 @@ class QuantizedCache:
     Attributes:
       keys: packed keys, [batch, kv_heads, blocks, ...].
       values: packed values, likewise.
-      recent_keys: the first tokens and the last ones in full precision.
+      recent_keys: the first tokens and the last ones in full precision, [batch,
+        kv_heads, slots, head_width].
       recent_values: likewise.
-      lengths: tokens of each sequence.
+      lengths: tokens of each sequence, [batch].
       capacity: tokens of a sequence at most.
       config: widths and layout.
     """
 
     keys: QuantizedTensor
     values: QuantizedTensor
-    recent_keys: Float[Array, "*layers batch kv_heads slots head_width"]
-    recent_values: Float[Array, "*layers batch kv_heads slots head_width"]
-    lengths: Int[Array, " batch"]
+    # Leaves may be shapes as well, as `jax.eval_shape` gives them.
+    recent_keys: Any
+    recent_values: Any
+    lengths: Any
     capacity: int = dataclasses.field(metadata={"static": True})
     config: CacheConfig = dataclasses.field(metadata={"static": True})
 
@@ -168,18 +170,18 @@ def append(
     check_room(cache.lengths + count, cache.capacity)
     config, lengths = cache.config, cache.lengths
     positions = lengths[:, None] + jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
-    mask &= positions < cache.capacity
+    kept = mask & (positions < cache.capacity)
     if config.rotate:
         key = rotate(key)
     blocks, recent = _lift(cache)
     new = storage.Recent(key, value)
     if key.shape[1] == 1:
-        recent = storage.write_recent(config, recent, 0, new, positions, mask)
+        recent = storage.write_recent(config, recent, 0, new, positions, kept)
     else:
         blocks, recent = storage.write_chunk(
-            config, blocks, recent, 0, 0, new, lengths, positions, mask
+            config, blocks, recent, 0, 0, new, lengths, positions, kept
         )
-    count = mask.sum(1, dtype=lengths.dtype)
+    count = kept.sum(1, dtype=lengths.dtype)
     blocks = storage.flush(config, blocks, recent, lengths + count, count)
     return _unlift(blocks, recent, lengths + count, cache.capacity, config)
 

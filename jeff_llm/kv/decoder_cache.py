@@ -121,7 +121,7 @@ class DecoderCache:
       blocks: packed keys and values of each stack, [layers of the stack, batch,
         kv_heads, blocks, ...].
       recent: tokens in full precision, of all layers.
-      lengths: tokens of each sequence.
+      lengths: tokens of each sequence, [batch].
       capacity: tokens of a sequence at most.
       configs: widths and layout of each stack.
       places: numbers of the layers of each stack.
@@ -130,8 +130,9 @@ class DecoderCache:
     """
 
     blocks: tuple[storage.Blocks, ...]
+    # Leaves may be shapes as well, as `jax.eval_shape` gives them.
     recent: storage.Recent
-    lengths: Int[Array, " batch"]
+    lengths: Any
     capacity: int = dataclasses.field(metadata={"static": True})
     configs: tuple[CacheConfig, ...] = dataclasses.field(metadata={"static": True})
     places: tuple[tuple[int, ...], ...] = dataclasses.field(metadata={"static": True})

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped, UInt32
+from jaxtyping import Array, Float, UInt32
 
 from jeff.checks import check_choice, check_floating
 
@@ -55,19 +55,21 @@ class QuantizedTensor:
     Invariant: ``words``, ``scale`` and ``zero`` agree in all axes up to ``blocks``.
 
     Attributes:
-      words: packed codes, uint32 of ``4 * bits`` rows; at 16 bits the values as they
-        are, in 128 rows.
-      scale: step of each group; [..., 128 / group_size, channels] for groups of tokens,
-        [..., 128, channels / group_size] for groups of channels; no rows at 16 bits.
+      words: [..., blocks, rows, channels]; packed codes, uint32 of ``4 * bits`` rows;
+        at 16 bits the values as they are, in 128 rows.
+      scale: step of each group; [..., blocks, 128 / group_size, channels] for groups of
+        tokens, [..., blocks, 128, channels / group_size] for groups of channels; no
+        rows at 16 bits.
       zero: lowest value of each group, likewise.
       bits: width of a code: 2, 4, 8 or 16.
       group_size: values that share a scale.
       axis: what a group keeps to: one "channel" or one "token".
     """
 
-    words: Shaped[Array, "*lead blocks rows channels"]
-    scale: Float[Array, "*lead blocks groups columns"]
-    zero: Float[Array, "*lead blocks groups columns"]
+    # Leaves may be shapes as well, as `jax.eval_shape` gives them.
+    words: Any
+    scale: Any
+    zero: Any
     bits: int = dataclasses.field(metadata={"static": True})
     group_size: int = dataclasses.field(metadata={"static": True})
     axis: Axis = dataclasses.field(metadata={"static": True})

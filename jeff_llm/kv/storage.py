@@ -8,7 +8,7 @@ after the block. A block is quantised once and its words never change.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +43,8 @@ class Recent(NamedTuple):
       values: likewise.
     """
 
-    keys: Float[Array, "layers batch kv_heads slots head_width"]
-    values: Float[Array, "layers batch kv_heads slots head_width"]
+    keys: Any
+    values: Any
 
 
 Blocks = tuple[QuantizedTensor, QuantizedTensor]

@@ -9,7 +9,7 @@ padding on either side takes no room and sequences of a batch have lengths of th
 """
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -106,14 +106,15 @@ class PlainCache:
       keys: [layers, batch, kv_heads, slots, head_width]; a head's slots are contiguous,
         as its products want them.
       values: likewise.
-      lengths: tokens stored for each sequence.
+      lengths: tokens stored for each sequence, [batch].
       fresh: nothing is stored yet, so the first tokens attend among themselves alone;
         known when the program is compiled.
     """
 
-    keys: Float[Array, "layers batch kv_heads slots head_width"]
-    values: Float[Array, "layers batch kv_heads slots head_width"]
-    lengths: Int[Array, " batch"]
+    # Leaves may be shapes as well, as `jax.eval_shape` gives them.
+    keys: Any
+    values: Any
+    lengths: Any
     fresh: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
