@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from jeff import assets
+
 ROOT = Path(__file__).parents[1]
+# What makes a notebook short.
+SHORT = {"yodo": ("NUM_EPOCHS", 1), "kv": ("NUM_TOKENS", 512)}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 # An address, an index of packages, or an absolute path.
@@ -22,20 +26,23 @@ def code_cells(path):
 
 
 def as_program(path):
-    """All code cells in order, without lines for IPython, at one epoch."""
+    """All code cells in order, without lines for IPython, and short."""
     parts = []
     for cell in code_cells(path):
         lines = "".join(cell["source"]).splitlines()
         lines = [text for text in lines if not text.startswith(("%", "!"))]
         parts += [f"# cell {cell['id']}", *lines]
     program = "\n".join(parts)
-    short, count = re.subn(r"^NUM_EPOCHS = \d+$", "NUM_EPOCHS = 1", program, flags=re.M)
+    setting, value = SHORT[path.stem]
+    short, count = re.subn(
+        rf"^{setting} = \d+$", f"{setting} = {value}", program, flags=re.M
+    )
     assert count == 1
     return short
 
 
 def test_there_is_one():
-    assert [path.stem for path in NOTEBOOKS] == ["yodo"]
+    assert [path.stem for path in NOTEBOOKS] == ["kv", "yodo"]
 
 
 @EVERY
@@ -69,10 +76,8 @@ def test_no_machine_is_named(path):
     assert PLACES.search("see /some/where or https://example.com")
 
 
-@EVERY
-@pytest.mark.slow
-def test_it_runs(path, adult_path, tmp_path):
-    """Every cell, in a fresh process, at one epoch; warnings are errors."""
+def printed(path, tmp_path):
+    """What every cell prints, in a fresh process; warnings are errors."""
     program = tmp_path / "notebook.py"
     program.write_text(as_program(path))
     done = subprocess.run(
@@ -84,6 +89,28 @@ def test_it_runs(path, adult_path, tmp_path):
         env=os.environ | {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == 0, done.stderr
-    assert "45,222 people" in done.stdout
-    assert len(re.findall(r"accuracy \d\d\.\d%", done.stdout)) >= 3
     assert [p.name for p in tmp_path.iterdir()] == ["notebook.py"]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_yodo_runs(adult_path, tmp_path):
+    out = printed(ROOT / "notebooks" / "yodo.ipynb", tmp_path)
+    assert "45,222 people" in out
+    assert len(re.findall(r"accuracy \d\d\.\d%", out)) >= 3
+
+
+@pytest.mark.slow
+def test_kv_runs(tmp_path):
+    """Bits given the right way round cost less than the wrong way."""
+    pytest.importorskip("gguf")
+    try:
+        assets.find("smollm2")
+    except FileNotFoundError as error:
+        pytest.skip(f"SmolLM2 is not here: {error}")
+    out = printed(ROOT / "notebooks" / "kv.ipynb", tmp_path)
+    assert "keys are larger in 100% of the layers" in out
+    found = dict(re.findall(r"(K\dV\d): perplexity (\d+\.\d+)", out))
+    assert float(found["K4V2"]) < float(found["K2V4"])
+    assert "8 bits: 100% of the tokens" in out
+    assert "after 500 tokens; 1 program" in out
