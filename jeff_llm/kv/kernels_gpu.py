@@ -1,0 +1,330 @@
+"""Attention over packed keys and values on GPUs: flash decoding in Pallas, with Triton.
+
+Decoding one token reads the whole cache once, so bytes over bandwidth is what its time
+can be at best: with keys of 4 bits, values of 2 and groups of 64, 112 bytes a token and
+key head of width 128, where bfloat16 has 512. A program takes one key head of one
+sequence and a share of its blocks, restores one block of 128 tokens at a time in
+registers and shared memory, and writes a `Partial` of its share; the shares are joined
+by log-sum-exp. There are as many shares as fill the card when batch and heads do not.
+
+Unpacking comes next to reading: a block of that layout is about 1,000 cycles of a
+multiprocessor's share of an H100's bandwidth, and 1,700 instructions of each of its
+four schedulers. So two codes are taken out of a word at a time. Scales are not folded
+into queries and weights: tensor cores take 8 rows at least, and with those a fold saves
+a sixth of the instructions at best, and none with keys by channel.
+
+The kernel has been run in Pallas' interpreter and compiled to machine code of compute
+capability 9.0; it has not been run on a chip yet. What is particular to Triton is in
+`_load`, the stores at the end of `_kernel`, and the compiler's parameters.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array, Float, Int
+
+from jeff_llm.kv.attention import Partial
+from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
+
+__all__ = ["packed_partial"]
+
+_MOST_ROWS = 64
+_LEAST_ROWS = 8
+# Four programs for each of the 132 multiprocessors of an H100.
+_PROGRAMS = 528
+# A share of fewer blocks is not worth the partial that it writes.
+_LEAST_BLOCKS = 2
+_LOWEST = -1e30
+
+
+class _Layout(NamedTuple):
+    bits: int
+    group_size: int
+    axis: str
+
+
+def packed_partial(
+    rows: Float[Array, "batch kv_heads rows head_width"],
+    keys: QuantizedTensor,
+    values: QuantizedTensor,
+    first: Int[Array, "batch rows"],
+    end: Int[Array, "batch rows"],
+    *,
+    soft_cap: float | None = None,
+    interpret: bool = False,
+    splits: int | None = None,
+    num_warps: int | None = None,
+    num_stages: int | None = None,
+) -> Partial:
+    """Attention of rows of queries over packed tokens ``first <= token < end``.
+
+    The same as `jeff_llm.kv.attention.packed_partial`, up to rounding. Where rows and
+    scales are bfloat16, 2 and 4 bits are restored in its arithmetic, whose rounding is
+    a few hundredths of the quantiser's error; scales of float32 keep to float32.
+
+    Args:
+      rows: queries of one token, divided by the root of the head's width; at most 64
+        rows. Products are taken in their dtype and summed in float32; bfloat16 is what
+        the kernel is made for, float32 goes without tensor cores.
+      keys: packed keys, [batch, kv_heads, blocks, ...].
+      values: packed values, likewise.
+      first: first token that each row sees, counted from the first block.
+      end: behind the last one.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
+      interpret: run in Pallas' interpreter, on any platform.
+      splits: shares of a sequence; by default enough to fill an H100.
+      num_warps: warps of a program; by default as many as a tile needs.
+      num_stages: blocks in flight; from 2 on, which is the default where shared memory
+        has room, the next one is read ahead.
+
+    Returns:
+      Output, highest logit and sum of weights; where nothing is seen a total of 0.
+
+    Raises:
+      ValueError: if there are too many rows, or groups of a size that is no power of
+        two.
+
+    References:
+      Dao et al., "Flash-Decoding for long-context inference", 2023.
+    """
+    _check(rows, keys, values)
+    batch, kv_heads, count, width = rows.shape
+    blocks = keys.words.shape[2]
+    exact = rows.dtype == jnp.float32
+    if splits is None:
+        splits = _choose_splits(batch * kv_heads, blocks)
+    if num_warps is None:
+        num_warps = 8 if exact or width > BLOCK else 4
+    if num_stages is None:
+        num_stages = 1 if exact else 2
+    tile = (max(_LEAST_ROWS, _power_of_two(count)), _power_of_two(width))
+    spans = pl.BlockSpec((None, tile[0]), lambda b, k, s: (b, 0))
+    key_arrays, value_arrays = _arrays(keys), _arrays(values)
+    out, highest, total = pl.pallas_call(
+        functools.partial(
+            _kernel,
+            shape=(count, width),
+            key_layout=_Layout(keys.bits, keys.group_size, keys.axis),
+            value_layout=_Layout(values.bits, values.group_size, values.axis),
+            splits=splits,
+            soft_cap=soft_cap,
+        ),
+        grid=(batch, kv_heads, splits),
+        in_specs=[
+            spans,
+            spans,
+            _spec(tile),
+            jax.tree.map(_whole, key_arrays),
+            jax.tree.map(_whole, value_arrays),
+        ],
+        out_specs=[_spec(tile, 3), _spec(tile[:1], 3), _spec(tile[:1], 3)],
+        out_shape=[
+            jax.ShapeDtypeStruct((batch, kv_heads, splits, *shape), jnp.float32)
+            for shape in ((count, width), (count,), (count,))
+        ],
+        compiler_params=triton.CompilerParams(
+            num_warps=num_warps, num_stages=num_stages
+        ),
+        interpret=interpret,
+        name="packed_attention",
+    )(
+        first.astype(jnp.int32),
+        jnp.minimum(end, BLOCK * blocks).astype(jnp.int32),
+        rows,
+        key_arrays,
+        value_arrays,
+    )
+    joined = highest.max(2)
+    factor = jnp.exp(highest - joined[:, :, None])
+    return Partial((out * factor[..., None]).sum(2), joined, (total * factor).sum(2))
+
+
+def _kernel(
+    first_ref: Any,
+    end_ref: Any,
+    rows_ref: Any,
+    keys: tuple[Any, ...],
+    values: tuple[Any, ...],
+    out_ref: Any,
+    highest_ref: Any,
+    total_ref: Any,
+    *,
+    shape: tuple[int, int],
+    key_layout: _Layout,
+    value_layout: _Layout,
+    splits: int,
+    soft_cap: float | None,
+) -> None:
+    """Attention of one key head over one share of its blocks."""
+    real = jnp.arange(rows_ref.shape[0]) < shape[0]
+    inside = real[:, None] & (jnp.arange(rows_ref.shape[1]) < shape[1])
+    # Rows that only fill the tile see nothing.
+    first = triton.load(first_ref, mask=real, other=jnp.iinfo(jnp.int32).max)
+    end = triton.load(end_ref, mask=real, other=0)
+    query = triton.load(rows_ref, mask=inside, other=0)
+
+    # Tokens and channels stand first and rows last, since a matrix product has at least
+    # 16 of the one and 8 of the other.
+    def body(block: Array, before: tuple[Array, ...]) -> tuple[Array, ...]:
+        logits = _dot(
+            _restore(keys, block, key_layout, shape[1], query.dtype), query, 1
+        )
+        if soft_cap is not None:
+            logits = soft_cap * jnp.tanh(logits / soft_cap)
+        token = (BLOCK * block + jnp.arange(BLOCK))[:, None]
+        logits = jnp.where((token >= first) & (token < end), logits, -jnp.inf)
+        out, highest, total = before
+        higher = jnp.maximum(highest, logits.max(0))
+        weights = jnp.exp(logits - higher)
+        shrink = jnp.exp(highest - higher)
+        more = _dot(
+            _restore(values, block, value_layout, shape[1], query.dtype),
+            weights.astype(query.dtype),
+            0,
+        )
+        return out * shrink + more, higher, total * shrink + weights.sum(0)
+
+    # The blocks that any row sees, in equal shares: a short sequence in a long cache
+    # keeps all programs busy too.
+    lower, upper = jax.lax.div(jnp.min(first), BLOCK), pl.cdiv(jnp.max(end), BLOCK)
+    share = pl.cdiv(jnp.maximum(upper - lower, 0), splits)
+    start = lower + pl.program_id(2) * share
+    out, highest, total = jax.lax.fori_loop(
+        start,
+        jnp.minimum(start + share, upper),
+        body,
+        (
+            jnp.zeros(rows_ref.shape[::-1], jnp.float32),
+            jnp.full(rows_ref.shape[0], _LOWEST, jnp.float32),
+            jnp.zeros(rows_ref.shape[0], jnp.float32),
+        ),
+    )
+    triton.store(out_ref, out.T, mask=inside)
+    triton.store(highest_ref, highest, mask=real)
+    triton.store(total_ref, total, mask=real)
+
+
+def _restore(
+    refs: tuple[Any, ...], block: Array, layout: _Layout, width: int, dtype: Any
+) -> Float[Array, "tokens channels"]:
+    """A block of tokens, ``code * scale + zero``."""
+    bits, group_size, axis = layout
+    words = _load(refs[0], pl.ds(block, 1), width)
+    columns = words.shape[-1]
+    if bits == 16:
+        return words.astype(dtype).reshape(BLOCK, columns)
+    fast = bits < 8 and dtype == refs[1].dtype == jnp.bfloat16
+    codes = (_codes_in_bfloat16 if fast else _codes)(words, bits)
+    codes = codes.reshape(BLOCK, columns)
+    if axis == "channel":
+        scale, zero = (_load(ref, block, width)[:, None] for ref in refs[1:])
+        spread = (BLOCK // group_size, group_size, columns)
+    else:
+        groups = width // group_size
+        scale, zero = (_load(ref, block, groups)[:, :, None] for ref in refs[1:])
+        spread = (BLOCK, columns // group_size, group_size)
+    scale = scale.astype(codes.dtype)
+    # The value of signed code 0.
+    middle = zero.astype(codes.dtype) + 2 ** (bits - 1) * scale
+    scale, middle = (
+        jnp.broadcast_to(each, spread).reshape(BLOCK, columns)
+        for each in (scale, middle)
+    )
+    return (codes * scale + middle).astype(dtype)
+
+
+def _codes(words: Array, bits: int) -> Float[Array, "1 planes rows columns"]:
+    """Codes of a block less ``2^(bits - 1)``, in the order of its tokens.
+
+    Signed codes make products as small as the values are, and so their rounding. Words
+    are [1, 1, rows, columns], and planes come along the axes of size 1: so Triton keeps
+    the layout of the load, with its wide accesses.
+    """
+    shifts = (jnp.arange(32 // bits, dtype=jnp.uint32) * bits)[:, None, None]
+    codes = ((words >> shifts) & jnp.uint32(2**bits - 1)).astype(jnp.int32)
+    return (codes - 2 ** (bits - 1)).astype(jnp.float32)
+
+
+def _codes_in_bfloat16(
+    words: Array, bits: int
+) -> Float[Array, "2 planes rows columns"]:
+    """The same of 2 or 4 bits, with both halves of a word in one operation."""
+    shifts = (jnp.arange(16 // bits, dtype=jnp.uint32) * bits)[:, None, None]
+    mask = jnp.uint32((2**bits - 1) * 0x10001)
+    # 0x4300 | code is the bfloat16 128 + code, and needs no conversion.
+    pair = ((words >> shifts) & mask) | jnp.uint32(0x43004300)
+    half = (jnp.arange(2, dtype=jnp.uint32) * 16)[:, None, None, None]
+    raised = (pair >> half).astype(jnp.uint16)
+    raised = jax.lax.bitcast_convert_type(raised, jnp.bfloat16)
+    return raised - jnp.bfloat16(128 + 2 ** (bits - 1))
+
+
+def _dot(tile: Array, right: Array, axis: int) -> Float[Array, "length rows"]:
+    """Product in float32 over an axis of a tile and the same one of ``right``."""
+    exact = tile.dtype == jnp.float32
+    return jax.lax.dot_general(
+        tile,
+        right,
+        (((axis,), (axis,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST if exact else None,
+        preferred_element_type=jnp.float32,
+    )
+
+
+def _load(ref: Any, index: Any, columns: int) -> Array:
+    """``ref[index]`` in its real columns, and zeros in those that only fill it."""
+    padded = ref.shape[-1]
+    if padded == columns:
+        return ref[index]
+    view = ref.at[index]
+    mask = jnp.broadcast_to(jnp.arange(padded) < columns, view.shape)
+    return triton.load(view, mask=mask, other=0)
+
+
+def _arrays(q: QuantizedTensor) -> tuple[Array, ...]:
+    """The arrays of a tensor; words with an axis of size 1, see `_codes`."""
+    words = jnp.expand_dims(q.words, 3)
+    return (words,) if q.bits == 16 else (words, q.scale, q.zero)
+
+
+def _whole(x: Array) -> pl.BlockSpec:
+    """All blocks of a sequence's head; loads pick theirs."""
+    return _spec((*x.shape[2:-1], _power_of_two(x.shape[-1])))
+
+
+def _spec(shape: tuple[int, ...], squeezed: int = 2) -> pl.BlockSpec:
+    """Part of an array for a program, behind its batch, head and perhaps share."""
+    return pl.BlockSpec(
+        (None,) * squeezed + shape,
+        lambda *place: (*place[:squeezed], *(0 for _ in shape)),
+    )
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length()
+
+
+def _choose_splits(programs: int, blocks: int) -> int:
+    """Shares that fill a card, none of a full sequence smaller than a few blocks."""
+    return max(1, min(pl.cdiv(_PROGRAMS, programs), blocks // _LEAST_BLOCKS))
+
+
+def _check(rows: Array, keys: QuantizedTensor, values: QuantizedTensor) -> None:
+    """Refuse what the kernel does not take."""
+    advice = "; pass implementation=None, which runs anywhere"
+    if rows.shape[2] > _MOST_ROWS:
+        raise ValueError(
+            f"rows: expected at most {_MOST_ROWS} queries of a key head, got "
+            f"{rows.shape[2]}{advice}"
+        )
+    for name, tensor in (("keys", keys), ("values", values)):
+        size = tensor.group_size
+        if tensor.bits < 16 and size != _power_of_two(size):
+            raise ValueError(
+                f"{name}: expected a group_size that is a power of two, got "
+                f"{size}{advice}"
+            )
