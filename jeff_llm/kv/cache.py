@@ -11,12 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
-from jax.experimental import checkify
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jeff_llm.kv import storage
 from jeff_llm.kv.attention import Implementation, Stored, attend_stored
+from jeff_llm.kv.checks import check_new, check_query, check_room, check_sizes
 from jeff_llm.kv.config import CacheConfig
 from jeff_llm.kv.quantize import QuantizedTensor
 from jeff_llm.kv.rotation import rotate
@@ -27,7 +26,6 @@ __all__ = [
     "QuantizedCache",
     "append",
     "attend",
-    "check_room",
     "init_cache",
     "nbytes",
     "prefill",
@@ -88,15 +86,12 @@ def init_cache(
     Raises:
       ValueError: if a size is not positive, or groups do not fit the head.
     """
-    sizes = {
-        "batch_size": batch_size,
-        "capacity": capacity,
-        "kv_heads": kv_heads,
-        "head_width": head_width,
-    }
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
+    check_sizes(
+        batch_size=batch_size,
+        capacity=capacity,
+        kv_heads=kv_heads,
+        head_width=head_width,
+    )
     config.check_heads(head_width)
     shape = (1, batch_size, kv_heads, capacity, head_width)
     recent = storage.empty_recent(config, shape, dtype)
@@ -113,6 +108,7 @@ def prefill(
     *,
     mask: Bool[Array, "batch tokens"] | None = None,
     window: int | None = None,
+    soft_cap: float | None = None,
 ) -> tuple[Float[Array, "batch tokens heads head_width"], QuantizedCache]:
     """Attend over a prompt with its keys and values as they are, and store them.
 
@@ -123,6 +119,7 @@ def prefill(
       value: values.
       mask: the tokens that are real; padding may stand on either side. All by default.
       window: tokens that a token sees at most, or None for all.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
 
     Returns:
       Causal attention's output, and the cache.
@@ -130,12 +127,12 @@ def prefill(
     Raises:
       ValueError: if shapes do not fit the cache, or the prompt is longer than it.
     """
-    _check_new(cache, key, value)
-    if mask is None:
-        mask = jnp.ones(key.shape[:2], bool)
+    mask = check_new(cache.recent_keys, cache.capacity, key, value, mask)
+    check_query(cache.recent_keys, query, key.shape[1])
     positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
     seen = visible(positions, positions, window) & mask[:, None]
-    out = attend_plain(query, key.swapaxes(1, 2), value.swapaxes(1, 2), seen)
+    keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
+    out = attend_plain(query, keys, values, seen, soft_cap)
     empty = dataclasses.replace(cache, lengths=jnp.zeros_like(cache.lengths))
     return out, append(empty, key, value, mask=mask)
 
@@ -163,9 +160,7 @@ def append(
         capacity. Under jit lengths are not known: there a token that has no room is
         dropped, never written over another, and `jax.experimental.checkify` finds it.
     """
-    _check_new(cache, key, value)
-    if mask is None:
-        mask = jnp.ones(key.shape[:2], bool)
+    mask = check_new(cache.recent_keys, cache.capacity, key, value, mask)
     count = mask.sum(1, dtype=cache.lengths.dtype)
     check_room(cache.lengths + count, cache.capacity)
     config, lengths = cache.config, cache.lengths
@@ -197,8 +192,9 @@ def attend(
     """Attention of the last tokens over all tokens of their sequence.
 
     ``softmax(q k' / sqrt(H)) v`` with keys and values as they are stored. The tokens of
-    ``query`` are the last ones that were appended, in their order, and each sees its
-    sequence up to itself.
+    ``query`` are the last ones of every sequence, in their order, and each sees its
+    sequence up to itself: where rows of unlike lengths were appended at once, attend to
+    each row's last token.
 
     Args:
       query: rotated queries; query head n belongs to key head
@@ -217,13 +213,7 @@ def attend(
     Raises:
       ValueError: if shapes do not fit, or this platform has not the kernel.
     """
-    batch, tokens, heads, width = query.shape
-    expected = (cache.recent_keys.shape[0], cache.recent_keys.shape[3])
-    if (batch, width) != expected or heads % cache.recent_keys.shape[1]:
-        raise ValueError(
-            f"query: expected [{expected[0]}, tokens, a multiple of "
-            f"{cache.recent_keys.shape[1]} heads, {expected[1]}], got {query.shape}"
-        )
+    check_query(cache.recent_keys, query)
     if cache.config.rotate:
         query = rotate(query)
     count = storage.stored_blocks(cache.config, cache.lengths)
@@ -237,6 +227,7 @@ def attend(
             cache.config, cache.recent_keys.shape[2], cache.lengths, count
         ),
     )
+    tokens = query.shape[1]
     positions = cache.lengths[:, None] - tokens + jnp.arange(tokens)
     return attend_stored(
         query,
@@ -259,42 +250,6 @@ def nbytes(cache: PyTree) -> int:
       The bytes.
     """
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
-
-
-def check_room(lengths: Int[Array, " batch"], capacity: int) -> None:
-    """Refuse sequences longer than a cache, as far as lengths are known.
-
-    Args:
-      lengths: tokens of each sequence.
-      capacity: tokens of a sequence at most.
-
-    Raises:
-      ValueError: if a length is known, and greater.
-    """
-    longest = jnp.max(lengths)
-    text = f"cache: expected at most {capacity} tokens a sequence, its capacity, got "
-    if not isinstance(longest, Tracer) and int(longest) > capacity:
-        raise ValueError(f"{text}{int(longest)}; make it larger with init_cache")
-    checkify.debug_check(longest <= capacity, text + "{longest}", longest=longest)
-
-
-def _check_new(cache: QuantizedCache, key: Array, value: Array) -> None:
-    batch, kv_heads, _, width = cache.recent_keys.shape
-    for name, new in (("key", key), ("value", value)):
-        if (
-            new.ndim != 4
-            or new.shape[::2] != (batch, kv_heads)
-            or new.shape[3] != width
-        ):
-            raise ValueError(
-                f"{name}: expected [{batch}, tokens, {kv_heads}, {width}] as in the "
-                f"cache, got {new.shape}"
-            )
-    if key.shape[1] > cache.capacity:
-        raise ValueError(
-            f"key: expected at most {cache.capacity} tokens, the cache's capacity, got "
-            f"{key.shape[1]}"
-        )
 
 
 def _lift(cache: QuantizedCache) -> tuple[storage.Blocks, storage.Recent]:

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jeff_llm.kv.quantize import BLOCK, WIDTHS, Axis, check_layout
+from jeff.checks import check_choice
+from jeff_llm.kv.quantize import BLOCK, SCALE_DTYPES, WIDTHS, Axis, check_layout
+from jeff_llm.kv.rotation import check_width
 
 __all__ = ["CacheConfig", "EffectiveBits", "effective_bits"]
-
-_SCALE_DTYPES = ("bfloat16", "float16", "float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,9 @@ class CacheConfig:
       sinks: first tokens in full precision; attention sinks are among them.
       key_axis: groups of keys are tokens of one "channel" (KIVI), or channels of one
         "token" (the paper's).
-      scale_dtype: of scales and zeros; bfloat16 has the range of any model.
+      scale_dtype: of scales and zeros: "bfloat16", or "float32" where a channel's
+        values lie hundreds of their ranges from 0, as biases of keys can put them: a
+        bfloat16 zero is off by up to 1/128 of itself, and that widens the scale.
       rotate: turn queries and keys by a Hadamard matrix before keys are stored, which
         spreads outlying channels; for `key_axis` "token".
     """
@@ -54,12 +56,12 @@ class CacheConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name}: expected at least 0 tokens, got {value!r}")
-        check_layout(16, self.group_size, self.key_axis, self.group_size)
-        if self.scale_dtype not in _SCALE_DTYPES:
+        if self.group_size < 1:
             raise ValueError(
-                f"scale_dtype: expected one of {_SCALE_DTYPES}, got "
-                f"{self.scale_dtype!r}"
+                f"group_size: expected at least 1 value, got {self.group_size}"
             )
+        check_layout(16, self.group_size, self.key_axis, self.group_size)
+        check_choice("scale_dtype", self.scale_dtype, SCALE_DTYPES)
 
     def check_heads(self, head_width: int) -> None:
         """Check that the groups fit a head.
@@ -72,6 +74,8 @@ class CacheConfig:
         """
         for axis in {self.key_axis, "token"}:
             check_layout(16, self.group_size, axis, head_width)
+        if self.rotate:
+            check_width(head_width)
 
     def recent_slots(self, capacity: int) -> int:
         """Slots in full precision: the sinks, the window, and a block that fills.

@@ -23,7 +23,7 @@ from jeff_llm.kv.attention import (
     attend_stored,
     partial_attention,
 )
-from jeff_llm.kv.cache import check_room
+from jeff_llm.kv.checks import check_room, check_sizes
 from jeff_llm.kv.config import CacheConfig
 from jeff_llm.kv.rotation import rotate
 from jeff_llm.models.cache import attend as attend_plain
@@ -76,8 +76,10 @@ class MakeCache:
           The cache, with all lengths 0.
 
         Raises:
-          ValueError: if the widths are not one pair a layer, or groups do not fit.
+          ValueError: if a size is not positive, the widths are not one pair a layer,
+            or groups do not fit.
         """
+        check_sizes(batch_size=batch_size, capacity=capacity)
         layers = config.num_layers
         if self.bits is not None and len(self.bits) != layers:
             raise ValueError(
@@ -87,15 +89,17 @@ class MakeCache:
         self.config.check_heads(config.head_width)
         rows = self.bits or ((self.config.key_bits, self.config.value_bits),) * layers
         kinds = tuple(sorted(set(rows)))
+        configs = tuple(
+            dataclasses.replace(self.config, key_bits=key, value_bits=value)
+            for key, value in kinds
+        )
         shape = (batch_size, config.num_kv_heads, capacity, config.head_width)
         places = [
             [layer for layer, row in enumerate(rows) if row == kind] for kind in kinds
         ]
         blocks = tuple(
-            storage.empty_blocks(
-                storage.with_bits(self.config, *kind), (len(place), *shape), dtype
-            )
-            for kind, place in zip(kinds, places, strict=True)
+            storage.empty_blocks(config, (len(place), *shape), dtype)
+            for config, place in zip(configs, places, strict=True)
         )
         recent = storage.empty_recent(self.config, (layers, *shape), dtype)
         return DecoderCache(
@@ -103,7 +107,7 @@ class MakeCache:
             recent,
             jnp.zeros(batch_size, jnp.int32),
             capacity,
-            tuple(storage.with_bits(self.config, *kind) for kind in kinds),
+            configs,
             tuple(tuple(place) for place in places),
             self.implementation,
             fresh=True,
@@ -175,19 +179,22 @@ class DecoderCache:
             after = self._write_one(layer, new, positions, kept)
             out = after._attend(layer, query, positions, window, kept, None)
             return out, after
-        after = self._write_many(layer, new, positions, kept)
         # Heads before tokens: B K T H.
         keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
         seen = visible(positions, positions, window) & mask[:, None]
         if self.fresh:
-            return attend_plain(query, keys, values, seen), after
+            out = attend_plain(query, keys, values, seen)
+            return out, self._write_many(layer, new, positions, kept)
 
         def chunk(rows: Array) -> Partial:
             groups = rows.shape[2] // seen.shape[1]
             return partial_attention(rows, keys, values, jnp.tile(seen, (1, groups, 1)))
 
         nothing = jnp.zeros_like(mask)
-        return self._attend(layer, query, positions, window, nothing, chunk), after
+        out = self._attend(layer, query, positions, window, nothing, chunk)
+        # Written after all is read, or the compiler would copy the cache.
+        new, out = jax.lax.optimization_barrier((new, out))
+        return out, self._write_many(layer, new, positions, kept)
 
     def advance(self, count: Int[Array, " batch"]) -> "DecoderCache":
         """Count new tokens in, and quantise the blocks that left the window.
@@ -209,11 +216,10 @@ class DecoderCache:
             storage.flush(
                 config,
                 stack,
-                storage.Recent(*(x[jnp.array(place)] for x in self.recent))
-                if len(self.places) > 1
-                else self.recent,
+                self.recent,
                 lengths,
                 count,
+                place if len(self.places) > 1 else None,
             )
             for config, stack, place in zip(
                 self.configs, self.blocks, self.places, strict=True

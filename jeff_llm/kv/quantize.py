@@ -32,17 +32,22 @@ from jeff.checks import check_choice, check_floating
 
 __all__ = [
     "BLOCK",
+    "SCALE_DTYPES",
     "WIDTHS",
     "Axis",
     "QuantizedTensor",
+    "check_layout",
     "dequantize",
     "pack",
     "quantize",
+    "restore_blocks",
     "unpack",
 ]
 
 BLOCK = 128
 WIDTHS = (2, 4, 8, 16)
+# With the range of float32. One of float16 would overflow in outlying channels.
+SCALE_DTYPES = ("bfloat16", "float32")
 
 Axis = Literal["channel", "token"]
 
@@ -94,12 +99,12 @@ def quantize(
     group is exact where ``scale_dtype`` can hold its value.
 
     Args:
-      x: values; the number of tokens a multiple of 128, and the range of a group below
-        float32's largest number.
+      x: values; the number of tokens a multiple of 128, and scales between 1e-37 and
+        8e37, which float32 can hold and divide by.
       bits: width of a code: 2, 4 or 8; 16 leaves the values as they are.
       group_size: values that share a scale, a divisor of 128 or of the channels.
       axis: groups are tokens of one "channel", or channels of one "token".
-      scale_dtype: of scales and zeros.
+      scale_dtype: of scales and zeros, bfloat16 or float32.
 
     Returns:
       The packed tensor; ``|x - dequantize| <= scale / 2``, but for float32's rounding.
@@ -118,8 +123,9 @@ def quantize(
     """
     check_floating(x=x)
     check_layout(bits, group_size, axis, x.shape[-1])
+    check_choice("scale_dtype", jnp.dtype(scale_dtype).name, SCALE_DTYPES)
     tokens, channels = x.shape[-2:]
-    if tokens % BLOCK:
+    if tokens % BLOCK or not tokens:
         raise ValueError(
             f"x: expected a multiple of {BLOCK} tokens, got {tokens}; pad it with "
             "copies of its last token"

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from jeff.checks import check_floating
 
-__all__ = ["rotate"]
+__all__ = ["check_width", "rotate"]
 
 
 def rotate(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
@@ -47,18 +47,30 @@ def rotate(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
     Array([2., 2., 2., 2.], dtype=float32)
     """
     check_floating(x=x)
-    if x.ndim == 0 or x.shape[-1] == 0 or x.shape[-1] % 2:
-        raise ValueError(
-            f"x: expected a last axis of even width, got shape {x.shape}; runs of a "
-            "power of two channels are mixed"
-        )
+    width = x.shape[-1] if x.ndim else 0
+    check_width(width)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    width = x.shape[-1]
     size = width & -width  # the lowest bit that is set
     runs = x.reshape(*x.shape[:-1], width // size, size).astype(dtype)
     # A GPU or TPU would round float32 factors of a product to fewer bits.
     mixed = jnp.matmul(runs, jnp.asarray(_hadamard(size), dtype), precision="highest")
     return mixed.reshape(x.shape).astype(x.dtype)
+
+
+def check_width(width: int) -> None:
+    """Check that a rotation mixes anything.
+
+    Args:
+      width: channels of a head.
+
+    Raises:
+      ValueError: if the width is odd or 0.
+    """
+    if width < 1 or width % 2:
+        raise ValueError(
+            f"rotate: expected an even number of channels, got {width}; runs of a "
+            "power of two of them are mixed"
+        )
 
 
 def _hadamard(size: int) -> Float[np.ndarray, "size size"]:

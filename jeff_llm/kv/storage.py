@@ -7,7 +7,6 @@ ring`` of the ring, and leave it as block ``i // 128`` when ``window`` tokens ha
 after the block. A block is quantised once and its words never change.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -186,15 +185,17 @@ def flush(
     recent: Recent,
     lengths: Int[Array, " batch"],
     count: Int[Array, " batch"],
+    layers: tuple[int, ...] | None = None,
 ) -> Blocks:
     """Quantise the block that has just left the window, in the sequences where one has.
 
     Args:
       config: the cache's configuration.
       blocks: packed blocks of some layers.
-      recent: slots of the same layers.
+      recent: slots of all layers.
       lengths: tokens of each sequence, the new ones counted in.
       count: new tokens of each.
+      layers: numbers of the layers that the blocks are of; all by default.
 
     Returns:
       The blocks.
@@ -208,7 +209,11 @@ def flush(
         tokens = config.sinks + number[:, None] * BLOCK + jnp.arange(BLOCK)
         index = recent_slot(config, slots, jnp.maximum(tokens, config.sinks))
         left = (
-            jnp.take_along_axis(x, index[None, :, None, :, None], axis=3)
+            jnp.take_along_axis(
+                x if layers is None else x[jnp.array(layers)],
+                index[None, :, None, :, None],
+                axis=3,
+            )
             for x in recent
         )
         return _put(config, blocks, None, jnp.where(due, number, -1)[:, None], *left)
@@ -299,9 +304,16 @@ def _put(
 
     def put(stored: Array, new: Array) -> Array:
         index = jnp.where(number < 0, stored.shape[3], number)
-        if place is None:
-            return store(stored, None, index, new.transpose(1, 3, 0, 2, 4, 5))
-        return store(stored, place, index, new[0].transpose(0, 2, 1, 3, 4))
+        layers_last = new.transpose(1, 3, 0, 2, 4, 5)
+        if place is not None:
+            layers_last = layers_last[:, :, 0]
+        # A CPU scatters bfloat16 by way of a float32 copy of all that is stored.
+        narrow = stored.dtype == jnp.bfloat16
+        as_bits = lambda x: jax.lax.bitcast_convert_type(x, jnp.uint16)  # noqa: E731
+        if narrow:
+            stored, layers_last = as_bits(stored), as_bits(layers_last)
+        after = store(stored, place, index, layers_last)
+        return jax.lax.bitcast_convert_type(after, jnp.bfloat16) if narrow else after
 
     return jax.tree.map(put, blocks, packed)
 
@@ -312,17 +324,3 @@ def _quantize(config: CacheConfig, keys: Array, values: Array) -> Blocks:
         quantize(keys, config.key_bits, config.group_size, config.key_axis, **settings),
         quantize(values, config.value_bits, config.group_size, "token", **settings),
     )
-
-
-def with_bits(config: CacheConfig, key_bits: int, value_bits: int) -> CacheConfig:
-    """The same layout at other widths.
-
-    Args:
-      config: the configuration.
-      key_bits: width of keys.
-      value_bits: width of values.
-
-    Returns:
-      The configuration.
-    """
-    return dataclasses.replace(config, key_bits=key_bits, value_bits=value_bits)

@@ -283,6 +283,7 @@ def attend(
     keys: Float[Array, "batch kv_heads slots head_width"],
     values: Float[Array, "batch kv_heads slots head_width"],
     seen: Bool[Array, "batch tokens slots"],
+    soft_cap: float | None = None,
 ) -> Float[Array, "batch tokens heads head_width"]:
     """Grouped-query attention, ``softmax(q k' / sqrt(H)) v``, softmax in float32.
 
@@ -294,6 +295,7 @@ def attend(
       keys: keys, heads before slots.
       values: values, likewise.
       seen: which slots a token sees.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
 
     Returns:
       A weighted mean of values for each query head, in the dtype of ``query``.
@@ -308,6 +310,8 @@ def attend(
     logits = jnp.einsum(
         "bkrh,bksh->bkrs", rows, keys, preferred_element_type=jnp.float32
     ).reshape(batch, kv_heads, shared, tokens, -1)
+    if soft_cap is not None:
+        logits = soft_cap * jnp.tanh(logits / soft_cap)
     lowest = jnp.finfo(jnp.float32).min
     weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, lowest), axis=-1)
     weights = weights.reshape(batch, kv_heads, shared * tokens, -1)

@@ -94,7 +94,9 @@ def test_outlier_channels_no_longer_set_the_step(width, bits) -> None:
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 7)])
 def test_widths_that_are_refused(unchecked, shape) -> None:
     """Odd ones have no power of two to mix."""
-    with pytest.raises(ValueError, match="x: expected a last axis of even width, got"):
+    with pytest.raises(
+        ValueError, match="rotate: expected an even number of channels, got"
+    ):
         rotate(jnp.ones(shape))
 
 
