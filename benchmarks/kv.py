@@ -94,16 +94,23 @@ def jeff_side(side: str, batch: int, tokens: int, config: Config) -> Callable[[]
         return plain.attend(query, keys, held, seen)
 
     if side == "plain":
+        # Two programs: in one, XLA's CPU compiler copies the whole cache to store.
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def step(held: Any, query: jax.Array, new: jax.Array) -> Any:
+        def put(held: Any, new: jax.Array) -> Any:
             keys, values, length = held
             at = jnp.full((batch, 1), length)
-            keys, values = (plain.store(x, 0, at, new) for x in (keys, values))
-            seen = jnp.arange(capacity) <= at[..., None]
-            return (keys, values, length + 1), plain.attend(
-                query, keys[0], values[0], seen
-            )
+            return *(plain.store(x, 0, at, new) for x in (keys, values)), length + 1
+
+        @jax.jit
+        def look(held: Any, query: jax.Array) -> jax.Array:
+            keys, values, length = held
+            seen = jnp.broadcast_to(jnp.arange(capacity) < length, (batch, 1, capacity))
+            return plain.attend(query, keys[0], values[0], seen)
+
+        def step(held: Any, query: jax.Array, new: jax.Array) -> Any:
+            held = put(held, new)
+            return held, look(held, query)
 
         shape = (1, batch, KV_HEADS, capacity, WIDTH)
         whole = context.swapaxes(1, 2)[None]
