@@ -68,7 +68,7 @@ def jeff_side(side: str, batch: int, tokens: int, config: Config) -> Callable[[]
     import jax.numpy as jnp
 
     from jeff_llm import kv
-    from jeff_llm.kv import storage
+    from jeff_llm.kv import ring, storage
     from jeff_llm.models import cache as plain
 
     values = {"packed": 2, "dequantised": 2, "packed-k4v4": 4, "plain": 16}[side]
@@ -84,7 +84,7 @@ def jeff_side(side: str, batch: int, tokens: int, config: Config) -> Callable[[]
         blocks = jax.lax.optimization_barrier(blocks)
         count = storage.stored_blocks(settings, stored.lengths)
         slots = stored.recent_keys.shape[2]
-        recent = storage.recent_positions(settings, slots, stored.lengths, count)
+        recent = ring.recent_positions(settings, slots, stored.lengths, count)
         token = jnp.arange(blocks[0].shape[2])
         packed = jnp.where(token < 128 * count[:, None], token + settings.sinks, 2**30)
         keys = jnp.concatenate([blocks[0], stored.recent_keys], axis=2)

@@ -11,8 +11,6 @@ from jeff_llm.kv.allocate import (
     allocate_bits,
     allocate_groups,
     ideal_bits,
-    scores_from_activations,
-    scores_from_weights,
     total_error,
 )
 from jeff_llm.kv.attention import Implementation
@@ -25,9 +23,11 @@ from jeff_llm.kv.cache import (
     prefill,
 )
 from jeff_llm.kv.config import CacheConfig, EffectiveBits, effective_bits
-from jeff_llm.kv.decoder_cache import DecoderCache, MakeCache
+from jeff_llm.kv.decoder_cache import DecoderCache
+from jeff_llm.kv.make_cache import MakeCache
 from jeff_llm.kv.quantize import QuantizedTensor, dequantize, quantize
 from jeff_llm.kv.rotation import rotate
+from jeff_llm.kv.scores import scores_from_activations, scores_from_weights
 
 __all__ = [
     "CacheConfig",

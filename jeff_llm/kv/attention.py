@@ -8,46 +8,31 @@ restored cache is never in memory, and only as far as the sequences reach.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from jeff_llm.kv.partial import LOWEST, Partial, add, join, partial_attention
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor, restore_blocks
 from jeff_llm.models.cache import visible
 
 __all__ = [
     "Implementation",
-    "Partial",
     "Stored",
     "attend_stored",
     "choose_partial",
-    "join",
+    "from_rows",
     "packed_partial",
-    "partial_attention",
+    "to_rows",
 ]
 
 Implementation: TypeAlias = Literal["xla", "gpu", "tpu", "interpret"]
 
 # Elements restored at a time: a tile of keys and one of values stay in a CPU's cache.
 _TILE = 2**19
-_LOWEST = -1e30
-
-
-class Partial(NamedTuple):
-    """Attention over a part of the tokens.
-
-    Attributes:
-      out: ``sum_t exp(logit_t - highest) v_t``.
-      highest: the highest logit, or -1e30 where nothing is seen.
-      total: ``sum_t exp(logit_t - highest)``.
-    """
-
-    out: Float[Array, "batch kv_heads rows head_width"]
-    highest: Float[Array, "batch kv_heads rows"]
-    total: Float[Array, "batch kv_heads rows"]
 
 
 class Stored(NamedTuple):
@@ -165,7 +150,7 @@ def packed_partial(
         here = partial_attention(
             rows, restored(keys, start), restored(values, start), seen, soft_cap
         )
-        return _add(before, here)
+        return add(before, here)
 
     tiles = -(-jnp.max(end) // (tile * BLOCK))
     return jax.lax.fori_loop(
@@ -174,60 +159,10 @@ def packed_partial(
         body,
         Partial(
             jnp.zeros(rows.shape, jnp.float32),
-            jnp.full(rows.shape[:3], _LOWEST, jnp.float32),
+            jnp.full(rows.shape[:3], LOWEST, jnp.float32),
             jnp.zeros(rows.shape[:3], jnp.float32),
         ),
     )
-
-
-def partial_attention(
-    rows: Float[Array, "batch kv_heads rows head_width"],
-    keys: Float[Array, "batch kv_heads tokens head_width"],
-    values: Float[Array, "batch kv_heads tokens head_width"],
-    seen: Bool[Array, "batch rows tokens"],
-    soft_cap: float | None = None,
-) -> Partial:
-    """Attention of rows of queries over tokens in full precision.
-
-    Args:
-      rows: queries, divided by the root of the head's width.
-      keys: keys.
-      values: values.
-      seen: which tokens a row sees.
-      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
-
-    Returns:
-      Output, highest logit and sum of weights, in float32.
-    """
-    logits = jnp.einsum(
-        "bkrh,bksh->bkrs", rows, keys, preferred_element_type=jnp.float32
-    )
-    if soft_cap is not None:
-        logits = soft_cap * jnp.tanh(logits / soft_cap)
-    seen = seen[:, None]
-    highest = jnp.max(logits, axis=-1, where=seen, initial=_LOWEST)
-    weights = jnp.where(seen, jnp.exp(logits - highest[..., None]), 0)
-    out = jnp.einsum(
-        "bkrs,bksh->bkrh",
-        weights.astype(values.dtype),
-        values,
-        preferred_element_type=jnp.float32,
-    )
-    return Partial(out, highest, weights.sum(-1))
-
-
-def join(parts: Sequence[Partial]) -> Float[Array, "batch kv_heads rows head_width"]:
-    """Attention over the union of parts.
-
-    Args:
-      parts: attention over parts that share no token.
-
-    Returns:
-      ``sum out exp(highest - max) / sum total exp(highest - max)``; zeros for a row
-      that sees nothing.
-    """
-    whole = functools.reduce(_add, parts)
-    return whole.out / jnp.where(whole.total == 0, 1, whole.total)[..., None]
 
 
 def choose_partial(
@@ -303,13 +238,3 @@ def from_rows(
     batch, tokens, _, width = query.shape
     grouped = rows.reshape(batch, rows.shape[1], -1, tokens, width)
     return grouped.transpose(0, 3, 1, 2, 4).reshape(query.shape).astype(query.dtype)
-
-
-def _add(one: Partial, other: Partial) -> Partial:
-    highest = jnp.maximum(one.highest, other.highest)
-    here, there = jnp.exp(one.highest - highest), jnp.exp(other.highest - highest)
-    return Partial(
-        one.out * here[..., None] + other.out * there[..., None],
-        highest,
-        one.total * here + other.total * there,
-    )

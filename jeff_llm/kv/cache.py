@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jeff_llm.kv import storage
+from jeff_llm.kv import ring, storage
 from jeff_llm.kv.attention import Implementation, Stored, attend_stored
 from jeff_llm.kv.checks import check_new, check_query, check_room, check_sizes
 from jeff_llm.kv.config import CacheConfig
@@ -94,7 +94,7 @@ def init_cache(
     )
     config.check_heads(head_width)
     shape = (1, batch_size, kv_heads, capacity, head_width)
-    recent = storage.empty_recent(config, shape, dtype)
+    recent = ring.empty_recent(config, shape, dtype)
     blocks = storage.empty_blocks(config, shape, dtype)
     lengths = jnp.zeros(batch_size, jnp.int32)
     return _unlift(blocks, recent, lengths, capacity, config)
@@ -169,9 +169,9 @@ def append(
     if config.rotate:
         key = rotate(key)
     blocks, recent = _lift(cache)
-    new = storage.Recent(key, value)
+    new = ring.Recent(key, value)
     if key.shape[1] == 1:
-        recent = storage.write_recent(config, recent, 0, new, positions, kept)
+        recent = ring.write_recent(config, recent, 0, new, positions, kept)
     else:
         blocks, recent = storage.write_chunk(
             config, blocks, recent, 0, 0, new, lengths, positions, kept
@@ -223,7 +223,7 @@ def attend(
         count,
         cache.recent_keys,
         cache.recent_values,
-        storage.recent_positions(
+        ring.recent_positions(
             cache.config, cache.recent_keys.shape[2], cache.lengths, count
         ),
     )
@@ -252,20 +252,20 @@ def nbytes(cache: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
 
 
-def _lift(cache: QuantizedCache) -> tuple[storage.Blocks, storage.Recent]:
+def _lift(cache: QuantizedCache) -> tuple[storage.Blocks, ring.Recent]:
     """The layer as a stack of one."""
     return jax.tree.map(
         lambda x: x[None],
         (
             (cache.keys, cache.values),
-            storage.Recent(cache.recent_keys, cache.recent_values),
+            ring.Recent(cache.recent_keys, cache.recent_values),
         ),
     )
 
 
 def _unlift(
     blocks: storage.Blocks,
-    recent: storage.Recent,
+    recent: ring.Recent,
     lengths: Int[Array, " batch"],
     capacity: int,
     config: CacheConfig,

@@ -1,9 +1,7 @@
 """The quantised cache of jeff's decoder: a drop-in for the plain one.
 
-`MakeCache` goes where `jeff_llm.models.cache.init_cache` went, in
-`jeff_llm.generate.generate` or beside `jeff_llm.models.decoder.apply`. Layers may have
-widths of their own: those of equal widths are one stack of arrays, and a table finds a
-layer in its stack.
+`jeff_llm.kv.MakeCache` makes it. Layers may have widths of their own: those of equal
+widths are one stack of arrays, and a table finds a layer in its stack.
 """
 
 import dataclasses
@@ -12,106 +10,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jeff_llm.kv import storage
+from jeff_llm.kv import ring, storage
 from jeff_llm.kv.attention import (
     Implementation,
-    Partial,
     Stored,
     attend_stored,
-    partial_attention,
 )
-from jeff_llm.kv.checks import check_room, check_sizes
+from jeff_llm.kv.checks import check_room
 from jeff_llm.kv.config import CacheConfig
+from jeff_llm.kv.partial import Partial, partial_attention
 from jeff_llm.kv.rotation import rotate
 from jeff_llm.models.cache import attend as attend_plain
 from jeff_llm.models.cache import visible
-from jeff_llm.models.config import DecoderConfig
 
-__all__ = ["DecoderCache", "MakeCache"]
-
-
-@dataclasses.dataclass(frozen=True)
-class MakeCache:
-    """Makes a decoder's quantised cache; pass it as ``make_cache``.
-
-    Equal ones are one static argument, so a program is compiled once.
-
-    Attributes:
-      config: widths and layout.
-      bits: widths of keys and values of each layer, [layers, 2], as
-        `jeff_llm.kv.allocate_bits` gives them; those of ``config`` by default.
-      implementation: of attention over packed tokens; see `jeff_llm.kv.attend`.
-    """
-
-    config: CacheConfig = dataclasses.field(default_factory=CacheConfig)
-    bits: Any = None
-    implementation: Implementation | None = None
-
-    def __post_init__(self):
-        """Keep the widths as tuples, which can be compared and hashed."""
-        if self.bits is not None:
-            table = np.asarray(self.bits)
-            if table.ndim != 2 or table.shape[1] != 2 or table.dtype.kind not in "iu":
-                raise ValueError(
-                    "bits: expected whole numbers of shape [layers, 2], got shape "
-                    f"{table.shape} of {table.dtype}"
-                )
-            object.__setattr__(self, "bits", tuple(map(tuple, table.tolist())))
-
-    def __call__(
-        self, config: DecoderConfig, batch_size: int, capacity: int, dtype: Any
-    ) -> "DecoderCache":
-        """An empty cache.
-
-        Args:
-          config: the decoder's configuration.
-          batch_size: sequences.
-          capacity: tokens of a sequence at most.
-          dtype: of the tokens in full precision.
-
-        Returns:
-          The cache, with all lengths 0.
-
-        Raises:
-          ValueError: if a size is not positive, the widths are not one pair a layer,
-            or groups do not fit.
-        """
-        check_sizes(batch_size=batch_size, capacity=capacity)
-        layers = config.num_layers
-        if self.bits is not None and len(self.bits) != layers:
-            raise ValueError(
-                f"bits: expected a pair for each of {layers} layers, got "
-                f"{len(self.bits)}"
-            )
-        self.config.check_heads(config.head_width)
-        rows = self.bits or ((self.config.key_bits, self.config.value_bits),) * layers
-        kinds = tuple(sorted(set(rows)))
-        configs = tuple(
-            dataclasses.replace(self.config, key_bits=key, value_bits=value)
-            for key, value in kinds
-        )
-        shape = (batch_size, config.num_kv_heads, capacity, config.head_width)
-        places = [
-            [layer for layer, row in enumerate(rows) if row == kind] for kind in kinds
-        ]
-        blocks = tuple(
-            storage.empty_blocks(config, (len(place), *shape), dtype)
-            for config, place in zip(configs, places, strict=True)
-        )
-        recent = storage.empty_recent(self.config, (layers, *shape), dtype)
-        return DecoderCache(
-            blocks,
-            recent,
-            jnp.zeros(batch_size, jnp.int32),
-            capacity,
-            configs,
-            tuple(tuple(place) for place in places),
-            self.implementation,
-            fresh=True,
-        )
+__all__ = ["DecoderCache"]
 
 
 @jax.tree_util.register_dataclass
@@ -135,7 +49,7 @@ class DecoderCache:
 
     blocks: tuple[storage.Blocks, ...]
     # Leaves may be shapes as well, as `jax.eval_shape` gives them.
-    recent: storage.Recent
+    recent: ring.Recent
     lengths: Any
     capacity: int = dataclasses.field(metadata={"static": True})
     configs: tuple[CacheConfig, ...] = dataclasses.field(metadata={"static": True})
@@ -174,7 +88,7 @@ class DecoderCache:
             query, key = rotate(query), rotate(key)
         single = query.shape[1] == 1
         kept = mask & (positions < self.capacity)
-        new = storage.Recent(key, value)
+        new = ring.Recent(key, value)
         if single:
             after = self._write_one(layer, new, positions, kept)
             out = after._attend(layer, query, positions, window, kept, None)
@@ -241,17 +155,17 @@ class DecoderCache:
         return dataclasses.replace(self, blocks=blocks, recent=recent, lengths=lengths)
 
     def _write_one(
-        self, layer: Array, new: storage.Recent, positions: Array, kept: Array
+        self, layer: Array, new: ring.Recent, positions: Array, kept: Array
     ) -> "DecoderCache":
-        recent = storage.write_recent(
+        recent = ring.write_recent(
             self.configs[0], self.recent, layer, new, positions, kept
         )
         return dataclasses.replace(self, recent=recent)
 
     def _write_many(
-        self, layer: Array, new: storage.Recent, positions: Array, kept: Array
+        self, layer: Array, new: ring.Recent, positions: Array, kept: Array
     ) -> "DecoderCache":
-        def write(stack: int, place: Array) -> tuple[tuple, storage.Recent]:
+        def write(stack: int, place: Array) -> tuple[tuple, ring.Recent]:
             blocks, recent = storage.write_chunk(
                 self.configs[stack],
                 self.blocks[stack],
@@ -280,13 +194,13 @@ class DecoderCache:
         """Attend over what is stored, ``new`` tokens of it not yet counted."""
         config = self.configs[0]
         count = storage.stored_blocks(config, self.lengths)
-        recent = storage.Recent(
+        recent = ring.Recent(
             *(
                 jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)
                 for x in self.recent
             )
         )
-        held = storage.recent_positions(
+        held = ring.recent_positions(
             config,
             recent.keys.shape[2],
             self.lengths + new.sum(1, dtype=self.lengths.dtype),

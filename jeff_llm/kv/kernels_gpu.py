@@ -27,7 +27,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
-from jeff_llm.kv.attention import Partial
+from jeff_llm.kv.partial import Partial
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
 
 __all__ = ["packed_partial"]

@@ -30,7 +30,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jeff_llm.kv.attention import Partial
+from jeff_llm.kv.partial import Partial
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
 
 __all__ = ["packed_partial"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jeff_llm import kv
 from jeff_llm.kv import attention, kernels_gpu, kernels_tpu
-from jeff_llm.kv.attention import Partial
+from jeff_llm.kv.partial import Partial
 from jeff_llm.kv.quantize import BLOCK, Axis, QuantizedTensor
 
 KERNELS = {"gpu": kernels_gpu.packed_partial, "tpu": kernels_tpu.packed_partial}

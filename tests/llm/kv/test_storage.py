@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_llm.kv import storage
+from jeff_llm.kv import ring, storage
 from jeff_llm.kv.config import CacheConfig, EffectiveBits, effective_bits
 from jeff_llm.kv.quantize import BLOCK, quantize
-from jeff_llm.kv.storage import NOWHERE, Recent
+from jeff_llm.kv.ring import NOWHERE, Recent
 
 flush = jax.jit(storage.flush, static_argnums=0)
 write_chunk = jax.jit(storage.write_chunk, static_argnums=0)
@@ -21,7 +21,7 @@ def positions_of(config: CacheConfig, capacity: int, lengths: Any) -> np.ndarray
     lengths = jnp.asarray(lengths)
     blocks = storage.stored_blocks(config, lengths)
     slots = config.recent_slots(capacity)
-    return np.asarray(storage.recent_positions(config, slots, lengths, blocks))
+    return np.asarray(ring.recent_positions(config, slots, lengths, blocks))
 
 
 def test_stored_blocks_by_hand() -> None:
@@ -38,7 +38,7 @@ def test_slots_by_hand() -> None:
     config = CacheConfig(window=2, sinks=3)
     assert config.recent_slots(1000) == 133
     positions = jnp.array([0, 2, 3, 4, 132, 133, 134, 263])
-    slots = storage.recent_slot(config, 133, positions)
+    slots = ring.recent_slot(config, 133, positions)
     np.testing.assert_array_equal(slots, [0, 1 + 1, 3, 4, 132, 3, 4, 3])
 
 
@@ -82,7 +82,7 @@ def test_every_token_is_in_one_place(window, sinks, capacity) -> None:
         packed = (rest >= sinks) & (rest < sinks + BLOCK * blocks[length])
         np.testing.assert_array_equal(recent, rest[~packed])
         assert len(recent) <= sinks + window + BLOCK - 1
-    slots = storage.recent_slot(config, len(held), jnp.asarray(held))
+    slots = ring.recent_slot(config, len(held), jnp.asarray(held))
     np.testing.assert_array_equal(
         np.asarray(slots)[held != NOWHERE], np.flatnonzero(held != NOWHERE)
     )
@@ -98,7 +98,7 @@ def empty(config: CacheConfig, capacity: int, layers: int = 1) -> Any:
     shape = (layers, 2, 1, capacity, 8)
     return (
         storage.empty_blocks(config, shape, jnp.float32),
-        storage.empty_recent(config, shape, jnp.float32),
+        ring.empty_recent(config, shape, jnp.float32),
     )
 
 
@@ -109,7 +109,7 @@ def test_writing_touches_one_layer_and_kept_tokens() -> None:
     new = tokens(0, 2)
     positions = jnp.array([[2, 3], [133, 134]])
     keep = jnp.array([[True, True], [False, True]])
-    found = storage.write_recent(config, recent, 1, new, positions, keep)
+    found = ring.write_recent(config, recent, 1, new, positions, keep)
     expected = np.zeros(recent.keys.shape, np.float32)
     expected[1, 0, 0, [2, 3]] = new.keys[0, :, 0]
     expected[1, 1, 0, 4] = new.keys[1, 1, 0]
@@ -123,7 +123,7 @@ def test_flush_quantises_what_is_due() -> None:
     blocks, recent = empty(config, 1000)
     new = tokens(1, 133)
     every = jnp.broadcast_to(jnp.arange(133), (2, 133))
-    recent = storage.write_recent(config, recent, 0, new, every, every >= 0)
+    recent = ring.write_recent(config, recent, 0, new, every, every >= 0)
     one, none = jnp.array([1, 0]), jnp.zeros(2, int)
     full = jnp.full(2, 133)
     for lengths, count in ((full, none), (full - 1, one), (full + 1, one)):

@@ -1,0 +1,96 @@
+"""Attention over parts of a sequence, and how parts are joined: by log-sum-exp."""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+__all__ = ["LOWEST", "Partial", "add", "join", "partial_attention"]
+
+# The highest logit where nothing is seen.
+LOWEST = -1e30
+
+
+class Partial(NamedTuple):
+    """Attention over a part of the tokens.
+
+    Attributes:
+      out: ``sum_t exp(logit_t - highest) v_t``.
+      highest: the highest logit, or -1e30 where nothing is seen.
+      total: ``sum_t exp(logit_t - highest)``.
+    """
+
+    out: Float[Array, "batch kv_heads rows head_width"]
+    highest: Float[Array, "batch kv_heads rows"]
+    total: Float[Array, "batch kv_heads rows"]
+
+
+def partial_attention(
+    rows: Float[Array, "batch kv_heads rows head_width"],
+    keys: Float[Array, "batch kv_heads tokens head_width"],
+    values: Float[Array, "batch kv_heads tokens head_width"],
+    seen: Bool[Array, "batch rows tokens"],
+    soft_cap: float | None = None,
+) -> Partial:
+    """Attention of rows of queries over tokens in full precision.
+
+    Args:
+      rows: queries, divided by the root of the head's width.
+      keys: keys.
+      values: values.
+      seen: which tokens a row sees.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
+
+    Returns:
+      Output, highest logit and sum of weights, in float32.
+    """
+    logits = jnp.einsum(
+        "bkrh,bksh->bkrs", rows, keys, preferred_element_type=jnp.float32
+    )
+    if soft_cap is not None:
+        logits = soft_cap * jnp.tanh(logits / soft_cap)
+    seen = seen[:, None]
+    highest = jnp.max(logits, axis=-1, where=seen, initial=LOWEST)
+    weights = jnp.where(seen, jnp.exp(logits - highest[..., None]), 0)
+    out = jnp.einsum(
+        "bkrs,bksh->bkrh",
+        weights.astype(values.dtype),
+        values,
+        preferred_element_type=jnp.float32,
+    )
+    return Partial(out, highest, weights.sum(-1))
+
+
+def add(one: Partial, other: Partial) -> Partial:
+    """Attention over the union of two parts that share no token, unnormalised.
+
+    Args:
+      one: a part.
+      other: the other.
+
+    Returns:
+      Both.
+    """
+    highest = jnp.maximum(one.highest, other.highest)
+    here, there = jnp.exp(one.highest - highest), jnp.exp(other.highest - highest)
+    return Partial(
+        one.out * here[..., None] + other.out * there[..., None],
+        highest,
+        one.total * here + other.total * there,
+    )
+
+
+def join(parts: Sequence[Partial]) -> Float[Array, "batch kv_heads rows head_width"]:
+    """Attention over the union of parts.
+
+    Args:
+      parts: attention over parts that share no token.
+
+    Returns:
+      ``sum out exp(highest - max) / sum total exp(highest - max)``; zeros for a row
+      that sees nothing.
+    """
+    whole = functools.reduce(add, parts)
+    return whole.out / jnp.where(whole.total == 0, 1, whole.total)[..., None]
