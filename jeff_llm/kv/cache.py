@@ -166,6 +166,7 @@ def append(
     config, lengths = cache.config, cache.lengths
     positions = lengths[:, None] + jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
     kept = mask & (positions < cache.capacity)
+    count = kept.sum(1, dtype=lengths.dtype)
     if config.rotate:
         key = rotate(key)
     blocks, recent = _lift(cache)
@@ -173,10 +174,13 @@ def append(
     if key.shape[1] == 1:
         recent = ring.write_recent(config, recent, 0, new, positions, kept)
     else:
-        blocks, recent = storage.write_chunk(
-            config, blocks, recent, 0, 0, new, lengths, positions, kept
+        stack = ring.Recent(key[None], value[None])
+        blocks = storage.write_chunk(
+            config, blocks, recent, stack, lengths, positions, kept
         )
-    count = kept.sum(1, dtype=lengths.dtype)
+        slots = cache.recent_keys.shape[2]
+        kept &= ring.stays_recent(config, slots, lengths + count, positions)
+        recent = ring.write_recent(config, recent, 0, new, positions, kept)
     blocks = storage.flush(config, blocks, recent, lengths + count, count)
     return _unlift(blocks, recent, lengths + count, cache.capacity, config)
 

@@ -6,7 +6,7 @@ widths are one stack of arrays, and a table finds a layer in its stack.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,23 @@ from jeff_llm.models.cache import visible
 __all__ = ["DecoderCache"]
 
 
+class _Pending(NamedTuple):
+    """New tokens of all layers, until they are stored.
+
+    What a layer reads stays as it is meanwhile: where a loop over layers both reads and
+    writes an array, the compiler copies all of it in every layer.
+
+    Attributes:
+      tokens: keys and values, [layers, batch, tokens, kv_heads, head_width].
+      positions: position of each token.
+      kept: the tokens to store.
+    """
+
+    tokens: ring.Recent
+    positions: Any
+    kept: Any
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DecoderCache:
@@ -45,6 +62,7 @@ class DecoderCache:
       places: numbers of the layers of each stack.
       implementation: of attention over packed tokens.
       fresh: nothing is stored yet, so the first tokens attend among themselves alone.
+      pending: new tokens, between `begin` and `advance`.
     """
 
     blocks: tuple[storage.Blocks, ...]
@@ -56,6 +74,30 @@ class DecoderCache:
     places: tuple[tuple[int, ...], ...] = dataclasses.field(metadata={"static": True})
     implementation: Implementation | None = dataclasses.field(metadata={"static": True})
     fresh: bool = dataclasses.field(metadata={"static": True})
+    pending: _Pending | None = None
+
+    def begin(
+        self,
+        positions: Int[Array, "batch tokens"],
+        mask: Bool[Array, "batch tokens"],
+    ) -> "DecoderCache":
+        """Make room for many new tokens; see `jeff_llm.models.cache.Cache.begin`.
+
+        Args:
+          positions: position of each new token in its sequence.
+          mask: the new tokens that are real.
+
+        Returns:
+          The cache.
+        """
+        if self.fresh or mask.shape[1] == 1:
+            return self
+        layers, batch, kv_heads, _, width = self.recent.keys.shape
+        shape = (layers, batch, mask.shape[1], kv_heads, width)
+        tokens = ring.Recent(*(jnp.zeros(shape, x.dtype) for x in self.recent))
+        kept = mask & (positions < self.capacity)
+        pending = _Pending(tokens, positions, kept)
+        return dataclasses.replace(self, pending=pending)
 
     def attend(
         self,
@@ -98,7 +140,7 @@ class DecoderCache:
         seen = visible(positions, positions, window) & mask[:, None]
         if self.fresh:
             out = attend_plain(query, keys, values, seen)
-            return out, self._write_many(layer, new, positions, kept)
+            return out, self._write_prompt(layer, new, positions, kept)
 
         def chunk(rows: Array) -> Partial:
             groups = rows.shape[2] // seen.shape[1]
@@ -106,9 +148,7 @@ class DecoderCache:
 
         nothing = jnp.zeros_like(mask)
         out = self._attend(layer, query, positions, window, nothing, chunk)
-        # Written after all is read, or the compiler would copy the cache.
-        new, out = jax.lax.optimization_barrier((new, out))
-        return out, self._write_many(layer, new, positions, kept)
+        return out, self._wait(layer, new)
 
     def advance(self, count: Int[Array, " batch"]) -> "DecoderCache":
         """Count new tokens in, and quantise the blocks that left the window.
@@ -126,6 +166,8 @@ class DecoderCache:
         check_room(self.lengths + count, self.capacity)
         lengths = jnp.minimum(self.lengths + count, self.capacity)
         count = lengths - self.lengths
+        if self.pending is not None:
+            return self._store(self.pending).advance(count)
         blocks = tuple(
             storage.flush(
                 config,
@@ -162,25 +204,70 @@ class DecoderCache:
         )
         return dataclasses.replace(self, recent=recent)
 
-    def _write_many(
+    def _write_prompt(
         self, layer: Array, new: ring.Recent, positions: Array, kept: Array
     ) -> "DecoderCache":
-        def write(stack: int, place: Array) -> tuple[tuple, ring.Recent]:
-            blocks, recent = storage.write_chunk(
-                self.configs[stack],
-                self.blocks[stack],
+        def write(stack: int, place: Array) -> tuple:
+            config, blocks = self.configs[stack], self.blocks[stack]
+            blocks = storage.write_prompt(config, blocks, place, new, positions, kept)
+            return (*self.blocks[:stack], blocks, *self.blocks[stack + 1 :])
+
+        blocks = self._in_stack(layer, write)
+        after = dataclasses.replace(self, blocks=blocks)
+        total = kept.sum(1, dtype=self.lengths.dtype)
+        return after._write_last(layer, new, total, positions, kept)
+
+    def _wait(self, layer: Array, new: ring.Recent) -> "DecoderCache":
+        """Keep a layer's new tokens until `advance`."""
+        if self.pending is None:
+            raise ValueError(
+                "cache: expected begin() ahead of several tokens' attend()"
+            )
+        tokens = jax.tree.map(
+            lambda all_, x: jax.lax.dynamic_update_index_in_dim(
+                all_, x.astype(all_.dtype), layer, 0
+            ),
+            self.pending.tokens,
+            new,
+        )
+        pending = self.pending._replace(tokens=tokens)
+        return dataclasses.replace(self, pending=pending)
+
+    def _store(self, pending: _Pending) -> "DecoderCache":
+        """Store what waits, of all layers."""
+        tokens, positions, kept = pending
+        blocks = tuple(
+            storage.write_chunk(
+                config,
+                stack,
                 self.recent,
-                place,
-                layer,
-                new,
+                tokens,
                 self.lengths,
                 positions,
                 kept,
+                place if len(self.places) > 1 else None,
             )
-            return (*self.blocks[:stack], blocks, *self.blocks[stack + 1 :]), recent
+            for config, stack, place in zip(
+                self.configs, self.blocks, self.places, strict=True
+            )
+        )
+        total = self.lengths + kept.sum(1, dtype=self.lengths.dtype)
+        new = ring.Recent(*(x.transpose(1, 2, 0, 3, 4) for x in tokens))
+        after = dataclasses.replace(self, blocks=blocks, pending=None)
+        return after._write_last(None, new, total, positions, kept)
 
-        blocks, recent = self._in_stack(layer, write)
-        return dataclasses.replace(self, blocks=blocks, recent=recent)
+    def _write_last(
+        self,
+        layer: Array | None,
+        new: ring.Recent,
+        total: Array,
+        positions: Array,
+        kept: Array,
+    ) -> "DecoderCache":
+        config, slots = self.configs[0], self.recent.keys.shape[3]
+        kept = kept & ring.stays_recent(config, slots, total, positions)
+        recent = ring.write_recent(config, self.recent, layer, new, positions, kept)
+        return dataclasses.replace(self, recent=recent)
 
     def _attend(
         self,

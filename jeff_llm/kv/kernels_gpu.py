@@ -13,9 +13,9 @@ four schedulers. So two codes are taken out of a word at a time. Scales are not 
 into queries and weights: tensor cores take 8 rows at least, and with those a fold saves
 a sixth of the instructions at best, and none with keys by channel.
 
-The kernel has been run in Pallas' interpreter and compiled to machine code of compute
-capability 9.0; it has not been run on a chip yet. What is particular to Triton is in
-`_load`, the stores at the end of `_kernel`, and the compiler's parameters.
+The kernel has been run in Pallas' interpreter and lowered to Triton; it has not been
+run on a chip yet. What is particular to Triton is in `_load`, the stores at the end of
+`_kernel`, and the compiler's parameters.
 """
 
 import functools
@@ -27,7 +27,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
-from jeff_llm.kv.partial import Partial
+from jeff_llm.kv.partial import LOWEST, Partial
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
 
 __all__ = ["packed_partial"]
@@ -38,7 +38,6 @@ _LEAST_ROWS = 8
 _PROGRAMS = 528
 # A share of fewer blocks is not worth the partial that it writes.
 _LEAST_BLOCKS = 2
-_LOWEST = -1e30
 
 
 class _Layout(NamedTuple):
@@ -199,7 +198,7 @@ def _kernel(
         body,
         (
             jnp.zeros(rows_ref.shape[::-1], jnp.float32),
-            jnp.full(rows_ref.shape[0], _LOWEST, jnp.float32),
+            jnp.full(rows_ref.shape[0], LOWEST, jnp.float32),
             jnp.zeros(rows_ref.shape[0], jnp.float32),
         ),
     )

@@ -17,8 +17,8 @@ on the chip. Tiles that no row sees are neither computed nor read. Lanes are 128
 heads of 128 or 256 are read as they lie; a cache of narrower heads is first copied by
 XLA, which may cost more than the kernel saves.
 
-The kernel has been run in Pallas' interpreter and compiled for TPU v5e and v6e; it has
-not been run on a chip yet.
+The kernel has been run in Pallas' interpreter and lowered to Mosaic; it has not been
+run on a chip yet.
 """
 
 import functools
@@ -30,7 +30,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jeff_llm.kv.partial import Partial
+from jeff_llm.kv.partial import LOWEST, Partial
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
 
 __all__ = ["packed_partial"]
@@ -40,7 +40,6 @@ _MOST_ROWS = 64
 _SUBLANES = 8
 # With 2,048 tokens in flight a step's reads take about as long as its start.
 _MOST_BLOCKS = 16
-_LOWEST = -1e30
 
 
 def packed_partial(
@@ -161,7 +160,7 @@ def _kernel(
     @pl.when(step == 0)
     def _():
         out[...] = jnp.zeros(out.shape, jnp.float32)
-        highest[...] = jnp.full(highest.shape, _LOWEST, jnp.float32)
+        highest[...] = jnp.full(highest.shape, LOWEST, jnp.float32)
         total[...] = jnp.zeros(total.shape, jnp.float32)
 
     @pl.when((step >= bounds[0, sequence]) & (step < bounds[1, sequence]))

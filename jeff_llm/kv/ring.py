@@ -19,6 +19,7 @@ __all__ = [
     "empty_recent",
     "recent_positions",
     "recent_slot",
+    "stays_recent",
     "write_recent",
 ]
 
@@ -103,10 +104,31 @@ def recent_positions(
     return jnp.where(slot < sinks, first, behind)
 
 
+def stays_recent(
+    config: CacheConfig,
+    slots: int,
+    total: Int[Array, " batch"],
+    positions: Int[Array, "batch tokens"],
+) -> Bool[Array, "batch tokens"]:
+    """Which of many new tokens are written: no two of them have one slot.
+
+    Args:
+      config: the cache's configuration.
+      slots: sinks and ring together.
+      total: tokens of each sequence, the new ones counted in.
+      positions: positions of the new tokens.
+
+    Returns:
+      True for sinks and for the last ones, as many as the ring holds.
+    """
+    held = slots - min(config.sinks, slots)
+    return (positions >= total[:, None] - held) | (positions < config.sinks)
+
+
 def write_recent(
     config: CacheConfig,
     recent: Recent,
-    layer: Int[Array, ""] | int,
+    layer: Int[Array, ""] | int | None,
     new: Recent,
     positions: Int[Array, "batch tokens"],
     keep: Bool[Array, "batch tokens"],
@@ -116,8 +138,9 @@ def write_recent(
     Args:
       config: the cache's configuration.
       recent: slots of all layers.
-      layer: the layer that the tokens are of.
-      new: keys and values, [batch, tokens, kv_heads, head_width].
+      layer: the layer that the tokens are of, or None for all.
+      new: keys and values, [batch, tokens, kv_heads, head_width], or of all layers
+        [batch, tokens, layers, kv_heads, head_width].
       positions: positions of the tokens.
       keep: the tokens to write; no two of a sequence in one slot.
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jeff_llm.kv.config import CacheConfig
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor, quantize
-from jeff_llm.kv.ring import Recent, recent_slot, write_recent
+from jeff_llm.kv.ring import Recent, recent_slot
 from jeff_llm.models.cache import store
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "flush",
     "stored_blocks",
     "write_chunk",
+    "write_prompt",
 ]
 
 
@@ -106,73 +107,109 @@ def flush(
     return jax.lax.cond(jnp.any(due), write, lambda blocks: blocks, blocks)
 
 
-def write_chunk(
+def write_prompt(
     config: CacheConfig,
     blocks: Blocks,
-    recent: Recent,
     place: Int[Array, ""] | int,
-    layer: Int[Array, ""] | int,
     new: Recent,
-    lengths: Int[Array, " batch"],
     positions: Int[Array, "batch tokens"],
     mask: Bool[Array, "batch tokens"],
-) -> tuple[Blocks, Recent]:
-    """Store many tokens at once: whole blocks in bulk, the rest in the ring.
+) -> Blocks:
+    """Store the whole blocks of one layer's first tokens.
 
     A block that the very last token completes is left to `flush`.
 
     Args:
       config: the cache's configuration.
-      blocks: packed blocks of a stack of layers.
-      recent: slots of all layers.
+      blocks: empty blocks of a stack of layers.
       place: the layer's place in the stack.
-      layer: its number.
-      new: keys and values, [batch, tokens, kv_heads, head_width].
+      new: its keys and values, [batch, tokens, kv_heads, head_width].
+      positions: positions of the tokens, from 0.
+      mask: the tokens that are real.
+
+    Returns:
+      The blocks.
+    """
+    none = jnp.zeros_like(mask.sum(1))
+    first, number = _leaving(config, none, mask)
+    batch, _, kv_heads, width = new.keys.shape
+    shape = (1, batch, kv_heads, number.shape[1] * BLOCK, width)
+    stream = [
+        _continue(jnp.zeros(shape, x.dtype), first, x[:, :, None], positions, mask)
+        for x in new
+    ]
+    return _put(config, blocks, place, number, *stream) if number.size else blocks
+
+
+def write_chunk(
+    config: CacheConfig,
+    blocks: Blocks,
+    recent: Recent,
+    new: Recent,
+    lengths: Int[Array, " batch"],
+    positions: Int[Array, "batch tokens"],
+    mask: Bool[Array, "batch tokens"],
+    layers: tuple[int, ...] | None = None,
+) -> Blocks:
+    """Store the whole blocks that many new tokens push out of the ring, of all layers.
+
+    A block that the very last token completes is left to `flush`.
+
+    Args:
+      config: the cache's configuration.
+      blocks: packed blocks of some layers.
+      recent: slots of all layers, without the new tokens.
+      new: keys and values of all layers, [layers, batch, tokens, kv_heads, head_width].
       lengths: tokens of each sequence before.
       positions: positions of the new tokens.
       mask: the new tokens that are real.
+      layers: numbers of the layers that the blocks are of; all by default.
 
     Returns:
-      The blocks and the slots.
+      The blocks.
     """
     slots = recent.keys.shape[3]
-    total = lengths + mask.sum(1, dtype=lengths.dtype)
-    begin = stored_blocks(config, lengths)
-    blocks_at_most = (positions.shape[1] + BLOCK - 2) // BLOCK
-    if blocks_at_most and slots == config.sinks + config.window + BLOCK:
-        size = blocks_at_most * BLOCK
-        tokens = config.sinks + begin[:, None] * BLOCK + jnp.arange(size)
-        stream = [
-            _stream(config, old, layer, x, tokens, positions, mask)
-            for old, x in zip(recent, new, strict=True)
-        ]
-        number = begin[:, None] + jnp.arange(blocks_at_most)
-        ready = stored_blocks(config, total - 1)[:, None]
-        number = jnp.where(number < ready, number, -1)
-        blocks = _put(config, blocks, place, number, *stream)
-    ring = slots - min(config.sinks, slots)
-    keep = (positions >= (total[:, None] - ring)) | (positions < config.sinks)
-    recent = write_recent(config, recent, layer, new, positions, keep & mask)
-    return blocks, recent
+    if slots < config.sinks + config.window + BLOCK:
+        return blocks  # no sequence grows so long that a block leaves
+    first, number = _leaving(config, lengths, mask)
+    if not number.size:
+        return blocks
+    wanted = first[:, None] + jnp.arange(number.shape[1] * BLOCK)
+    index = recent_slot(config, slots, wanted)[None, :, None, :, None]
+    chosen = slice(None) if layers is None else jnp.array(layers)
+    stream = []
+    for old, x in zip(recent, new, strict=True):
+        row = jnp.take_along_axis(old[chosen], index, axis=3)
+        last = x[chosen].transpose(1, 2, 0, 3, 4)
+        stream.append(_continue(row, first, last, positions, mask))
+    return _put(config, blocks, None, number, *stream)
 
 
-def _stream(
+def _leaving(
     config: CacheConfig,
-    recent: Float[Array, "layers batch kv_heads slots head_width"],
-    layer: Int[Array, ""] | int,
-    new: Float[Array, "batch tokens kv_heads head_width"],
-    wanted: Int[Array, "batch size"],
+    lengths: Int[Array, " batch"],
+    mask: Bool[Array, "batch tokens"],
+) -> tuple[Int[Array, " batch"], Int[Array, "batch new"]]:
+    """The first token behind the blocks, and the blocks' numbers, -1 for none."""
+    begin = stored_blocks(config, lengths)
+    number = begin[:, None] + jnp.arange((mask.shape[1] + BLOCK - 2) // BLOCK)
+    total = lengths + mask.sum(1, dtype=lengths.dtype)
+    ready = stored_blocks(config, total - 1)[:, None]
+    return config.sinks + begin * BLOCK, jnp.where(number < ready, number, -1)
+
+
+def _continue(
+    row: Float[Array, "layers batch kv_heads size head_width"],
+    first: Int[Array, " batch"],
+    new: Float[Array, "batch tokens layers kv_heads head_width"],
     positions: Int[Array, "batch tokens"],
     mask: Bool[Array, "batch tokens"],
-) -> Float[Array, "1 batch kv_heads size head_width"]:
-    """Tokens in a row from where the blocks end: of the ring, then the new ones."""
-    old = jax.lax.dynamic_index_in_dim(recent, layer, keepdims=False)
-    index = recent_slot(config, recent.shape[3], wanted)
-    row = jnp.take_along_axis(old, index[:, None, :, None], axis=2)
-    offset = positions - wanted[:, :1]
-    size = wanted.shape[1]
+) -> Float[Array, "layers batch kv_heads size head_width"]:
+    """Put new tokens into a row that begins with token ``first``."""
+    offset = positions - first[:, None]
+    size = row.shape[3]
     index = jnp.where(mask & (offset >= 0) & (offset < size), offset, size)
-    return store(row[None], 0, index, new)
+    return store(row, None, index, new)
 
 
 def _put(

@@ -41,6 +41,22 @@ class Cache(Protocol):
         """Slots of a sequence."""
         ...
 
+    def begin(
+        self,
+        positions: Int[Array, "batch tokens"],
+        mask: Bool[Array, "batch tokens"],
+    ) -> "Cache":
+        """Make ready for new tokens, before the first layer.
+
+        Args:
+          positions: position of each new token in its sequence.
+          mask: the new tokens that are real.
+
+        Returns:
+          The cache, of the structure that it keeps until `advance`.
+        """
+        ...
+
     def attend(
         self,
         layer: Int[Array, ""],
@@ -121,6 +137,22 @@ class PlainCache:
     def capacity(self) -> int:
         """Slots of a sequence."""
         return self.keys.shape[3]
+
+    def begin(
+        self,
+        positions: Int[Array, "batch tokens"],
+        mask: Bool[Array, "batch tokens"],
+    ) -> "PlainCache":
+        """Nothing to do; see `Cache.begin`.
+
+        Args:
+          positions: position of each new token in its sequence.
+          mask: the new tokens that are real.
+
+        Returns:
+          The cache as it is.
+        """
+        return self
 
     def attend(
         self,

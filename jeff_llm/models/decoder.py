@@ -87,6 +87,8 @@ class Decoder(nnx.Module):
         )
         shared = Tokens(positions, mask, segments, cosine, sine)
         table = self.embedding.get_value()
+        if cache is not None:
+            cache = cache.begin(positions, mask)
         x, hidden, cache = self._scan(
             table[tokens], shared, cache, hidden_layers, remat
         )

@@ -124,6 +124,7 @@ def all_layers(cache: Any, new: Any, mask: jax.Array) -> Any:
         )
         return cache, out
 
+    cache = cache.begin(positions, mask)
     cache, out = jax.lax.scan(body, cache, (jnp.arange(len(new[0])), new))
     return cache.advance(mask.sum(axis=1)), out
 
@@ -322,3 +323,15 @@ def test_an_implementation_that_is_refused(long, rows) -> None:
     make = MakeCache(CONFIG, implementation="tpu")
     with pytest.raises(ValueError, match=r"implementation: .* platform 'tpu'"):
         in_pieces(long.config, long.params, make, rows, (200, 1))
+
+
+def test_tokens_that_were_not_announced(long, packed) -> None:
+    """Several tokens after the first wait in the cache until all layers have them."""
+    query, key, value = (x[0] for x in draw(0, 2))
+    cache = packed[1]
+    positions = cache.lengths[:, None] + jnp.arange(2)
+    with pytest.raises(ValueError, match=r"expected begin\(\) ahead"):
+        cache.attend(
+            jnp.array(0), query, key, value,
+            positions=positions, mask=positions >= 0, window=None,
+        )  # fmt: skip

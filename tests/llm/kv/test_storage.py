@@ -13,7 +13,8 @@ from jeff_llm.kv.quantize import BLOCK, quantize
 from jeff_llm.kv.ring import NOWHERE, Recent
 
 flush = jax.jit(storage.flush, static_argnums=0)
-write_chunk = jax.jit(storage.write_chunk, static_argnums=0)
+write_prompt = jax.jit(storage.write_prompt, static_argnums=0)
+write_chunk = jax.jit(storage.write_chunk, static_argnums=(0, 7))
 PLAIN = CacheConfig(key_bits=16, value_bits=16, group_size=8)
 
 
@@ -141,22 +142,47 @@ def test_flush_quantises_what_is_due() -> None:
     np.testing.assert_array_equal(values.zero[0, :1, :, :1], expected.zero)
 
 
-def test_a_chunk_leaves_its_last_block_to_flush() -> None:
-    """And writes into its own place of the stack and its own layer alone."""
+def test_a_prompt_leaves_its_last_block_to_flush() -> None:
+    """And writes into its own place of the stack alone."""
     config = CacheConfig(group_size=8, window=0, sinks=0)
     blocks, recent = empty(config, 512, layers=2)
     new = tokens(2, 256)
     every = jnp.broadcast_to(jnp.arange(256), (2, 256))
     mask = every < jnp.array([[256], [200]])
-    lengths = jnp.zeros(2, int)
-    (keys, _), recent = write_chunk(
-        config, blocks, recent, 1, 0, new, lengths, every, mask
-    )
-    assert not keys.words[0].any() and keys.words[1, :, :, 0].any()
-    assert not keys.words[1, :, :, 1:].any()
+    keys, values = write_prompt(config, blocks, 1, new, every, mask)
+    assert not keys.words[0].any() and not keys.words[1, :, :, 1:].any()
+    block = new.values[:, :128].swapaxes(1, 2)
+    expected = quantize(block, 2, 8, "token", scale_dtype=jnp.bfloat16)
+    np.testing.assert_array_equal(values.words[1, :, :, :1], expected.words)
+    kept = mask & ring.stays_recent(config, 128, mask.sum(1), every)
+    recent = ring.write_recent(config, recent, 0, new, every, kept)
     np.testing.assert_array_equal(recent.keys[0, 0, 0], new.keys[0, 128:, 0])
     np.testing.assert_array_equal(recent.keys[0, 1, 0, :72], new.keys[1, 128:200, 0])
     assert not recent.keys[1].any()
+
+
+def test_a_chunk_after_a_prompt_is_a_longer_prompt() -> None:
+    """Of the layers of a stack: the ring's tokens and the new ones make a block."""
+    config = CacheConfig(group_size=8, window=0, sinks=3)
+    blocks, _ = empty(config, 512, layers=1)
+    _, three = empty(config, 512, layers=3)
+    new = tokens(2, 300)
+    every = jnp.broadcast_to(jnp.arange(300), (2, 300))
+    mask = every < jnp.array([[300], [250]])
+    whole = write_prompt(config, blocks, 0, new, every, mask)
+    three = ring.write_recent(
+        config, three, 2, Recent(*(x[:, :40] for x in new)), every[:, :40], mask[:, :40]
+    )
+    later = Recent(
+        *(jnp.stack([0 * x, x + 1, x])[:, :, 40:] for x in new),
+    )
+    lengths = jnp.full(2, 40)
+    found = write_chunk(
+        config, blocks, three, later, lengths, every[:, 40:], mask[:, 40:], (2,)
+    )
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found[0].words[0, 0, 0, 1].any() and not found[0].words[0, 1, 0, 1].any()
 
 
 def test_buffers_of_their_own() -> None:
