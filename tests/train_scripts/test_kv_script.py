@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.kv import PRESETS, Config
-from jeff_llm import cities
+from jeff_llm import cities, generate
 from train_scripts import kv, kv_claims, kv_summary, results
 from train_scripts.kv_summary import Layers, Measured, Report
 
@@ -68,6 +68,33 @@ def test_a_run_and_the_same_run_after_a_break(config, tmp_path, monkeypatch):
     assert measured == [*widths[:3], *widths[2:]]
     assert again.metrics == result.metrics
     assert again.claims == result.claims
+
+
+def test_questions(config, tmp_path, monkeypatch):
+    """Each seed has its own, none is an example; accuracy is a share of them."""
+    known = [cities.City(f"city {n}", f"land {n % 3}", 99 - n) for n in range(12)]
+    monkeypatch.setattr(cities, "load", lambda: known)
+    asked = dataclasses.replace(
+        config, questions=4, shots=3, largest=11, run_budgets=(), new_tokens=1
+    )
+    prompts, answers = kv._questions(asked)
+    last = [prompt.split("City: ")[-1] for prompt in prompts]
+    assert len(set(last)) == 8 and not any("city 11" in prompt for prompt in prompts)
+    for prompt, [answer] in zip(prompts, answers, strict=True):
+        *examples, own = prompt.split("City: ")[1:]
+        assert len(examples) == 3 and own not in [each[: len(own)] for each in examples]
+        number = int(own.split("\n")[0].removeprefix("city "))
+        assert answer == f" land {number % 3}\n"
+    given = iter([np.array([True] * 4 + [False] * 4)] * 99)
+
+    def score(model, prompts, answers, **options):
+        assert len(prompts) == 8
+        return [[generate.Score(0, 0, np.zeros(1), bool(r))] for r in next(given)]
+
+    monkeypatch.setattr(generate, "score", score)
+    result = kv.run(asked, tmp_path, progress=False)
+    assert result.metrics["accuracy_channel_k4v2"] == 0.5
+    assert result.metrics["accuracy_channel_k4v2_std"] == pytest.approx(0.5**0.5)
 
 
 def test_text_that_is_too_short(config, tmp_path):
@@ -172,7 +199,7 @@ def test_rows_of_the_log():
         ("tokens", 500, "tokens: expected a multiple of 128"),
         ("tokens", 256, "at least 512"),
         ("seeds", (1, 1), "seeds: expected distinct numbers"),
-        ("largest", 100, "largest: expected at least the shots and the questions"),
+        ("largest", 60, "largest: expected at least the shots and the questions"),
         ("run_budgets", (5,), "run_budgets: expected some of budgets"),
         ("texts", 0, "texts: expected at least 1, got 0"),
     ],
