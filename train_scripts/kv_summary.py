@@ -266,25 +266,23 @@ def _plot_perplexity(axes: Any, report: Report) -> None:
     names = [f"k{k}v{v}" for k, v in ((4, 4), (4, 2), (2, 4), (2, 2))]
     places = np.arange(len(names))
     kinds = report.config.key_axes
+    whole = report.cells[kinds[0], "k16v16"].perplexity
     for number, axis in enumerate(kinds):
-        cells = [report.cells[axis, name].perplexity for name in names]
-        offset = (number - (len(kinds) - 1) / 2) * 0.35
-        axes.bar(
-            places + offset,
-            [cell.mean() for cell in cells],
+        ratios = [report.cells[axis, name].perplexity / whole for name in names]
+        at = places + (number - (len(kinds) - 1) / 2) * 0.35
+        bars = axes.bar(
+            at,
+            [100 * (ratio.mean() - 1) for ratio in ratios],
             0.33,
             color=plots.COLOURS[("line", "fixed")[number]],
             label=f"keys by {axis}",
         )
-        for place, cell in zip(places + offset, cells, strict=True):
-            axes.plot([place] * len(cell), cell, ".", color="#222222", ms=3)
-    whole = report.cells.get((kinds[0], "k16v16"))
-    if whole is not None:
-        style = {"color": plots.COLOURS["plain"], "linestyle": "--", "linewidth": 1}
-        axes.axhline(whole.perplexity.mean(), label="full precision", **style)
-    labels = [name.upper() for name in names]
-    axes.set_xticks(places, labels)
-    axes.set(ylabel="perplexity (dots: seeds)", yscale="log")
+        axes.bar_label(bars, fmt="{:.1f}", padding=6, fontsize=8)
+        for place, ratio in zip(at, ratios, strict=True):
+            axes.plot([place] * len(ratio), 100 * (ratio - 1), ".", color="#222222")
+    axes.set_xticks(places, [name.upper() for name in names])
+    axes.set(ylabel="perplexity above full precision, % (dots: seeds)")
+    axes.margins(y=0.1)
 
 
 def _plot_errors(axes: Any, report: Report) -> None:

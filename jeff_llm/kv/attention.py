@@ -32,7 +32,7 @@ __all__ = [
 Implementation: TypeAlias = Literal["xla", "gpu", "tpu", "interpret"]
 
 # Elements restored at a time: a tile of keys and one of values stay in a CPU's cache.
-_TILE = 2**19
+_TILE = 2**20
 
 
 class Stored(NamedTuple):
