@@ -268,18 +268,16 @@ def _plot_perplexity(axes: Any, report: Report) -> None:
     kinds = report.config.key_axes
     whole = report.cells[kinds[0], "k16v16"].perplexity
     for number, axis in enumerate(kinds):
-        ratios = [report.cells[axis, name].perplexity / whole for name in names]
+        colour = plots.COLOURS[("line", "fixed")[number]]
         at = places + (number - (len(kinds) - 1) / 2) * 0.35
-        bars = axes.bar(
-            at,
-            [100 * (ratio.mean() - 1) for ratio in ratios],
-            0.33,
-            color=plots.COLOURS[("line", "fixed")[number]],
-            label=f"keys by {axis}",
-        )
-        axes.bar_label(bars, fmt="{:.1f}", padding=6, fontsize=8)
-        for place, ratio in zip(at, ratios, strict=True):
-            axes.plot([place] * len(ratio), 100 * (ratio - 1), ".", color="#222222")
+        for place, name in zip(at, names, strict=True):
+            above = 100 * (report.cells[axis, name].perplexity / whole - 1)
+            label = f"keys by {axis}" if name == names[0] else None
+            axes.bar(place, above.mean(), 0.33, color=colour, label=label)
+            axes.plot([place] * len(above), above, ".", color="#222222", ms=4)
+            text, high = f"{above.mean():.1f}", max(above.max(), 0)
+            move = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(text, (place, high), fontsize=8, **move)
     axes.set_xticks(places, [name.upper() for name in names])
     axes.set(ylabel="perplexity above full precision, % (dots: seeds)")
     axes.margins(y=0.1)
