@@ -38,7 +38,7 @@ def readers_names(key):
 
 
 def test_five_lines_of_the_readme(readers_names):
-    block, _ = blocks("README.md")
+    block = blocks("README.md")[0]
     code = compile(block, "README.md", "exec")
     exec(code, readers_names)
     assert readers_names["prob"].shape == (4096,)
@@ -85,7 +85,7 @@ def run_blocks(name, texts):
 @pytest.mark.slow
 @pytest.mark.usefixtures("smollm2_is_here")
 def test_language_model_of_the_readme():
-    _, block, _ = blocks("README.md")
+    block = blocks("README.md")[1]
     names = run_blocks("README.md", [block])
     assert names["out"].texts == [" Paris."]
     paris, rome = names["scores"][0]
@@ -96,7 +96,7 @@ def test_language_model_of_the_readme():
 @pytest.mark.slow
 @pytest.mark.usefixtures("smollm2_is_here")
 def test_the_packed_cache_of_the_readme_and_of_its_page():
-    _, runtime, layer = blocks("README.md")
+    runtime, layer = blocks("README.md")[1:3]
     names = packed_cache_names()
     exec(compile(runtime, "README.md", "exec"), names)
     names["model"] = names["model"]._replace(name="read")
