@@ -15,6 +15,13 @@ from jeff import assets
 collect_ignore = ["programs"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Drop compiled programs: Linux lets a process map no more than 65,530 pieces."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)
