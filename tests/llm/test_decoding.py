@@ -214,6 +214,9 @@ class MixedCache:
     def capacity(self) -> int:
         return self.inner.capacity
 
+    def begin(self, positions, mask):
+        return self
+
     def attend(self, layer, query, key, value, *, positions, mask, window):
         kinds = jnp.asarray(self.halved)
         key, value = jax.lax.switch(
@@ -235,6 +238,9 @@ class MixedCache:
     def advance(self, count):
         return dataclasses.replace(self, inner=self.inner.advance(count))
 
+    def repeat_rows(self, rows):
+        return dataclasses.replace(self, inner=self.inner.repeat_rows(rows))
+
 
 def mixed(halved: tuple[int, ...], config: Any, *sizes: Any) -> MixedCache:
     inner = init_cache(config, *sizes)
@@ -242,7 +248,7 @@ def mixed(halved: tuple[int, ...], config: Any, *sizes: Any) -> MixedCache:
 
 
 def test_a_cache_of_another_kind(run) -> None:
-    """A drop-in with a precision for each layer; the loop knows three names of it."""
+    """A drop-in with a precision for each layer; the protocol is all that counts."""
     plain = run(plan())
     same = run(plan(), make_cache=partial(mixed, (0, 0, 0)))
     np.testing.assert_array_equal(same.tokens, plain.tokens)

@@ -173,11 +173,12 @@ def test_assets_present(stocked: Path) -> None:
 def test_folders(
     fresh: Path, stocked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stored = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
     (fresh / "xla").mkdir(parents=True)
     (fresh / "xla" / "compiled").write_bytes(b"x" * 2**20)
     found = checks("Folders")
     assert found["JEFF_DATA"].detail == str(stocked)
-    assert found["asset cache"].detail == f"{fresh}, 0 MiB"
+    assert found["asset cache"].detail == f"{fresh}, {stored / 2**20:.0f} MiB"
     assert found["compilation cache"].detail == f"{fresh / 'xla'}, 1 MiB"
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("JEFF_CACHE", str(tmp_path / "file" / "cache"))

@@ -39,7 +39,7 @@ def config(data, tiny_chat_model, tmp_path):
         num_epochs=150,
         batch_size=2,
         max_tokens=64,
-        learning_rate=2e-2,
+        learning_rate=5e-3,
         validation=0.2,
     )
 
