@@ -1,3 +1,3 @@
-"""Methods on graphs and cells. Planned, empty so far."""
+"""Methods on graphs: `jeff_graph.editing` is GRE, editing of graph networks."""
 
 __all__: list[str] = []

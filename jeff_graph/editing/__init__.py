@@ -1,0 +1,72 @@
+"""GRE: editing graph networks by rewiring the gradient.
+
+`rewire` and `anchor_gradients` work on any model. `methods.gre`, its rivals and jeff's
+own `distilled_replay` are compared by the protocols `independent`, `sequential` and
+`batch`; `EditLog` keeps edits, undoes them and refuses what costs too much.
+
+`graphs` holds a graph of static shapes, `sampling` parts of a graph that does not fit
+whole, `loaders` the data sets. `nets` (flax) and `train` are imported by name.
+"""
+
+from jeff_graph.editing import methods, replay, rivals
+from jeff_graph.editing.features import SparseRows, row_normalise, sparse_rows
+from jeff_graph.editing.graphs import (
+    Graph,
+    degrees,
+    hop_distance,
+    k_hop,
+    make_graph,
+    pad,
+    subgraph,
+)
+from jeff_graph.editing.gre import (
+    anchor_gradients,
+    rewire,
+    rewire_update,
+    rewired_adam,
+)
+from jeff_graph.editing.log import EditLog
+from jeff_graph.editing.nearby import nearby_tasks
+from jeff_graph.editing.protocols import batch, independent, sequential
+from jeff_graph.editing.report import EditReport
+from jeff_graph.editing.sampling import (
+    Neighbourhood,
+    neighbourhoods,
+    sample_neighbours,
+)
+from jeff_graph.editing.splits import Split, split
+from jeff_graph.editing.task import EditTask, Method, make_task
+
+__all__ = [
+    "EditLog",
+    "EditReport",
+    "EditTask",
+    "Graph",
+    "Method",
+    "Neighbourhood",
+    "SparseRows",
+    "Split",
+    "anchor_gradients",
+    "batch",
+    "degrees",
+    "hop_distance",
+    "independent",
+    "k_hop",
+    "make_graph",
+    "make_task",
+    "methods",
+    "nearby_tasks",
+    "neighbourhoods",
+    "pad",
+    "replay",
+    "rewire",
+    "rewire_update",
+    "rewired_adam",
+    "rivals",
+    "row_normalise",
+    "sample_neighbours",
+    "sequential",
+    "sparse_rows",
+    "split",
+    "subgraph",
+]

@@ -1,0 +1,124 @@
+"""What a graph refuses, told by what was expected and what came."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jeff_graph.editing.features import SparseRows
+
+__all__ = ["check_mask_length", "checked_edges", "checked_features", "checked_labels"]
+
+
+def check_mask_length(name: str, mask: Array, nodes: int) -> None:
+    """Refuse a mask of another length than there are nodes.
+
+    Args:
+      name: the argument's name.
+      mask: what came.
+      nodes: number of nodes.
+
+    Raises:
+      ValueError: if the shape is not [nodes].
+    """
+    if mask.shape != (nodes,):
+        raise ValueError(
+            f"{name}: expected one value for each of {nodes} nodes, got shape "
+            f"{mask.shape}"
+        )
+
+
+def checked_features(features: Any) -> Any:
+    """Refuse features that are no finite numbers for each node.
+
+    Args:
+      features: what came.
+
+    Returns:
+      float32 [nodes, width]; sparse rows as they are.
+
+    Raises:
+      TypeError: if they are no real numbers.
+      ValueError: if they are no matrix, or one is not finite.
+    """
+    if isinstance(features, SparseRows):
+        return features
+    features = np.asarray(features)
+    if features.dtype.kind not in "biuf" and features.dtype != jnp.bfloat16:
+        raise TypeError(f"features: expected real numbers, got {features.dtype}")
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(
+            f"features: expected [nodes, width] of at least 1, got {features.shape}"
+        )
+    features = features.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(features))
+    if len(bad):
+        node, column = bad[0].tolist()
+        raise ValueError(
+            f"features: expected finite numbers, got {features[node, column]} at node "
+            f"{node}, column {column}; drop or impute {len(bad)} such values"
+        )
+    return features
+
+
+def checked_labels(labels: Any, nodes: int) -> np.ndarray:
+    """Refuse labels that are no class for each node.
+
+    Args:
+      labels: what came.
+      nodes: number of nodes.
+
+    Returns:
+      Integers [nodes].
+
+    Raises:
+      TypeError: if they are no integers.
+      ValueError: if their number differs, or one is below -1.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(
+            f"labels: expected integers, got {labels.dtype}; number the classes from 0"
+        )
+    if labels.shape != (nodes,):
+        raise ValueError(
+            f"labels: expected one for each of {nodes} nodes, got shape {labels.shape}"
+        )
+    if labels.min() < -1:
+        raise ValueError(
+            f"labels: expected at least 0, or -1 for none, got {labels.min()}"
+        )
+    return labels
+
+
+def checked_edges(edges: Any, nodes: int) -> np.ndarray:
+    """Refuse edges that are no pairs of nodes.
+
+    Args:
+      edges: what came.
+      nodes: number of nodes.
+
+    Returns:
+      int64 [edges, 2].
+
+    Raises:
+      TypeError: if they are no integers.
+      ValueError: if they are no pairs, or one names a node that does not exist.
+    """
+    edges = np.asarray(edges)
+    if not edges.size:
+        return np.zeros((0, 2), np.int64)
+    if edges.dtype.kind not in "iu":
+        raise TypeError(f"edges: expected integers, got {edges.dtype}")
+    if edges.ndim != 2 or edges.shape[1] != 2:
+        hint = "; transpose it" if edges.shape[:1] == (2,) else ""
+        raise ValueError(f"edges: expected [edges, 2], got {edges.shape}{hint}")
+    wrong = np.flatnonzero(((edges < 0) | (edges >= nodes)).any(1))
+    if len(wrong):
+        raise ValueError(
+            f"edges: expected node numbers from 0 to {nodes - 1}, got "
+            f"{edges[wrong[0]].tolist()} in row {wrong[0]}; number the nodes from 0 "
+            f"and give features for each ({len(wrong)} such edges)"
+        )
+    return edges.astype(np.int64)

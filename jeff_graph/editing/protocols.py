@@ -1,0 +1,277 @@
+"""The three protocols by which editing methods are compared.
+
+* `independent`: every edit starts from the same trained model;
+* `sequential`: one edit after the other, on one model and with one optimiser;
+* `batch`: all targets at once.
+
+An edit takes at most so many steps and stops when its target is right, tested after
+each step in evaluation mode; a target that is right already takes none. (The official
+code tests before the step, and so always takes one more.)
+
+Each is one pure function of arrays: jit it with the method bound,
+``jax.jit(functools.partial(independent, method))``.
+
+References:
+  Jiang et al., "Gradient Rewiring for Editable Graph Neural Network Training",
+  NeurIPS 2024, section 5.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+
+from jeff_graph.editing.report import (
+    EditReport,
+    final_report,
+    hop_counts,
+    hop_points,
+    points,
+    predictions_lost,
+)
+from jeff_graph.editing.stepping import edit_once
+from jeff_graph.editing.task import (
+    Edit,
+    EditTask,
+    Method,
+    MethodState,
+    divergence,
+)
+
+__all__ = ["batch", "independent", "sequential"]
+
+
+def independent(
+    method: Method,
+    params: PyTree,
+    task: EditTask,
+    targets: Int[Array, " edits"],
+    test: Bool[Array, " nodes"],
+    *,
+    key: PRNGKeyArray,
+    hops: Int[Array, "edits nodes"] | None = None,
+    max_steps: int = 10,
+    bisections: int = 0,
+    edits_at_once: int | None = None,
+    near: EditTask | None = None,
+) -> EditReport:
+    """Edit the same trained model for each target by itself.
+
+    Args:
+      method: how to edit.
+      params: the trained model.
+      task: what it is edited on.
+      targets: a node for each edit.
+      test: nodes whose accuracy counts.
+      key: random key of the method.
+      hops: distance of every node from each target; no drawdown by distance without.
+      max_steps: most steps of an edit.
+      bisections: after a success, halvings of the last step down to the smallest that
+        still succeeds; 0 is the published protocol.
+      edits_at_once: edits side by side, each with a copy of the model and its
+        activations; all by default.
+      near: a task for each target, by `jeff_graph.editing.nearby.nearby_tasks`: steps
+        are taken there, and the whole graph is read once, at the end. For methods whose
+        steps look at the target alone: gradient descent, GRE and GRE+.
+
+    Returns:
+      The report.
+
+    Raises:
+      ValueError: if shapes do not fit or a number is out of range.
+    """
+    _check(task, targets, test, hops, max_steps, bisections)
+    if edits_at_once is not None and edits_at_once < 1:
+        raise ValueError(f"edits_at_once: expected at least 1, got {edits_at_once}")
+    first, later = jax.random.split(key)
+    reference = method.logits(params, task)
+    params = method.prepare(params, task, first)
+    start = method.init(params, task, later)
+    nodes = jnp.arange(test.shape[0])
+
+    def one(
+        request: tuple[Array, Array | None, EditTask | None],
+    ) -> tuple[Array, ...]:
+        target, distance, place = request
+        edit = Edit(nodes == target, jnp.zeros_like(test))
+        if place is None:
+            place, close, slot = task, edit, target
+        else:
+            slot = jnp.zeros_like(target)
+            first = jnp.arange(place.labels.shape[0]) == 0
+            close = Edit(first, jnp.zeros_like(first))
+        seed = jax.random.fold_in(start.key, target)
+        begun = start._replace(key=seed)
+        done = edit_once(method, params, begun, place, close, max_steps, bisections)
+        logits = method.logits(done.params, task)
+        lost = predictions_lost(reference, logits, task)
+        return (
+            done.right[slot],
+            done.steps,
+            points(lost, test),
+            hop_counts(lost, test, distance),
+            divergence(reference, logits, task.where & ~edit.target),
+        )
+
+    requests = targets, hops, near
+    if edits_at_once is None:
+        results = jax.vmap(one)(requests)
+    else:
+        results = jax.lax.map(one, requests, batch_size=edits_at_once)
+    success, steps, drawdowns, counts, moved = results
+    return EditReport(
+        success,
+        success,
+        steps,
+        drawdowns.mean(),
+        drawdowns,
+        hop_points(counts.sum(0)),
+        moved.mean(),
+    )
+
+
+def sequential(
+    method: Method,
+    params: PyTree,
+    task: EditTask,
+    targets: Int[Array, " edits"],
+    test: Bool[Array, " nodes"],
+    *,
+    key: PRNGKeyArray,
+    hops: Int[Array, "edits nodes"] | None = None,
+    max_steps: int = 10,
+    bisections: int = 0,
+) -> tuple[PyTree, EditReport]:
+    """Edit one model for each target in turn.
+
+    Args:
+      method: how to edit.
+      params: the trained model.
+      task: what it is edited on.
+      targets: a node for each edit, in the order of the edits.
+      test: nodes whose accuracy counts.
+      key: random key of the method.
+      hops: as in `independent`.
+      max_steps: most steps of an edit.
+      bisections: as in `independent`.
+
+    Returns:
+      What was edited (see `Method`), and the report.
+
+    Raises:
+      ValueError: if shapes do not fit or a number is out of range.
+    """
+    _check(task, targets, test, hops, max_steps, bisections)
+    first, later = jax.random.split(key)
+    reference = method.logits(params, task)
+    params = method.prepare(params, task, first)
+    state = method.init(params, task, later)
+    nodes = jnp.arange(test.shape[0])
+    memory = state.memory
+
+    def one(
+        carry: tuple[PyTree, MethodState, Array], target: Array
+    ) -> tuple[tuple[PyTree, MethodState, Array], tuple[Array, ...]]:
+        params, state, earlier = carry
+        edit = Edit(nodes == target, earlier & (nodes != target))
+        state = state._replace(memory=memory)
+        done = edit_once(method, params, state, task, edit, max_steps, bisections)
+        lost = predictions_lost(reference, method.logits(done.params, task), task)
+        carry = done.params, done.state._replace(memory=None), earlier | edit.target
+        return carry, (done.right[target], done.steps, points(lost, test))
+
+    start = params, state._replace(memory=None), jnp.zeros_like(test)
+    (params, _, edited), (success, steps, drawdowns) = jax.lax.scan(one, start, targets)
+    logits = method.logits(params, task)
+    return params, final_report(
+        reference, logits, task, targets, test, hops, success, steps, drawdowns, edited
+    )
+
+
+def batch(
+    method: Method,
+    params: PyTree,
+    task: EditTask,
+    targets: Int[Array, " edits"],
+    test: Bool[Array, " nodes"],
+    *,
+    key: PRNGKeyArray,
+    hops: Int[Array, "edits nodes"] | None = None,
+    max_steps: int = 20,
+    bisections: int = 0,
+) -> tuple[PyTree, EditReport]:
+    """Edit one model for all targets at once; stop when all are right.
+
+    Args:
+      method: how to edit.
+      params: the trained model.
+      task: what it is edited on.
+      targets: the nodes.
+      test: nodes whose accuracy counts.
+      key: random key of the method.
+      hops: as in `independent`.
+      max_steps: most steps.
+      bisections: as in `independent`.
+
+    Returns:
+      What was edited (see `Method`), and the report.
+
+    Raises:
+      ValueError: if shapes do not fit or a number is out of range.
+    """
+    _check(task, targets, test, hops, max_steps, bisections)
+    first, later = jax.random.split(key)
+    reference = method.logits(params, task)
+    params = method.prepare(params, task, first)
+    state = method.init(params, task, later)
+    nothing = jnp.zeros_like(test)
+    edit = Edit(nothing.at[targets].set(True), nothing)
+    done = edit_once(method, params, state, task, edit, max_steps, bisections)
+    logits = method.logits(done.params, task)
+    success = done.right[targets]
+    steps = jnp.broadcast_to(done.steps, targets.shape)
+    lost = points(predictions_lost(reference, logits, task), test)
+    drawdowns = jnp.broadcast_to(lost, targets.shape)
+    return done.params, final_report(
+        reference,
+        logits,
+        task,
+        targets,
+        test,
+        hops,
+        success,
+        steps,
+        drawdowns,
+        edit.target,
+    )
+
+
+def _check(
+    task: EditTask,
+    targets: Array,
+    test: Array,
+    hops: Array | None,
+    max_steps: int,
+    bisections: int,
+) -> None:
+    if targets.ndim != 1 or not targets.size:
+        raise ValueError(
+            f"targets: expected a vector of at least one node, got {targets.shape}"
+        )
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise TypeError(f"targets: expected node numbers, got {targets.dtype}")
+    if test.shape != task.labels.shape or test.dtype != jnp.bool_:
+        raise ValueError(
+            f"test: expected a bool mask of shape {task.labels.shape}, got "
+            f"{test.dtype} of {test.shape}"
+        )
+    if hops is not None and hops.shape != (*targets.shape, *test.shape):
+        raise ValueError(
+            f"hops: expected [edits, nodes] = {(*targets.shape, *test.shape)}, got "
+            f"{hops.shape}"
+        )
+    for name, value, least in (
+        ("max_steps", max_steps, 1),
+        ("bisections", bisections, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name}: expected at least {least}, got {value}")

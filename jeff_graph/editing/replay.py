@@ -1,0 +1,171 @@
+"""Edits that look after the rest: jeff's own methods, not to be taken for GRE.
+
+* `rehearsal` adds the training loss at every step;
+* `memory_rewiring` is GRE with the earlier targets as one more anchor;
+* `distilled_replay` trains on the earlier targets, too, and holds all other nodes of
+  the graph to what the trained model said of them. It is the one to take.
+
+References:
+  Robins, "Catastrophic Forgetting, Rehearsal and Pseudorehearsal", 1995.
+  Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+  Jiang et al., "Gradient Rewiring for Editable Graph Neural Network Training",
+  NeurIPS 2024.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from jeff_graph.editing.gre import rewire_gradient
+from jeff_graph.editing.methods import (
+    check_positive,
+    from_loss,
+    remember_anchors,
+    target_loss,
+)
+from jeff_graph.editing.task import (
+    ApplyFn,
+    Edit,
+    EditTask,
+    Method,
+    MethodState,
+    divergence,
+    mean_error,
+    training_error,
+)
+
+__all__ = ["distilled_replay", "memory_rewiring", "rehearsal"]
+
+
+def rehearsal(
+    apply_fn: ApplyFn, *, weight: float = 1.0, learning_rate: float = 0.01
+) -> Method:
+    """Edits with the training loss added at every step.
+
+    Where GRE only takes out of an edit what conflicts with training, this goes on
+    training: the gradient counts also where it agrees.
+
+    Args:
+      apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
+      weight: of the training loss.
+      learning_rate: of Adam.
+
+    Returns:
+      The method.
+
+    Raises:
+      ValueError: if an argument is not positive.
+    """
+    check_positive(weight=weight, learning_rate=learning_rate)
+    plain_loss = target_loss(apply_fn)
+
+    def loss(
+        params: PyTree, task: EditTask, edit: Edit, memory: PyTree, key: PRNGKeyArray
+    ) -> Array:
+        error = plain_loss(params, task, edit, memory, key)
+        return error + weight * training_error(apply_fn, params, task)
+
+    return from_loss(apply_fn, loss, lambda _: optax.adam(learning_rate))
+
+
+def memory_rewiring(
+    apply_fn: ApplyFn, *, num_anchors: int = 5, learning_rate: float = 0.01
+) -> Method:
+    """Rewiring with the earlier targets as one more anchor.
+
+    The further anchor is the gradient of their mean cross-entropy at the present
+    parameters: to first order, no edit undoes the earlier ones on the whole.
+
+    Args:
+      apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
+      num_anchors: K, from the training nodes as in `gre`.
+      learning_rate: of Adam.
+
+    Returns:
+      The method.
+
+    Raises:
+      ValueError: if an argument is not positive.
+    """
+    check_positive(learning_rate=learning_rate, num_anchors=num_anchors)
+    adam = optax.adam(learning_rate)
+    base = from_loss(
+        apply_fn,
+        target_loss(apply_fn),
+        lambda _: adam,
+        remember=remember_anchors(apply_fn, num_anchors),
+    )
+
+    def step(
+        params: PyTree, state: MethodState, task: EditTask, edit: Edit
+    ) -> tuple[PyTree, MethodState]:
+        logits, pull_back = jax.vjp(lambda p: apply_fn(p, task.inputs), params)
+        pulls = [
+            pull_back(jax.grad(mean_error)(logits, task.labels, nodes))[0]
+            for nodes in edit
+        ]
+        anchors = jax.tree.map(
+            lambda stacked, extra: jnp.concatenate([stacked, extra[None]]),
+            state.memory,
+            pulls[1],
+        )
+        gradient, _ = rewire_gradient(pulls[0], anchors)
+        updates, moments = adam.update(gradient, state.optimizer)
+        params = optax.apply_updates(params, updates)
+        return params, state._replace(optimizer=moments)
+
+    return base._replace(step=step)
+
+
+def distilled_replay(
+    apply_fn: ApplyFn,
+    *,
+    replay: float = 10.0,
+    locality: float = 10.0,
+    learning_rate: float = 0.01,
+) -> Method:
+    """Edits that replay the earlier ones and leave everything else as it was.
+
+    ``CE(target) + replay CE(earlier) + locality KL(trained || edited)``, the last over
+    all nodes that are no target. It needs no label but the targets': the trained
+    model's own predictions are the reference. Adam starts afresh at every edit, and an
+    edit goes on, within its steps, until the earlier targets are right as well.
+
+    Args:
+      apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
+      replay: weight of the mean cross-entropy of the earlier targets.
+      locality: weight of the divergence.
+      learning_rate: of Adam.
+
+    Returns:
+      The method.
+
+    Raises:
+      ValueError: if a weight is negative, or the learning rate not positive.
+    """
+    check_positive(learning_rate=learning_rate)
+    for name, weight in (("replay", replay), ("locality", locality)):
+        if not weight >= 0:
+            raise ValueError(f"{name}: expected a weight of at least 0, got {weight}")
+
+    def loss(
+        params: PyTree, task: EditTask, edit: Edit, memory: PyTree, key: PRNGKeyArray
+    ) -> Array:
+        del key
+        logits = apply_fn(params, task.inputs)
+        rest = task.where & ~edit.target & ~edit.earlier
+        return (
+            mean_error(logits, task.labels, edit.target)
+            + replay * mean_error(logits, task.labels, edit.earlier)
+            + locality * divergence(memory, logits, rest)
+        )
+
+    return from_loss(
+        apply_fn,
+        loss,
+        lambda _: optax.adam(learning_rate),
+        remember=lambda params, task: apply_fn(params, task.inputs),
+        restart=True,
+        keeps=True,
+    )

@@ -1,0 +1,151 @@
+"""What editing protocols measure."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jeff_graph.editing.task import EditTask, divergence
+
+__all__ = [
+    "HOPS",
+    "EditReport",
+    "final_report",
+    "hop_counts",
+    "hop_points",
+    "points",
+    "predictions_lost",
+]
+
+# Distances from the targets at which drawdown is reported.
+HOPS = (1, 2, 3)
+
+
+class EditReport(NamedTuple):
+    """What a protocol measures.
+
+    Drawdown is the loss of accuracy on the test nodes, in points; negative where edits
+    made the model better.
+
+    Attributes:
+      success: was the target right after its edit?
+      retained: was it right at the end? After independent edits, the same.
+      steps: steps of each edit; of a batch, all the same.
+      drawdown: at the end; the mean over independent edits.
+      drawdowns: after each edit.
+      hop_drawdown: drawdown of the test nodes 1, 2 and 3 hops from the target, or from
+        the nearest of all; pooled over independent edits; NaN where there is none.
+      divergence: mean of KL(before || after) over the nodes that were not edited, in
+        nats; the mean over independent edits.
+    """
+
+    success: Bool[Array, " edits"]
+    retained: Bool[Array, " edits"]
+    steps: Int[Array, " edits"]
+    drawdown: Float[Array, ""]
+    drawdowns: Float[Array, " edits"]
+    hop_drawdown: Float[Array, " hops"]
+    divergence: Float[Array, ""]
+
+
+def predictions_lost(
+    reference: Array, logits: Array, task: EditTask
+) -> Int[Array, " nodes"]:
+    """Right predictions that were lost.
+
+    Args:
+      reference: logits before, [nodes, classes].
+      logits: logits now.
+      task: has the right classes.
+
+    Returns:
+      1 where one was lost, -1 where one was won, else 0.
+    """
+    was, now = (each.argmax(1) == task.labels for each in (reference, logits))
+    return was.astype(jnp.int32) - now.astype(jnp.int32)
+
+
+def points(lost: Array, where: Array) -> Float[Array, ""]:
+    """Drawdown over some nodes, in points.
+
+    Args:
+      lost: from `predictions_lost`.
+      where: the nodes.
+
+    Returns:
+      A scalar; NaN where there are none.
+    """
+    return 100 * jnp.sum(lost * where) / where.sum()
+
+
+def hop_counts(
+    lost: Array, test: Array, distance: Array | None
+) -> Int[Array, "hops 2"]:
+    """Predictions lost, and nodes, at each of `HOPS`.
+
+    Args:
+      lost: from `predictions_lost`.
+      test: nodes that count.
+      distance: hops of each node from the target, or None.
+
+    Returns:
+      Integers [hops, 2]; zeros without a distance.
+    """
+    if distance is None:
+        return jnp.zeros((len(HOPS), 2), jnp.int32)
+    at = test & (distance == jnp.asarray(HOPS)[:, None])
+    return jnp.stack([jnp.sum(lost * at, axis=1), at.sum(1)], axis=1)
+
+
+def hop_points(counts: Int[Array, "hops 2"]) -> Float[Array, " hops"]:
+    """Drawdown at each distance, in points.
+
+    Args:
+      counts: from `hop_counts`.
+
+    Returns:
+      The drawdowns; NaN where there are no nodes.
+    """
+    return 100 * counts[:, 0] / counts[:, 1]
+
+
+def final_report(
+    reference: Array,
+    logits: Array,
+    task: EditTask,
+    targets: Array,
+    test: Array,
+    hops: Array | None,
+    success: Array,
+    steps: Array,
+    drawdowns: Array,
+    edited: Array,
+) -> EditReport:
+    """The report on a model that has seen all edits.
+
+    Args:
+      reference: logits before the first, [nodes, classes].
+      logits: logits at the end.
+      task: what was edited on.
+      targets: a node for each edit.
+      test: nodes whose accuracy counts.
+      hops: distance of every node from each target, or None.
+      success: of each edit.
+      steps: of each edit.
+      drawdowns: after each edit.
+      edited: the targets as a mask.
+
+    Returns:
+      The report.
+    """
+    lost = predictions_lost(reference, logits, task)
+    nearest = None if hops is None else hops.min(0)
+    return EditReport(
+        success,
+        logits.argmax(1)[targets] == task.labels[targets],
+        steps,
+        drawdowns[-1],
+        drawdowns,
+        hop_points(hop_counts(lost, test, nearest)),
+        divergence(reference, logits, task.where & ~edited),
+    )

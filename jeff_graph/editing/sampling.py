@@ -1,0 +1,211 @@
+"""Neighbour sampling: small graphs cut out of one that does not fit.
+
+From the seeds outwards, each node of a hop takes up to ``fanout`` of the edges that end
+at it, drawn without replacement. What is drawn is on the host and padded to sizes that
+seeds and fanouts determine, so that every sample runs through one compiled program.
+
+A cut graph carries degrees: the edges taken at a node that was expanded, and at a node
+of the last hop, whose own edges are left out, those that its fanout would have taken.
+With all neighbours taken, a network of as many layers as hops computes at the seeds
+what it computes on the whole graph, symmetric normalisation included.
+
+Reference: Hamilton et al., "Inductive Representation Learning on Large Graphs",
+NeurIPS 2017, algorithm 2; there nodes are drawn with replacement.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from jeff_graph.editing.graphs import Graph, degrees, pad
+
+__all__ = ["Neighbourhood", "neighbourhoods", "sample_neighbours"]
+
+_SIZES = ("num_nodes", "num_edges")
+
+
+class Neighbourhood(NamedTuple):
+    """A graph cut out of a larger one; its seeds come first, in their order.
+
+    Attributes:
+      graph: the padded graph.
+      ids: number of each node in the larger graph, int32 [nodes]; at padding the number
+        of its nodes, where JAX drops what is scattered.
+    """
+
+    graph: Graph
+    ids: Any
+
+
+def sample_neighbours(
+    graph: Graph,
+    seeds: Any,
+    fanouts: Sequence[int | None],
+    *,
+    key: PRNGKeyArray,
+    sizes: tuple[int, int] | None = None,
+) -> Neighbourhood:
+    """Cut out the seeds and a sample of what their predictions depend on.
+
+    Args:
+      graph: the whole graph; its arrays are read on the host.
+      seeds: node numbers, integers [seeds], each once.
+      fanouts: for each hop from the seeds, the most edges to take at a node; None for
+        all of them.
+      key: random key.
+      sizes: slots of nodes and of edges; by default the most that the seeds and fanouts
+        can need, never more than the whole graph has.
+
+    Returns:
+      A `Neighbourhood`. Where an edge is taken, its sender is too.
+
+    Raises:
+      TypeError: if the seeds are not integers.
+      ValueError: if a seed does not exist, is padding or comes twice, a fanout is below
+        1, or ``sizes`` is too small.
+    """
+    seeds = _checked_seeds(graph, seeds)
+    for fanout in fanouts:
+        if fanout is not None and fanout < 1:
+            raise ValueError(f"fanouts: expected at least 1, or None, got {fanout}")
+    cut = _cut(_Incoming(graph), seeds, fanouts, _generator(key))
+    if sizes is None:
+        sizes = _most(graph, len(seeds), fanouts)
+    for name, size, slots in zip(("nodes", "edges"), sizes, _SIZES, strict=True):
+        if size < (needed := getattr(cut.graph, slots)):
+            raise ValueError(
+                f"sizes: expected at least {needed} slots of {name}, got {size}"
+            )
+    return jax.tree.map(jnp.asarray, _pad(cut, sizes, graph.num_nodes))
+
+
+def neighbourhoods(graph: Graph, nodes: Any, hops: int) -> Neighbourhood:
+    """The whole neighbourhood of each of some nodes by itself, stacked.
+
+    For work on one node at a time under ``jax.vmap`` or ``jax.lax.map``: node i is
+    slot 0 of graph i.
+
+    Args:
+      graph: the whole graph; its arrays are read on the host.
+      nodes: node numbers, integers [targets], each once.
+      hops: how far to go, the number of layers of the network; at least 0.
+
+    Returns:
+      A `Neighbourhood` with a leading axis ``targets`` on every leaf, padded to the
+      largest of them.
+
+    Raises:
+      TypeError: if the nodes are not integers.
+      ValueError: if a node does not exist, is padding or comes twice, or ``hops`` is
+        negative.
+    """
+    if hops < 0:
+        raise ValueError(f"hops: expected at least 0, got {hops}")
+    nodes = _checked_seeds(graph, nodes)
+    whole, fanouts = _Incoming(graph), [None] * hops
+    cuts = [_cut(whole, nodes[i : i + 1], fanouts, None) for i in range(len(nodes))]
+    sizes = [max(getattr(cut.graph, size) for cut in cuts) for size in _SIZES]
+    padded = [_pad(cut, sizes, graph.num_nodes) for cut in cuts]
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *padded)
+
+
+class _Incoming:
+    """The edges of a graph on the host, by receiver."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        kept = np.flatnonzero(np.asarray(graph.edge_mask))
+        receivers = np.asarray(graph.receivers)[kept]
+        if (np.diff(receivers) < 0).any():
+            order = np.argsort(receivers, kind="stable")
+            kept, receivers = kept[order], receivers[order]
+        self.senders = np.asarray(graph.senders)[kept]
+        self.starts = np.searchsorted(receivers, np.arange(graph.num_nodes + 1))
+        self.degrees = np.asarray(degrees(graph))
+
+    def take(
+        self, nodes: np.ndarray, fanout: int | None, random: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Senders, and places in ``nodes`` of the receivers, of the edges taken."""
+        counts = self.starts[nodes + 1] - self.starts[nodes]
+        owner = np.repeat(np.arange(len(nodes)), counts)
+        rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        senders = self.senders[self.starts[nodes][owner] + rank]
+        if fanout is None or counts.max(initial=0) <= fanout:
+            return senders, owner
+        order = np.lexsort((random.random(len(owner)), owner))
+        # Owners ascend, so the rank of a place is the same after the sort.
+        chosen = order[rank < fanout]
+        return senders[chosen], owner[chosen]
+
+
+def _cut(
+    whole: _Incoming,
+    seeds: np.ndarray,
+    fanouts: Sequence[int | None],
+    random: Any,
+) -> Neighbourhood:
+    """One neighbourhood on the host, without padding."""
+    slot = np.full(whole.graph.num_nodes, -1)
+    ids, senders, receivers, taken = seeds, [], [], []
+    slot[seeds] = np.arange(len(seeds))
+    frontier = seeds
+    for fanout in fanouts:
+        found, owner = whole.take(frontier, fanout, random)
+        receivers.append(len(ids) - len(frontier) + owner)
+        taken.append(np.bincount(owner, minlength=len(frontier)))
+        frontier = np.unique(found[slot[found] < 0])
+        slot[frontier] = len(ids) + np.arange(len(frontier))
+        ids = np.concatenate([ids, frontier])
+        senders.append(slot[found])
+    last = fanouts[-1] if fanouts else None
+    rim = whole.degrees[frontier]
+    taken.append(rim if last is None else np.minimum(rim, last))
+    small = Graph(
+        jax.tree.map(lambda leaf: np.asarray(leaf)[ids], whole.graph.features),
+        np.asarray(whole.graph.labels)[ids],
+        np.concatenate([*senders, []]).astype(np.int32),
+        np.concatenate([*receivers, []]).astype(np.int32),
+        np.ones(len(ids), bool),
+        np.ones(sum(map(len, senders)), bool),
+        np.concatenate(taken).astype(np.float32),
+    )
+    return Neighbourhood(small, ids.astype(np.int32))
+
+
+def _pad(cut: Neighbourhood, sizes: Sequence[int], outside: int) -> Neighbourhood:
+    padding = (0, sizes[0] - cut.graph.num_nodes)
+    ids = np.pad(np.asarray(cut.ids), padding, constant_values=outside)
+    return Neighbourhood(pad(cut.graph, *sizes), ids)
+
+
+def _checked_seeds(graph: Graph, seeds: Any) -> np.ndarray:
+    seeds = np.asarray(seeds)
+    if seeds.dtype.kind not in "iu":
+        raise TypeError(f"seeds: expected node numbers, got {seeds.dtype}")
+    if seeds.ndim != 1 or not len(seeds):
+        raise ValueError(f"seeds: expected at least one in a vector, got {seeds.shape}")
+    real = np.flatnonzero(np.asarray(graph.node_mask))
+    wrong = seeds[~np.isin(seeds, real)]
+    if len(wrong):
+        raise ValueError(f"seeds: expected numbers of real nodes, got {wrong[0]}")
+    if len(np.unique(seeds)) < len(seeds):
+        raise ValueError("seeds: expected each node once, got one twice")
+    return seeds.astype(np.int64)
+
+
+def _most(graph: Graph, seeds: int, fanouts: Sequence[int | None]) -> tuple[int, int]:
+    """Most nodes and edges that a sample can have."""
+    nodes, edges, frontier = seeds, 0, seeds
+    for fanout in fanouts:
+        frontier = graph.num_edges if fanout is None else frontier * fanout
+        nodes, edges = nodes + frontier, edges + frontier
+    return min(nodes, graph.num_nodes), min(edges, graph.num_edges)
+
+
+def _generator(key: PRNGKeyArray) -> np.random.Generator:
+    return np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))

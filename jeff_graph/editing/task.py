@@ -1,0 +1,271 @@
+"""What an edit works on, what it asks for, and what a method is.
+
+A network is ``apply_fn(params, inputs) -> logits [nodes, classes]``, in evaluation
+mode; its inputs are any pytree, so it may be a graph network or any other. All sets of
+nodes are masks: shapes never depend on how many nodes they hold.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+__all__ = [
+    "ApplyFn",
+    "Edit",
+    "EditTask",
+    "Method",
+    "MethodState",
+    "divergence",
+    "make_task",
+    "mean_error",
+    "training_chunks",
+    "training_error",
+]
+
+ApplyFn: TypeAlias = Callable[..., Float[Array, "nodes classes"]]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EditTask:
+    """The graph that is edited, and the examples that the network was trained on.
+
+    Invariants: ``train`` lies within ``where``; ``training_labels`` and
+    ``training_where`` have one length, that of the logits of ``training_inputs``.
+
+    Attributes:
+      inputs: what the network reads: the whole graph.
+      labels: the right class of each node, int [nodes]; what edits are to bring about.
+      where: real nodes, bool [nodes].
+      train: training nodes, bool [nodes].
+      training_inputs: the training graph.
+      training_labels: the class of each of its nodes, int [training_nodes].
+      training_where: those that count in the training loss, bool [training_nodes].
+      edges: senders, receivers and mask of the real edges, each [edges]; None where no
+        method asks for neighbours.
+      features: dense features of the nodes, [nodes, width]; None where no method asks.
+    """
+
+    # Leaves may be shapes as well, as `jax.eval_shape` gives them.
+    inputs: Any
+    labels: Any
+    where: Any
+    train: Any
+    training_inputs: Any
+    training_labels: Any
+    training_where: Any
+    edges: Any = None
+    features: Any = None
+
+
+class Edit(NamedTuple):
+    """One edit.
+
+    Attributes:
+      target: nodes to put right, bool [nodes].
+      earlier: targets of earlier edits, bool [nodes].
+    """
+
+    target: Bool[Array, " nodes"]
+    earlier: Bool[Array, " nodes"]
+
+
+class MethodState(NamedTuple):
+    """What a method carries from step to step.
+
+    Attributes:
+      optimizer: state of its optimiser.
+      memory: what it took from the model before the first edit, such as anchors.
+      key: random key of its next step.
+    """
+
+    optimizer: PyTree
+    memory: PyTree
+    key: PRNGKeyArray
+
+
+class Method(NamedTuple):
+    """An editing method: five pure functions and a stopping rule.
+
+    Attributes:
+      prepare: ``(params, task, key) -> editable``: what is edited. Most methods edit
+        the parameters as they are; some train them, or add to them, first.
+      init: ``(editable, task, key) -> state``, before the first edit.
+      begin: ``(editable, state) -> state``, before every edit.
+      step: ``(editable, state, task, edit) -> (editable, state)``.
+      logits: ``(editable, task) -> [nodes, classes]``, in evaluation mode.
+      keeps: an edit that took a step goes on until its earlier targets are right, too.
+    """
+
+    prepare: Callable[[PyTree, EditTask, PRNGKeyArray], PyTree]
+    init: Callable[[PyTree, EditTask, PRNGKeyArray], MethodState]
+    begin: Callable[[PyTree, MethodState], MethodState]
+    step: Callable[[PyTree, MethodState, EditTask, Edit], tuple[PyTree, MethodState]]
+    logits: Callable[[PyTree, EditTask], Array]
+    keeps: bool = False
+
+
+def make_task(
+    inputs: PyTree,
+    labels: Int[Array, " nodes"],
+    train: Bool[Array, " nodes"],
+    *,
+    where: Bool[Array, " nodes"] | None = None,
+    training_inputs: PyTree = None,
+    training_labels: Int[Array, " training_nodes"] | None = None,
+    training_where: Bool[Array, " training_nodes"] | None = None,
+    edges: tuple[Array, Array, Array] | None = None,
+    features: Float[Array, "nodes width"] | None = None,
+) -> EditTask:
+    """Build an `EditTask`, and check it.
+
+    Args:
+      inputs: the whole graph.
+      labels: the right class of each node.
+      train: training nodes.
+      where: real nodes; all by default.
+      training_inputs: the training graph; ``inputs`` by default.
+      training_labels: classes in the training graph; ``labels`` by default.
+      training_where: nodes of the training loss; ``train`` by default.
+      edges: senders, receivers and mask of real edges, each [edges].
+      features: dense features of the nodes.
+
+    Returns:
+      The task.
+
+    Raises:
+      TypeError: if labels are no integers or a mask is not bool.
+      ValueError: if lengths differ.
+    """
+    count = labels.shape
+    where = jnp.ones(count, bool) if where is None else where
+    own = training_labels is not None
+    training_labels = training_labels if training_labels is not None else labels
+    if training_where is None:
+        training_where = jnp.ones(training_labels.shape, bool) if own else train
+    for name, mask, shape in (
+        ("train", train, count),
+        ("where", where, count),
+        ("training_where", training_where, training_labels.shape),
+    ):
+        if mask.dtype != jnp.bool_:
+            raise TypeError(f"{name}: expected a bool mask, got {mask.dtype}")
+        if mask.shape != shape or len(shape) != 1:
+            raise ValueError(f"{name}: expected shape {shape}, got {mask.shape}")
+    for name, classes in (("labels", labels), ("training_labels", training_labels)):
+        if not jnp.issubdtype(classes.dtype, jnp.integer):
+            raise TypeError(f"{name}: expected integers, got {classes.dtype}")
+    if edges is not None and len({leaf.shape for leaf in edges}) != 1:
+        raise ValueError(
+            "edges: expected senders, receivers and mask of one length, got "
+            f"{[leaf.shape for leaf in edges]}"
+        )
+    if features is not None and (features.ndim != 2 or features.shape[:1] != count):
+        raise ValueError(
+            f"features: expected [{count[0]}, width], got {features.shape}"
+        )
+    return EditTask(
+        inputs,
+        labels,
+        where,
+        train,
+        inputs if training_inputs is None else training_inputs,
+        training_labels,
+        training_where,
+        edges,
+        features,
+    )
+
+
+def mean_error(
+    logits: Float[Array, "nodes classes"],
+    labels: Int[Array, " nodes"],
+    where: Bool[Array, " nodes"],
+) -> Float[Array, ""]:
+    """Mean cross-entropy over some nodes; 0 where there are none.
+
+    Args:
+      logits: of all nodes.
+      labels: right classes; those outside ``where`` may be -1.
+      where: the nodes that count.
+
+    Returns:
+      A scalar in nats, differentiable everywhere.
+    """
+    scores = jax.nn.log_softmax(logits.astype(jnp.float32))
+    index = jnp.maximum(labels, 0)[:, None]
+    each = -jnp.take_along_axis(scores, index, axis=1)[:, 0]
+    return jnp.sum(jnp.where(where, each, 0)) / jnp.maximum(where.sum(), 1)
+
+
+def divergence(
+    reference: Float[Array, "nodes classes"],
+    logits: Float[Array, "nodes classes"],
+    where: Bool[Array, " nodes"],
+) -> Float[Array, ""]:
+    """Mean of ``KL(softmax reference || softmax logits)`` over some nodes.
+
+    Args:
+      reference: logits of the model before.
+      logits: logits of the model now.
+      where: the nodes that count.
+
+    Returns:
+      A scalar in nats; 0 where no node counts.
+    """
+    before = jax.nn.log_softmax(reference.astype(jnp.float32))
+    now = jax.nn.log_softmax(logits.astype(jnp.float32))
+    each = jnp.sum(jnp.exp(before) * (before - now), axis=1)
+    return jnp.sum(jnp.where(where, each, 0)) / jnp.maximum(where.sum(), 1)
+
+
+def training_error(
+    apply_fn: ApplyFn,
+    params: PyTree,
+    task: EditTask,
+    where: Bool[Array, " training_nodes"] | None = None,
+) -> Float[Array, ""]:
+    """Mean cross-entropy of the training graph.
+
+    Args:
+      apply_fn: the network.
+      params: its parameters.
+      task: what was trained on.
+      where: the nodes that count; all training nodes by default.
+
+    Returns:
+      A scalar in nats.
+    """
+    counted = task.training_where if where is None else where
+    logits = apply_fn(params, task.training_inputs)
+    return mean_error(logits, task.training_labels, counted)
+
+
+def training_chunks(
+    where: Bool[Array, " training_nodes"], count: int
+) -> Bool[Array, "K training_nodes"]:
+    """Divide the training nodes into equal chunks, in their order.
+
+    Args:
+      where: the training nodes.
+      count: K, the number of chunks, at least 1.
+
+    Returns:
+      K disjoint masks that together are ``where``; sizes differ by at most one.
+
+    Raises:
+      ValueError: if ``count`` is below 1.
+
+    >>> training_chunks(jnp.array([True, False, True, True]), 2)
+    Array([[ True, False,  True, False],
+           [False, False, False,  True]], dtype=bool)
+    """
+    if count < 1:
+        raise ValueError(f"count: expected at least 1 chunk, got {count}")
+    rank = jnp.cumsum(where) - 1
+    chunk = rank * count // jnp.maximum(where.sum(), 1)
+    return where & (chunk == jnp.arange(count)[:, None])

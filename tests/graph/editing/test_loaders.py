@@ -1,0 +1,168 @@
+"""Data sets by their published sizes, files of one's own, and files that are none."""
+
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from jeff_graph.editing import loaders
+from jeff_graph.editing.graphs import degrees
+
+GOOD = {
+    "features": np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]),
+    "labels": np.array([0, 1, 1]),
+    "edges": np.array([[0, 1], [1, 2]]),
+}
+COMPACT = {
+    "shape": np.array([3, 2]),
+    "y": np.array([0, 1, 1], np.int16),
+    "adj_indptr": np.array([0, 1, 3, 4]),
+    "adj_indices": np.array([1, 0, 2, 1]),
+    "x_indptr": np.array([0, 1, 2, 4]),
+    "x_indices": np.array([0, 1, 0, 1], np.int16),
+    "x_data": np.array([1.0, 2.0, 3.0, 3.0]),
+}
+
+
+def shared(load):
+    try:
+        return load()
+    except FileNotFoundError as error:
+        pytest.skip(f"the graph is not here: {error}")
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "edges", "width", "classes"),
+    [("cora", 2708, 5278, 1433, 7), ("citeseer", 3327, 4552, 3703, 6)],
+)
+def test_citations(name, nodes, edges, width, classes):
+    graph = shared(lambda: loaders.load_planetoid(name))
+    assert (graph.num_nodes, graph.num_edges) == (nodes, 2 * edges)
+    assert graph.features.shape == (nodes, width)
+    np.testing.assert_array_equal(np.unique(graph.labels), range(classes))
+    sums = np.asarray(graph.features.sum(1))
+    empty = {"cora": 0, "citeseer": 15}[name]  # papers without a word of the list
+    np.testing.assert_allclose(np.sort(sums)[empty:], 1, rtol=1e-5)
+    np.testing.assert_array_equal(np.sort(sums)[:empty], 0)
+    parts = loaders.planetoid_split(name)
+    assert [int(part.sum()) for part in parts] == [20 * classes, 500, 1000]
+    assert (
+        not (parts.train & parts.valid).any() and not (parts.test & parts.valid).any()
+    )
+    counts = np.bincount(np.asarray(graph.labels)[np.asarray(parts.train)])
+    np.testing.assert_array_equal(counts, 20)
+
+
+def test_purchases():
+    graph = shared(loaders.load_amazon_photo)
+    assert (graph.num_nodes, graph.num_edges) == (7650, 238162)
+    assert graph.features.shape == (7650, 745)
+    np.testing.assert_array_equal(np.unique(graph.labels), range(8))
+
+
+def test_digits():
+    sklearn = pytest.importorskip("sklearn.datasets")
+    graph = loaders.load_digits_graph(5)
+    assert graph.features.shape == (1797, 64) and graph.features.max() == 1
+    np.testing.assert_array_equal(graph.labels, sklearn.load_digits().target)
+    assert degrees(graph).min() >= 5
+    assert 1797 * 5 < graph.num_edges < 1797 * 10
+    same = graph.labels[graph.senders] == graph.labels[graph.receivers]
+    assert same.mean() > 0.97
+
+
+def test_neighbours_are_those_of_scikit_learn():
+    """Over the edge of a block of rows, too."""
+    peer = pytest.importorskip("sklearn.neighbors")
+    points = np.random.default_rng(0).normal(size=(1500, 3))
+    tree = peer.NearestNeighbors(n_neighbors=5).fit(points)
+    expected = tree.kneighbors(return_distance=False)
+    found = loaders.knn_edges(points, 5)
+    np.testing.assert_array_equal(
+        found[:, 1].reshape(1500, 5), np.arange(1500)[:, None] + np.zeros((1, 5))
+    )
+    np.testing.assert_array_equal(found[:, 0].reshape(1500, 5), expected)
+
+
+@pytest.mark.parametrize("arrays", [GOOD, COMPACT])
+def test_a_file_of_ones_own(tmp_path, arrays):
+    np.savez(tmp_path / "g.npz", **arrays)
+    graph = loaders.load_npz(tmp_path / "g.npz")
+    np.testing.assert_array_equal(graph.features, GOOD["features"])
+    np.testing.assert_array_equal(graph.labels, [0, 1, 1])
+    np.testing.assert_array_equal(graph.senders, [1, 0, 2, 1])
+    np.testing.assert_array_equal(graph.receivers, [0, 1, 1, 2])
+
+
+def test_one_number_for_all_entries(tmp_path):
+    np.savez(tmp_path / "g.npz", **COMPACT | {"x_data": np.ones(1)})
+    graph = loaders.load_npz(tmp_path / "g.npz")
+    np.testing.assert_array_equal(graph.features, [[1, 0], [0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"features": GOOD["features"]}, "expected the arrays .* 'labels' is missing"),
+        ({"weights": np.ones(3)}, "'shape' is missing among .'weights'."),
+        (GOOD | {"edges": np.array([[0, 3]])}, r"g.npz: edges: .* got \[0, 3\] in row"),
+        (GOOD | {"labels": np.ones(3)}, "g.npz: labels: expected integers"),
+        (COMPACT | {"adj_indptr": np.array([0, 4])}, "expected 4 row pointers"),
+        (COMPACT | {"x_indices": np.array([0, 1, 0, 7])}, "g.npz: .* out of bounds"),
+        (COMPACT | {"adj_indices": np.array([1, 0])}, "g.npz: "),
+        (GOOD | {"edges": np.array([{}, None])}, "expected an npz of plain arrays"),
+    ],
+)
+def test_arrays_that_make_no_graph(tmp_path, arrays, words):
+    np.savez(tmp_path / "g.npz", **arrays)
+    with pytest.raises(ValueError, match=words):
+        loaders.load_npz(tmp_path / "g.npz")
+
+
+def test_files_that_are_none(tmp_path):
+    np.savez(tmp_path / "whole.npz", **GOOD)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    np.save(tmp_path / "one.npy", np.ones(3))
+    with zipfile.ZipFile(tmp_path / "zip.npz", "w") as archive:
+        archive.writestr("readme.txt", "no arrays")
+    broken = {
+        "half.npz": whole[: len(whole) // 2],
+        "empty.npz": b"",
+        "text.npz": b"a,b\n1,2\n",
+        "array.npz": (tmp_path / "one.npy").read_bytes(),
+        "flipped.npz": whole[:100] + bytes(40) + whole[140:],
+    }
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+    for name in (*broken, "zip.npz"):
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            loaders.load_npz(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
+        loaders.load_npz(tmp_path / "none.npz")
+
+
+def test_graphs_of_other_libraries():
+    torch = pytest.importorskip("torch")
+    index = np.array([[0, 1], [1, 2]])
+    data = SimpleNamespace(
+        x=torch.tensor(GOOD["features"]),
+        y=torch.tensor([[0], [1], [1]]),
+        edge_index=torch.tensor(index),
+    )
+    graph = loaders.from_pyg(data)
+    np.testing.assert_array_equal(graph.senders, [0, 1])
+    np.testing.assert_array_equal(graph.receivers, [1, 2])
+    item = {"node_feat": GOOD["features"], "edge_index": index}
+    graph = loaders.from_ogb(item, np.array([[0.0], [np.nan], [1.0]]))
+    np.testing.assert_array_equal(graph.labels, [0, -1, 1])
+    np.testing.assert_array_equal(graph.receivers, [0, 1, 1, 2])
+
+
+def test_mistakes(unchecked):
+    for call in (loaders.load_planetoid, loaders.planetoid_split):
+        with pytest.raises(ValueError, match=r"name: expected one of .* got 'pubmed'"):
+            call("pubmed")
+    for neighbours in (0, 3):
+        with pytest.raises(ValueError, match="neighbours: expected 1 to 2, got"):
+            loaders.knn_edges(np.ones((3, 2)), neighbours)
