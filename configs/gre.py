@@ -1,0 +1,117 @@
+"""Configuration of `train_scripts.gre`."""
+
+import dataclasses
+from typing import Literal
+
+__all__ = ["DATASETS", "METHODS", "PRESETS", "PROTOCOLS", "Config"]
+
+DATASETS = ("digits", "cora", "citeseer", "amazon-photo", "npz")
+METHODS = (
+    "gd",
+    "gre",
+    "gre+2",
+    "gre+3",
+    "gre+5",
+    "gre+5-update",
+    "enn",
+    "egnn",
+    "seed",
+    "rehearsal",
+    "memory-rewiring",
+    "distilled-replay",
+)
+PROTOCOLS = ("independent", "sequential", "batch")
+NETWORKS = ("gcn", "sage", "gat", "gin", "sgc", "appnp", "mlp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a GRE run does."""
+
+    # Graph: digits is made of scikit-learn's images, the others are in $JEFF_DATA.
+    dataset: Literal["digits", "cora", "citeseer", "amazon-photo", "npz"] = "digits"
+    # File of the graph where dataset is "npz".
+    path: str = ""
+    # Networks that are trained and edited.
+    networks: tuple[str, ...] = ("gcn",)
+    # Ways to edit; the last three are jeff's own.
+    methods: tuple[str, ...] = ("gd", "gre", "gre+5", "distilled-replay")
+    # Each edit by itself, one after the other, all at once.
+    protocols: tuple[str, ...] = PROTOCOLS
+    # Nodes that are wrong in validation, and are put right.
+    edits: int = 50
+    # Most steps of an edit.
+    max_steps: int = 10
+    # Most steps of a batch of edits.
+    batch_steps: int = 20
+    # Width of the hidden layers.
+    hidden: int = 32
+    # Probability of dropping a hidden unit in training.
+    dropout: float = 0.1
+    # Training steps, each on the whole training graph.
+    epochs: int = 200
+    # Nodes of the training and of the validation part; the rest is the test.
+    train_nodes: int = 500
+    valid_nodes: int = 500
+    # Independent edits computed side by side; 0 for all, and for one on a CPU.
+    edits_at_once: int = 0
+    # Split, network and order of edits are drawn anew for each seed.
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self):
+        """Check names and ranges."""
+        for name, known in (
+            ("networks", NETWORKS),
+            ("methods", METHODS),
+            ("protocols", PROTOCOLS),
+        ):
+            given = getattr(self, name)
+            if not given or not set(given) <= set(known):
+                raise ValueError(f"{name}: expected some of {known}, got {given}")
+        for name, least in {
+            "edits": 1,
+            "max_steps": 1,
+            "batch_steps": 1,
+            "hidden": 1,
+            "epochs": 1,
+            "train_nodes": 1,
+            "valid_nodes": 1,
+            "edits_at_once": 0,
+        }.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name}: expected at least {least}, got {getattr(self, name)}"
+                )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected a share below 1, got {self.dropout}")
+        if (self.dataset == "npz") != bool(self.path):
+            raise ValueError(
+                f'path: expected a file with dataset "npz" and none with another, got '
+                f"{self.path!r} with {self.dataset!r}"
+            )
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: expected distinct numbers, got {self.seeds}")
+
+
+_TABLE = Config(methods=METHODS, seeds=(0, 1, 2, 3, 4))
+
+PRESETS: dict[str, Config] = {
+    # The digits graph, which needs no data.
+    "demo": Config(),
+    # The same job at its smallest, to see that everything runs.
+    "smoke": Config(
+        methods=("gd", "gre"), edits=5, epochs=20, seeds=(0,), protocols=("sequential",)
+    ),
+    # All methods, on the graphs of the paper.
+    "digits": _TABLE,
+    "cora": dataclasses.replace(_TABLE, dataset="cora"),
+    "citeseer": dataclasses.replace(_TABLE, dataset="citeseer"),
+    "amazon-photo": dataclasses.replace(_TABLE, dataset="amazon-photo"),
+    # All networks, on Cora.
+    "networks": Config(
+        dataset="cora",
+        networks=NETWORKS,
+        methods=("gd", "gre", "gre+5", "distilled-replay"),
+        seeds=(0, 1, 2, 3, 4),
+    ),
+}

@@ -1,0 +1,174 @@
+"""The GRE script on a small made graph: a run, taken up again, and its claims."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from configs.gre import PRESETS, Config
+from train_scripts import gre, gre_claims, gre_summary, results
+from train_scripts.gre_summary import Cell, Report
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Two classes that features tell apart badly, on a random graph."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 120)
+    features = rng.normal(size=(120, 6)) + 0.7 * labels[:, None]
+    path = tmp_path_factory.mktemp("graph") / "made.npz"
+    edges = rng.integers(0, 120, (200, 2))
+    np.savez(path, features=features, labels=labels, edges=edges)
+    return Config(
+        dataset="npz",
+        path=str(path),
+        methods=("gd", "gre", "gre+5-update", "distilled-replay"),
+        edits=4,
+        epochs=5,
+        hidden=4,
+        train_nodes=40,
+        valid_nodes=40,
+        seeds=(0, 1),
+    )
+
+
+def untimed(metrics):
+    return {k: v for k, v in metrics.items() if "milliseconds" not in k}
+
+
+def test_a_run_and_the_same_run_after_a_break(config, tmp_path, monkeypatch):
+    """What was measured before the break is not measured again."""
+    result = gre.run(config, tmp_path / "whole", progress=False)
+    assert results.read(tmp_path / "whole" / "result.json") == result
+    assert sorted(path.name for path in (tmp_path / "whole").glob("*.png")) == [
+        "01_drawdown.png",
+        "02_retention.png",
+        "03_drawdown_by_hop.png",
+    ]
+    rows = json.loads((tmp_path / "whole" / "table.json").read_text())
+    assert len(rows) == 4 * 3 and len(rows[0]["drawdown"]) == 2
+    assert result.metrics["gcn_edits"] == 4
+    measured, measure = [], gre._measure
+
+    def broken(config, graph, apply_fn, cell, *rest):
+        measured.append(cell)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return measure(config, graph, apply_fn, cell, *rest)
+
+    monkeypatch.setattr(gre, "_measure", broken)
+    with pytest.raises(KeyboardInterrupt):
+        gre.run(config, tmp_path / "broken", progress=False)
+    again = gre.run(config, tmp_path / "broken", progress=False)
+    assert measured[2] == measured[3] and len(measured) == 24 + 1
+    assert untimed(again.metrics) == untimed(result.metrics)
+    assert again.claims == result.claims
+
+
+@pytest.mark.parametrize("name", gre.nets.NETWORKS)
+def test_every_network_and_method(config, tmp_path, name):
+    """Each once, on one seed; what they are worth is measured elsewhere."""
+    each = dataclasses.replace(
+        config,
+        networks=(name,),
+        methods=gre_summary.NAMES if name == "gcn" else ("gre+5",),
+        protocols=("sequential",),
+        edits=1,
+        seeds=(0,),
+    )
+    each = dataclasses.replace(each, methods=tuple(each.methods))
+    found = gre.run(each, tmp_path, progress=False)
+    assert {row.method for row in _cells(each)} == set(each.methods)
+    assert found.metrics[f"{name}_gre+5_sequential_steps"] <= 10
+
+
+def _cells(config):
+    return [Cell(config.networks[0], m, "sequential", 0) for m in config.methods]
+
+
+def report(**changes):
+    """Two seeds; changes are (method, protocol) -> drawdowns."""
+    drawdowns = {
+        ("gd", "independent"): (5.0, 3.0),
+        ("gd", "sequential"): (20.0, 10.0),
+        ("gre", "independent"): (2.0, 4.0),
+        ("gre", "sequential"): (21.0, 11.0),
+        ("distilled-replay", "independent"): (1.0, 2.0),
+        ("distilled-replay", "sequential"): (4.0, 4.0),
+    } | changes.pop("drawdowns", {})
+    rows = {}
+    for (method, protocol), values in drawdowns.items():
+        for seed, drawdown in enumerate(values):
+            row = {"drawdown": drawdown, "success": 99.0, "retention": 90.0 - seed}
+            row |= {"edits": 3, "kept_0": 0.0, "kept_1": 1.0 - seed, "kept_2": 1.0}
+            rows[Cell("gcn", method, protocol, seed)] = row | changes
+    config = Config(
+        dataset="cora",
+        methods=("gd", "gre", "distilled-replay"),
+        protocols=("independent", "sequential"),
+        seeds=(0, 1),
+    )
+    return Report(config, rows)
+
+
+def claim(found, *words):
+    [one] = [each for each in found if all(word in each.claim for word in words)]
+    return one
+
+
+def test_claims_by_hand():
+    found = gre_claims.claims(report())
+    better = claim(found, "GRE loses less", "independent")
+    assert better.holds and better.measured == "3.00 ± 1.41 against 4.00 ± 1.41 points"
+    assert not claim(found, "GRE loses less", "sequential").holds
+    goal = claim(found, "Distilled replay: independent")
+    assert goal.holds and goal.measured == "1.50 ± 0.71 points at 99.0 ± 0.0%"
+    goal = claim(found, "3 edits in sequence lose at most 4 points and 85%")
+    assert goal.holds and goal.measured == "4.00 ± 0.00 points, 89.5 ± 0.7% last"
+    worse = {("distilled-replay", "sequential"): (4.0, 4.1)}
+    found = gre_claims.claims(report(drawdowns=worse))
+    assert not claim(found, "in sequence").holds
+    assert not claim(
+        gre_claims.claims(report(success=97.9)), "Distilled replay: independent"
+    ).holds
+    assert not claim(
+        gre_claims.claims(report(retention=84.9)), "Distilled", "in sequence"
+    ).holds
+
+
+def test_edits_that_last_by_hand():
+    """Seed 0 keeps its second and third edit, seed 1 the third alone."""
+    found = gre_summary.kept_by_age(report(), "gcn", "gd")
+    np.testing.assert_allclose(found, [100, 75, 50])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"networks": ("cnn",)}, "networks: expected some of .* got"),
+        ({"methods": ()}, "methods: expected some of .* got"),
+        ({"protocols": ("all",)}, "protocols: expected some of .* got"),
+        ({"edits": 0}, "edits: expected at least 1, got 0"),
+        ({"dropout": 1.0}, "dropout: expected a share below 1, got 1.0"),
+        ({"dataset": "npz"}, "path: expected a file with dataset"),
+        ({"path": "x.npz"}, "path: expected a file with dataset"),
+        ({"seeds": (1, 1)}, "seeds: expected distinct numbers"),
+    ],
+)
+def test_fields(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(PRESETS["demo"], **changes)
+
+
+def test_a_network_that_is_always_right(config, tmp_path):
+    """Nothing can be edited, and the message says what to do."""
+    rng = np.random.default_rng(1)
+    path = tmp_path / "easy.npz"
+    np.savez(
+        path, features=rng.normal(size=(120, 3)), labels=np.zeros(120, int),
+        edges=np.zeros((0, 2), int),
+    )  # fmt: skip
+    easy = dataclasses.replace(config, path=str(path))
+    with pytest.raises(ValueError, match="gcn: expected validation nodes that are wr"):
+        gre.run(easy, tmp_path, progress=False)
