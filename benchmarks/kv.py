@@ -63,8 +63,47 @@ def random(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def jeff_side(side: str, batch: int, tokens: int, config: Config) -> Callable[[], Any]:
-    """A step of one of our sides; everything is compiled before it is returned."""
+def packed_side(
+    side: str, batch: int, tokens: int, config: Config
+) -> Callable[[], Any]:
+    """A step on a packed cache; everything is compiled before it is returned."""
+    import jax
+
+    from jeff_llm import kv
+
+    values = 4 if side == "packed-k4v4" else 2
+    settings = kv.CacheConfig(key_bits=4, value_bits=values)
+    attend: Callable[..., jax.Array] = functools.partial(
+        kv.attend, implementation=config.implementation
+    )
+    if side == "dequantised":
+        attend = restored
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(held: Any, query: jax.Array, new: jax.Array) -> Any:
+        held = kv.append(held, new, new)
+        return held, attend(query, held)
+
+    query, new, context = drawn(batch, tokens, config)
+    empty = kv.init_cache(
+        settings,
+        batch,
+        tokens + 2 * config.steps,
+        kv_heads=KV_HEADS,
+        head_width=WIDTH,
+        dtype=config.dtype,
+    )
+    state = [jax.jit(kv.append, donate_argnums=0)(empty, context, context)]
+
+    def call() -> None:
+        state[0], out = step(state[0], query, new)
+        jax.block_until_ready(out)
+
+    return call
+
+
+def restored(query: Any, stored: Any) -> Any:
+    """Attention over the same cache, all of it restored first."""
     import jax
     import jax.numpy as jnp
 
@@ -72,80 +111,70 @@ def jeff_side(side: str, batch: int, tokens: int, config: Config) -> Callable[[]
     from jeff_llm.kv import ring, storage
     from jeff_llm.models import cache as plain
 
-    values = {"packed": 2, "dequantised": 2, "packed-k4v4": 4, "plain": 16}[side]
-    settings = kv.CacheConfig(key_bits=16 if side == "plain" else 4, value_bits=values)
+    settings = stored.config
+    blocks = [kv.dequantize(q, query.dtype) for q in (stored.keys, stored.values)]
+    blocks = jax.lax.optimization_barrier(blocks)
+    count = storage.stored_blocks(settings, stored.lengths)
+    slots = stored.recent_keys.shape[2]
+    recent = ring.recent_positions(settings, slots, stored.lengths, count)
+    token = jnp.arange(blocks[0].shape[2])
+    packed = jnp.where(token < 128 * count[:, None], token + settings.sinks, 2**30)
+    keys = jnp.concatenate([blocks[0], stored.recent_keys], axis=2)
+    held = jnp.concatenate([blocks[1], stored.recent_values], axis=2)
+    at = jnp.concatenate([packed, recent], axis=1)
+    seen = plain.visible(stored.lengths[:, None] - 1, at, None)
+    return plain.attend(query, keys, held, seen)
+
+
+def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
+    """A step on a cache in full precision.
+
+    Two programs: in one, XLA's CPU compiler copies the whole cache to store a token.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from jeff_llm.models import cache as plain
+
     capacity = tokens + 2 * config.steps
-    draw = functools.partial(jnp.asarray, dtype=config.dtype)
-    new = draw(random((batch, 1, KV_HEADS, WIDTH), 1))
-    query = draw(random((batch, 1, HEADS, WIDTH), 2))
-    context = draw(random((batch, tokens, KV_HEADS, WIDTH), 0))
 
-    def restored(query: jax.Array, stored: kv.QuantizedCache) -> jax.Array:
-        blocks = [kv.dequantize(q, query.dtype) for q in (stored.keys, stored.values)]
-        blocks = jax.lax.optimization_barrier(blocks)
-        count = storage.stored_blocks(settings, stored.lengths)
-        slots = stored.recent_keys.shape[2]
-        recent = ring.recent_positions(settings, slots, stored.lengths, count)
-        token = jnp.arange(blocks[0].shape[2])
-        packed = jnp.where(token < 128 * count[:, None], token + settings.sinks, 2**30)
-        keys = jnp.concatenate([blocks[0], stored.recent_keys], axis=2)
-        held = jnp.concatenate([blocks[1], stored.recent_values], axis=2)
-        at = jnp.concatenate([packed, recent], axis=1)
-        seen = plain.visible(stored.lengths[:, None] - 1, at, None)
-        return plain.attend(query, keys, held, seen)
+    @functools.partial(jax.jit, donate_argnums=0)
+    def put(held: Any, new: jax.Array) -> Any:
+        keys, values, length = held
+        at = jnp.full((batch, 1), length)
+        return *(plain.store(x, 0, at, new) for x in (keys, values)), length + 1
 
-    if side == "plain":
-        # Two programs: in one, XLA's CPU compiler copies the whole cache to store.
+    @jax.jit
+    def look(held: Any, query: jax.Array) -> jax.Array:
+        keys, values, length = held
+        seen = jnp.broadcast_to(jnp.arange(capacity) < length, (batch, 1, capacity))
+        return plain.attend(query, keys[0], values[0], seen)
 
-        @functools.partial(jax.jit, donate_argnums=0)
-        def put(held: Any, new: jax.Array) -> Any:
-            keys, values, length = held
-            at = jnp.full((batch, 1), length)
-            return *(plain.store(x, 0, at, new) for x in (keys, values)), length + 1
-
-        @jax.jit
-        def look(held: Any, query: jax.Array) -> jax.Array:
-            keys, values, length = held
-            seen = jnp.broadcast_to(jnp.arange(capacity) < length, (batch, 1, capacity))
-            return plain.attend(query, keys[0], values[0], seen)
-
-        def step(held: Any, query: jax.Array, new: jax.Array) -> Any:
-            held = put(held, new)
-            return held, look(held, query)
-
-        shape = (1, batch, KV_HEADS, capacity, WIDTH)
-        whole = context.swapaxes(1, 2)[None]
-        held: Any = tuple(
-            jnp.zeros(shape, config.dtype).at[..., :tokens, :].set(whole)
-            for _ in range(2)
-        )
-        state = [(*held, jnp.int32(tokens))]
-    else:
-        attend = functools.partial(kv.attend, implementation=config.implementation)
-        if side == "dequantised":
-            attend = restored
-
-        @functools.partial(jax.jit, donate_argnums=0)
-        def step(held: Any, query: jax.Array, new: jax.Array) -> Any:
-            held = kv.append(held, new, new)
-            return held, attend(query, held)
-
-        empty = kv.init_cache(
-            settings,
-            batch,
-            capacity,
-            kv_heads=KV_HEADS,
-            head_width=WIDTH,
-            dtype=config.dtype,
-        )
-        state = [jax.jit(kv.append, donate_argnums=0)(empty, context, context)]
+    query, new, context = drawn(batch, tokens, config)
+    shape = (1, batch, KV_HEADS, capacity, WIDTH)
+    whole = context.swapaxes(1, 2)[None]
+    filled = (
+        jnp.zeros(shape, config.dtype).at[..., :tokens, :].set(whole) for _ in range(2)
+    )
+    state: list[Any] = [(*filled, jnp.int32(tokens))]
 
     def call() -> None:
-        state[0], out = step(state[0], query, new)
-        jax.block_until_ready(out)
+        state[0] = put(state[0], new)
+        jax.block_until_ready(look(state[0], query))
 
-    del context
     return call
+
+
+def drawn(batch: int, tokens: int, config: Config) -> tuple[Any, Any, Any]:
+    """Query, new key and value, and context."""
+    import jax.numpy as jnp
+
+    draw = functools.partial(jnp.asarray, dtype=config.dtype)
+    return (
+        draw(random((batch, 1, HEADS, WIDTH), 2)),
+        draw(random((batch, 1, KV_HEADS, WIDTH), 1)),
+        draw(random((batch, tokens, KV_HEADS, WIDTH), 0)),
+    )
 
 
 def quanto_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
@@ -190,8 +219,10 @@ def measure(config: Config) -> dict[str, float]:
     batch, tokens = config.batches[0], config.tokens[0]
     if config.only == "quanto":
         call = quanto_side(batch, tokens, config)
+    elif config.only == "plain":
+        call = plain_side(batch, tokens, config)
     else:
-        call = jeff_side(config.only, batch, tokens, config)
+        call = packed_side(config.only, batch, tokens, config)
     call()
     # What the first call freed is given back, or the steps would take it unseen.
     ctypes.CDLL(None).malloc_trim(0)
