@@ -5,7 +5,7 @@ from typing import Literal
 
 __all__ = ["DATASETS", "METHODS", "PRESETS", "PROTOCOLS", "Config"]
 
-DATASETS = ("digits", "cora", "citeseer", "amazon-photo", "npz")
+DATASETS = ("digits", "cora", "citeseer", "amazon-photo", "simulated", "npz")
 METHODS = (
     "gd",
     "gre",
@@ -28,8 +28,11 @@ NETWORKS = ("gcn", "sage", "gat", "gin", "sgc", "appnp", "mlp")
 class Config:
     """What a GRE run does."""
 
-    # Graph: digits is made of scikit-learn's images, the others are in $JEFF_DATA.
-    dataset: Literal["digits", "cora", "citeseer", "amazon-photo", "npz"] = "digits"
+    # Graph: digits is made of scikit-learn's images, "simulated" has the size of
+    # ogbn-arxiv, the named others are in $JEFF_DATA.
+    dataset: Literal[
+        "digits", "cora", "citeseer", "amazon-photo", "simulated", "npz"
+    ] = "digits"
     # File of the graph where dataset is "npz".
     path: str = ""
     # Networks that are trained and edited.
@@ -48,8 +51,12 @@ class Config:
     hidden: int = 32
     # Probability of dropping a hidden unit in training.
     dropout: float = 0.1
-    # Training steps, each on the whole training graph.
+    # Passes over the training nodes; without fanouts, each is one step.
     epochs: int = 200
+    # Neighbours sampled for each layer of the network; empty trains on whole graphs.
+    fanouts: tuple[int, ...] = ()
+    # Training nodes a step, with fanouts.
+    batch_size: int = 512
     # Nodes of the training and of the validation part; the rest is the test.
     train_nodes: int = 500
     valid_nodes: int = 500
@@ -74,6 +81,7 @@ class Config:
             "batch_steps": 1,
             "hidden": 1,
             "epochs": 1,
+            "batch_size": 1,
             "train_nodes": 1,
             "valid_nodes": 1,
             "edits_at_once": 0,
@@ -82,6 +90,8 @@ class Config:
                 raise ValueError(
                     f"{name}: expected at least {least}, got {getattr(self, name)}"
                 )
+        if any(fanout < 1 for fanout in self.fanouts):
+            raise ValueError(f"fanouts: expected at least 1 each, got {self.fanouts}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a share below 1, got {self.dropout}")
         if (self.dataset == "npz") != bool(self.path):
@@ -107,6 +117,17 @@ PRESETS: dict[str, Config] = {
     "cora": dataclasses.replace(_TABLE, dataset="cora"),
     "citeseer": dataclasses.replace(_TABLE, dataset="citeseer"),
     "amazon-photo": dataclasses.replace(_TABLE, dataset="amazon-photo"),
+    # A graph of 170,000 nodes, its network trained on sampled neighbourhoods.
+    "large": Config(
+        dataset="simulated",
+        fanouts=(10, 5),
+        epochs=3,
+        hidden=64,
+        train_nodes=90_000,
+        valid_nodes=30_000,
+        edits=10,
+        protocols=("independent", "sequential"),
+    ),
     # All networks, on Cora.
     "networks": Config(
         dataset="cora",

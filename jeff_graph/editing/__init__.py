@@ -9,7 +9,7 @@ whole, `loaders` the data sets. `nets` (flax) and `train` are imported by name.
 """
 
 from jeff_graph.editing import methods, replay, rivals
-from jeff_graph.editing.features import SparseRows, row_normalise, sparse_rows
+from jeff_graph.editing.features import row_normalise
 from jeff_graph.editing.graphs import (
     Graph,
     degrees,
@@ -44,7 +44,6 @@ __all__ = [
     "Graph",
     "Method",
     "Neighbourhood",
-    "SparseRows",
     "Split",
     "anchor_gradients",
     "batch",
@@ -66,7 +65,6 @@ __all__ = [
     "row_normalise",
     "sample_neighbours",
     "sequential",
-    "sparse_rows",
     "split",
     "subgraph",
 ]

@@ -4,9 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.sparse import BCSR
 from jaxtyping import Array
-
-from jeff_graph.editing.features import SparseRows
 
 __all__ = ["check_mask_length", "checked_edges", "checked_features", "checked_labels"]
 
@@ -36,13 +35,18 @@ def checked_features(features: Any) -> Any:
       features: what came.
 
     Returns:
-      float32 [nodes, width]; sparse rows as they are.
+      float32 [nodes, width]; sparse ones as they are.
 
     Raises:
       TypeError: if they are no real numbers.
       ValueError: if they are no matrix, or one is not finite.
     """
-    if isinstance(features, SparseRows):
+    if isinstance(features, BCSR):
+        if features.ndim != 2 or not np.isfinite(np.asarray(features.data)).all():
+            raise ValueError(
+                "features: expected a sparse matrix of finite numbers, got "
+                f"{features}; drop or impute what is not finite"
+            )
         return features
     features = np.asarray(features)
     if features.dtype.kind not in "biuf" and features.dtype != jnp.bfloat16:

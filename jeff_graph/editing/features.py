@@ -1,96 +1,31 @@
-"""Node features: dense, or sparse rows of a static number of slots.
+"""Node features: dense, or in compressed sparse rows.
 
-A bag of words has a thousand columns of which a node uses some twenty. Stored as
-`SparseRows` its product with a kernel is a gather of those rows of the kernel,
+A bag of words has a thousand columns of which a node uses some twenty. As
+`jax.experimental.sparse.BCSR` its product with a kernel visits those alone:
+``dataclasses.replace(graph, features=BCSR.fromdense(graph.features))``. Networks,
+protocols and sampling take either.
 
-  (x w)[i] = sum_s values[i, s] w[columns[i, s]],
-
-and what works on the leading axis of a dense matrix (padding, taking rows, stacking)
-works on the leaves of sparse ones through ``jax.tree.map``.
-
-Whether it pays is to be measured. On two CPU cores, product and gradient for 32 units
-took together 1.4 times less time than dense on Cora (1.3% of the entries) and 2 times
-less on Citeseer (0.9%). Under ``jax.vmap`` over kernels the gather was 9 times slower
-than the dense product; map over kernels with ``jax.lax.map`` there. Amazon-photo, with
-35% of the entries, is better left dense.
+Whether it pays is to be measured. On two CPU cores the product with 32 units took 1/7
+of the dense one's time on Cora (1.3% of the entries), and product and gradient together
+half. Under ``jax.vmap`` over kernels the sparse product was 2.7 times slower than the
+dense one; map over them with ``jax.lax.map`` there. Amazon-photo, with 35% of the
+entries, is better left dense.
 """
 
-import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.sparse import BCSR
 from jaxtyping import Array, Float
 
 from jeff.checks import check_floating
 
-__all__ = ["SparseRows", "product", "row_normalise", "sparse_rows"]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SparseRows:
-    """A matrix whose rows hold few entries each.
-
-    Invariant: an empty slot has column 0 and value 0; no column comes twice in a row.
-
-    Attributes:
-      columns: column of each entry, int32 [nodes, slots].
-      values: the entries, floating point [nodes, slots].
-      width: number of columns.
-    """
-
-    # Leaves may be shapes as well, as `jax.eval_shape` gives them.
-    columns: Any
-    values: Any
-    width: int = dataclasses.field(metadata={"static": True})
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the dense matrix, [..., nodes, width]."""
-        return (*self.values.shape[:-1], self.width)
-
-    @property
-    def dtype(self) -> Any:
-        """Type of the entries."""
-        return self.values.dtype
-
-
-def sparse_rows(features: Any) -> SparseRows:
-    """Sparse rows of a dense matrix, on the host.
-
-    Args:
-      features: the matrix, floating point [nodes, width].
-
-    Returns:
-      `SparseRows` with as many slots as the fullest row has entries.
-
-    Raises:
-      TypeError: if the matrix is not floating point.
-      ValueError: if it is no matrix.
-
-    >>> sparse_rows(np.array([[0.0, 2.0, 0.0], [1.0, 0.0, 3.0]])).columns
-    Array([[1, 0],
-           [0, 2]], dtype=int32)
-    """
-    dense = np.asarray(features)
-    if not jnp.issubdtype(dense.dtype, jnp.floating):
-        raise TypeError(f"features: expected a floating-point array, got {dense.dtype}")
-    if dense.ndim != 2:
-        raise ValueError(f"features: expected [nodes, width], got shape {dense.shape}")
-    rows, found = np.nonzero(dense)
-    counts = np.bincount(rows, minlength=len(dense))
-    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    shape = (len(dense), int(max(counts.max(initial=0), 1)))
-    columns, values = np.zeros(shape, np.int32), np.zeros(shape, dense.dtype)
-    columns[rows, slots], values[rows, slots] = found, dense[rows, found]
-    return SparseRows(jnp.asarray(columns), jnp.asarray(values), dense.shape[1])
+__all__ = ["append_rows", "product", "row_normalise", "take_rows"]
 
 
 def product(
-    features: Float[Array, "nodes width"] | SparseRows,
-    kernel: Float[Array, "width units"],
+    features: Float[Array, "nodes width"] | BCSR, kernel: Float[Array, "width units"]
 ) -> Float[Array, "nodes units"]:
     """Features times a kernel, in the kernel's dtype.
 
@@ -109,12 +44,51 @@ def product(
             f"features: expected a width of {kernel.shape[0]}, that of the kernel, "
             f"got {features.shape[-1]}"
         )
-    if isinstance(features, SparseRows):
-        taken = kernel.at[features.columns].get(mode="promise_in_bounds")
-        weighted = taken * features.values[..., None].astype(kernel.dtype)
-        wide = jnp.promote_types(kernel.dtype, jnp.float32)
-        return weighted.sum(-2, dtype=wide).astype(kernel.dtype)
+    if isinstance(features, BCSR):
+        return (features @ kernel.astype(features.dtype)).astype(kernel.dtype)
     return features.astype(kernel.dtype) @ kernel
+
+
+def append_rows(features: Any, nodes: int) -> Any:
+    """Append rows of zeros.
+
+    Args:
+      features: dense or sparse, [rows, width].
+      nodes: rows in all, at least those there are.
+
+    Returns:
+      Features like those that came, on the host where they are numpy's.
+    """
+    if isinstance(features, BCSR):
+        added = nodes - features.shape[0]
+        indptr = jnp.pad(features.indptr, (0, added), mode="edge")
+        parts = features.data, features.indices, indptr
+        return BCSR(parts, shape=(nodes, features.shape[1]))
+    # On the host nothing is compiled for each new shape.
+    xp = np if isinstance(features, np.ndarray) else jnp
+    return xp.pad(features, [(0, nodes - features.shape[0]), (0, 0)])
+
+
+def take_rows(features: Any, rows: np.ndarray) -> np.ndarray:
+    """Some rows on the host, dense.
+
+    Args:
+      features: dense or sparse, [nodes, width].
+      rows: numbers of the rows.
+
+    Returns:
+      The rows, [rows, width].
+    """
+    if not isinstance(features, BCSR):
+        return np.asarray(features)[rows]
+    starts = np.asarray(features.indptr)
+    counts = starts[rows + 1] - starts[rows]
+    owner = np.repeat(np.arange(len(rows)), counts)
+    rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    at = starts[rows][owner] + rank
+    taken = np.zeros((len(rows), features.shape[1]), features.dtype)
+    taken[owner, np.asarray(features.indices)[at]] = np.asarray(features.data)[at]
+    return taken
 
 
 def row_normalise(

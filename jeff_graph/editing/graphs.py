@@ -23,6 +23,7 @@ from jeff_graph.editing.checks import (
     checked_features,
     checked_labels,
 )
+from jeff_graph.editing.features import append_rows
 
 __all__ = [
     "Graph",
@@ -44,7 +45,7 @@ class Graph:
     a self-loop; ends of padding edges are valid slots. `make_graph` sees to them.
 
     Attributes:
-      features: [nodes, width], floating point, dense or `SparseRows`.
+      features: [nodes, width], floating point, dense or `BCSR`.
       labels: class of each node, int32 [nodes]; -1 where there is none.
       senders: slot where each edge starts, int32 [edges].
       receivers: slot where it ends, int32 [edges].
@@ -82,7 +83,7 @@ def make_graph(
     Edges that come twice and self-loops are left out; nodes without edges are fine.
 
     Args:
-      features: numbers [nodes, width], or `SparseRows`; stored as float32.
+      features: numbers [nodes, width], or a `BCSR` matrix; stored as float32.
       labels: class of each node, integers [nodes] of at least 0; -1 for none.
       edges: pairs (sender, receiver) of node numbers from 0, integers [edges, 2].
       undirected: add each edge's reverse.
@@ -141,14 +142,12 @@ def pad(graph: Graph, nodes: int, edges: int) -> Graph:
             raise ValueError(f"{name}: expected at least the {least} slots, got {size}")
 
     def grown(array: Any, size: int, value: Any = 0) -> Any:
-        widths = [(0, size - array.shape[0])] + [(0, 0)] * (array.ndim - 1)
-        # On the host nothing is compiled for each new shape.
         xp = np if isinstance(array, np.ndarray) else jnp
-        return xp.pad(array, widths, constant_values=value)
+        return xp.pad(array, (0, size - len(array)), constant_values=value)
 
     last = max(nodes - 1, 0)
     return Graph(
-        jax.tree.map(lambda leaf: grown(leaf, nodes), graph.features),
+        append_rows(graph.features, nodes),
         grown(graph.labels, nodes, -1),
         grown(graph.senders, edges, last),
         grown(graph.receivers, edges, last),

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental.sparse import BCSR
 from jaxtyping import Array, Float
 
-from jeff_graph.editing.features import SparseRows, product
+from jeff_graph.editing.features import product
 from jeff_graph.editing.graphs import Graph
 from jeff_graph.editing.messages import (
     attend,
@@ -49,13 +50,13 @@ class DenseLayer(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(fan_out, jnp.float32))
 
     def __call__(
-        self, graph: Graph, x: Float[Array, "nodes fan_in"] | SparseRows
+        self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
         return self.project(x) + self.bias[...].astype(self.dtype)
 
     def project(
-        self, x: Float[Array, "nodes fan_in"] | SparseRows
+        self, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Apply the kernel alone.
 
@@ -72,7 +73,7 @@ class GCNLayer(DenseLayer):
     """``D^(-1/2) (A + I) D^(-1/2) x W + b`` (Kipf and Welling, 2017, eq. 2)."""
 
     def __call__(
-        self, graph: Graph, x: Float[Array, "nodes fan_in"] | SparseRows
+        self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
         return propagate(graph, self.project(x)) + self.bias[...].astype(self.dtype)
@@ -97,7 +98,7 @@ class SAGELayer(nnx.Module):
         self.neighbour = _kernel(fan_in, fan_out, rngs)
 
     def __call__(
-        self, graph: Graph, x: Float[Array, "nodes fan_in"] | SparseRows
+        self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
         sent = product(x, self.neighbour[...].astype(self.dtype))
@@ -147,7 +148,7 @@ class GATLayer(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(fan_out, jnp.float32))
 
     def __call__(
-        self, graph: Graph, x: Float[Array, "nodes fan_in"] | SparseRows
+        self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
         x = product(x, self.kernel[...].astype(self.dtype))
@@ -191,7 +192,7 @@ class GINLayer(nnx.Module):
         self.second = DenseLayer(hidden, fan_out, dtype=dtype, rngs=rngs)
 
     def __call__(
-        self, graph: Graph, x: Float[Array, "nodes fan_in"] | SparseRows
+        self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
         sent = self.first.project(x)

@@ -5,31 +5,52 @@ loss of one target and its gradient are the same on that small graph as on the w
 Degrees are those of the whole graph; so are the logits of the target, in slot 0.
 """
 
-import jax.numpy as jnp
-from jaxtyping import Array, Int
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from jeff_graph.editing.graphs import Graph
-from jeff_graph.editing.sampling import neighbourhoods
+from jeff_graph.editing.sampling import by_size
 from jeff_graph.editing.task import EditTask
 
-__all__ = ["nearby_tasks"]
+__all__ = ["Nearby", "nearby_tasks"]
 
 
-def nearby_tasks(graph: Graph, targets: Int[Array, " edits"], hops: int) -> EditTask:
-    """A task for each target, stacked, for `jeff_graph.editing.protocols.independent`.
+class Nearby(NamedTuple):
+    """A small task for each target, in groups of like size.
+
+    Attributes:
+      places: for each group, which targets it holds, int32 [members].
+      tasks: for each group, their tasks, stacked: a leading axis on every leaf.
+    """
+
+    places: tuple[Any, ...]
+    tasks: tuple[EditTask, ...]
+
+
+def nearby_tasks(graph: Graph, targets: Any, hops: int) -> Nearby:
+    """A task for each target, for `jeff_graph.editing.protocols.independent`.
 
     Args:
       graph: the whole graph; read on the host.
-      targets: a node for each edit, each once.
+      targets: a node for each edit, integers [edits], each once.
       hops: layers of the network, or more.
 
     Returns:
-      A task with a leading axis ``edits`` on every leaf; each target in slot 0. It has
-      no training nodes: methods whose steps need them take the whole graph.
+      The tasks; each target is in slot 0 of its own. They have no training nodes:
+      methods whose steps need them take the whole graph.
 
     Raises:
+      TypeError: if the targets are not integers.
       ValueError: if a node does not exist or comes twice, or ``hops`` is negative.
     """
-    near = neighbourhoods(graph, targets, hops).graph
-    none = jnp.zeros_like(near.node_mask)
+    groups = by_size(graph, targets, hops)
+    return Nearby(
+        tuple(places for places, _ in groups),
+        tuple(_task(near.graph) for _, near in groups),
+    )
+
+
+def _task(near: Graph) -> EditTask:
+    none = np.zeros_like(near.node_mask)
     return EditTask(near, near.labels, near.node_mask, none, near, near.labels, none)

@@ -16,10 +16,15 @@ References:
   NeurIPS 2024, section 5.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from jeff_graph.editing.nearby import Nearby
 from jeff_graph.editing.report import (
     EditReport,
     final_report,
@@ -52,7 +57,7 @@ def independent(
     max_steps: int = 10,
     bisections: int = 0,
     edits_at_once: int | None = None,
-    near: EditTask | None = None,
+    near: Nearby | None = None,
 ) -> EditReport:
     """Edit the same trained model for each target by itself.
 
@@ -69,9 +74,9 @@ def independent(
         still succeeds; 0 is the published protocol.
       edits_at_once: edits side by side, each with a copy of the model and its
         activations; all by default.
-      near: a task for each target, by `jeff_graph.editing.nearby.nearby_tasks`: steps
-        are taken there, and the whole graph is read once, at the end. For methods whose
-        steps look at the target alone: gradient descent, GRE and GRE+.
+      near: a small task for each target, by `jeff_graph.editing.nearby.nearby_tasks`:
+        steps are taken there, and the whole graph is read once an edit, at the end. For
+        methods whose steps look at the target alone: gradient descent, GRE and GRE+.
 
     Returns:
       The report.
@@ -86,38 +91,40 @@ def independent(
     reference = method.logits(params, task)
     params = method.prepare(params, task, first)
     start = method.init(params, task, later)
-    nodes = jnp.arange(test.shape[0])
 
-    def one(
-        request: tuple[Array, Array | None, EditTask | None],
-    ) -> tuple[Array, ...]:
-        target, distance, place = request
-        edit = Edit(nodes == target, jnp.zeros_like(test))
-        if place is None:
-            place, close, slot = task, edit, target
-        else:
-            slot = jnp.zeros_like(target)
-            first = jnp.arange(place.labels.shape[0]) == 0
-            close = Edit(first, jnp.zeros_like(first))
-        seed = jax.random.fold_in(start.key, target)
-        begun = start._replace(key=seed)
-        done = edit_once(method, params, begun, place, close, max_steps, bisections)
-        logits = method.logits(done.params, task)
+    def edited(request: tuple[Array, EditTask | None]) -> tuple[PyTree, Array, Array]:
+        target, place = request
+        place, slot = (task, target) if place is None else (place, 0)
+        asked = jnp.arange(place.labels.shape[0]) == slot
+        begun = start._replace(key=jax.random.fold_in(start.key, target))
+        edit = Edit(asked, jnp.zeros_like(asked))
+        done = edit_once(method, params, begun, place, edit, max_steps, bisections)
+        return done.params, done.right[slot], done.steps
+
+    def measured(request: tuple[PyTree, Array, Array | None]) -> tuple[Array, ...]:
+        params, target, distance = request
+        logits = method.logits(params, task)
         lost = predictions_lost(reference, logits, task)
+        rest = task.where & (jnp.arange(test.shape[0]) != target)
         return (
-            done.right[slot],
-            done.steps,
             points(lost, test),
             hop_counts(lost, test, distance),
-            divergence(reference, logits, task.where & ~edit.target),
+            divergence(reference, logits, rest),
         )
 
-    requests = targets, hops, near
-    if edits_at_once is None:
-        results = jax.vmap(one)(requests)
+    each = functools.partial(_each, edits_at_once=edits_at_once)
+    if near is None:
+        done = each(edited, (targets, None))
     else:
-        results = jax.lax.map(one, requests, batch_size=edits_at_once)
-    success, steps, drawdowns, counts, moved = results
+        done = _in_order(
+            near.places,
+            [
+                each(edited, (targets[places], place))
+                for places, place in zip(*near, strict=True)
+            ],
+        )
+    models, success, steps = done
+    drawdowns, counts, moved = each(measured, (models, targets, hops))
     return EditReport(
         success,
         success,
@@ -127,6 +134,22 @@ def independent(
         hop_points(counts.sum(0)),
         moved.mean(),
     )
+
+
+def _each(
+    function: Callable[[Any], Any], requests: Any, edits_at_once: int | None
+) -> Any:
+    if edits_at_once is None:
+        return jax.vmap(function)(requests)
+    # A batch of one would still be batched, which costs time.
+    size = None if edits_at_once == 1 else edits_at_once
+    return jax.lax.map(function, requests, batch_size=size)
+
+
+def _in_order(places: tuple[Array, ...], groups: list[Any]) -> Any:
+    """Join what groups give, in the order of their places."""
+    order = jnp.argsort(jnp.concatenate(places))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[order], *groups)
 
 
 def sequential(

@@ -4,10 +4,11 @@ From the seeds outwards, each node of a hop takes up to ``fanout`` of the edges 
 at it, drawn without replacement. What is drawn is on the host and padded to sizes that
 seeds and fanouts determine, so that every sample runs through one compiled program.
 
-A cut graph carries degrees: the edges taken at a node that was expanded, and at a node
-of the last hop, whose own edges are left out, those that its fanout would have taken.
-With all neighbours taken, a network of as many layers as hops computes at the seeds
-what it computes on the whole graph, symmetric normalisation included.
+A cut graph has dense features, and it carries degrees: the edges taken at a node that
+was expanded, and at a node of the last hop, whose own edges are left out, those that
+its fanout would have taken. With all neighbours taken, a network of as many layers as
+hops computes at the seeds what it computes on the whole graph, symmetric normalisation
+included.
 
 Reference: Hamilton et al., "Inductive Representation Learning on Large Graphs",
 NeurIPS 2017, algorithm 2; there nodes are drawn with replacement.
@@ -21,9 +22,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jeff_graph.editing.features import take_rows
 from jeff_graph.editing.graphs import Graph, degrees, pad
 
-__all__ = ["Neighbourhood", "neighbourhoods", "sample_neighbours"]
+__all__ = [
+    "Incoming",
+    "Neighbourhood",
+    "by_size",
+    "neighbourhoods",
+    "sample_neighbours",
+]
 
 _SIZES = ("num_nodes", "num_edges")
 
@@ -41,8 +49,53 @@ class Neighbourhood(NamedTuple):
     ids: Any
 
 
+class Incoming:
+    """The edges of a graph on the host, by receiver; made once for many samples."""
+
+    def __init__(self, graph: Graph):
+        """Sort the edges.
+
+        Args:
+          graph: the whole graph.
+        """
+        self.graph = graph
+        kept = np.flatnonzero(np.asarray(graph.edge_mask))
+        receivers = np.asarray(graph.receivers)[kept]
+        if (np.diff(receivers) < 0).any():
+            order = np.argsort(receivers, kind="stable")
+            kept, receivers = kept[order], receivers[order]
+        self.senders = np.asarray(graph.senders)[kept]
+        self.starts = np.searchsorted(receivers, np.arange(graph.num_nodes + 1))
+        self.degrees = np.asarray(degrees(graph))
+        self.labels = np.asarray(graph.labels)
+
+    def take(
+        self, nodes: np.ndarray, fanout: int | None, random: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Edges that end at some nodes.
+
+        Args:
+          nodes: their numbers.
+          fanout: the most edges to take at each; None for all.
+          random: a numpy generator, where there is a fanout.
+
+        Returns:
+          The edges' senders, and the places in ``nodes`` of their receivers.
+        """
+        counts = self.starts[nodes + 1] - self.starts[nodes]
+        owner = np.repeat(np.arange(len(nodes)), counts)
+        rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        senders = self.senders[self.starts[nodes][owner] + rank]
+        if fanout is None or counts.max(initial=0) <= fanout:
+            return senders, owner
+        order = np.lexsort((random.random(len(owner)), owner))
+        # Owners ascend, so the rank of a place is the same after the sort.
+        chosen = order[rank < fanout]
+        return senders[chosen], owner[chosen]
+
+
 def sample_neighbours(
-    graph: Graph,
+    graph: Graph | Incoming,
     seeds: Any,
     fanouts: Sequence[int | None],
     *,
@@ -52,7 +105,8 @@ def sample_neighbours(
     """Cut out the seeds and a sample of what their predictions depend on.
 
     Args:
-      graph: the whole graph; its arrays are read on the host.
+      graph: the whole graph, read on the host; `Incoming` where many samples are
+        taken of it.
       seeds: node numbers, integers [seeds], each once.
       fanouts: for each hop from the seeds, the most edges to take at a node; None for
         all of them.
@@ -68,11 +122,13 @@ def sample_neighbours(
       ValueError: if a seed does not exist, is padding or comes twice, a fanout is below
         1, or ``sizes`` is too small.
     """
+    whole = graph if isinstance(graph, Incoming) else Incoming(graph)
+    graph = whole.graph
     seeds = _checked_seeds(graph, seeds)
     for fanout in fanouts:
         if fanout is not None and fanout < 1:
             raise ValueError(f"fanouts: expected at least 1, or None, got {fanout}")
-    cut = _cut(_Incoming(graph), seeds, fanouts, _generator(key))
+    cut = _cut(whole, seeds, fanouts, _generator(key))
     if sizes is None:
         sizes = _most(graph, len(seeds), fanouts)
     for name, size, slots in zip(("nodes", "edges"), sizes, _SIZES, strict=True):
@@ -103,48 +159,57 @@ def neighbourhoods(graph: Graph, nodes: Any, hops: int) -> Neighbourhood:
       ValueError: if a node does not exist, is padding or comes twice, or ``hops`` is
         negative.
     """
+    stacked = _stack(_cut_each(graph, nodes, hops), graph.num_nodes)
+    return jax.tree.map(jnp.asarray, stacked)
+
+
+def by_size(
+    graph: Graph, nodes: Any, hops: int, *, base: int = 4
+) -> list[tuple[Any, Neighbourhood]]:
+    """As `neighbourhoods`, in groups of like size: less padding, one program a group.
+
+    Args:
+      graph: as for `neighbourhoods`.
+      nodes: likewise.
+      hops: likewise.
+      base: within a group, sizes differ by less than this factor; at least 2.
+
+    Returns:
+      For each group, smallest first, the places in ``nodes`` of its members, int32
+      [members], and their neighbourhoods.
+
+    Raises:
+      TypeError: as `neighbourhoods`.
+      ValueError: likewise, or if ``base`` is below 2.
+    """
+    if base < 2:
+        raise ValueError(f"base: expected at least 2, got {base}")
+    cuts = _cut_each(graph, nodes, hops)
+    sizes = np.array([cut.graph.num_nodes for cut in cuts])
+    # Whatever is below the square costs next to nothing.
+    group = np.floor(np.log(np.maximum(sizes, base**2)) / np.log(base) + 1e-9)
+    return [
+        (places.astype(np.int32), _stack([cuts[i] for i in places], graph.num_nodes))
+        for places in (np.flatnonzero(group == each) for each in np.unique(group))
+    ]
+
+
+def _cut_each(graph: Graph, nodes: Any, hops: int) -> list[Neighbourhood]:
     if hops < 0:
         raise ValueError(f"hops: expected at least 0, got {hops}")
     nodes = _checked_seeds(graph, nodes)
-    whole, fanouts = _Incoming(graph), [None] * hops
-    cuts = [_cut(whole, nodes[i : i + 1], fanouts, None) for i in range(len(nodes))]
+    whole, fanouts = Incoming(graph), [None] * hops
+    return [_cut(whole, nodes[i : i + 1], fanouts, None) for i in range(len(nodes))]
+
+
+def _stack(cuts: list[Neighbourhood], outside: int) -> Neighbourhood:
     sizes = [max(getattr(cut.graph, size) for cut in cuts) for size in _SIZES]
-    padded = [_pad(cut, sizes, graph.num_nodes) for cut in cuts]
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *padded)
-
-
-class _Incoming:
-    """The edges of a graph on the host, by receiver."""
-
-    def __init__(self, graph: Graph):
-        self.graph = graph
-        kept = np.flatnonzero(np.asarray(graph.edge_mask))
-        receivers = np.asarray(graph.receivers)[kept]
-        if (np.diff(receivers) < 0).any():
-            order = np.argsort(receivers, kind="stable")
-            kept, receivers = kept[order], receivers[order]
-        self.senders = np.asarray(graph.senders)[kept]
-        self.starts = np.searchsorted(receivers, np.arange(graph.num_nodes + 1))
-        self.degrees = np.asarray(degrees(graph))
-
-    def take(
-        self, nodes: np.ndarray, fanout: int | None, random: Any
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Senders, and places in ``nodes`` of the receivers, of the edges taken."""
-        counts = self.starts[nodes + 1] - self.starts[nodes]
-        owner = np.repeat(np.arange(len(nodes)), counts)
-        rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        senders = self.senders[self.starts[nodes][owner] + rank]
-        if fanout is None or counts.max(initial=0) <= fanout:
-            return senders, owner
-        order = np.lexsort((random.random(len(owner)), owner))
-        # Owners ascend, so the rank of a place is the same after the sort.
-        chosen = order[rank < fanout]
-        return senders[chosen], owner[chosen]
+    padded = [_pad(cut, sizes, outside) for cut in cuts]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
 
 
 def _cut(
-    whole: _Incoming,
+    whole: Incoming,
     seeds: np.ndarray,
     fanouts: Sequence[int | None],
     random: Any,
@@ -166,8 +231,8 @@ def _cut(
     rim = whole.degrees[frontier]
     taken.append(rim if last is None else np.minimum(rim, last))
     small = Graph(
-        jax.tree.map(lambda leaf: np.asarray(leaf)[ids], whole.graph.features),
-        np.asarray(whole.graph.labels)[ids],
+        take_rows(whole.graph.features, ids),
+        whole.labels[ids],
         np.concatenate([*senders, []]).astype(np.int32),
         np.concatenate([*receivers, []]).astype(np.int32),
         np.ones(len(ids), bool),
@@ -189,8 +254,10 @@ def _checked_seeds(graph: Graph, seeds: Any) -> np.ndarray:
         raise TypeError(f"seeds: expected node numbers, got {seeds.dtype}")
     if seeds.ndim != 1 or not len(seeds):
         raise ValueError(f"seeds: expected at least one in a vector, got {seeds.shape}")
-    real = np.flatnonzero(np.asarray(graph.node_mask))
-    wrong = seeds[~np.isin(seeds, real)]
+    mask = np.asarray(graph.node_mask)
+    wrong = seeds[(seeds < 0) | (seeds >= len(mask))]
+    if not len(wrong):
+        wrong = seeds[~mask[seeds]]
     if len(wrong):
         raise ValueError(f"seeds: expected numbers of real nodes, got {wrong[0]}")
     if len(np.unique(seeds)) < len(seeds):

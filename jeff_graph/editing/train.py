@@ -23,8 +23,9 @@ from jeff.training import EarlyStop, fit
 from jeff_graph.editing.graphs import Graph, subgraph
 from jeff_graph.editing.network import ApplyFn
 from jeff_graph.editing.splits import Split
+from jeff_graph.editing.task import mean_error
 
-__all__ = ["Trained", "accuracy", "cross_entropy", "train"]
+__all__ = ["Trained", "accuracies", "accuracy", "train"]
 
 
 class Trained(NamedTuple):
@@ -41,27 +42,6 @@ class Trained(NamedTuple):
     train: float
     valid: float
     test: float
-
-
-def cross_entropy(
-    logits: Float[Array, "nodes classes"],
-    labels: Int[Array, " nodes"],
-    where: Bool[Array, " nodes"],
-) -> Float[Array, ""]:
-    """Mean cross-entropy over some nodes.
-
-    Args:
-      logits: of each node.
-      labels: class of each node; those of other nodes are not looked at.
-      where: nodes to count.
-
-    Returns:
-      The mean in nats; 0 where no node counts.
-    """
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-        logits, jnp.where(where, labels, 0)
-    )
-    return jnp.where(where, losses, 0).sum() / jnp.maximum(where.sum(), 1)
 
 
 def accuracy(
@@ -127,13 +107,13 @@ def train(
         checkpoint_every=epochs,
         workdir=workdir,
         validate=lambda state: {
-            "valid": float(_accuracies(apply_fn, state.params, graph, split).valid)
+            "valid": float(accuracies(apply_fn, state.params, graph, split).valid)
         },
         early_stop=EarlyStop("valid", patience=epochs, mode="max"),
         progress=progress,
     )
     best = result.state.params
-    return Trained(best, *map(float, _accuracies(apply_fn, best, graph, split)))
+    return Trained(best, *map(float, accuracies(apply_fn, best, graph, split)))
 
 
 _adam = functools.cache(functools.partial(optax.adam, 0.01))
@@ -147,13 +127,23 @@ def _step(apply_fn: ApplyFn, optimizer: optax.GradientTransformation) -> Step:
         params: PyTree, _: Array, key: PRNGKeyArray, graph: Graph, where: Array
     ) -> tuple[Array, Metrics]:
         logits = apply_fn(params, graph, key=key)
-        return cross_entropy(logits, graph.labels, where), {}
+        return mean_error(logits, graph.labels, where), {}
 
     return make_step(loss, optimizer)
 
 
 @functools.partial(jax.jit, static_argnames="apply_fn")
-def _accuracies(apply_fn: ApplyFn, params: PyTree, graph: Graph, split: Split) -> Split:
-    """Accuracy on each part."""
+def accuracies(apply_fn: ApplyFn, params: PyTree, graph: Graph, split: Split) -> Split:
+    """Accuracy on each part.
+
+    Args:
+      apply_fn: the network.
+      params: its parameters.
+      graph: the whole graph.
+      split: its parts.
+
+    Returns:
+      The accuracies, in [0, 1].
+    """
     logits = apply_fn(params, graph)
     return Split(*(accuracy(logits, graph.labels, part) for part in split))

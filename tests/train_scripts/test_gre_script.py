@@ -84,6 +84,15 @@ def test_every_network_and_method(config, tmp_path, name):
         assert 0 <= found[f"{name}_{method}_{protocol}_steps"] <= 20
 
 
+def test_sampled_training(config, tmp_path):
+    """Five batches of eight an epoch; edits follow as ever."""
+    sampled = dataclasses.replace(
+        config, methods=("gd",), fanouts=(4, 2), batch_size=8, edits=2
+    )
+    found = gre.run(sampled, tmp_path, progress=False).metrics
+    assert found["gcn_edits"] == 2 and found["gcn_accuracy"] > 55
+
+
 def report(**changes):
     """Two seeds; changes are (method, protocol) -> drawdowns."""
     drawdowns = {
@@ -146,6 +155,8 @@ def test_edits_that_last_by_hand():
         ({"networks": ("cnn",)}, "networks: expected some of .* got"),
         ({"methods": ()}, "methods: expected some of .* got"),
         ({"protocols": ("all",)}, "protocols: expected some of .* got"),
+        ({"fanouts": (5, 0)}, "fanouts: expected at least 1 each, got"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"edits": 0}, "edits: expected at least 1, got 0"),
         ({"dropout": 1.0}, "dropout: expected a share below 1, got 1.0"),
         ({"dataset": "npz"}, "path: expected a file with dataset"),

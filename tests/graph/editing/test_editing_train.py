@@ -10,7 +10,8 @@ from jeff_graph.editing import loaders
 from jeff_graph.editing.graphs import make_graph, pad
 from jeff_graph.editing.nets import make_net, split_net
 from jeff_graph.editing.splits import Split, split
-from jeff_graph.editing.train import accuracy, cross_entropy, train
+from jeff_graph.editing.task import mean_error
+from jeff_graph.editing.train import accuracy, train
 
 
 @pytest.fixture
@@ -29,15 +30,11 @@ def test_loss_and_accuracy_by_hand():
     labels = jnp.array([0, -1, 1, 1])
     where = jnp.array([True, False, True, True])
     expected = -np.log([0.75, 0.1, 0.8]).mean()
-    np.testing.assert_allclose(
-        cross_entropy(logits, labels, where), expected, rtol=1e-6
-    )
+    np.testing.assert_allclose(mean_error(logits, labels, where), expected, rtol=1e-6)
     np.testing.assert_allclose(accuracy(logits, labels, where), 2 / 3, rtol=1e-6)
     nobody = jnp.zeros(4, bool)
-    assert (
-        cross_entropy(logits, labels, nobody) == accuracy(logits, labels, nobody) == 0
-    )
-    gradient = jax.grad(cross_entropy)(logits.at[1].set(jnp.inf), labels, where)
+    assert mean_error(logits, labels, nobody) == accuracy(logits, labels, nobody) == 0
+    gradient = jax.grad(mean_error)(logits.at[1].set(jnp.inf), labels, where)
     assert jnp.isfinite(gradient[jnp.array([0, 2, 3])]).all()
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.experimental.sparse import BCSR
 
 from jeff_graph.editing import nets
-from jeff_graph.editing.features import sparse_rows
 from jeff_graph.editing.graphs import make_graph, pad, subgraph
 from jeff_graph.editing.messages import attend, sum_neighbours
 from jeff_graph.editing.nets import make_net, split_net
@@ -183,7 +183,7 @@ def test_sparse_features_change_nothing(name, small, lively):
     apply_fn, params = build(name)
     params = lively(params)
     dense = make_graph(features, labels, edges)
-    sparse = pad(make_graph(sparse_rows(features), labels, edges), 14, 40)
+    sparse = pad(make_graph(BCSR.fromdense(features), labels, edges), 14, 40)
     assert_close(
         jax.jit(apply_fn)(params, sparse)[:12], jax.jit(apply_fn)(params, dense)
     )

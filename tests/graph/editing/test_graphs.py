@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.experimental.sparse import BCSR
 
-from jeff_graph.editing.features import SparseRows, sparse_rows
 from jeff_graph.editing.graphs import (
     Graph,
     degrees,
@@ -96,13 +96,21 @@ def test_padding(small):
     assert pairs_of(same) == pairs_of(graph)
 
 
-def test_padding_of_sparse_rows(small):
+def test_padding_of_sparse_features(small):
     features, labels, edges = small
-    graph = make_graph(sparse_rows(np.maximum(features, 0)), labels, edges)
+    dense = np.maximum(features, 0).astype(np.float32)
+    graph = make_graph(BCSR.fromdense(dense), labels, edges)
     padded = pad(graph, 15, graph.num_edges)
-    assert isinstance(padded.features, SparseRows)
-    assert padded.features.shape == (15, 5)
-    np.testing.assert_array_equal(padded.features.values[12:], 0)
+    assert isinstance(padded.features, BCSR)
+    expected = np.pad(dense, [(0, 3), (0, 0)])
+    np.testing.assert_array_equal(padded.features.todense(), expected)
+
+
+def test_sparse_features_must_be_finite(small, unchecked):
+    features, labels, edges = small
+    bad = BCSR.fromdense(np.where(features > 1, np.nan, features))
+    with pytest.raises(ValueError, match="a sparse matrix of finite numbers"):
+        make_graph(bad, labels, edges)
 
 
 def test_subgraphs_keep_their_places(small, key):

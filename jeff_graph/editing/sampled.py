@@ -1,0 +1,129 @@
+"""Training on sampled neighbourhoods, for graphs whose every step would be too large.
+
+Reference: Hamilton et al., "Inductive Representation Learning on Large Graphs",
+NeurIPS 2017.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from jeff.batches import Shuffled
+from jeff.steps import Metrics, Step, init_state, make_step
+from jeff.training import EarlyStop, fit
+from jeff_graph.editing.graphs import Graph, subgraph
+from jeff_graph.editing.network import ApplyFn
+from jeff_graph.editing.sampling import Incoming, sample_neighbours
+from jeff_graph.editing.splits import Split
+from jeff_graph.editing.task import mean_error
+from jeff_graph.editing.train import Trained, accuracies
+
+__all__ = ["train_sampled"]
+
+
+def train_sampled(
+    apply_fn: ApplyFn,
+    params: PyTree,
+    graph: Graph,
+    split: Split,
+    *,
+    key: PRNGKeyArray,
+    fanouts: Sequence[int | None] = (10, 5),
+    batch_size: int = 512,
+    epochs: int = 5,
+    chunk_steps: int = 16,
+    optimizer: optax.GradientTransformation | None = None,
+    workdir: str | Path | None = None,
+    progress: bool = False,
+) -> Trained:
+    """Train on batches of training nodes and a sample of what they depend on.
+
+    As `jeff_graph.editing.train.train`, inductive and with the best parameters by
+    validation kept, but a step costs ``batch_size`` nodes with their samples, whatever
+    the size of the graph. A validation is one forward pass over the whole graph.
+
+    Args:
+      apply_fn: ``apply_fn(params, graph, key=None) -> logits [nodes, classes]``.
+      params: initial parameters.
+      graph: the whole graph.
+      split: its parts.
+      key: random key of order, samples and dropout.
+      fanouts: for each layer of the network, the most neighbours to take at a node.
+      batch_size: training nodes a step; all of them where there are fewer.
+      epochs: passes over the training nodes; full batches only.
+      chunk_steps: steps between two validations, whose samples are held at a time.
+      optimizer: any optax transformation; Adam at .01 by default.
+      workdir: as of `jeff.training.fit`, which also resumes there.
+      progress: show a progress bar on standard error.
+
+    Returns:
+      `Trained`.
+
+    Raises:
+      FloatingPointError: at the first loss that is not finite.
+      ValueError: if a number is out of range, or there is no training node.
+    """
+    optimizer = _adam() if optimizer is None else optimizer
+    order, samples, dropout = jax.random.split(key, 3)
+    nodes = np.flatnonzero(np.asarray(split.train))
+    if not len(nodes):
+        raise ValueError("split.train: expected at least one training node, got none")
+    batches = Shuffled(jnp.asarray(nodes), min(batch_size, len(nodes)), order)
+    num_steps = epochs * batches.steps_per_epoch
+    result = fit(
+        _step(apply_fn, optimizer, batches.batch_size),
+        init_state(params, optimizer, key=dropout),
+        _sampler(subgraph(graph, split.train), batches, fanouts, samples),
+        num_steps=num_steps,
+        chunk_steps=min(chunk_steps, num_steps) if num_steps > 0 else None,
+        workdir=workdir,
+        validate=lambda state: {
+            "valid": float(accuracies(apply_fn, state.params, graph, split).valid)
+        },
+        early_stop=EarlyStop("valid", patience=max(num_steps, 1), mode="max"),
+        progress=progress,
+    )
+    best = result.state.params
+    return Trained(best, *map(float, accuracies(apply_fn, best, graph, split)))
+
+
+_adam = functools.cache(functools.partial(optax.adam, 0.01))
+
+
+def _sampler(
+    graph: Graph,
+    batches: Shuffled,
+    fanouts: Sequence[int | None],
+    key: PRNGKeyArray,
+) -> Callable[[int], Graph]:
+    """The neighbourhood of each step, a function of its number alone."""
+    edges, nodes = Incoming(graph), np.asarray(batches.data)
+    order = functools.lru_cache(maxsize=1)(lambda e: np.asarray(batches.order(e)))
+
+    def sample(step: int) -> Graph:
+        epoch, place = divmod(int(step), batches.steps_per_epoch)
+        seeds = nodes[order(epoch)[place]]
+        drawn = jax.random.fold_in(key, int(step))
+        return sample_neighbours(edges, seeds, fanouts, key=drawn).graph
+
+    return sample
+
+
+@functools.lru_cache(maxsize=16)
+def _step(
+    apply_fn: ApplyFn, optimizer: optax.GradientTransformation, seeds: int
+) -> Step:
+    """The step of `fit`: only the seeds, which come first, count."""
+
+    def loss(params: PyTree, graph: Graph, key: PRNGKeyArray) -> tuple[Array, Metrics]:
+        logits = apply_fn(params, graph, key=key)
+        first = jnp.arange(graph.num_nodes) < seeds
+        return mean_error(logits, graph.labels, first), {}
+
+    return make_step(loss, optimizer)
