@@ -64,7 +64,7 @@ SYSTEMS: dict[str, System] = {
             "(arXiv 2410.15556, NeurIPS 2024)",
             module="jeff_graph.editing",
             script="train_scripts.gre",
-            state="planned",
+            state="ready",
             summary="Corrects a trained graph network on single nodes while the "
             "training loss, to first order, does not rise.",
             assets=(),

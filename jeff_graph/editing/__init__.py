@@ -1,14 +1,16 @@
 """GRE: editing graph networks by rewiring the gradient.
 
-`rewire` and `anchor_gradients` work on any model. `methods.gre`, its rivals and jeff's
-own `distilled_replay` are compared by the protocols `independent`, `sequential` and
-`batch`; `EditLog` keeps edits, undoes them and refuses what costs too much.
+`rewire` and `anchor_gradients` work on any model. An `Editor` puts a trained graph
+network right node by node, within a budget, and goes back. `methods.gre`, its rivals
+and jeff's own `distilled_replay` are compared by the protocols `independent`,
+`sequential` and `batch`.
 
 `graphs` holds a graph of static shapes, `sampling` parts of a graph that does not fit
 whole, `loaders` the data sets. `nets` (flax) and `train` are imported by name.
 """
 
 from jeff_graph.editing import methods, replay, rivals
+from jeff_graph.editing.editor import Editor, Outcome
 from jeff_graph.editing.features import row_normalise
 from jeff_graph.editing.graphs import (
     Graph,
@@ -41,9 +43,11 @@ __all__ = [
     "EditLog",
     "EditReport",
     "EditTask",
+    "Editor",
     "Graph",
     "Method",
     "Neighbourhood",
+    "Outcome",
     "Split",
     "anchor_gradients",
     "batch",

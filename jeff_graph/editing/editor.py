@@ -1,0 +1,209 @@
+"""One trained model, put right node by node.
+
+Where the protocols measure a method on many nodes, an `Editor` is for use: it remembers
+what was asked before, keeps every version of the model, and takes in no edit that fails
+or costs more accuracy than its budget. It is an immutable value; every call returns
+another. An edit is one compiled call, compiled once for all nodes.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
+
+from jeff_graph.editing.log import EditLog
+from jeff_graph.editing.report import points, predictions_lost
+from jeff_graph.editing.stepping import edit_once
+from jeff_graph.editing.task import Edit, EditTask, Method, MethodState
+
+__all__ = ["Editor", "Outcome"]
+
+
+class Outcome(NamedTuple):
+    """What came of an edit.
+
+    Attributes:
+      success: is the node right? If not, the model was left as it was.
+      steps: steps taken; 0 where the node was right already.
+      drawdown: accuracy lost on the test nodes since before the first edit, in points,
+        if the edit is taken in.
+      retained: share of the earlier edits that are right after this one, in [0, 1];
+        1 where there is none.
+    """
+
+    success: bool
+    steps: int
+    drawdown: float
+    retained: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Editor:
+    """A model and the edits it has seen; made by `start`.
+
+    Attributes:
+      method: how it is edited; every edit begins with a fresh optimiser.
+      task: the graph, with the classes that were asked for.
+      test: nodes whose accuracy counts, bool [nodes].
+      log: versions of the model, and a budget.
+      state: of the method before the first edit.
+      reference: logits before the first edit, [nodes, classes].
+      max_steps: most steps of an edit.
+    """
+
+    method: Method
+    task: EditTask
+    test: Bool[Array, " nodes"]
+    log: EditLog
+    state: MethodState
+    reference: Array
+    max_steps: int = 10
+
+    @classmethod
+    def start(
+        cls,
+        method: Method,
+        params: PyTree,
+        task: EditTask,
+        test: Bool[Array, " nodes"],
+        *,
+        key: PRNGKeyArray,
+        budget: float | int = math.inf,
+        max_steps: int = 10,
+    ) -> "Editor":
+        """Begin with a trained model.
+
+        Args:
+          method: how to edit, such as `jeff_graph.editing.replay.distilled_replay`.
+          params: the trained model.
+          task: the graph.
+          test: nodes whose accuracy counts, bool [nodes].
+          key: random key of the method.
+          budget: most points of accuracy that the edits may cost in all.
+          max_steps: most steps of an edit.
+
+        Returns:
+          The editor.
+
+        Raises:
+          ValueError: if the mask does not fit, the budget is negative or ``max_steps``
+            is below 1.
+        """
+        if test.shape != task.labels.shape or test.dtype != jnp.bool_:
+            raise ValueError(
+                f"test: expected a bool mask of shape {task.labels.shape}, got "
+                f"{test.dtype} of {test.shape}"
+            )
+        if max_steps < 1:
+            raise ValueError(f"max_steps: expected at least 1, got {max_steps}")
+        first, later = jax.random.split(key)
+        reference = method.logits(params, task)
+        editable = method.prepare(params, task, first)
+        log = EditLog.start(editable, budget=budget)
+        state = method.init(editable, task, later)
+        return cls(method, task, test, log, state, reference, max_steps)
+
+    @property
+    def params(self) -> PyTree:
+        """The model as it is now (what the method edits; see `Method`)."""
+        return self.log.params
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The nodes that were put right, in order."""
+        return tuple(int(entry.target) for entry in self.log.entries)
+
+    def logits(self) -> Array:
+        """Logits of all nodes as the model is now, [nodes, classes]."""
+        return self.method.logits(self.params, self.task)
+
+    def edit(self, node: int, label: int | None = None) -> tuple["Editor", Outcome]:
+        """Put one node right.
+
+        Args:
+          node: its number.
+          label: the class it should have; that of the task by default.
+
+        Returns:
+          ``(editor, outcome)``; the same editor where the edit did not succeed.
+
+        Raises:
+          ValueError: if the node or the class does not exist.
+          BudgetExceededError: if the edit would cost too much; nothing has changed.
+        """
+        labels = self._asked(node, label)
+        task = dataclasses.replace(self.task, labels=labels)
+        seed = jax.random.fold_in(self.state.key, len(self.log.entries))
+        earlier = np.zeros(labels.shape, bool)
+        earlier[list(self.targets)] = True
+        params, *found = _edit(
+            self.method,
+            self.max_steps,
+            self.params,
+            self.state._replace(key=seed),
+            task,
+            self.test,
+            self.reference,
+            jnp.asarray(node),
+            earlier,
+        )
+        success, steps, drawdown, retained = (each.item() for each in found)
+        outcome = Outcome(success, steps, drawdown, retained)
+        if not success:
+            return self, outcome
+        log = self.log.add(params, int(node), drawdown)
+        return dataclasses.replace(self, task=task, log=log), outcome
+
+    def undo(self, count: int = 1) -> "Editor":
+        """Go back before the last edits, bit for bit.
+
+        Args:
+          count: number of edits to take back.
+
+        Returns:
+          An editor without them. The classes that were asked for stay in its task.
+
+        Raises:
+          IndexError: if there are not so many.
+        """
+        return dataclasses.replace(self, log=self.log.undo(count))
+
+    def _asked(self, node: int, label: int | None) -> Array:
+        nodes, classes = self.reference.shape
+        if not 0 <= node < nodes or not self.task.where[node]:
+            raise ValueError(
+                f"node: expected the number of a real node below {nodes}, got {node}"
+            )
+        wanted = int(self.task.labels[node]) if label is None else label
+        if not 0 <= wanted < classes:
+            raise ValueError(
+                f"label: expected a class from 0 to {classes - 1}, got {wanted}"
+            )
+        return self.task.labels.at[node].set(wanted)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "max_steps"))
+def _edit(
+    method: Method,
+    max_steps: int,
+    params: PyTree,
+    state: MethodState,
+    task: EditTask,
+    test: Array,
+    reference: Array,
+    node: Array,
+    earlier: Array,
+) -> tuple[PyTree, Array, Array, Array, Array]:
+    target = jnp.arange(test.shape[0]) == node
+    earlier = earlier & ~target
+    edit = Edit(target, earlier)
+    done = edit_once(method, params, state, task, edit, max_steps, 0)
+    lost = predictions_lost(reference, method.logits(done.params, task), task)
+    kept = jnp.sum(done.right & earlier) / jnp.maximum(earlier.sum(), 1)
+    kept = jnp.where(earlier.any(), kept, 1.0)
+    return done.params, done.right[node], done.steps, points(lost, test), kept
