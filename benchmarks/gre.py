@@ -6,16 +6,19 @@ the digits graph without ``$JEFF_DATA``; fifty of its mistakes are then put righ
 from the same trained parameters, by GRE with Adam in at most ten steps. All sides begin
 with the same parameters and must put right the same nodes. The sides:
 
-  jeff      `protocols.independent`: one compiled call, edit by edit; steps are taken on
-            the target's neighbourhood (cut out anew in every repetition), and the whole
-            graph is read once an edit, at the end
-  vmap      the same with all edits side by side, as an accelerator wants them
-  whole     edit by edit, with steps on the whole graph
+  jeff      `protocols.independent`: one compiled call; steps are taken on the target's
+            neighbourhood (cut out anew in every repetition), and the whole graph is
+            read once an edit, at the end. On a CPU edit by edit, with sparse features
+  vmap      the same with all edits side by side and dense features, as an accelerator
+            wants them; there, this is `jeff`
+  whole     as `vmap` on an accelerator and edit by edit on a CPU, with steps on the
+            whole graph
   torch     a loop over edits and steps, sparse adjacency in CSR, Adam, on the whole
-            graph as the official code has it
+            graph as the official code has it; on the GPU where JAX is on one
 
 Sides alternate; medians are compared. A fresh process is timed too, compilation
-counted, and so is a step of GRE+ (five anchors) against one of plain Adam.
+counted, and so are a step of GRE+ (five anchors) against one of plain Adam, and one
+edit of an `Editor`.
 """
 
 import dataclasses
@@ -25,7 +28,6 @@ import statistics
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -34,10 +36,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax.experimental.sparse import BCSR
 
+from benchmarks.gre_torch import Torch
 from configs.gre import Config as RunConfig
-from jeff_graph.editing import methods, protocols
+from jeff_graph.editing import Editor, methods, protocols, replay
 from jeff_graph.editing.nearby import nearby_tasks
 from jeff_graph.editing.task import Edit
 from train_scripts import gre, results
@@ -82,12 +84,9 @@ class Jeff:
     def __init__(self, setting: Setting, whole: bool = False, at_once: int | None = 1):
         self.setting, self.whole = setting, whole
         method = methods.gre(setting.apply_fn)
-        self.task = setting.trained.task
-        if not whole:
-            # The whole graph is only read: most of a dense product would be zeros.
-            rows = BCSR.fromdense(setting.graph.features)
-            inputs = dataclasses.replace(setting.graph, features=rows)
-            self.task = dataclasses.replace(self.task, inputs=inputs)
+        self.task = dense_task(setting)
+        if at_once and not whole:
+            self.task = setting.trained.task
         self.call = jax.jit(
             functools.partial(protocols.independent, method, edits_at_once=at_once)
         )
@@ -106,90 +105,27 @@ class Jeff:
         return np.asarray(report.success), float(report.drawdown)
 
 
-class Torch:
-    """The peer."""
+def dense_task(setting: Setting) -> Any:
+    """The task with dense features, on the whole graph and in training."""
+    task, features = setting.trained.task, setting.graph.features
+    return dataclasses.replace(
+        task,
+        inputs=dataclasses.replace(task.inputs, features=features),
+        training_inputs=dataclasses.replace(task.training_inputs, features=features),
+    )
 
-    def __init__(self, setting: Setting):
-        import torch
 
-        warnings.filterwarnings("ignore", "Sparse")
-
-        self.torch, graph = torch, setting.graph
-        nodes = graph.num_nodes
-        pairs = np.stack([graph.receivers, graph.senders])[:, graph.edge_mask]
-        loops = np.arange(nodes)
-        pairs = np.concatenate([pairs, np.stack([loops, loops])], axis=1)
-        degree = np.bincount(pairs[0], minlength=nodes)
-        weight = (degree[pairs[0]] * degree[pairs[1]]) ** -0.5
-        self.whole = self.matrix(pairs, weight, nodes)
-        train = np.asarray(setting.trained.task.train)
-        inside = train[pairs[0]] & train[pairs[1]]
-        pairs = pairs[:, inside | (pairs[0] == pairs[1])]
-        degree = np.bincount(pairs[0], minlength=nodes)
-        weight = (degree[pairs[0]] * degree[pairs[1]]) ** -0.5
-        self.part = self.matrix(pairs, weight, nodes)
-        self.x = torch.tensor(np.asarray(graph.features))
-        self.labels = torch.tensor(np.asarray(graph.labels), dtype=torch.long)
-        self.train = torch.tensor(train)
-        self.test = torch.tensor(np.asarray(setting.trained.test))
-        self.targets = np.asarray(setting.targets)
-        layers = setting.trained.params["layers"]
-        self.start = [
-            torch.tensor(np.asarray(layers[i][name]))
-            for i in (0, 1)
-            for name in ("kernel", "bias")
-        ]
-
-    def matrix(self, pairs: np.ndarray, weight: np.ndarray, nodes: int) -> Any:
-        torch = self.torch
-        values = torch.tensor(weight, dtype=torch.float32)
-        made = torch.sparse_coo_tensor(torch.tensor(pairs), values, (nodes, nodes))
-        return made.coalesce().to_sparse_csr()
-
-    def logits(self, params: list[Any], adjacency: Any) -> Any:
-        first, first_bias, last, last_bias = params
-        hidden = adjacency @ (self.x @ first) + first_bias
-        return adjacency @ (hidden.relu() @ last) + last_bias
-
-    def edit(self) -> tuple[np.ndarray, float]:
-        torch = self.torch
-        loss_of = torch.nn.functional.cross_entropy
-        params = [p.clone().requires_grad_() for p in self.start]
-        logits = self.logits(params, self.part)
-        loss = loss_of(logits[self.train], self.labels[self.train])
-        anchor = torch.autograd.grad(loss, params)
-        square = sum((a * a).sum() for a in anchor)
-        with torch.no_grad():
-            right = self.logits(params, self.whole).argmax(1) == self.labels
-            before = right[self.test].float().mean()
-        success, lost = [], []
-        for target in self.targets:
-            params = [p.clone().requires_grad_() for p in self.start]
-            adam = torch.optim.Adam(params, lr=0.01)
-            for _ in range(10):
-                logits = self.logits(params, self.whole)
-                loss = loss_of(logits[target][None], self.labels[target][None])
-                gradient = torch.autograd.grad(loss, params)
-                inner = sum(
-                    (g * a).sum() for g, a in zip(gradient, anchor, strict=True)
-                )
-                v = torch.clamp(-inner / square, min=0)
-                for p, g, a in zip(params, gradient, anchor, strict=True):
-                    p.grad = (g + v * a) / 2
-                adam.step()
-                with torch.no_grad():
-                    logits = self.logits(params, self.whole)
-                if logits[target].argmax() == self.labels[target]:
-                    break
-            right = logits.argmax(1) == self.labels
-            success.append(bool(right[target]))
-            lost.append(float(before - right[self.test].float().mean()))
-        return np.array(success), 100 * float(np.mean(lost))
+def torch_side(setting: Setting) -> Torch:
+    """The peer, from the same start."""
+    trained = setting.trained
+    return Torch(
+        setting.graph, trained.params, trained.task, trained.test, setting.targets
+    )
 
 
 def step_cost(setting: Setting, repeats: int) -> dict[str, float]:
     """Seconds of a step on the whole graph: plain Adam, GRE, GRE+ with five anchors."""
-    task, params = setting.trained.task, setting.trained.params
+    task, params = dense_task(setting), setting.trained.params
     target = jnp.arange(task.labels.shape[0]) == setting.targets[0]
     edit = Edit(target, jnp.zeros_like(target))
     calls = {}
@@ -209,6 +145,26 @@ def step_cost(setting: Setting, repeats: int) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in seconds.items()}
 
 
+def editor_cost(setting: Setting) -> dict[str, float]:
+    """Median seconds of an edit of an `Editor`, one node after the other."""
+    found = {}
+    for name, make in (("gre", methods.gre), ("replay", replay.distilled_replay)):
+        editor = Editor.start(
+            make(setting.apply_fn),
+            setting.trained.params,
+            setting.trained.task,
+            setting.trained.test,
+            key=jax.random.key(0),
+        )
+        seconds = []
+        for node in np.asarray(setting.targets):
+            began = time.perf_counter()
+            editor, _ = editor.edit(int(node))
+            seconds.append(time.perf_counter() - began)
+        found[name] = statistics.median(seconds)
+    return found
+
+
 def cold(side: str, config: Config) -> float:
     """Seconds of the first edits of a fresh process, imports and training left out."""
     command = [sys.executable, "-m", "benchmarks.gre", "--only", side]
@@ -222,12 +178,16 @@ def cold(side: str, config: Config) -> float:
 def main(config: Config) -> None:
     """Measure, print, write."""
     setting = Setting(config)
+    on_cpu = jax.default_backend() == "cpu"
+    at_once = 1 if on_cpu else None
     make = {
-        "jeff": lambda: Jeff(setting),
+        "jeff": lambda: Jeff(setting, at_once=at_once),
         "vmap": lambda: Jeff(setting, at_once=None),
-        "whole": lambda: Jeff(setting, whole=True),
-        "torch": lambda: Torch(setting),
+        "whole": lambda: Jeff(setting, whole=True, at_once=at_once),
+        "torch": lambda: torch_side(setting),
     }
+    if not on_cpu:
+        del make["vmap"]
     if config.only:
         side = make[config.only]()
         print(timed(side.edit))
@@ -251,6 +211,9 @@ def main(config: Config) -> None:
     steps = step_cost(setting, config.repeats)
     for name in ("gre", "gre+5"):
         print(f"{steps[name] / steps['adam']:8.2f} x a step of plain Adam  {name}")
+    editor = editor_cost(setting)
+    for name, each in editor.items():
+        print(f"{1000 * each:8.2f} ms an edit of an Editor  {name}")
     record = {
         "command": "python -m benchmarks.gre",
         "device": results.device_name(),
@@ -260,6 +223,7 @@ def main(config: Config) -> None:
         "right": {name: success.tolist() for name, (success, _) in found.items()},
         "drawdown": {name: drawdown for name, (_, drawdown) in found.items()},
         "steps": steps,
+        "editor": editor,
     }
     if config.cold:
         first = {name: [cold(name, config) for _ in range(3)] for name in sides}
