@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -63,6 +64,75 @@ def test_training_page(readers_names, tmp_path, monkeypatch):
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     monkeypatch.setattr(sharding, "make_mesh", lambda **_: mesh)
     exec(compile(second, "docs/training.md", "exec"), readers_names)
+
+
+@pytest.fixture
+def graph_readers_names(key):
+    """A graph, a network of the reader's own, and the nodes it was trained on."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 5)).astype(np.float32)
+    features[17] = [0.0, 0.0, 2.0, 0.0, 0.0]
+    train = jnp.arange(60) < 30
+
+    def apply_fn(params, graph):
+        return graph.features @ params
+
+    return {
+        "features": features,
+        "labels": features[:, :3].argmax(1),
+        "edges": rng.integers(0, 60, (100, 2)),
+        "apply_fn": apply_fn,
+        "params": jnp.eye(5, 3).at[2].set(jnp.array([0.02, 0.0, -0.02])),
+        "train": train,
+        "test": ~train,
+        "key": key,
+    }
+
+
+def test_editing_of_the_readme(graph_readers_names):
+    names = graph_readers_names
+    block = blocks("README.md")[3]
+    exec(
+        compile(block.replace("editor = editor.undo()", ""), "README.md", "exec"), names
+    )
+    assert names["outcome"].success and names["outcome"].steps > 0
+    assert names["editor"].logits()[17].argmax() == 2
+    exec("editor = editor.undo()", names)
+    assert names["editor"].params is names["params"]
+
+
+def test_rewiring_of_the_readme(key):
+    """The reader's MLP; an edit that wants another class for a training example."""
+    first, last, inputs = jax.random.split(key, 3)
+    params = {
+        "first": jax.random.normal(first, (4, 16)) / 2,
+        "last": jax.random.normal(last, (16, 3)) / 4,
+    }
+    x = jax.random.normal(inputs, (60, 4))
+
+    def logits(params, x):
+        return jax.nn.relu(x @ params["first"]) @ params["last"]
+
+    labels = logits(params, x).argmax(1)
+
+    def error(params, rows, labels):
+        found = logits(params, x[rows])
+        return optax.softmax_cross_entropy_with_integer_labels(found, labels).mean()
+
+    names = {
+        "params": params,
+        "subsets": jnp.arange(60).reshape(3, 20),
+        "loss_fn": lambda params, rows: error(params, rows, labels[rows]),
+        "edit_loss": lambda params: error(params, jnp.array([7]), labels[7:8] - 1),
+    }
+    exec(compile(blocks("README.md")[4], "README.md", "exec"), names)
+    changes = [
+        sum(jnp.vdot(u, g[k]) for u, g in zip(*map(jax.tree.leaves, pair), strict=True))
+        for pair in [(names["updates"], names["anchors"])]
+        for k in range(3)
+    ]
+    assert max(changes) < 1e-6
+    assert names["state"][0].multipliers.max() > 0
 
 
 @pytest.fixture
