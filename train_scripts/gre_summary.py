@@ -190,9 +190,10 @@ def plot(report: Report, workdir: Path) -> None:
         with plots.figure(workdir / "02_retention.png") as axes:
             for method, colour in zip(shown, plots.COLOURS.values(), strict=False):
                 kept = kept_by_age(report, config.networks[0], method)
-                axes.plot(np.arange(len(kept)), kept, color=colour, label=NAMES[method])
-            label = "of those, right at the end, %"
-            axes.set(xlabel="edits with at most so many later ones", ylabel=label)
+                latest = np.arange(1, len(kept) + 1)
+                axes.plot(latest, kept, color=colour, label=NAMES[method])
+            label = "share of them that is right at the end, %"
+            axes.set(xlabel="latest edits, counted back from the end", ylabel=label)
             axes.set_ylim(0, 103)
     with plots.figure(workdir / "03_drawdown_by_hop.png") as axes:
         _plot_hops(axes, report, shown)
