@@ -72,8 +72,8 @@ class Setting:
 
     def __init__(self, config: Config):
         run = RunConfig(dataset=config.dataset, seeds=(0,), edits=config.edits)
-        self.graph = gre._load(run)
-        self.apply_fn, trained = gre._train_all(run, self.graph, "gcn")
+        self.graph = gre.load(run)
+        self.apply_fn, trained = gre.train_all(run, self.graph, "gcn")
         self.trained = trained[0]
         self.targets = jnp.asarray(self.trained.wrong[: config.edits], jnp.int32)
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-__all__ = ["DATASETS", "METHODS", "PRESETS", "PROTOCOLS", "Config"]
+__all__ = ["DATASETS", "METHODS", "NETWORKS", "PRESETS", "PROTOCOLS", "Config"]
 
 DATASETS = ("digits", "cora", "citeseer", "amazon-photo", "simulated", "npz")
 METHODS = (

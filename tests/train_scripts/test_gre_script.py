@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from configs.gre import PRESETS, Config
+from configs.gre import NETWORKS, PRESETS, Config
 from train_scripts import gre, gre_claims, gre_summary, results
 from train_scripts.gre_summary import Cell, Report
 
@@ -50,7 +50,7 @@ def test_a_run_and_the_same_run_after_a_break(config, tmp_path, monkeypatch):
     rows = json.loads((tmp_path / "whole" / "table.json").read_text())
     assert len(rows) == 2 * 2 and len(rows[0]["drawdown"]) == 2
     assert result.metrics["gcn_edits"] == 4
-    measured, measure = [], gre._measure
+    measured, measure = [], gre.measure
 
     def broken(config, graph, apply_fn, cell, *rest):
         measured.append(cell)
@@ -58,7 +58,7 @@ def test_a_run_and_the_same_run_after_a_break(config, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return measure(config, graph, apply_fn, cell, *rest)
 
-    monkeypatch.setattr(gre, "_measure", broken)
+    monkeypatch.setattr(gre, "measure", broken)
     with pytest.raises(KeyboardInterrupt):
         gre.run(config, tmp_path / "broken", progress=False)
     again = gre.run(config, tmp_path / "broken", progress=False)
@@ -67,7 +67,7 @@ def test_a_run_and_the_same_run_after_a_break(config, tmp_path, monkeypatch):
     assert again.claims == result.claims
 
 
-@pytest.mark.parametrize("name", gre.nets.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_and_method(config, tmp_path, name):
     """Each once, on one seed; what they are worth is measured elsewhere."""
     protocol = "batch" if name == "mlp" else "sequential"
