@@ -90,7 +90,7 @@ def flush(
     number = stored_blocks(config, lengths) - 1
     slots = recent.keys.shape[3]
 
-    def write(blocks: Blocks) -> Blocks:
+    def leaving() -> Blocks:
         tokens = config.sinks + number[:, None] * BLOCK + jnp.arange(BLOCK)
         index = recent_slot(config, slots, jnp.maximum(tokens, config.sinks))
         left = (
@@ -101,10 +101,16 @@ def flush(
             )
             for x in recent
         )
-        return _put(config, blocks, None, jnp.where(due, number, -1)[:, None], *left)
+        return _quantize(config, *left)
 
-    # The words are given on as they are while no block is due.
-    return jax.lax.cond(jnp.any(due), write, lambda blocks: blocks, blocks)
+    like = jax.eval_shape(leaving)
+    # Only one block passes the condition: compilers copy whatever does.
+    packed = jax.lax.cond(
+        jnp.any(due),
+        leaving,
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like),
+    )
+    return _put(blocks, None, jnp.where(due, number, -1)[:, None], packed)
 
 
 def write_prompt(
@@ -138,7 +144,9 @@ def write_prompt(
         _continue(jnp.zeros(shape, x.dtype), first, x[:, :, None], positions, mask)
         for x in new
     ]
-    return _put(config, blocks, place, number, *stream) if number.size else blocks
+    if not number.size:
+        return blocks
+    return _put(blocks, place, number, _quantize(config, *stream))
 
 
 def write_chunk(
@@ -182,7 +190,7 @@ def write_chunk(
         row = jnp.take_along_axis(old[chosen], index, axis=3)
         last = x[chosen].transpose(1, 2, 0, 3, 4)
         stream.append(_continue(row, first, last, positions, mask))
-    return _put(config, blocks, None, number, *stream)
+    return _put(blocks, None, number, _quantize(config, *stream))
 
 
 def _leaving(
@@ -213,15 +221,12 @@ def _continue(
 
 
 def _put(
-    config: CacheConfig,
     blocks: Blocks,
     place: Int[Array, ""] | int | None,
     number: Int[Array, "batch new"],
-    keys: Float[Array, "layers batch kv_heads tokens head_width"],
-    values: Float[Array, "layers batch kv_heads tokens head_width"],
+    packed: Blocks,
 ) -> Blocks:
-    """Quantise whole blocks and store them where their number is not negative."""
-    packed = _quantize(config, keys, values)
+    """Store packed blocks where their number is not negative."""
 
     def put(stored: Array, new: Array) -> Array:
         index = jnp.where(number < 0, stored.shape[3], number)
