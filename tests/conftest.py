@@ -5,6 +5,9 @@ import os
 # One platform and quiet logs, so that warnings-as-errors means our own warnings.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if os.environ["JAX_PLATFORMS"] != "cpu":
+    # GPUs would take float32 products in TF32, three digits short of the tolerances.
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
 import jax
 import pytest

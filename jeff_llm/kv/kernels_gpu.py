@@ -7,19 +7,20 @@ sequence and a share of its blocks, restores one block of 128 tokens at a time i
 registers and shared memory, and writes a `Partial` of its share; the shares are joined
 by log-sum-exp. There are as many shares as fill the card when batch and heads do not.
 
-Unpacking comes next to reading: a block of that layout is about 1,000 cycles of a
-multiprocessor's share of an H100's bandwidth, and 1,700 instructions of each of its
-four schedulers. So two codes are taken out of a word at a time. Scales are not folded
-into queries and weights: tensor cores take 8 rows at least, and with those a fold saves
-a sixth of the instructions at best, and none with keys by channel.
+Unpacking comes next to reading: a block of that layout is about 1,250 cycles of a
+multiprocessor's share of an H100's bandwidth, and 990 instructions of each of its four
+schedulers, where `jeff_llm.kv.restore_gpu` restores codes in pairs; 128 registers a
+thread and 50 kB of shared memory let four programs share a multiprocessor. Scales are
+not folded into queries and weights: tensor cores take 8 rows at least, and with those a
+fold saves little, and nothing with keys by channel.
 
-The kernel has been run in Pallas' interpreter and lowered to Triton; it has not been
-run on a chip yet. What is particular to Triton is in `_load`, the stores at the end of
-`_kernel`, and the compiler's parameters.
+The kernel has been run in Pallas' interpreter and compiled for an H100; it has not been
+run on a chip yet. What is particular to Triton is in `jeff_llm.kv.restore_gpu`, the
+stores at the end of `_kernel`, and the compiler's parameters.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ from jaxtyping import Array, Float, Int
 
 from jeff_llm.kv.partial import LOWEST, Partial
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
+from jeff_llm.kv.restore_gpu import Layout, restore
 
 __all__ = ["packed_partial"]
 
@@ -38,12 +40,6 @@ _LEAST_ROWS = 8
 _PROGRAMS = 528
 # A share of fewer blocks is not worth the partial that it writes.
 _LEAST_BLOCKS = 2
-
-
-class _Layout(NamedTuple):
-    bits: int
-    group_size: int
-    axis: str
 
 
 def packed_partial(
@@ -56,14 +52,15 @@ def packed_partial(
     soft_cap: float | None = None,
     interpret: bool = False,
     splits: int | None = None,
+    inline: bool | None = None,
     num_warps: int | None = None,
     num_stages: int | None = None,
 ) -> Partial:
     """Attention of rows of queries over packed tokens ``first <= token < end``.
 
     The same as `jeff_llm.kv.attention.packed_partial`, up to rounding. Where rows and
-    scales are bfloat16, 2 and 4 bits are restored in its arithmetic, whose rounding is
-    a few hundredths of the quantiser's error; scales of float32 keep to float32.
+    scales are bfloat16, 2 and 4 bits are restored in its arithmetic, whose rounding
+    is a few hundredths of the quantiser's error; scales of float32 keep to float32.
 
     Args:
       rows: queries of one token, divided by the root of the head's width; at most 64
@@ -76,6 +73,7 @@ def packed_partial(
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
       interpret: run in Pallas' interpreter, on any platform.
       splits: shares of a sequence; by default enough to fill an H100.
+      inline: restore 2 and 4 bits by NVIDIA's PTX; by default unless interpreted.
       num_warps: warps of a program; by default as many as a tile needs.
       num_stages: blocks in flight; from 2 on, which is the default where shared memory
         has room, the next one is read ahead.
@@ -101,16 +99,21 @@ def packed_partial(
     if num_stages is None:
         num_stages = 1 if exact else 2
     tile = (max(_LEAST_ROWS, _power_of_two(count)), _power_of_two(width))
+    if inline is None:
+        # A thread needs two words of a tensor's block at least.
+        words = 4 * min(keys.bits, values.bits) * tile[1]
+        inline = not interpret and words >= 2 * 32 * num_warps
     spans = pl.BlockSpec((None, tile[0]), lambda b, k, s: (b, 0))
     key_arrays, value_arrays = _arrays(keys), _arrays(values)
     out, highest, total = pl.pallas_call(
         functools.partial(
             _kernel,
             shape=(count, width),
-            key_layout=_Layout(keys.bits, keys.group_size, keys.axis),
-            value_layout=_Layout(values.bits, values.group_size, values.axis),
+            key_layout=Layout(keys.bits, keys.group_size, keys.axis),
+            value_layout=Layout(values.bits, values.group_size, values.axis),
             splits=splits,
             soft_cap=soft_cap,
+            inline=inline,
         ),
         grid=(batch, kv_heads, splits),
         in_specs=[
@@ -153,10 +156,11 @@ def _kernel(
     total_ref: Any,
     *,
     shape: tuple[int, int],
-    key_layout: _Layout,
-    value_layout: _Layout,
+    key_layout: Layout,
+    value_layout: Layout,
     splits: int,
     soft_cap: float | None,
+    inline: bool,
 ) -> None:
     """Attention of one key head over one share of its blocks."""
     real = jnp.arange(rows_ref.shape[0]) < shape[0]
@@ -169,9 +173,10 @@ def _kernel(
     # Tokens and channels stand first and rows last, since a matrix product has at least
     # 16 of the one and 8 of the other.
     def body(block: Array, before: tuple[Array, ...]) -> tuple[Array, ...]:
-        logits = _dot(
-            _restore(keys, block, key_layout, shape[1], query.dtype), query, 1
+        restored = functools.partial(
+            restore, block=block, width=shape[1], dtype=query.dtype, inline=inline
         )
+        logits = _dot(restored(keys, layout=key_layout), query, 1)
         if soft_cap is not None:
             logits = soft_cap * jnp.tanh(logits / soft_cap)
         token = (BLOCK * block + jnp.arange(BLOCK))[:, None]
@@ -181,7 +186,7 @@ def _kernel(
         weights = jnp.exp(logits - higher)
         shrink = jnp.exp(highest - higher)
         more = _dot(
-            _restore(values, block, value_layout, shape[1], query.dtype),
+            restored(values, layout=value_layout),
             weights.astype(query.dtype),
             0,
         )
@@ -207,61 +212,6 @@ def _kernel(
     triton.store(total_ref, total, mask=real)
 
 
-def _restore(
-    refs: tuple[Any, ...], block: Array, layout: _Layout, width: int, dtype: Any
-) -> Float[Array, "tokens channels"]:
-    """A block of tokens, ``code * scale + zero``."""
-    bits, group_size, axis = layout
-    words = _load(refs[0], pl.ds(block, 1), width)
-    columns = words.shape[-1]
-    if bits == 16:
-        return words.astype(dtype).reshape(BLOCK, columns)
-    fast = bits < 8 and dtype == refs[1].dtype == jnp.bfloat16
-    codes = (_codes_in_bfloat16 if fast else _codes)(words, bits)
-    codes = codes.reshape(BLOCK, columns)
-    if axis == "channel":
-        scale, zero = (_load(ref, block, width)[:, None] for ref in refs[1:])
-        spread = (BLOCK // group_size, group_size, columns)
-    else:
-        groups = width // group_size
-        scale, zero = (_load(ref, block, groups)[:, :, None] for ref in refs[1:])
-        spread = (BLOCK, columns // group_size, group_size)
-    scale = scale.astype(codes.dtype)
-    # The value of signed code 0.
-    middle = zero.astype(codes.dtype) + 2 ** (bits - 1) * scale
-    scale, middle = (
-        jnp.broadcast_to(each, spread).reshape(BLOCK, columns)
-        for each in (scale, middle)
-    )
-    return (codes * scale + middle).astype(dtype)
-
-
-def _codes(words: Array, bits: int) -> Float[Array, "1 planes rows columns"]:
-    """Codes of a block less ``2^(bits - 1)``, in the order of its tokens.
-
-    Signed codes make products as small as the values are, and so their rounding. Words
-    are [1, 1, rows, columns], and planes come along the axes of size 1: so Triton keeps
-    the layout of the load, with its wide accesses.
-    """
-    shifts = (jnp.arange(32 // bits, dtype=jnp.uint32) * bits)[:, None, None]
-    codes = ((words >> shifts) & jnp.uint32(2**bits - 1)).astype(jnp.int32)
-    return (codes - 2 ** (bits - 1)).astype(jnp.float32)
-
-
-def _codes_in_bfloat16(
-    words: Array, bits: int
-) -> Float[Array, "2 planes rows columns"]:
-    """The same of 2 or 4 bits, with both halves of a word in one operation."""
-    shifts = (jnp.arange(16 // bits, dtype=jnp.uint32) * bits)[:, None, None]
-    mask = jnp.uint32((2**bits - 1) * 0x10001)
-    # 0x4300 | code is the bfloat16 128 + code, and needs no conversion.
-    pair = ((words >> shifts) & mask) | jnp.uint32(0x43004300)
-    half = (jnp.arange(2, dtype=jnp.uint32) * 16)[:, None, None, None]
-    raised = (pair >> half).astype(jnp.uint16)
-    raised = jax.lax.bitcast_convert_type(raised, jnp.bfloat16)
-    return raised - jnp.bfloat16(128 + 2 ** (bits - 1))
-
-
 def _dot(tile: Array, right: Array, axis: int) -> Float[Array, "length rows"]:
     """Product in float32 over an axis of a tile and the same one of ``right``."""
     exact = tile.dtype == jnp.float32
@@ -272,16 +222,6 @@ def _dot(tile: Array, right: Array, axis: int) -> Float[Array, "length rows"]:
         precision=jax.lax.Precision.HIGHEST if exact else None,
         preferred_element_type=jnp.float32,
     )
-
-
-def _load(ref: Any, index: Any, columns: int) -> Array:
-    """``ref[index]`` in its real columns, and zeros in those that only fill it."""
-    padded = ref.shape[-1]
-    if padded == columns:
-        return ref[index]
-    view = ref.at[index]
-    mask = jnp.broadcast_to(jnp.arange(padded) < columns, view.shape)
-    return triton.load(view, mask=mask, other=0)
 
 
 def _arrays(q: QuantizedTensor) -> tuple[Array, ...]:
@@ -309,7 +249,8 @@ def _power_of_two(size: int) -> int:
 
 def _choose_splits(programs: int, blocks: int) -> int:
     """Shares that fill a card, none of a full sequence smaller than a few blocks."""
-    return max(1, min(pl.cdiv(_PROGRAMS, programs), blocks // _LEAST_BLOCKS))
+    # Rounded down, since programs beyond what fits at once would take another round.
+    return max(1, min(_PROGRAMS // programs, blocks // _LEAST_BLOCKS))
 
 
 def _check(rows: Array, keys: QuantizedTensor, values: QuantizedTensor) -> None:

@@ -558,7 +558,7 @@ def test_values_and_masks_that_do_not_fit(unchecked) -> None:
     ("implementation", "message"),
     [
         ("cuda", "implementation: expected None, 'xla', .* got 'cuda'"),
-        ("gpu", "implementation: expected a device of the platform 'gpu' .* 'cpu'"),
+        ("tpu", "implementation: expected a device of the platform 'tpu' .*, got '"),
     ],
 )
 def test_implementations_that_are_refused(unchecked, implementation, message) -> None:
