@@ -15,7 +15,7 @@ and attends over all. The sides:
 Each side runs in a process of its own, in turn, so that peak memory is its own: the
 highest resident memory of the steps above what was resident before them. 128 steps are
 timed, so a block is quantised on the way on every side; the mean step counts.
-With an accelerator: ``--implementation gpu --tokens 4096 32768 --batches 1 8 32``.
+`benchmarks.kv_gpu` is for GPUs.
 """
 
 import ctypes
@@ -253,7 +253,7 @@ def spawn(config: Config, side: str, batch: int, tokens: int) -> dict[str, float
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def sizes(config: Config) -> dict[str, float]:
+def sizes() -> dict[str, float]:
     """Bytes of a layer's cache of 32,768 tokens over those of bfloat16."""
     import jax
     import jax.numpy as jnp
@@ -286,7 +286,7 @@ def main(config: Config) -> None:
 
     device = results.device_name()
     print(f"device: {device}; {config.repeats} processes a side, fastest counts")
-    shares = sizes(config)
+    shares = sizes()
     for name, share in shares.items():
         print(f"{share:8.1%}  bytes of a {name} cache of 32,768 tokens over bfloat16's")
     rows = []
