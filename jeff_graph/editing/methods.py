@@ -56,6 +56,7 @@ def from_loss(
     remember: Callable[[PyTree, EditTask], PyTree] | None = None,
     restart: bool = False,
     keeps: bool = False,
+    random: bool = False,
 ) -> Method:
     """A method that descends a loss of its own.
 
@@ -67,6 +68,7 @@ def from_loss(
         remembered by default.
       restart: forget the optimiser's state before every edit.
       keeps: as in `Method`.
+      random: give the loss another key at every step; by default the same.
 
     Returns:
       The method.
@@ -84,7 +86,7 @@ def from_loss(
     def step(
         params: PyTree, state: MethodState, task: EditTask, edit: Edit
     ) -> tuple[PyTree, MethodState]:
-        key, draw = jax.random.split(state.key)
+        key, draw = jax.random.split(state.key) if random else (state.key, state.key)
         gradient = jax.grad(loss_fn)(params, task, edit, state.memory, draw)
         optimizer = make_optimizer(state.memory)
         updates, moments = optimizer.update(gradient, state.optimizer, params)

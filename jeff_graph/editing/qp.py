@@ -63,8 +63,18 @@ def _solve(gram: Array, linear: Array) -> Array:
     linear = jnp.where(live, linear / scale, 0)
     size = jnp.abs(linear).max()
     size = jnp.where(size > 0, size, 1)
-    solve = _active_sets if linear.shape[0] <= EXACT_SIZE else _coordinate_descent
+    if linear.shape[0] == 1:
+        solve = _alone
+    else:
+        exact = linear.shape[0] <= EXACT_SIZE
+        solve = _active_sets if exact else _coordinate_descent
     return solve(unit, linear / size) * size / scale
+
+
+def _alone(gram: Array, linear: Array) -> Array:
+    """One unknown with a unit diagonal."""
+    del gram
+    return jnp.maximum(-linear, 0)
 
 
 def _active_sets(gram: Array, linear: Array) -> Array:

@@ -205,7 +205,7 @@ def seed(
         nodes = edit.target | edit.earlier | near | drawn
         return mean_error(apply_fn(params, task.inputs), task.labels, nodes)
 
-    return from_loss(apply_fn, loss, lambda _: optax.adam(learning_rate))
+    return from_loss(apply_fn, loss, lambda _: optax.adam(learning_rate), random=True)
 
 
 def _descend(
