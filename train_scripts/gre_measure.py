@@ -132,7 +132,7 @@ def _protocol(
         near: Any,
         key: Any,
     ) -> EditReport:
-        settings = {"key": key, "hops": hops}
+        settings = {"key": key, "hops": hops, "bisections": config.bisections}
         given = (method, params, task, targets, test)
         if protocol_name == "independent":
             return protocols.independent(
