@@ -7,7 +7,13 @@ import numpy as np
 from jax.experimental.sparse import BCSR
 from jaxtyping import Array
 
-__all__ = ["check_mask_length", "checked_edges", "checked_features", "checked_labels"]
+__all__ = [
+    "check_mask_length",
+    "check_parts",
+    "checked_edges",
+    "checked_features",
+    "checked_labels",
+]
 
 
 def check_mask_length(name: str, mask: Array, nodes: int) -> None:
@@ -26,6 +32,20 @@ def check_mask_length(name: str, mask: Array, nodes: int) -> None:
             f"{name}: expected one value for each of {nodes} nodes, got shape "
             f"{mask.shape}"
         )
+
+
+def check_parts(**parts: Array) -> None:
+    """Refuse parts of a split that hold no node.
+
+    Args:
+      **parts: bool masks by the name of the part.
+
+    Raises:
+      ValueError: naming the first that is empty.
+    """
+    for name, part in parts.items():
+        if not part.any():
+            raise ValueError(f"split.{name}: expected at least one node, got none")
 
 
 def checked_features(features: Any) -> Any:

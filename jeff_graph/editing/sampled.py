@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from jeff.batches import Shuffled
 from jeff.steps import Metrics, Step, init_state, make_step
 from jeff.training import EarlyStop, fit
+from jeff_graph.editing.checks import check_parts
 from jeff_graph.editing.graphs import Graph, subgraph
 from jeff_graph.editing.network import ApplyFn
 from jeff_graph.editing.sampling import Incoming, sample_neighbours
@@ -67,13 +68,13 @@ def train_sampled(
 
     Raises:
       FloatingPointError: at the first loss that is not finite.
-      ValueError: if a number is out of range, or there is no training node.
+      ValueError: if a number is out of range, or there is no training or no
+        validation node.
     """
+    check_parts(train=split.train, valid=split.valid)
     optimizer = _adam() if optimizer is None else optimizer
     order, samples, dropout = jax.random.split(key, 3)
     nodes = np.flatnonzero(np.asarray(split.train))
-    if not len(nodes):
-        raise ValueError("split.train: expected at least one training node, got none")
     batches = Shuffled(jnp.asarray(nodes), min(batch_size, len(nodes)), order)
     num_steps = epochs * batches.steps_per_epoch
     result = fit(

@@ -41,6 +41,8 @@ def edit_once(
 ) -> Progress:
     """Step until the target is right, or steps run out.
 
+    A target without a label (-1) takes no step, and is never right.
+
     Args:
       method: how to edit.
       params: what is edited.
@@ -61,7 +63,7 @@ def edit_once(
         return method.logits(params, task).argmax(1) == task.labels
 
     def lacks(right: Array, nodes: Array) -> Array:
-        return jnp.any(nodes & ~right)
+        return jnp.any(nodes & ~right & (task.labels >= 0))
 
     def goes_on(now: Progress) -> Array:
         nodes = jnp.where(now.steps > 0, wanted, edit.target)

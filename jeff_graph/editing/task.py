@@ -190,12 +190,13 @@ def mean_error(
 
     Args:
       logits: of all nodes.
-      labels: right classes; those outside ``where`` may be -1.
+      labels: right classes; nodes with -1 do not count.
       where: the nodes that count.
 
     Returns:
       A scalar in nats, differentiable everywhere.
     """
+    where &= labels >= 0
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
     index = jnp.maximum(labels, 0)[:, None]
     each = -jnp.take_along_axis(scores, index, axis=1)[:, 0]

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from jeff.steps import Metrics, Step, init_state, make_step
 from jeff.training import EarlyStop, fit
+from jeff_graph.editing.checks import check_parts
 from jeff_graph.editing.graphs import Graph, subgraph
 from jeff_graph.editing.network import ApplyFn
 from jeff_graph.editing.splits import Split
@@ -94,8 +95,10 @@ def train(
 
     Raises:
       FloatingPointError: at the first loss that is not finite.
-      ValueError: if ``epochs`` is below 1, or a mask does not fit the graph.
+      ValueError: if ``epochs`` is below 1, a mask does not fit the graph, or there is
+        no training or no validation node.
     """
+    check_parts(train=split.train, valid=split.valid)
     optimizer = _adam() if optimizer is None else optimizer
     result = fit(
         _step(apply_fn, optimizer),
