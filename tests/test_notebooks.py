@@ -13,7 +13,11 @@ from jeff import assets
 
 ROOT = Path(__file__).parents[1]
 # What makes a notebook short.
-SHORT = {"yodo": ("NUM_EPOCHS", 1), "kv": ("NUM_TOKENS", 512)}
+SHORT = {
+    "yodo": ("NUM_EPOCHS", 1),
+    "kv": ("NUM_TOKENS", 512),
+    "gre": ("NUM_EDITS", 5),
+}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 # An address, an index of packages, or an absolute path.
@@ -42,7 +46,7 @@ def as_program(path):
 
 
 def test_there_is_one():
-    assert [path.stem for path in NOTEBOOKS] == ["kv", "yodo"]
+    assert [path.stem for path in NOTEBOOKS] == ["gre", "kv", "yodo"]
 
 
 @EVERY
@@ -114,3 +118,17 @@ def test_kv_runs(tmp_path):
     assert float(found["K4V2"]) < float(found["K2V4"])
     assert "8 bits: 100% of the tokens" in out
     assert "after 500 tokens; 1 program" in out
+
+
+@pytest.mark.slow
+def test_gre_runs(tmp_path):
+    """An edit is taken in, one is refused, and rewired steps raise no part's loss."""
+    pytest.importorskip("sklearn")
+    out = printed(ROOT / "notebooks" / "gre.ipynb", tmp_path)
+    assert out.count("Outcome(success=True") == 2
+    assert re.search(r"\n\d\d of 1,796 other predictions changed", out)
+    assert "the parameters are those of before: True" in out
+    assert "expected at most the budget of 5.0 points" in out
+    assert len(re.findall(r"at the end \d+%; drawdown", out)) == 4
+    found = dict(re.findall(r"\n(.*SGD): .* a part rises for (\d+)", out))
+    assert int(found["SGD"]) > int(found["rewire, then SGD"]) == 0
