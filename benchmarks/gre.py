@@ -108,12 +108,13 @@ class Jeff:
 
 
 def dense_task(setting: Setting) -> Any:
-    """The task with dense features, on the whole graph and in training."""
-    task, features = setting.trained.task, setting.graph.features
+    """The task with dense features and sums over segments."""
+    task = setting.trained.task
+    plain = {"features": setting.graph.features, "starts": None}
     return dataclasses.replace(
         task,
-        inputs=dataclasses.replace(task.inputs, features=features),
-        training_inputs=dataclasses.replace(task.training_inputs, features=features),
+        inputs=dataclasses.replace(task.inputs, **plain),
+        training_inputs=dataclasses.replace(task.training_inputs, **plain),
     )
 
 

@@ -22,6 +22,7 @@ from configs.gre import Config
 from jeff import runlog
 from jeff_graph.editing import loaders, nets, train
 from jeff_graph.editing.graphs import Graph, subgraph
+from jeff_graph.editing.messages import compressed
 from jeff_graph.editing.sampled import train_sampled
 from jeff_graph.editing.simulate import simulate_graph
 from jeff_graph.editing.splits import split
@@ -199,11 +200,12 @@ def _train(
 
 
 def _compact(graph: Graph) -> Graph:
-    """Sparse features where that is faster: on a CPU, for bags of words."""
-    density = float((graph.features != 0).mean())
-    if jax.default_backend() != "cpu" or density > 0.05:
+    """On a CPU sparse rows are faster: of edges, and of bags of words."""
+    if jax.default_backend() != "cpu":
         return graph
-    return dataclasses.replace(graph, features=BCSR.fromdense(graph.features))
+    if float((graph.features != 0).mean()) < 0.05:
+        graph = dataclasses.replace(graph, features=BCSR.fromdense(graph.features))
+    return compressed(graph)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ class Graph:
       edge_mask: the real edges, bool [edges].
       degree: number of edges that end at each node in the graph from which this one
         was cut, float32 [nodes]; None to count them here.
+      starts: place of the first edge that ends at each node, and the number of edges,
+        int32 [nodes + 1]; given by `jeff_graph.editing.messages.compressed`, else None.
     """
 
     # Leaves may be shapes as well, as `jax.eval_shape` gives them.
@@ -63,6 +65,7 @@ class Graph:
     node_mask: Any
     edge_mask: Any
     degree: Any = None
+    starts: Any = None
 
     @property
     def num_nodes(self) -> int:

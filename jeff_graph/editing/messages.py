@@ -2,7 +2,8 @@
 
 Edges of padding are sent to a slot that does not exist, where a segment sum drops them;
 so no mask of the size of the messages is made, and padding costs no NaN. Sums are taken
-in float32 at least, whatever the dtype of the messages.
+in float32 at least, whatever the dtype of the messages. Of a `compressed` graph they
+are products with a sparse matrix.
 
 References:
   Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks",
@@ -10,13 +11,53 @@ References:
   Veličković et al., "Graph Attention Networks", ICLR 2018.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental.sparse import BCSR
 from jaxtyping import Array, Float, Int
 
 from jeff_graph.editing.graphs import Graph, degrees
 
-__all__ = ["attend", "mean_neighbours", "propagate", "sum_neighbours"]
+__all__ = [
+    "attend",
+    "compressed",
+    "mean_neighbours",
+    "propagate",
+    "sum_neighbours",
+]
+
+
+def compressed(graph: Graph) -> Graph:
+    """The same graph in compressed sparse rows, for steps on a CPU one at a time.
+
+    Sums over neighbours, and their gradients, are then products with a sparse matrix:
+    on two CPU cores several times faster than sums over segments. Not for `jax.vmap`,
+    nor for accelerators, where it is the other way round.
+
+    Args:
+      graph: an undirected graph, its edges in the order of receivers, as `make_graph`
+        has them; read on the host.
+
+    Returns:
+      The graph with `Graph.starts`; its features are as they were.
+
+    Raises:
+      ValueError: if an edge has no reverse, or receivers do not ascend.
+    """
+    ends = np.stack([graph.receivers, graph.senders]).astype(np.int64)
+    real = np.asarray(graph.edge_mask)
+    numbers, reverse = (
+        one * graph.num_nodes + other for one, other in (ends, ends[::-1])
+    )
+    if not np.array_equal(np.sort(numbers[real]), np.sort(reverse[real])):
+        raise ValueError("graph: expected an undirected one, got edges without reverse")
+    if (np.diff(ends[0]) < 0).any():
+        raise ValueError("graph: expected receivers that ascend; use make_graph")
+    starts = np.searchsorted(ends[0], np.arange(graph.num_nodes + 1))
+    return dataclasses.replace(graph, starts=jnp.asarray(starts, jnp.int32))
 
 
 def sum_neighbours(
@@ -31,7 +72,7 @@ def sum_neighbours(
     Returns:
       The sums, an array like ``x``; 0 at a node without edges.
     """
-    return _segment_sum(graph, _sent(graph, x)).astype(x.dtype)
+    return _neighbour_sum(graph, x).astype(x.dtype)
 
 
 def mean_neighbours(
@@ -47,7 +88,7 @@ def mean_neighbours(
       The means, an array like ``x``; 0 at a node without edges.
     """
     count = _each(jnp.maximum(degrees(graph), 1), x)
-    return (_segment_sum(graph, _sent(graph, x)) / count).astype(x.dtype)
+    return (_neighbour_sum(graph, x) / count).astype(x.dtype)
 
 
 def propagate(
@@ -70,7 +111,7 @@ def propagate(
     """
     scale = _each(jax.lax.rsqrt(degrees(graph) + 1), x)
     scaled = x * scale.astype(x.dtype)
-    total = _segment_sum(graph, _sent(graph, scaled)) + scaled
+    total = _neighbour_sum(graph, scaled) + scaled
     return (total * scale).astype(x.dtype)
 
 
@@ -114,6 +155,38 @@ def attend(
     mixed = _segment_sum(graph, weight[..., None] * _sent(graph, x))
     mixed += own_weight[..., None] * x
     return (mixed / total[..., None]).astype(x.dtype)
+
+
+def _neighbour_sum(graph: Graph, x: Array) -> Float[Array, "nodes *width"]:
+    """Sum of what the neighbours send, in float32 at least."""
+    if graph.starts is None or x.ndim != 2:
+        return _segment_sum(graph, _sent(graph, x))
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return _symmetric_sum(graph.edge_mask, graph.senders, graph.starts, wide)
+
+
+@jax.custom_vjp
+def _symmetric_sum(
+    mask: Array, senders: Array, starts: Array, x: Array
+) -> Float[Array, "nodes width"]:
+    """Product with a symmetric adjacency matrix, which is its own gradient."""
+    rows = mask.astype(x.dtype), senders, starts
+    return BCSR(rows, shape=(x.shape[0], x.shape[0])) @ x
+
+
+def _forward(
+    mask: Array, senders: Array, starts: Array, x: Array
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    return _symmetric_sum(mask, senders, starts, x), (mask, senders, starts)
+
+
+def _backward(
+    kept: tuple[Array, Array, Array], slope: Array
+) -> tuple[None, None, None, Array]:
+    return None, None, None, _symmetric_sum(*kept, slope)
+
+
+_symmetric_sum.defvjp(_forward, _backward)
 
 
 def _sent(graph: Graph, x: Array) -> Float[Array, "edges *width"]:

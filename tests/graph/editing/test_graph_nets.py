@@ -11,7 +11,7 @@ from jax.experimental.sparse import BCSR
 
 from jeff_graph.editing import nets
 from jeff_graph.editing.graphs import make_graph, pad, subgraph
-from jeff_graph.editing.messages import attend, sum_neighbours
+from jeff_graph.editing.messages import attend, compressed, sum_neighbours
 from jeff_graph.editing.nets import make_net, split_net
 
 NAMES = tuple(nets.NETWORKS)
@@ -336,3 +336,38 @@ def test_features_of_another_width(unchecked, name):
 def test_modules_with_other_state_are_refused():
     with pytest.raises(ValueError, match="parameters alone"):
         split_net(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compressed_graphs_change_nothing(name, small, lively):
+    """Nor their gradients, nor those of a part of the graph."""
+    apply_fn, params = build(name)
+    params = lively(params)
+    plain = pad(make_graph(*small), 14, 40)
+    weight = jax.random.normal(jax.random.key(0), (14, 3))
+    keep = jnp.arange(14) % 3 > 0
+
+    @jax.jit
+    def found(graph):
+        def total(params, graph):
+            return jnp.sum(apply_fn(params, graph) * weight)
+
+        parts = graph, subgraph(graph, keep)
+        return [jax.value_and_grad(total)(params, part) for part in parts]
+
+    pairs = map(jax.tree.leaves, (found(compressed(plain)), found(plain)))
+    for mine, theirs in zip(*pairs, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_graphs_that_cannot_be_compressed(small):
+    features, labels, edges = small
+    one_way = make_graph(features, labels, edges, undirected=False)
+    with pytest.raises(ValueError, match="expected an undirected one"):
+        compressed(one_way)
+    graph = make_graph(*small)
+    turned = dataclasses.replace(
+        graph, senders=graph.senders[::-1], receivers=graph.receivers[::-1]
+    )
+    with pytest.raises(ValueError, match="expected receivers that ascend"):
+        compressed(turned)
