@@ -101,6 +101,29 @@ def test_editing_of_the_readme(graph_readers_names):
     assert names["editor"].params is names["params"]
 
 
+def test_graph_page(graph_readers_names):
+    """As one reader would, block by block; the network is the reader's own."""
+    names = graph_readers_names
+
+    def loss_fn(params, rows):
+        found = jnp.asarray(names["features"])[rows] @ params
+        return optax.softmax_cross_entropy_with_integer_labels(
+            found, jnp.asarray(names["labels"])[rows]
+        ).mean()
+
+    names |= {
+        "loss_fn": loss_fn,
+        "subsets": jnp.arange(30).reshape(3, 10),
+        "edit_loss": lambda params: loss_fn(params, jnp.array([42])),
+    }
+    for block in blocks("docs/gre.md"):
+        exec(compile(block, "docs/gre.md", "exec"), names)
+    assert names["outcome"].success
+    assert names["report"].success.shape == (3,)
+    assert names["trained"].test > 0
+    assert names["fast"].starts is not None
+
+
 def test_rewiring_of_the_readme(key):
     """The reader's MLP; an edit that wants another class for a training example."""
     first, last, inputs = jax.random.split(key, 3)

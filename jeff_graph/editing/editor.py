@@ -119,7 +119,11 @@ class Editor:
         return tuple(int(entry.target) for entry in self.log.entries)
 
     def logits(self) -> Array:
-        """Logits of all nodes as the model is now, [nodes, classes]."""
+        """Logits of all nodes as the model is now.
+
+        Returns:
+          The logits, [nodes, classes].
+        """
         return self.method.logits(self.params, self.task)
 
     def edit(self, node: int, label: int | None = None) -> tuple["Editor", Outcome]:
@@ -133,8 +137,9 @@ class Editor:
           ``(editor, outcome)``; the same editor where the edit did not succeed.
 
         Raises:
-          ValueError: if the node or the class does not exist.
-          BudgetExceededError: if the edit would cost too much; nothing has changed.
+          ValueError: if the node or the class does not exist, or, as
+            `jeff_graph.editing.log.BudgetExceededError`, if the edit would cost too
+            much; nothing has changed then.
         """
         labels = self._asked(node, label)
         task = dataclasses.replace(self.task, labels=labels)

@@ -146,7 +146,7 @@ def _each(
     return jax.lax.map(function, requests, batch_size=size)
 
 
-def _in_order(places: tuple[Array, ...], groups: list[Any]) -> Any:
+def _in_order(places: tuple[Any, ...], groups: list[Any]) -> Any:
     """Join what groups give, in the order of their places."""
     order = jnp.argsort(jnp.concatenate(places))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[order], *groups)
