@@ -26,7 +26,7 @@ demo: $(VENV)/.scripts  ## Run every system at its demo preset; ends in runs/rep
 
 test: $(VENV)/.dev  ## Run the whole test suite.
 	$(BIN)/python -m train_scripts assets || echo "Tests that need these data will skip."
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## Check formatting, lint and types.
 	$(BIN)/ruff format --check .
@@ -37,6 +37,7 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.yodo
 	$(BIN)/python -m benchmarks.decoder
 	$(BIN)/python -m benchmarks.kv
+	$(BIN)/python -m benchmarks.gre
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \
