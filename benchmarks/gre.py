@@ -6,13 +6,12 @@ the digits graph without ``$JEFF_DATA``; fifty of its mistakes are then put righ
 from the same trained parameters, by GRE with Adam in at most ten steps. All sides begin
 with the same parameters and must put right the same nodes. The sides:
 
-  jeff      `protocols.independent`: one compiled call; steps are taken on the target's
-            neighbourhood (cut out anew in every repetition), and the whole graph is
-            read once an edit, at the end. On a CPU edit by edit, with sparse features
-  vmap      the same with all edits side by side and dense features, as an accelerator
-            wants them; there, this is `jeff`
-  whole     as `vmap` on an accelerator and edit by edit on a CPU, with steps on the
-            whole graph
+  jeff      `protocols.independent` as this device wants it, one compiled call. On a CPU
+            edit by edit: steps on the target's neighbourhood (cut out anew in every
+            repetition), and the whole graph, in sparse rows, read once an edit, at the
+            end. On an accelerator all edits side by side, on the whole graph
+  near      all edits side by side, on their neighbourhoods
+  whole     on a CPU, edit by edit on the whole graph, dense
   torch     a loop over edits and steps, sparse adjacency in CSR, Adam, on the whole
             graph as the official code has it; on the GPU where JAX is on one
 
@@ -193,13 +192,13 @@ def main(config: Config) -> None:
     on_cpu = jax.default_backend() == "cpu"
     at_once = 1 if on_cpu else None
     make = {
-        "jeff": lambda: Jeff(setting, at_once=at_once),
-        "vmap": lambda: Jeff(setting, at_once=None),
+        "jeff": lambda: Jeff(setting, whole=not on_cpu, at_once=at_once),
+        "near": lambda: Jeff(setting, at_once=None),
         "whole": lambda: Jeff(setting, whole=True, at_once=at_once),
         "torch": lambda: torch_side(setting),
     }
     if not on_cpu:
-        del make["vmap"]
+        del make["whole"]
     if config.only:
         side = make[config.only]()
         print(timed(side.edit))
