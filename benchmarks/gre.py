@@ -39,7 +39,7 @@ import numpy as np
 import tyro
 
 from benchmarks.gre_torch import Torch
-from configs.gre import Config as RunConfig
+from configs.gre import PRESETS
 from jeff_graph.editing import Editor, methods, protocols, replay
 from jeff_graph.editing.nearby import nearby_tasks
 from jeff_graph.editing.task import Edit
@@ -72,7 +72,8 @@ class Setting:
     """A trained network and its mistakes."""
 
     def __init__(self, config: Config):
-        run = RunConfig(dataset=config.dataset, seeds=(0,), edits=config.edits)
+        preset = PRESETS[config.dataset]
+        run = dataclasses.replace(preset, seeds=(0,), edits=config.edits)
         self.graph = gre.load(run)
         self.apply_fn, trained = gre.train_all(run, self.graph, "gcn")
         self.trained = trained[0]

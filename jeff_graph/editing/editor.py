@@ -54,6 +54,7 @@ class Editor:
       state: of the method before the first edit.
       reference: logits before the first edit, [nodes, classes].
       max_steps: most steps of an edit.
+      bisections: halvings of an edit's last step.
     """
 
     method: Method
@@ -63,6 +64,7 @@ class Editor:
     state: MethodState
     reference: Array
     max_steps: int = 10
+    bisections: int = 6
 
     @classmethod
     def start(
@@ -75,6 +77,7 @@ class Editor:
         key: PRNGKeyArray,
         budget: float | int = math.inf,
         max_steps: int = 10,
+        bisections: int = 6,
     ) -> "Editor":
         """Begin with a trained model.
 
@@ -86,13 +89,14 @@ class Editor:
           key: random key of the method.
           budget: most points of accuracy that the edits may cost in all.
           max_steps: most steps of an edit.
+          bisections: halvings of an edit's last step, down to the smallest that still
+            succeeds: the less a model is moved, the less it forgets.
 
         Returns:
           The editor.
 
         Raises:
-          ValueError: if the mask does not fit, the budget is negative or ``max_steps``
-            is below 1.
+          ValueError: if the mask does not fit, or a number is out of range.
         """
         if test.shape != task.labels.shape or test.dtype != jnp.bool_:
             raise ValueError(
@@ -101,12 +105,15 @@ class Editor:
             )
         if max_steps < 1:
             raise ValueError(f"max_steps: expected at least 1, got {max_steps}")
+        if bisections < 0:
+            raise ValueError(f"bisections: expected at least 0, got {bisections}")
         first, later = jax.random.split(key)
         reference = method.logits(params, task)
         editable = method.prepare(params, task, first)
         log = EditLog.start(editable, budget=budget)
         state = method.init(editable, task, later)
-        return cls(method, task, test, log, state, reference, max_steps)
+        sizes = max_steps, bisections
+        return cls(method, task, test, log, state, reference, *sizes)
 
     @property
     def params(self) -> PyTree:
@@ -148,7 +155,7 @@ class Editor:
         earlier[list(self.targets)] = True
         params, *found = _edit(
             self.method,
-            self.max_steps,
+            (self.max_steps, self.bisections),
             self.params,
             self.state._replace(key=seed),
             task,
@@ -192,10 +199,10 @@ class Editor:
         return self.task.labels.at[node].set(wanted)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "max_steps"))
+@functools.partial(jax.jit, static_argnames=("method", "limits"))
 def _edit(
     method: Method,
-    max_steps: int,
+    limits: tuple[int, int],
     params: PyTree,
     state: MethodState,
     task: EditTask,
@@ -207,7 +214,7 @@ def _edit(
     target = jnp.arange(test.shape[0]) == node
     earlier = earlier & ~target
     edit = Edit(target, earlier)
-    done = edit_once(method, params, state, task, edit, max_steps, 0)
+    done = edit_once(method, params, state, task, edit, *limits)
     lost = predictions_lost(reference, method.logits(done.params, task), task)
     kept = jnp.sum(done.right & earlier) / jnp.maximum(earlier.sum(), 1)
     kept = jnp.where(earlier.any(), kept, 1.0)

@@ -30,12 +30,14 @@ def start(linear, edit_data):
 def test_edits_are_those_of_the_protocol(start, linear, edit_data):
     """The method begins every edit with a fresh optimiser, as the editor does."""
     params, task, targets, test, _ = edit_data
-    editor, nodes = start(max_steps=40)
+    editor, nodes = start(max_steps=40, bisections=3)
     outcomes = []
     for node in nodes:
         editor, outcome = editor.edit(node)
         outcomes.append(outcome)
-    run = functools.partial(protocols.sequential, editor.method, max_steps=40)
+    run = functools.partial(
+        protocols.sequential, editor.method, max_steps=40, bisections=3
+    )
     final, report = jax.jit(run)(params, task, targets, test, key=jax.random.key(0))
     assert all(outcome.success for outcome in outcomes)
     assert [outcome.steps for outcome in outcomes] == report.steps.tolist()
@@ -127,6 +129,8 @@ def test_nodes_and_classes_that_do_not_exist(unchecked, start, call, message):
 def test_other_mistakes(unchecked, start, linear, edit_data):
     with pytest.raises(ValueError, match="max_steps: expected at least 1, got 0"):
         start(max_steps=0)
+    with pytest.raises(ValueError, match="bisections: expected at least 0, got -1"):
+        start(bisections=-1)
     with pytest.raises(ValueError, match="budget: expected points of at least 0"):
         start(budget=-1)
     params, task, *_ = edit_data
