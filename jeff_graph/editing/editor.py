@@ -63,7 +63,7 @@ class Editor:
     log: EditLog
     state: MethodState
     reference: Array
-    max_steps: int = 10
+    max_steps: int = 50
     bisections: int = 6
 
     @classmethod
@@ -76,7 +76,7 @@ class Editor:
         *,
         key: PRNGKeyArray,
         budget: float | int = math.inf,
-        max_steps: int = 10,
+        max_steps: int = 50,
         bisections: int = 6,
     ) -> "Editor":
         """Begin with a trained model.
