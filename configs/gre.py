@@ -109,7 +109,7 @@ class Config:
 
 _TABLE = Config(methods=METHODS, seeds=(0, 1, 2, 3, 4))
 # Few training nodes: with 500, five digits are wrong in all.
-_DIGITS = Config(train_nodes=100, valid_nodes=900)
+_DIGITS = Config(train_nodes=50, valid_nodes=1000)
 
 PRESETS: dict[str, Config] = {
     # The digits graph, which needs no data.
@@ -119,7 +119,7 @@ PRESETS: dict[str, Config] = {
         methods=("gd", "gre"), edits=5, epochs=20, seeds=(0,), protocols=("sequential",)
     ),
     # All methods, on the graphs of the paper.
-    "digits": dataclasses.replace(_TABLE, train_nodes=100, valid_nodes=900),
+    "digits": dataclasses.replace(_TABLE, train_nodes=50, valid_nodes=1000),
     "cora": dataclasses.replace(_TABLE, dataset="cora"),
     "citeseer": dataclasses.replace(_TABLE, dataset="citeseer"),
     "amazon-photo": dataclasses.replace(_TABLE, dataset="amazon-photo"),
