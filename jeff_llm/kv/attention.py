@@ -172,7 +172,9 @@ def choose_partial(
 
     Args:
       implementation: "xla", "gpu", "tpu", "interpret" for the TPU kernel in Pallas'
-        interpreter, or None for "xla".
+        interpreter, or None for "gpu" where it is the only device, of NVIDIA's
+        compute capability 9 or more, and `jeff_llm.kv.kernels_gpu.takes` what it is
+        given, and for "xla" elsewhere.
       single: one query token a sequence, which is what the kernels are for; several
         go through "xla".
 
@@ -192,8 +194,10 @@ def choose_partial(
             f"implementation: expected a device of the platform {implementation!r} for "
             f"its kernel, got {jax.default_backend()!r}; pass None, which runs anywhere"
         )
-    if implementation in (None, "xla") or not single:
+    if implementation == "xla" or not single:
         return packed_partial
+    if implementation is None:
+        return _packed_partial_on_gpu if _is_one_hopper() else packed_partial
     if implementation == "gpu":
         from jeff_llm.kv import kernels_gpu
 
@@ -203,6 +207,32 @@ def choose_partial(
     return functools.partial(
         kernels_tpu.packed_partial, interpret=implementation == "interpret"
     )
+
+
+def _packed_partial_on_gpu(
+    rows: Array,
+    keys: QuantizedTensor,
+    values: QuantizedTensor,
+    first: Array,
+    end: Array,
+    *,
+    soft_cap: float | None = None,
+) -> Partial:
+    """By the kernel if it takes these, else by XLA."""
+    from jeff_llm.kv import kernels_gpu
+
+    taken = kernels_gpu.takes(rows, keys, values)
+    partial = kernels_gpu.packed_partial if taken else packed_partial
+    return partial(rows, keys, values, first, end, soft_cap=soft_cap)
+
+
+def _is_one_hopper() -> bool:
+    """Whether the only device is a GPU that has the kernel's instructions."""
+    if jax.default_backend() != "gpu" or jax.device_count() > 1:
+        return False
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))
+    major = capability.partition(".")[0]
+    return major.isdigit() and int(major) >= 9
 
 
 def to_rows(

@@ -206,10 +206,12 @@ def attend(
       cache: the cache, the tokens of the queries in it.
       window: tokens that a token sees at most, itself counted, or None for all.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
-      implementation: of the part over packed tokens: None for "xla", which runs
-        anywhere; "gpu" or "tpu" for their Pallas kernels, "interpret" for the TPU
-        kernel in Pallas' interpreter. Kernels serve one query token a sequence; for
-        more, "xla" is taken.
+      implementation: of the part over packed tokens: "xla", which runs anywhere;
+        "gpu" or "tpu" for their Pallas kernels, "interpret" for the TPU kernel in
+        Pallas' interpreter; None for "gpu" where one NVIDIA GPU of compute capability
+        9 or more is the only device and its kernel takes the layout and bfloat16
+        queries, else "xla". Kernels serve one query token a sequence; for more, "xla"
+        is taken.
 
     Returns:
       A weighted mean of values for each query head, in the dtype of ``query``.

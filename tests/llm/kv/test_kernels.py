@@ -4,6 +4,7 @@ On a GPU its kernel is compiled and run; elsewhere both are run in Pallas' inter
 """
 
 import functools
+import types
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jeff_llm import kv
-from jeff_llm.kv import attention, kernels_gpu, kernels_tpu
+from jeff_llm.kv import (
+    attention,
+    folded_gpu,
+    instructions_gpu,
+    kernels_gpu,
+    kernels_tpu,
+)
 from jeff_llm.kv.partial import Partial
-from jeff_llm.kv.quantize import BLOCK, Axis, QuantizedTensor
+from jeff_llm.kv.quantize import BLOCK, Axis, QuantizedTensor, pack
 
 KERNELS = {"gpu": kernels_gpu.packed_partial, "tpu": kernels_tpu.packed_partial}
 reference = jax.jit(attention.packed_partial, static_argnames="soft_cap")
@@ -170,6 +177,9 @@ def test_attention_in_float64(kernel, axis) -> None:
         Case(2, 2, "channel", 32, rows=3, width=96, dtype=jnp.bfloat16),
         Case(4, 4, "channel", 16, rows=1, width=16, dtype=jnp.bfloat16),
         Case(2, 2, "channel", 16, rows=16, width=32, dtype=jnp.bfloat16),
+        Case(4, 2, width=128, dtype=jnp.bfloat16),
+        Case(4, 4, "channel", 32, rows=3, width=32, dtype=jnp.bfloat16),
+        Case(4, 2, "channel", 128, rows=8, dtype=jnp.bfloat16),
     ],
 )
 def test_bfloat16(kernel, case) -> None:
@@ -186,7 +196,8 @@ def test_bfloat16(kernel, case) -> None:
     quantised = error(exact(rows, keys, values, *spans([256, 129], case.rows)))
     found = error(normalised(run(kernel, *given_)))
     assert (found <= 1.5 * allowed + 0.1 * quantised).all()
-    assert found[0] < 2**-6
+    # A chip rounds where XLA on a CPU keeps more bits.
+    assert found[0] < max(2**-6, 0.05 * quantised[0])
 
 
 KEPT = {kernel: compiled(kernel) for kernel in HERE}
@@ -265,6 +276,73 @@ def test_lowering(kernel, axis, width) -> None:
     )(*given_)
     assert exported.mlir_module().count(f"custom_call @{target}(") == 1
     assert exported.out_avals[0].shape == given_[0].shape
+
+
+@pytest.mark.parametrize("soft_cap", [None, 3.0])
+@pytest.mark.parametrize("splits", [1, 2, 7])
+def test_folded(splits, soft_cap) -> None:
+    """Codes multiplied as they are: windows, empty rows and heads, any division."""
+    case = Case(4, 2, rows=3, blocks=3, dtype=jnp.bfloat16)
+    operands_ = operands(case, 3, kv_heads=2)
+    assert folded_gpu.takes(*operands_)
+    given_ = (*operands_, *spans([384, 129, 0], case.rows, 300))
+    found = run("gpu", *given_, splits=splits, soft_cap=soft_cap)
+    expected = normalised(reference(*given_, soft_cap=soft_cap))
+    for one, other in zip(normalised(found), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=2**-4)
+        assert np.sqrt(np.mean((one - other) ** 2)) < 2**-6
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_raised(bits) -> None:
+    """The bits of a bfloat16 that hold a power of two and a code, for each plane."""
+    codes = np.random.default_rng(0).integers(0, 2**bits, (BLOCK, 8), np.uint32)
+    pairs = instructions_gpu.halves(pack(jnp.asarray(codes), bits))
+    for plane, place in enumerate(instructions_gpu.PLACES[bits]):
+        raised = instructions_gpu.raised(pairs, plane, bits, inline=False)
+        rows = slice(4 * bits * plane, 4 * bits * (plane + 1))
+        expected = np.stack([codes[:64][rows], codes[64:][rows]], -1)
+        np.testing.assert_array_equal(
+            np.asarray(raised, np.float32),
+            2.0 ** (7 - place) + expected.reshape(-1, 16),
+        )
+
+
+def test_the_default(monkeypatch) -> None:
+    """The kernel on one GPU that has its instructions, for what it takes; else XLA."""
+    calls = []
+
+    def kernel(*args: Any, **options: Any) -> Partial:
+        calls.append(args)
+        return reference(*args, **options)
+
+    monkeypatch.setattr(kernels_gpu, "packed_partial", kernel)
+
+    def taken(
+        case: Case, capability: str | None, count: int = 1, rows: int = 1
+    ) -> bool:
+        monkeypatch.setattr(
+            jax, "default_backend", lambda: "gpu" if capability else "cpu"
+        )
+        device = types.SimpleNamespace(compute_capability=capability)
+        monkeypatch.setattr(jax, "devices", lambda: [device])
+        monkeypatch.setattr(jax, "device_count", lambda: count)
+        calls.clear()
+        partial = attention.choose_partial(None, single=rows == 1)
+        partial(*operands(case, 1), *spans([100], case.rows), soft_cap=None)
+        return bool(calls)
+
+    case = Case(dtype=jnp.bfloat16)
+    assert taken(case, "9.0")
+    assert taken(case._replace(axis="token"), "10.0")
+    assert not taken(case._replace(group_size=48, width=96, axis="token"), "9.0")
+    assert not taken(case._replace(rows=65), "9.0")
+    assert not taken(case._replace(dtype=jnp.float32), "9.0")
+    assert not taken(case, "8.0")
+    assert not taken(case, "gfx942")
+    assert not taken(case, "9.0", count=2)
+    assert not taken(case, "9.0", rows=2)
+    assert not taken(case, None)
 
 
 @both
