@@ -3,16 +3,20 @@
 Decoding one token reads the whole cache once, so bytes over bandwidth is what its time
 can be at best: with keys of 4 bits, values of 2 and groups of 64, 112 bytes a token and
 key head of width 128, where bfloat16 has 512. A program takes one key head of one
-sequence and a share of its blocks, one block of 128 tokens at a time, and writes a
-`Partial` of its share; the shares are joined by log-sum-exp. There are as many shares
-as fill the card when batch and heads do not.
+sequence and a share of its blocks, restores one block of 128 tokens at a time in
+registers and shared memory, and writes a `Partial` of its share; the shares are joined
+by log-sum-exp. There are as many shares as fill the card when batch and heads do not.
 
-What caches hold by default goes through `jeff_llm.kv.folded_gpu`, which multiplies
-codes as they are. The kernel here takes all other layouts and types: it restores a
-block in pairs of codes (`jeff_llm.kv.restore_gpu`), in registers and shared memory. On
-an H200, with keys of 4 bits and values of 2, that reached 40% of a copy's bandwidth,
-less than its 990 instructions a block for each of four schedulers allow: every restored
-block is written to shared memory and read back, 128 kB where 14 kB came from memory.
+Unpacking comes next to reading: a block of that layout is about 1,250 cycles of a
+multiprocessor's share of an H100's bandwidth, and 990 instructions of each of its four
+schedulers, where `jeff_llm.kv.restore_gpu` restores codes in pairs; 128 registers a
+thread and 50 kB of shared memory let four programs share a multiprocessor. Scales are
+not folded into queries and weights: tensor cores take 8 rows at least, and with those a
+fold saves little, and nothing with keys by channel.
+
+The kernel has been run in Pallas' interpreter and compiled for an H100; it has not been
+run on a chip yet. What is particular to Triton is in `jeff_llm.kv.restore_gpu`, the
+stores at the end of `_kernel`, and the compiler's parameters.
 """
 
 import functools
@@ -24,17 +28,16 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
-from jeff_llm.kv import folded_gpu
 from jeff_llm.kv.partial import LOWEST, Partial
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
 from jeff_llm.kv.restore_gpu import Layout, restore
 
-__all__ = ["packed_partial", "takes"]
+__all__ = ["packed_partial"]
 
 _MOST_ROWS = 64
 _LEAST_ROWS = 8
-# Programs for each of the 132 multiprocessors of an H100: four, or eight of one warp.
-_PROGRAMS = {False: 4 * 132, True: 8 * 132}
+# Four programs for each of the 132 multiprocessors of an H100.
+_PROGRAMS = 528
 # A share of fewer blocks is not worth the partial that it writes.
 _LEAST_BLOCKS = 2
 
@@ -49,7 +52,6 @@ def packed_partial(
     soft_cap: float | None = None,
     interpret: bool = False,
     splits: int | None = None,
-    folded: bool | None = None,
     inline: bool | None = None,
     num_warps: int | None = None,
     num_stages: int | None = None,
@@ -71,9 +73,7 @@ def packed_partial(
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
       interpret: run in Pallas' interpreter, on any platform.
       splits: shares of a sequence; by default enough to fill an H100.
-      folded: multiply codes as they are; by default where
-        `jeff_llm.kv.folded_gpu.takes` is true.
-      inline: use NVIDIA's PTX; by default unless interpreted.
+      inline: restore 2 and 4 bits by NVIDIA's PTX; by default unless interpreted.
       num_warps: warps of a program; by default as many as a tile needs.
       num_stages: blocks in flight; from 2 on, which is the default where shared memory
         has room, the next one is read ahead.
@@ -92,27 +92,23 @@ def packed_partial(
     batch, kv_heads, count, width = rows.shape
     blocks = keys.words.shape[2]
     exact = rows.dtype == jnp.float32
-    if folded is None:
-        folded = folded_gpu.takes(rows, keys, values)
     if splits is None:
-        splits = _choose_splits(batch * kv_heads, blocks, _PROGRAMS[folded])
+        splits = _choose_splits(batch * kv_heads, blocks)
     if num_warps is None:
-        num_warps = 1 if folded else 8 if exact or width > BLOCK else 4
+        num_warps = 8 if exact or width > BLOCK else 4
     if num_stages is None:
         num_stages = 1 if exact else 2
     tile = (max(_LEAST_ROWS, _power_of_two(count)), _power_of_two(width))
     if inline is None:
         # A thread needs two words of a tensor's block at least.
         words = 4 * min(keys.bits, values.bits) * tile[1]
-        inline = not interpret and (folded or words >= 2 * 32 * num_warps)
-    kernel: Any = functools.partial(_kernel, shape=(count, width))
-    if folded:
-        kernel, tile = folded_gpu.kernel, (count, width)
+        inline = not interpret and words >= 2 * 32 * num_warps
     spans = pl.BlockSpec((None, tile[0]), lambda b, k, s: (b, 0))
     key_arrays, value_arrays = _arrays(keys), _arrays(values)
     out, highest, total = pl.pallas_call(
         functools.partial(
-            kernel,
+            _kernel,
+            shape=(count, width),
             key_layout=Layout(keys.bits, keys.group_size, keys.axis),
             value_layout=Layout(values.bits, values.group_size, values.axis),
             splits=splits,
@@ -251,30 +247,10 @@ def _power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def _choose_splits(programs: int, blocks: int, room: int) -> int:
+def _choose_splits(programs: int, blocks: int) -> int:
     """Shares that fill a card, none of a full sequence smaller than a few blocks."""
     # Rounded down, since programs beyond what fits at once would take another round.
-    return max(1, min(room // programs, blocks // _LEAST_BLOCKS))
-
-
-def takes(rows: Array, keys: QuantizedTensor, values: QuantizedTensor) -> bool:
-    """Whether the kernel is made for these.
-
-    Args:
-      rows: queries, [batch, kv_heads, rows, head_width].
-      keys: packed keys.
-      values: packed values.
-
-    Returns:
-      True for rows in bfloat16 that `packed_partial` does not refuse.
-    """
-    if rows.dtype != jnp.bfloat16:
-        return False
-    try:
-        _check(rows, keys, values)
-    except ValueError:
-        return False
-    return True
+    return max(1, min(_PROGRAMS // programs, blocks // _LEAST_BLOCKS))
 
 
 def _check(rows: Array, keys: QuantizedTensor, values: QuantizedTensor) -> None:
