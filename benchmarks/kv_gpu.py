@@ -6,6 +6,7 @@ heads of width 128, as in Llama 3, bfloat16) looks back over a full cache. The s
 
   kernel       the Pallas kernel alone, over the packed words of K4V2
   packed       `jeff_llm.kv.attend` with that kernel, window and sinks included
+  xla          the same by XLA, which runs anywhere
   dequantised  the same cache, restored whole before plain attention
   plain        jeff's attention over a bfloat16 cache, by XLA
   cudnn        `jax.nn.dot_product_attention` by cuDNN, over a bfloat16 cache
@@ -40,7 +41,7 @@ from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
 from jeff_llm.models import cache as plain
 from train_scripts import results
 
-SIDES = ("kernel", "packed", "dequantised", "plain", "cudnn")
+SIDES = ("kernel", "packed", "xla", "dequantised", "plain", "cudnn")
 MOST_CACHES = 16
 
 
@@ -143,6 +144,7 @@ def side_of(
     attends: dict[str, Callable[..., Any]] = {
         "kernel": kernel_alone,
         "packed": functools.partial(kv.attend, implementation=implementation),
+        "xla": functools.partial(kv.attend, implementation="xla"),
         "dequantised": restored,
     }
     return attends[side], packed

@@ -15,15 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jeff_llm import kv
-from jeff_llm.kv import (
-    attention,
-    folded_gpu,
-    instructions_gpu,
-    kernels_gpu,
-    kernels_tpu,
-)
+from jeff_llm.kv import attention, kernels_gpu, kernels_tpu
 from jeff_llm.kv.partial import Partial
-from jeff_llm.kv.quantize import BLOCK, Axis, QuantizedTensor, pack
+from jeff_llm.kv.quantize import BLOCK, Axis, QuantizedTensor
 
 KERNELS = {"gpu": kernels_gpu.packed_partial, "tpu": kernels_tpu.packed_partial}
 reference = jax.jit(attention.packed_partial, static_argnames="soft_cap")
@@ -276,36 +270,6 @@ def test_lowering(kernel, axis, width) -> None:
     )(*given_)
     assert exported.mlir_module().count(f"custom_call @{target}(") == 1
     assert exported.out_avals[0].shape == given_[0].shape
-
-
-@pytest.mark.parametrize("soft_cap", [None, 3.0])
-@pytest.mark.parametrize("splits", [1, 2, 7])
-def test_folded(splits, soft_cap) -> None:
-    """Codes multiplied as they are: windows, empty rows and heads, any division."""
-    case = Case(4, 2, rows=3, blocks=3, dtype=jnp.bfloat16)
-    operands_ = operands(case, 3, kv_heads=2)
-    assert folded_gpu.takes(*operands_)
-    given_ = (*operands_, *spans([384, 129, 0], case.rows, 300))
-    found = run("gpu", *given_, splits=splits, soft_cap=soft_cap)
-    expected = normalised(reference(*given_, soft_cap=soft_cap))
-    for one, other in zip(normalised(found), expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=2**-4)
-        assert np.sqrt(np.mean((one - other) ** 2)) < 2**-6
-
-
-@pytest.mark.parametrize("bits", [2, 4])
-def test_raised(bits) -> None:
-    """The bits of a bfloat16 that hold a power of two and a code, for each plane."""
-    codes = np.random.default_rng(0).integers(0, 2**bits, (BLOCK, 8), np.uint32)
-    pairs = instructions_gpu.halves(pack(jnp.asarray(codes), bits))
-    for plane, place in enumerate(instructions_gpu.PLACES[bits]):
-        raised = instructions_gpu.raised(pairs, plane, bits, inline=False)
-        rows = slice(4 * bits * plane, 4 * bits * (plane + 1))
-        expected = np.stack([codes[:64][rows], codes[64:][rows]], -1)
-        np.testing.assert_array_equal(
-            np.asarray(raised, np.float32),
-            2.0 ** (7 - place) + expected.reshape(-1, 16),
-        )
 
 
 def test_the_default(monkeypatch) -> None:
