@@ -59,7 +59,7 @@ def packed_partial(
 
     The same as `jeff_llm.kv.attention.packed_partial`, up to rounding. Where rows and
     scales are bfloat16, 2 and 4 bits are restored in its arithmetic, whose rounding
-    is a few hundredths of the quantiser's error; scales of float32 keep to float32.
+    is less than a tenth of the quantiser's error; scales of float32 keep to float32.
 
     Args:
       rows: queries of one token, divided by the root of the head's width; at most 64

@@ -191,7 +191,7 @@ def test_bfloat16(kernel, case) -> None:
     found = error(normalised(run(kernel, *given_)))
     assert (found <= 1.5 * allowed + 0.1 * quantised).all()
     # A chip rounds where XLA on a CPU keeps more bits.
-    assert found[0] < max(2**-6, 0.05 * quantised[0])
+    assert found[0] < max(2**-6, 0.1 * quantised[0])
 
 
 KEPT = {kernel: compiled(kernel) for kernel in HERE}
