@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.experimental.sparse import BCSR
 from jaxtyping import PyTree
 
@@ -28,7 +29,7 @@ from jeff_graph.editing.simulate import simulate_graph
 from jeff_graph.editing.splits import split
 from jeff_graph.editing.task import ApplyFn, make_task
 from train_scripts import gre_claims, gre_summary, results
-from train_scripts.gre_measure import Trained, measure, seed_key
+from train_scripts.gre_measure import Trained, learning_rate, measure, seed_key
 from train_scripts.gre_summary import Cell
 
 __all__ = ["load", "run", "train_all"]
@@ -162,21 +163,31 @@ def train_all(
         for seed in config.seeds
     ]
     apply_fn = pairs[0][0]
+    adam = optax.adam(learning_rate(network))
     return apply_fn, {
-        seed: _train(config, graph, apply_fn, params, seed)
+        seed: _train(config, graph, apply_fn, params, seed, adam)
         for seed, (_, params) in zip(config.seeds, pairs, strict=True)
     }
 
 
 def _train(
-    config: Config, dense: Graph, apply_fn: ApplyFn, params: PyTree, seed: int
+    config: Config,
+    dense: Graph,
+    apply_fn: ApplyFn,
+    params: PyTree,
+    seed: int,
+    optimizer: optax.GradientTransformation,
 ) -> Trained:
     graph = _compact(dense)
     parts = split(
         graph.labels, config.train_nodes, config.valid_nodes, key=seed_key(seed, 1)
     )
     given = (apply_fn, params, graph, parts)
-    settings: dict[str, Any] = {"key": seed_key(seed, 2), "epochs": config.epochs}
+    settings: dict[str, Any] = {
+        "key": seed_key(seed, 2),
+        "epochs": config.epochs,
+        "optimizer": optimizer,
+    }
     if config.fanouts:
         sizes = {"fanouts": config.fanouts, "batch_size": config.batch_size}
         trained = train_sampled(*given, **sizes, **settings)

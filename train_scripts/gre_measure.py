@@ -18,7 +18,7 @@ from jeff_graph.editing.report import HOPS, EditReport
 from jeff_graph.editing.task import ApplyFn, EditTask, Method
 from train_scripts.gre_summary import Cell
 
-__all__ = ["Trained", "measure", "seed_key"]
+__all__ = ["Trained", "learning_rate", "measure", "seed_key"]
 
 
 class Trained(NamedTuple):
@@ -52,6 +52,19 @@ def seed_key(seed: int, purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
+def learning_rate(network: str) -> float:
+    """Adam's, in training and in edits.
+
+    Args:
+      network: its name.
+
+    Returns:
+      .2 for SGC, a linear model of features whose rows sum to one, as its authors have
+      it (Wu et al., 2019); .01 for the others.
+    """
+    return 0.2 if network == "sgc" else 0.01
+
+
 def measure(
     config: Config,
     graph: Graph,
@@ -82,7 +95,7 @@ def measure(
         near = _nearby(graph, trained.wrong[:edits])
     arguments = (trained.params, trained.task, targets, trained.test, hops, near)
     key = seed_key(cell.seed, 3)
-    call = _protocol(config, apply_fn, cell.method, cell.protocol)
+    call = _protocol(config, apply_fn, cell.network, cell.method, cell.protocol)
     report, seconds = call(*arguments, key)
     row = {
         "accuracy": 100 * trained.accuracy,
@@ -117,10 +130,14 @@ def _nearby(graph: Graph, targets: np.ndarray) -> Nearby | None:
 
 @functools.lru_cache(maxsize=1)
 def _protocol(
-    config: Config, apply_fn: ApplyFn, method_name: str, protocol_name: str
+    config: Config,
+    apply_fn: ApplyFn,
+    network: str,
+    method_name: str,
+    protocol_name: str,
 ) -> Callable[..., tuple[EditReport, float]]:
     """A protocol, compiled beforehand; gives its report and its seconds."""
-    method = _method(method_name, apply_fn)
+    method = _method(method_name, apply_fn, learning_rate(network))
     compiled: dict[str, Callable[..., EditReport]] = {}
 
     def call(
@@ -165,12 +182,13 @@ def _at_once() -> int | None:
     return 1 if jax.default_backend() == "cpu" else None
 
 
-def _method(name: str, apply_fn: ApplyFn) -> Method:
+def _method(name: str, apply_fn: ApplyFn, rate: float) -> Method:
     if name.startswith("gre"):
         count, _, update = name.removeprefix("gre").removeprefix("+").partition("-")
         return methods.gre(
             apply_fn,
             num_anchors=int(count or 1),
+            learning_rate=rate,
             project="update" if update else "gradient",
         )
     make = {
@@ -182,4 +200,4 @@ def _method(name: str, apply_fn: ApplyFn) -> Method:
         "memory-rewiring": replay.memory_rewiring,
         "distilled-replay": replay.distilled_replay,
     }
-    return make[name](apply_fn)
+    return make[name](apply_fn, learning_rate=rate)
