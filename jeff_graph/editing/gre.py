@@ -154,8 +154,8 @@ def rewire(
     constraint holds for the update itself. Adam takes much of it back: it divides every
     coordinate by a scale of its own and adds momentum, after which ``<update, g_k>``
     may have either sign (see `rewire_update`); and it is invariant to the factor
-    ``1 / (1 + gamma)``, so that under Adam gamma changes nothing, to the last digit,
-    but for Adam's epsilon.
+    ``1 / (1 + gamma)``, so that under Adam gamma changes nothing but rounding and
+    the weight of Adam's epsilon.
 
     Args:
       anchors: the parameters' pytree with a leading axis K on every leaf, from
