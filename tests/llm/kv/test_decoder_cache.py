@@ -194,7 +194,9 @@ def test_widths_of_layers_are_a_loop_over_caches(tiny_config) -> None:
         place = cache.places[stack].index(layer)
         mine = jax.tree.map(lambda x, place=place: x[place], cache.blocks[stack])
         chex.assert_trees_all_equal(mine, (one.keys, one.values), strict=True)
-        np.testing.assert_array_equal(cache.recent.keys[layer], one.recent_keys)
+        # Keys are rotated in two programs, whose sums may round differently.
+        recent = cache.recent.keys[layer], one.recent_keys
+        np.testing.assert_allclose(*recent, rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(cache.recent.values[layer], one.recent_values)
         np.testing.assert_array_equal(cache.lengths, one.lengths)
 
