@@ -5,11 +5,9 @@ A bag of words has a thousand columns of which a node uses some twenty. As
 ``dataclasses.replace(graph, features=BCSR.fromdense(graph.features))``. Networks,
 protocols and sampling take either.
 
-Whether it pays is to be measured. On two CPU cores the product with 32 units took 1/7
-of the dense one's time on Cora (1.3% of the entries), and product and gradient together
-half. Under ``jax.vmap`` over kernels the sparse product was 2.7 times slower than the
-dense one; map over them with ``jax.lax.map`` there. Amazon-photo, with 35% of the
-entries, is better left dense.
+Whether it pays is to be measured. It does on a CPU for bags of words such as Cora's
+(1.3% of the entries), and not under ``jax.vmap`` over kernels, where ``jax.lax.map`` is
+faster. Amazon-photo, with 35% of the entries, is better left dense.
 """
 
 from typing import Any

@@ -33,9 +33,9 @@ __all__ = [
 def compressed(graph: Graph) -> Graph:
     """The same graph in compressed sparse rows, for steps on a CPU one at a time.
 
-    Sums over neighbours, and their gradients, are then products with a sparse matrix:
-    on two CPU cores several times faster than sums over segments. Not for `jax.vmap`,
-    nor for accelerators, where it is the other way round.
+    Sums over neighbours, and their gradients, are then products with a sparse matrix,
+    which a CPU takes faster than sums over segments. Not meant for `jax.vmap`, nor for
+    accelerators.
 
     Args:
       graph: an undirected graph, its edges in the order of receivers, as `make_graph`

@@ -11,8 +11,7 @@ Unpacking is what it waits for: on an H200 it reads 40% of what a copy moves, an
 codes restored in pairs (`jeff_llm.kv.restore_gpu`) are 1.35 times as fast as by a
 compiler's own code. With 128 registers a thread and 50 kB of shared memory four
 programs share a multiprocessor. Folding scales into queries and weights, so that codes
-are multiplied as they are, halved the instructions and took 1.4 times as long, and lost
-accuracy.
+are multiplied as they are, needs fewer instructions, and was slower on the chip.
 
 What is particular to Triton is in `jeff_llm.kv.restore_gpu`, the stores at the end of
 `_kernel`, and the compiler's parameters.

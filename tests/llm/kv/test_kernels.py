@@ -172,8 +172,6 @@ def test_attention_in_float64(kernel, axis) -> None:
         Case(4, 4, "channel", 16, rows=1, width=16, dtype=jnp.bfloat16),
         Case(2, 2, "channel", 16, rows=16, width=32, dtype=jnp.bfloat16),
         Case(4, 2, width=128, dtype=jnp.bfloat16),
-        Case(4, 4, "channel", 32, rows=3, width=32, dtype=jnp.bfloat16),
-        Case(4, 2, "channel", 128, rows=8, dtype=jnp.bfloat16),
     ],
 )
 def test_bfloat16(kernel, case) -> None:
@@ -191,7 +189,7 @@ def test_bfloat16(kernel, case) -> None:
     found = error(normalised(run(kernel, *given_)))
     assert (found <= 1.5 * allowed + 0.1 * quantised).all()
     # A chip rounds where XLA on a CPU keeps more bits.
-    assert found[0] < max(2**-6, 0.1 * quantised[0])
+    assert found[0] < max(2**-6, 0.05 * quantised[0] if CHIP else 0)
 
 
 KEPT = {kernel: compiled(kernel) for kernel in HERE}
