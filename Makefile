@@ -42,10 +42,10 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --extra scripts --extra llm -o requirements/scripts.txt
+	  --extra scripts --extra llm --extra bio -o requirements/scripts.txt
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  -c requirements/scripts.txt --extra scripts --extra llm --extra dev -o requirements/dev.txt
+	  -c requirements/scripts.txt --extra scripts --extra llm --extra bio --extra dev -o requirements/dev.txt
 	uv pip compile pyproject.toml --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  -c requirements/dev.txt --extra peers --extra data -o requirements/peers.txt
