@@ -1,0 +1,218 @@
+"""The two passes over cells that do not fit into memory, on many cores or devices.
+
+A source gives chunks of cells (`jeff_graph.cells.expression.Source`); a chunk is hashed
+and counted, or hashed and scored, and forgotten. Memory holds the sketch, a chunk a
+worker, and in the second pass one number a cell.
+
+Counts are integers and add, so neither the size of chunks, the number of workers, of
+devices, nor of processes changes them by a bit.
+"""
+
+import collections
+import concurrent.futures
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+from scipy.sparse import csr_array
+
+from jeff_graph.cells.rows import Rows, make_rows
+from jeff_graph.cells.wds import (
+    HashParameters,
+    Sketch,
+    empty_sketch,
+    hashes,
+    merge,
+    scores,
+    update,
+)
+
+__all__ = [
+    "merge_processes",
+    "score_cells",
+    "sketch_cells",
+    "sketch_on_mesh",
+]
+
+T = TypeVar("T")
+
+
+def sketch_cells(
+    chunks: Iterable[csr_array | np.ndarray],
+    params: HashParameters,
+    *,
+    workers: int | None = None,
+) -> Sketch:
+    """First pass: count the hashes of all cells.
+
+    Args:
+      chunks: expression, [cells, genes] each, sparse or dense; consumed once.
+      params: the random numbers of the hashes.
+      workers: threads; the processor's cores by default, and 1 on an accelerator.
+
+    Returns:
+      The `Sketch` of all cells.
+
+    Raises:
+      ValueError: if a chunk has another number of genes, or negative values or NaN.
+    """
+    counted = _map(lambda rows: _count(params, rows), chunks, params, workers)
+    total = empty_sketch(params)
+    for part, _ in counted:
+        total = merge(total, part)
+    return total
+
+
+def score_cells(
+    chunks: Iterable[csr_array | np.ndarray],
+    params: HashParameters,
+    sketch: Sketch,
+    *,
+    workers: int | None = None,
+) -> Float[np.ndarray, " cells"]:
+    """Second pass: the density of each cell.
+
+    Args:
+      chunks: expression of the same cells, or of new ones.
+      params: the random numbers that the sketch was made with.
+      sketch: result of `sketch_cells`, or a merge of several.
+      workers: as of `sketch_cells`.
+
+    Returns:
+      Densities, as of `jeff_graph.cells.wds.scores`; NaN for cells without genes, which
+      are alike and few, and would be drawn first.
+
+    Raises:
+      ValueError: as `sketch_cells`.
+    """
+    scored = _map(lambda rows: _score(params, sketch, rows), chunks, params, workers)
+    parts = [np.asarray(density)[:count] for density, count in scored]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def sketch_on_mesh(
+    chunks: Iterable[csr_array | np.ndarray], params: HashParameters, mesh: Mesh
+) -> Sketch:
+    """First pass with each chunk's cells spread over the ``data`` axis of a mesh.
+
+    Args:
+      chunks: as of `sketch_cells`; under `jax.distributed` those of this process, as
+        many as every other process has.
+      params: the random numbers of the hashes.
+      mesh: from `jeff.sharding.make_mesh`.
+
+    Returns:
+      The `Sketch` of the cells of all devices, on every device.
+
+    Raises:
+      ValueError: as `sketch_cells`.
+    """
+    devices = mesh.local_mesh.shape["data"]
+    place = NamedSharding(mesh, PartitionSpec("data"))
+    total = empty_sketch(params)
+    for chunk in chunks:
+        _check_genes(chunk, params)
+        stacked = _stack(chunk, devices)
+        shared = jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(place, leaf), stacked
+        )
+        total = merge(total, _count_on_mesh(params, shared, mesh))
+    return total
+
+
+def merge_processes(sketch: Sketch) -> Sketch:
+    """The sum of the sketches of all processes under `jax.distributed`.
+
+    Each process may have counted any number of chunks; this is the one exchange.
+
+    Args:
+      sketch: this process's.
+
+    Returns:
+      The sketch of the cells of all processes, the same on each.
+    """
+    if jax.process_count() == 1:
+        return sketch
+    from jax.experimental.multihost_utils import process_allgather
+
+    gathered = process_allgather(sketch)
+    return merge(*(Sketch(*part) for part in zip(*gathered, strict=True)))
+
+
+@jax.jit
+def _count(params: HashParameters, rows: Rows) -> Sketch:
+    return update(empty_sketch(params), hashes(params, rows))
+
+
+@jax.jit
+def _score(params: HashParameters, sketch: Sketch, rows: Rows) -> Array:
+    density = scores(sketch, hashes(params, rows))
+    return jnp.where(rows.counts > 0, density, jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _count_on_mesh(params: HashParameters, stacked: Rows, mesh: Mesh) -> Sketch:
+    def count(params: HashParameters, part: Rows) -> Sketch:
+        own = _count(params, jax.tree.map(lambda leaf: leaf[0], part))
+        return jax.lax.psum(own, "data")
+
+    spread, whole = PartitionSpec("data"), PartitionSpec()
+    return jax.shard_map(
+        count, mesh=mesh, in_specs=(whole, spread), out_specs=whole, check_vma=False
+    )(params, stacked)
+
+
+def _stack(chunk: Any, devices: int) -> Rows:
+    """A chunk cut into one part a device, all of one size."""
+    sparse = csr_array(chunk)
+    size = -(-sparse.shape[0] // devices)
+    parts = [sparse[i * size : (i + 1) * size] for i in range(devices)]
+    most = len(make_rows(max(parts, key=lambda part: part.nnz)).genes)
+    made = [make_rows(part, num_rows=size, num_nonzeros=most) for part in parts]
+    return Rows(*(np.stack(leaves) for leaves in zip(*made, strict=True)))
+
+
+def _map(
+    function: Callable[[Rows], T],
+    chunks: Iterable[Any],
+    params: HashParameters,
+    workers: int | None,
+) -> Iterator[tuple[T, int]]:
+    """Results in order, with at most two chunks a worker in memory."""
+    if workers is None:
+        workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    if workers < 1:
+        raise ValueError(f"workers: expected at least 1, got {workers}")
+
+    def run(chunk: Any) -> tuple[T, int]:
+        _check_genes(chunk, params)
+        result = function(make_rows(chunk, num_rows=_round_rows(chunk.shape[0])))
+        return jax.block_until_ready(result), chunk.shape[0]
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        waiting: collections.deque = collections.deque()
+        for chunk in chunks:
+            waiting.append(pool.submit(run, chunk))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _round_rows(rows: int) -> int:
+    """The next power of two: a last, smaller chunk then costs few compilations."""
+    return 1 << max(rows - 1, 0).bit_length()
+
+
+def _check_genes(chunk: Any, params: HashParameters) -> None:
+    if chunk.ndim != 2 or chunk.shape[1] != params.num_genes:
+        raise ValueError(
+            f"chunks: expected {params.num_genes} genes, as the hashes have, got a "
+            f"chunk of shape {chunk.shape}"
+        )

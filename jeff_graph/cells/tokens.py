@@ -1,0 +1,63 @@
+"""Cells as padded lists of the genes that they express: what a Transformer reads."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.sparse import csr_array
+
+from jeff_graph.cells.rows import sparse_values
+
+__all__ = ["Tokens", "make_tokens"]
+
+
+class Tokens(NamedTuple):
+    """The expressed genes of cells, one a token.
+
+    Invariants: a token is real where its value is above 0, padding has a value of 0;
+    the real tokens of a cell stand for distinct genes.
+
+    Attributes:
+      genes: id of each token's gene, in [0, genes).
+      values: its expression.
+    """
+
+    genes: Int[Array, "cells tokens"]
+    values: Float[Array, "cells tokens"]
+
+
+def make_tokens(cells: Any, *, width: int | None = None) -> Tokens:
+    """List the genes of each cell.
+
+    Args:
+      cells: dense array or scipy sparse matrix, [cells, genes], no negative values.
+      width: tokens a cell, padding included; by default those of the largest cell.
+
+    Returns:
+      `Tokens` of numpy arrays, genes in ascending order.
+
+    Raises:
+      ValueError: if values are negative or NaN, or ``width`` is too small.
+
+    >>> make_tokens(np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])).genes.tolist()
+    [[1, 2], [0, 0]]
+    """
+    sparse = csr_array(cells)
+    sparse.sort_indices()
+    sparse, values = sparse_values(sparse)
+    counts = np.diff(sparse.indptr)
+    most = max(int(counts.max(initial=0)), 1)
+    width = most if width is None else width
+    if width < most:
+        raise ValueError(
+            f"width: expected at least {most}, the genes of the largest cell, got "
+            f"{width}"
+        )
+    row = np.repeat(np.arange(len(counts)), counts)
+    slot = np.arange(len(values)) - np.repeat(sparse.indptr[:-1], counts)
+    tokens = Tokens(
+        np.zeros((len(counts), width), np.int32), np.zeros((len(counts), width), "f4")
+    )
+    tokens.genes[row, slot] = sparse.indices
+    tokens.values[row, slot] = values
+    return tokens
