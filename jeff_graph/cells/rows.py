@@ -23,10 +23,10 @@ class Rows(NamedTuple):
       counts: number of genes of each cell; -1 for a row that is no cell.
     """
 
-    genes: Int[Array, " nonzeros"]
-    values: Float[Array, " nonzeros"]
-    starts: Int[Array, " cells"]
-    counts: Int[Array, " cells"]
+    genes: Int[Array | np.ndarray, " nonzeros"]
+    values: Float[Array | np.ndarray, " nonzeros"]
+    starts: Int[Array | np.ndarray, " cells"]
+    counts: Int[Array | np.ndarray, " cells"]
 
 
 def make_rows(
@@ -50,7 +50,7 @@ def make_rows(
     array([1, 0], dtype=int32)
     """
     sparse, values = sparse_values(cells)
-    rows, nonzeros = sparse.shape[0], len(values)
+    rows, nonzeros = len(sparse.indptr) - 1, len(values)
     num_rows = rows if num_rows is None else num_rows
     num_nonzeros = _rounded(nonzeros) if num_nonzeros is None else num_nonzeros
     if num_rows < rows or num_nonzeros < nonzeros:

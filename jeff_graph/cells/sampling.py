@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jeff.checks import check_choice, check_same_length
@@ -233,7 +234,7 @@ def sample(
     check_same_length(log_weight=log_weight, strata=strata)
     if strata is not None and replace:
         raise ValueError("strata, replace: expected at most one of them, got both")
-    if not isinstance(log_weight, jax.core.Tracer):
+    if not isinstance(log_weight, Tracer):
         _check_number(num_cells, int((log_weight > -jnp.inf).sum()), replace)
     if replace:
         cells = jax.random.categorical(key, log_weight, shape=(num_cells,))

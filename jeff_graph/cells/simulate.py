@@ -167,7 +167,7 @@ class SimulatedCells:
         held = 0
         for number in range(self._num_blocks):
             waiting.append(self._block(number))
-            held += waiting[-1].shape[0]
+            held += len(waiting[-1].indptr) - 1
             if held >= size or number == self._num_blocks - 1:
                 rows = csr_array(vstack(waiting, format="csr"))
                 whole = held // size * size

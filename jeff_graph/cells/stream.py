@@ -171,7 +171,7 @@ def _count_on_mesh(params: HashParameters, stacked: Rows, mesh: Mesh) -> Sketch:
 def _stack(chunk: Any, devices: int) -> Rows:
     """A chunk cut into one part a device, all of one size."""
     sparse = csr_array(chunk)
-    size = -(-sparse.shape[0] // devices)
+    size = -(-(len(sparse.indptr) - 1) // devices)
     parts = [sparse[i * size : (i + 1) * size] for i in range(devices)]
     most = len(make_rows(max(parts, key=lambda part: part.nnz)).genes)
     made = [make_rows(part, num_rows=size, num_nonzeros=most) for part in parts]

@@ -22,8 +22,8 @@ class Tokens(NamedTuple):
       values: its expression.
     """
 
-    genes: Int[Array, "cells tokens"]
-    values: Float[Array, "cells tokens"]
+    genes: Int[Array | np.ndarray, "cells tokens"]
+    values: Float[Array | np.ndarray, "cells tokens"]
 
 
 def make_tokens(cells: Any, *, width: int | None = None) -> Tokens:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jeff_graph.cells.rows import Rows
@@ -167,9 +168,9 @@ def hashes(
         jnp.pad(part[order], (0, padded), constant_values=-1).reshape(-1, block)
         for part in (cells.starts, cells.counts)
     )
-    log_values = jnp.log(cells.values)
+    genes, log_values = jnp.asarray(cells.genes), jnp.log(cells.values)
     found = jax.lax.map(
-        lambda part: _hash_block(params, cells.genes, log_values, *part),
+        lambda part: _hash_block(params, genes, log_values, *part),
         (starts, counts),
     ).reshape(rows + padded, -1)[:rows]
     return jnp.zeros_like(found).at[order].set(found, unique_indices=True)
@@ -279,7 +280,7 @@ def merge(*sketches: Sketch) -> Sketch:
             "sketches: expected at least one, with one number of hashes and genes, got "
             f"shapes {sorted(shapes)}"
         )
-    if not any(isinstance(s.num_cells, jax.core.Tracer) for s in sketches):
+    if not any(isinstance(s.num_cells, Tracer) for s in sketches):
         total = sum(int(sketch.num_cells) for sketch in sketches)
         if total >= 2**31:
             raise ValueError(f"sketches: expected below 2^31 cells, got {total}")
