@@ -121,7 +121,7 @@ class CelluFormer(nnx.Module):
         Float[Array, "cells classes"], list[Float[Array, "cells heads tokens tokens"]]
     ]:
         """Logits, and the attention of every layer."""
-        mask = tokens.values > 0
+        mask = jnp.asarray(tokens.values) > 0
         embedding = self.embedding[...].at[tokens.genes].get(mode="clip")
         x = embedding * tokens.values[..., None]
         keys = [None] * len(self.layers)

@@ -95,7 +95,7 @@ class Expression:
           The values.
 
         Raises:
-          KeyError: if there is no such column; lists those there are.
+          ValueError: if there is no such column; lists those there are.
         """
         return find_column(self.obs, name, "obs")
 
@@ -319,10 +319,10 @@ def find_column(columns: Mapping[str, Any], name: str, place: str) -> np.ndarray
       Its values.
 
     Raises:
-      KeyError: if it is not there.
+      ValueError: if it is not there.
     """
     if name not in columns:
-        raise KeyError(
+        raise ValueError(
             f"{place}: expected one of {', '.join(map(str, columns)) or 'none'}, got "
             f"{name!r}"
         )

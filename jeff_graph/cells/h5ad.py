@@ -82,7 +82,7 @@ class CellFile:
           value is missing.
 
         Raises:
-          KeyError: if there is no such column; lists those there are.
+          ValueError: if there is no such column; lists those there are.
         """
         return find_column(self.obs, name, f"{self.path}: obs")
 
@@ -257,7 +257,7 @@ def _old_parts(path: Path, group: Any, layer: str) -> _Parts:
         cells: Any = anndata.read_h5ad(path, backed="r")
     raw = ["raw"] if cells.raw is not None else []
     _check_layer(path, layer, ["X", *raw])
-    part = cells.raw if layer == "raw" else cells
+    part: Any = cells.raw if layer == "raw" else cells
     return _Parts(part.X, part.var_names, lambda: cells.obs, cells.file.close)
 
 

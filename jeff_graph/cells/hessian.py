@@ -72,6 +72,6 @@ def make_hessian(
         return jnp.abs(pair * (total + total.T) / 2)
 
     def pair_fn(params: PyTree, tokens: Tokens) -> Array:
-        return jax.vmap(cell, (None, 0, 0))(params, tokens.genes, tokens.values)
+        return jax.vmap(cell, (None, 0, 0))(params, *map(jnp.asarray, tokens))
 
     return pair_fn

@@ -113,7 +113,7 @@ def pair_sums(
         )
     if num_bootstrap and key is None:
         raise ValueError("key: expected a random key with num_bootstrap, got None")
-    check_same_length(genes=tokens.genes[:, 0], weights=weights)
+    check_same_length(tokens=jnp.asarray(tokens.genes[:, 0]), weights=weights)
     weights = jnp.ones(cells) if weights is None else jnp.asarray(weights)
     # Of one scale, so that sums neither vanish nor depend on the weights' unit.
     weights = weights * (cells / weights.sum())

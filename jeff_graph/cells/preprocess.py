@@ -210,12 +210,9 @@ def gene_moments(chunks: Iterable[csr_array]) -> Moments:
         given: Any = chunk
         genes, (cells, number) = chunk.indices, given.shape
         values = chunk.data.astype(np.float64)
-        part = Moments(
-            cells,
-            np.bincount(genes, values, minlength=number),
-            np.bincount(genes, values**2, minlength=number),
-            np.bincount(genes, minlength=number),
-        )
+        powers = (values, values**2, np.ones_like(values))
+        sums = [np.bincount(genes, power, minlength=number) for power in powers]
+        part = Moments(cells, sums[0], sums[1], sums[2].astype(np.int64))
         total = part if total is None else merge_moments(total, part)
     if total is None:
         raise ValueError("chunks: expected at least one, got none")
@@ -236,8 +233,12 @@ def merge_moments(*parts: Moments) -> Moments:
     """
     if len({part.total.shape for part in parts}) != 1:
         raise ValueError("parts: expected at least one, all with one number of genes")
-    leaves: Any = zip(*parts, strict=True)
-    return Moments(*(sum(leaf[1:], leaf[0]) for leaf in leaves))
+    return Moments(
+        sum(part.num_cells for part in parts),
+        np.sum([part.total for part in parts], axis=0),
+        np.sum([part.square for part in parts], axis=0),
+        np.sum([part.detected for part in parts], axis=0),
+    )
 
 
 def choose_genes(

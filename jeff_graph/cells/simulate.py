@@ -143,10 +143,10 @@ class SimulatedCells:
           Strings, one a cell.
 
         Raises:
-          KeyError: if there is no such column.
+          ValueError: if there is no such column.
         """
         if name not in ("type", "label"):
-            raise KeyError(f"column: expected 'type' or 'label', got {name!r}")
+            raise ValueError(f"column: expected 'type' or 'label', got {name!r}")
         return self._columns[name]
 
     def chunks(self, size: int = 4096) -> Iterator[csr_array]:

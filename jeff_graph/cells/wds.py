@@ -159,13 +159,13 @@ def hashes(
             )
         return _dense_hashes(params, cells)
     rows = cells.counts.shape[0]
-    if block is None:
-        block = _BLOCK if jax.default_backend() == "cpu" else max(rows, 1)
+    on_cpu = jax.default_backend() == "cpu"
+    size = block or (_BLOCK if on_cpu else max(rows, 1))
     # Cells of like size side by side: a block takes as long as its largest.
     order = jnp.argsort(cells.counts)
-    padded = -rows % block
+    padded = -rows % size
     starts, counts = (
-        jnp.pad(part[order], (0, padded), constant_values=-1).reshape(-1, block)
+        jnp.pad(part[order], (0, padded), constant_values=-1).reshape(-1, size)
         for part in (cells.starts, cells.counts)
     )
     genes, log_values = jnp.asarray(cells.genes), jnp.log(cells.values)

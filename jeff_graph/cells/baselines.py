@@ -1,0 +1,158 @@
+"""Association of genes without a network: Pearson, Spearman, CS-CORE.
+
+None of them sees the label: they find genes that occur together, which is what an
+interaction score must do better than.
+
+References:
+  Su et al., "Cell-type-specific co-expression inference from single cell RNA-sequencing
+  data", Nature Communications 2023 (CS-CORE).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jeff.checks import check_same_length
+
+__all__ = ["Coexpression", "cs_core", "pearson", "spearman"]
+
+
+class Coexpression(NamedTuple):
+    """What CS-CORE estimates of the expression beneath the counts.
+
+    Attributes:
+      correlation: of the underlying expression, in [-1, 1]; 0 where a gene's variance
+        is estimated as none.
+      statistic: standard normal for independent genes.
+      mean: underlying expression per unit of depth.
+      variance: of the underlying expression, at least 0.
+    """
+
+    correlation: Float[Array, "genes genes"]
+    statistic: Float[Array, "genes genes"]
+    mean: Float[Array, " genes"]
+    variance: Float[Array, " genes"]
+
+
+def pearson(
+    x: Float[Array, "cells genes"], *, weights: Float[Array, " cells"] | None = None
+) -> Float[Array, "genes genes"]:
+    """Correlation of every pair of genes over cells.
+
+    ``cov(i, j) / sqrt(var(i) var(j))``.
+
+    Args:
+      x: expression.
+      weights: of the cells, at least 0; even by default.
+
+    Returns:
+      A symmetric map in [-1, 1]; 0 for a gene without variance.
+
+    Raises:
+      ValueError: if the lengths differ.
+
+    >>> pearson(jnp.array([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]]))[0].round(3).tolist()
+    [1.0, 1.0]
+    """
+    check_same_length(x=x[:, 0], weights=weights)
+    share = jnp.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
+    centred = (x - share @ x) * jnp.sqrt(share)[:, None]
+    return _correlation(centred.T @ centred)
+
+
+def spearman(
+    x: Float[Array, "cells genes"], *, weights: Float[Array, " cells"] | None = None
+) -> Float[Array, "genes genes"]:
+    """Correlation of ranks; cells that tie share their mean rank.
+
+    Args:
+      x: expression.
+      weights: of the cells, for the correlation; the ranks are those of the cells.
+
+    Returns:
+      A symmetric map in [-1, 1]; 0 for a gene without variance.
+
+    Raises:
+      ValueError: if the lengths differ.
+    """
+    return pearson(jax.vmap(mean_ranks, 1, 1)(x), weights=weights)
+
+
+def mean_ranks(values: Float[Array, " items"]) -> Float[Array, " items"]:
+    """Ranks from 0, the mean of their ranks for items that tie.
+
+    Args:
+      values: to rank; NaN ranks last.
+
+    Returns:
+      The ranks.
+
+    >>> mean_ranks(jnp.array([5.0, 1.0, 5.0])).tolist()
+    [1.5, 0.0, 1.5]
+    """
+    ordered = jnp.sort(values)
+    first = jnp.searchsorted(ordered, values, side="left")
+    last = jnp.searchsorted(ordered, values, side="right") - 1
+    return (first + last) / 2
+
+
+@jax.jit
+def cs_core(
+    counts: Float[Array, "cells genes"],
+    depth: Float[Array, " cells"],
+    *,
+    num_iterations: int = 50,
+) -> Coexpression:
+    """Co-expression beneath counts, by moments and iteratively reweighted squares.
+
+    Counts are ``x_ij ~ Poisson(s_i z_ij)`` for depths s; z has mean mu and covariance
+    sigma. With ``v_ij = s_i mu_j + s_i^2 sigma_jj`` and ``r_ij = x_ij - s_i mu_j``,
+    ``mu_j = sum s x / v / sum s^2 / v``,
+    ``sigma_jj = sum s^2 (r^2 - s mu) / v^2 / sum s^4 / v^2`` are repeated, then
+    ``sigma_jk = sum (s r_j / v_j) (s r_k / v_k) / sum (s^2 / v_j) (s^2 / v_k)``.
+
+    Args:
+      counts: raw counts.
+      depth: counts of each cell over all genes, positive.
+      num_iterations: repetitions of the first two.
+
+    Returns:
+      `Coexpression`.
+
+    Raises:
+      ValueError: if the lengths differ.
+
+    References:
+      Su et al., 2023, Methods.
+    """
+    check_same_length(counts=counts[:, 0], depth=depth)
+    s = (depth / depth.mean())[:, None]
+
+    def moments(v: Array) -> tuple[Array, Array]:
+        mean = (s * counts / v).sum(0) / (s**2 / v).sum(0)
+        excess = (counts - s * mean) ** 2 - s * mean
+        variance = (s**2 * excess / v**2).sum(0) / (s**4 / v**2).sum(0)
+        return mean, jnp.maximum(variance, 0.0)
+
+    def step(_: int, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        mean, variance = found
+        return moments(jnp.maximum(s * mean + s**2 * variance, 1e-8))
+
+    mean, variance = jax.lax.fori_loop(
+        0, num_iterations, step, moments(jnp.ones_like(counts))
+    )
+    v = jnp.maximum(s * mean + s**2 * variance, 1e-8)
+    residual, scale = s * (counts - s * mean) / v, s**2 / v
+    above, below = residual.T @ residual, scale.T @ scale
+    covariance = (above / below).at[jnp.diag_indices(len(mean))].set(variance)
+    return Coexpression(
+        _correlation(covariance), above / jnp.sqrt(below), mean, variance
+    )
+
+
+def _correlation(covariance: Array) -> Array:
+    variance = jnp.diag(covariance)
+    scale = jnp.where(variance > 0, variance, jnp.inf) ** -0.5
+    return jnp.clip(covariance * scale[:, None] * scale, -1.0, 1.0)

@@ -1,0 +1,129 @@
+"""The claims of the paper, and jeff's goals, that a run on gene pairs tests."""
+
+import numpy as np
+
+from train_scripts.results import Claim
+from train_scripts.wds_summary import NAMES, Report, values
+
+__all__ = ["claims"]
+
+_GOAL = "not in the paper; jeff's goal"
+
+
+def claims(report: Report) -> tuple[Claim, ...]:
+    """What this run can test, computed.
+
+    Args:
+      report: what was found.
+
+    Returns:
+      One `Claim` each.
+    """
+    found = [_agreement(report)]
+    if values(report, "all_auroc").size:
+        found += [_near_all(report), _above_uniform(report), _above_baselines(report)]
+    if values(report, _name(report, "wds", "rare_multiple")).size:
+        found.append(_rare(report))
+    return tuple(found)
+
+
+def _name(report: Report, way: str, measure: str) -> str:
+    return f"{way}_{report.config.share:g}_{measure}"
+
+
+def _agreement(report: Report) -> Claim:
+    rivals = [way for way in report.config.samplers if way != "wds"]
+    each = {
+        way: values(report, _name(report, way, "agreement"))
+        for way in report.config.samplers
+    }
+    best = max(rivals, key=lambda way: each[way].mean(), default="wds")
+    return Claim(
+        f"{report.config.share:.1%} of the cells, picked by weighted diversified "
+        "sampling, agree better with the map of all cells than any other pick.",
+        "higher than uniform and geometric sketch",
+        f"rank correlation {spread(each['wds'])}, {NAMES[best]} {spread(each[best])}",
+        bool(best == "wds" or each["wds"].mean() > each[best].mean()),
+    )
+
+
+def _near_all(report: Report) -> Claim:
+    few, whole = (
+        values(report, name) for name in (_name(report, "wds", "auroc"), "all_auroc")
+    )
+    return Claim(
+        f"{report.config.share:.1%} of the cells find the known pairs with an AUROC "
+        "within .02 of all cells, or above it.",
+        _GOAL,
+        f"{spread(few)} against {spread(whole)}",
+        bool(few.mean() >= whole.mean() - 0.02),
+    )
+
+
+def _above_uniform(report: Report) -> Claim:
+    few, even = (
+        values(report, _name(report, way, "auroc")) for way in ("wds", "uniform")
+    )
+    if not even.size:
+        even = np.full_like(few, np.nan)
+    deviation = max(
+        np.std(each, ddof=1) if len(each) > 1 else np.inf for each in (few, even)
+    )
+    return Claim(
+        "It is above uniform sampling's by at least twice the standard deviation over "
+        "seeds.",
+        _GOAL,
+        f"{spread(few)} against {spread(even)}",
+        bool(few.mean() - even.mean() >= 2 * deviation),
+    )
+
+
+def _above_baselines(report: Report) -> Claim:
+    ways = ("pearson", "spearman", "cs_core", "nid", "product")
+    measure = "auroc_within" if values(report, "all_auroc_within").size else "auroc"
+    found = {
+        way: values(report, f"{way}_{measure}")
+        for way in ways
+        if values(report, f"{way}_{measure}").size
+    }
+    whole = values(report, f"all_{measure}")
+    best = max(found, key=lambda way: found[way].mean())
+    among = " among markers of one type" if measure == "auroc_within" else ""
+    return Claim(
+        f"Attention on all cells finds the known pairs{among} better than every "
+        "baseline.",
+        "higher NES than Pearson, CS-CORE, Spearman, NID",
+        f"AUROC {spread(whole)}; "
+        + ", ".join(f"{way} {spread(each)}" for way, each in found.items()),
+        bool(whole.mean() > found[best].mean()),
+    )
+
+
+def _rare(report: Report) -> Claim:
+    multiple, effective = (
+        values(report, _name(report, "wds", name))
+        for name in ("rare_multiple", "effective")
+    )
+    return Claim(
+        "Each rare cell type is drawn at least twice as often as it occurs, at an "
+        "effective sample size of at least 10%.",
+        _GOAL,
+        f"{spread(multiple, 1)} times, {spread(100 * effective, 0)}%",
+        bool(multiple.mean() >= 2 and effective.mean() >= 0.1),
+    )
+
+
+def spread(each: np.ndarray, digits: int = 3) -> str:
+    """Mean and standard deviation over seeds.
+
+    Args:
+      each: one value a seed.
+      digits: behind the point.
+
+    Returns:
+      Text.
+    """
+    mean = f"{np.mean(each):.{digits}f}"
+    if np.size(each) < 2:
+        return mean
+    return f"{mean} ± {np.std(each, ddof=1):.{digits}f}"
