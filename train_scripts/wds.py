@@ -87,7 +87,7 @@ def load(config: Config, seed: int) -> Iterator[Cells]:
     with contextlib.ExitStack() as stack:
         truth = None
         if config.data == "simulated":
-            source: Any = simulate.simulate(config.cells, seed=seed)
+            source: Any = simulate.simulate_cells(config.cells, seed=seed)
             truth = source.truth
         elif config.data == "pbmc":
             source = h5ad.load_pbmc()

@@ -147,10 +147,9 @@ def judge(cells: Cells, scores: Array, known: Array, seed: int) -> dict[str, flo
     values = fidelity.pair_values(scores)
     seen = ~jnp.isnan(values)
     found = {"seen": float(seen.mean())}
-    rows = np.flatnonzero(np.asarray(seen))
-    if 0 < int(known[rows].sum()) < len(rows):
+    if 0 < int((known & seen).sum()) < int(seen.sum()):
         enriched = enrichment.prerank(
-            values[rows], known[rows], key=seed_key(seed, 7), num_permutations=_SETS
+            values, known, key=seed_key(seed, 7), where=seen, num_permutations=_SETS
         )
         found["nes"] = float(jnp.nan_to_num(enriched.normalised))
     if cells.known is not None:

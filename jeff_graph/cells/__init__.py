@@ -1,6 +1,6 @@
 """Gene pairs from single cells: a Transformer, and the few cells that suffice for it.
 
-A source of cells (`open_cells`, `make_expression`, `simulate`) is seen through a
+A source of cells (`open_cells`, `make_expression`, `simulate_cells`) is seen through a
 `Recipe`, sketched in one pass and scored in another (`sketch_cells`, `score_cells`),
 and sampled (`diversity_weights`, `sample`). A network's attention over the sample, or
 its second derivatives, become a map of pairs (`pair_sums`, `pair_scores`) with
@@ -49,7 +49,7 @@ from jeff_graph.cells.sampling import (
     inclusion_probabilities,
     sample,
 )
-from jeff_graph.cells.simulate import Design, SimulatedCells, simulate
+from jeff_graph.cells.simulate import Design, SimulatedCells, simulate_cells
 from jeff_graph.cells.stream import (
     merge_processes,
     score_cells,
@@ -123,7 +123,7 @@ __all__ = [
     "sample",
     "score_cells",
     "scores",
-    "simulate",
+    "simulate_cells",
     "sketch_cells",
     "sketch_on_mesh",
     "update",

@@ -136,7 +136,7 @@ def cs_core(
         variance = (s**2 * excess / v**2).sum(0) / (s**4 / v**2).sum(0)
         return mean, jnp.maximum(variance, 0.0)
 
-    def step(_: int, found: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(_: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, variance = found
         return moments(jnp.maximum(s * mean + s**2 * variance, 1e-8))
 

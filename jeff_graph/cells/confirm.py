@@ -83,7 +83,7 @@ def _statistics(
         first, second = x[:, pair[0]], x[:, pair[1]]
         design = jnp.stack([jnp.ones_like(first), first, second])
 
-        def newton(_: int, weight: Array) -> Array:
+        def newton(_: Array, weight: Array) -> Array:
             chance = jax.nn.sigmoid(weight @ design)
             curve = (design * (chance * (1 - chance))) @ design.T + ridge
             return weight + jnp.linalg.solve(curve, design @ (target - chance))

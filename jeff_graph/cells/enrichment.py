@@ -8,6 +8,7 @@ References:
   Fang, Liu and Peltz, "GSEApy", Bioinformatics 2023.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -41,6 +42,7 @@ def prerank(
     hits: Bool[Array, " items"],
     *,
     key: PRNGKeyArray,
+    where: Bool[Array, " items"] | None = None,
     num_permutations: int = 1000,
     weight: float = 1.0,
     batch_size: int = 50,
@@ -48,10 +50,10 @@ def prerank(
     """Enrichment of a set towards the top of a list.
 
     Args:
-      scores: of the items, such as pairs; finite, the highest ranked first. Leave out
-        pairs that were never seen.
+      scores: of the items, such as pairs; the highest is ranked first.
       hits: members of the set, at least one and not all.
       key: random key of the random sets.
+      where: items of the list; all by default. Leave out pairs that were never seen.
       num_permutations: random sets of the same size.
       weight: exponent of a hit's score.
       batch_size: random sets at one time; bounds the memory, not the result.
@@ -63,28 +65,45 @@ def prerank(
       ValueError: if the lengths differ or ``num_permutations`` is below 1.
       TypeError: if ``hits`` is no mask.
     """
-    check_same_length(scores=scores, hits=hits)
-    check_mask(hits=hits)
+    check_same_length(scores=scores, hits=hits, where=where)
+    check_mask(hits=hits, where=where)
     if num_permutations < 1:
         raise ValueError(
             f"num_permutations: expected at least 1, got {num_permutations}"
         )
-    order = jnp.argsort(-scores, stable=True)
-    scores, hits = scores[order], hits[order]
-    score, place = enrichment_score(scores, hits, weight=weight)
+    listed = jnp.ones(len(scores), bool) if where is None else where
+    sizes = (num_permutations, min(batch_size, num_permutations))
+    return _prerank(scores, hits & listed, listed, key, weight, sizes)
+
+
+@functools.partial(jax.jit, static_argnames="sizes")
+def _prerank(
+    scores: Array,
+    hits: Array,
+    listed: Array,
+    key: PRNGKeyArray,
+    weight: float | Array,
+    sizes: tuple[int, int],
+) -> Enrichment:
+    order = jnp.argsort(jnp.where(listed, -scores, jnp.inf), stable=True)
+    scores, hits, listed = (
+        jnp.where(listed, scores, 0.0)[order],
+        hits[order],
+        listed[order],
+    )
+    score, place = _running(scores, hits, listed, weight)
 
     def random(key: PRNGKeyArray) -> Array:
-        return enrichment_score(
-            scores, jax.random.permutation(key, hits), weight=weight
-        )[0]
+        lot = jnp.where(listed, jax.random.uniform(key, hits.shape), 2.0)
+        rank = jnp.zeros(hits.shape, int).at[jnp.argsort(lot)].set(jnp.arange(len(lot)))
+        return _running(scores, rank < hits.sum(), listed, weight)[0]
 
-    keys = jax.random.split(key, num_permutations)
-    null = jax.lax.map(random, keys, batch_size=min(batch_size, num_permutations))
+    null = jax.lax.map(random, jax.random.split(key, sizes[0]), batch_size=sizes[1])
     same = (null >= 0) == (score >= 0)
     mean = jnp.where(same, jnp.abs(null), 0).sum() / same.sum()
     beyond = same & (jnp.abs(null) >= jnp.abs(score))
-    rank = jnp.arange(len(hits))
-    lead = jnp.where(score >= 0, rank <= place, rank > place)
+    at = jnp.arange(len(hits))
+    lead = jnp.where(score >= 0, at <= place, at > place)
     return Enrichment(
         score, score / mean, beyond.sum() / same.sum(), (lead & hits).sum()
     )
@@ -110,8 +129,15 @@ def enrichment_score(
     >>> float(enrichment_score(jnp.array([4.0, 3.0, 2.0, 1.0]), hits)[0])
     1.0
     """
+    return _running(scores, hits, jnp.ones(hits.shape, bool), weight)
+
+
+def _running(
+    scores: Array, hits: Array, listed: Array, weight: float | Array
+) -> tuple[Array, Array]:
     gain = jnp.where(hits, jnp.abs(scores) ** weight, 0.0)
-    loss = (~hits) / jnp.maximum((~hits).sum(), 1)
+    missed = listed & ~hits
+    loss = missed / jnp.maximum(missed.sum(), 1)
     running = jnp.cumsum(gain / jnp.maximum(gain.sum(), 1e-30) - loss)
     high, low = running.argmax(), running.argmin()
     place = jnp.where(jnp.abs(running[high]) >= jnp.abs(running[low]), high, low)

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -28,6 +28,7 @@ __all__ = [
 _SHOWN = 5
 
 
+@runtime_checkable
 class Source(Protocol):
     """Cells that can be streamed; every pass gives the same ones in the same order."""
 

@@ -206,26 +206,34 @@ def merge_sums(*sums: PairSums) -> PairSums:
     return jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts), *sums)
 
 
-def pair_scores(sums: PairSums) -> Float[Array, "genes genes"]:
+def pair_scores(
+    sums: PairSums, *, prior_cells: float = 0.0
+) -> Float[Array, "genes genes"]:
     """Z, symmetrised: ``(S(i, j) + S(j, i)) / (2 W(i, j))``.
+
+    A mean over a cell or two is extreme by chance, and a ranking by it starts with
+    pairs that were hardly seen. Prior cells draw every pair towards the mean of all:
+    ``(S(i, j) + S(j, i) + 2 c m) / (2 W(i, j) + 2 c)``.
 
     Args:
       sums: result of `pair_sums`.
+      prior_cells: c, at least 0; the paper has none.
 
     Returns:
       A symmetric map; NaN on the diagonal and for pairs that no cell expresses.
     """
-    return _maps(sums)[0]
+    return _maps(sums, prior_cells)[0]
 
 
 def pair_interval(
-    sums: PairSums, *, confidence: float = 0.95
+    sums: PairSums, *, confidence: float = 0.95, prior_cells: float = 0.0
 ) -> tuple[Float[Array, "genes genes"], Float[Array, "genes genes"]]:
     """Percentile bootstrap interval of each pair's score over cells.
 
     Args:
       sums: result of `pair_sums` with resamples.
       confidence: probability that the interval is to cover, inside (0, 1).
+      prior_cells: as of `pair_scores`.
 
     Returns:
       ``(low, high)``; resamples without a cell that expresses both are left out.
@@ -238,14 +246,19 @@ def pair_interval(
     if sums.score.shape[0] < 2:
         raise ValueError("sums: expected resamples, got none; pass num_bootstrap")
     ends = jnp.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    low, high = jnp.nanquantile(_maps(sums)[1:], ends, axis=0)
+    low, high = jnp.nanquantile(_maps(sums, prior_cells)[1:], ends, axis=0)
     return low, high
 
 
-def _maps(sums: PairSums) -> Float[Array, "replicates genes genes"]:
+def _maps(sums: PairSums, prior_cells: float) -> Float[Array, "replicates genes genes"]:
     weight = sums.weight + sums.weight.mT
     seen = (weight > 0) & ~jnp.eye(weight.shape[-1], dtype=bool)
-    ratio = (sums.score + sums.score.mT) / jnp.where(seen, weight, 1)
+    score = jnp.where(seen, sums.score + sums.score.mT, 0)
+    weight = jnp.where(seen, weight, 0)
+    total = weight.sum((-2, -1), keepdims=True)
+    mean = score.sum((-2, -1), keepdims=True) / jnp.where(total > 0, total, 1)
+    prior = 2 * prior_cells
+    ratio = (score + prior * mean) / jnp.where(seen, weight + prior, 1)
     return jnp.where(seen, ratio, jnp.nan)
 
 

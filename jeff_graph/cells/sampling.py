@@ -138,7 +138,7 @@ def diversity_weights(
     def at(power: Array) -> Array:
         return jnp.where(real, power * score, -jnp.inf)
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         middle = (ends[0] + ends[1]) / 2
         enough = effective_size(at(middle)) >= least_effective
         low = jnp.where(enough, middle, ends[0])
@@ -179,7 +179,7 @@ def inclusion_probabilities(
     def expected(log_time: Array) -> Array:
         return -jnp.expm1(-jnp.exp(shifted + log_time))
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         middle = (ends[0] + ends[1]) / 2
         few = expected(middle).sum() < num_cells
         return jnp.where(few, middle, ends[0]), jnp.where(few, ends[1], middle)
@@ -291,12 +291,13 @@ def _quotas(log_weight: np.ndarray, num_cells: int, strata: np.ndarray) -> np.nd
     size = np.bincount(strata, weights=weight > 0).astype(int)
     share = np.bincount(strata, weights=weight)
     quota = np.zeros(len(size), int)
+    target = num_cells * share / share.sum()
     while (left := num_cells - quota.sum()) > 0:
-        open_ = np.where(quota < size, share, 0.0)
-        wanted = left * open_ / open_.sum()
+        room = quota < size
+        wanted = left * np.where(room, share, 0.0) / share[room].sum()
         given = np.minimum(np.floor(wanted).astype(int), size - quota)
         if not given.any():
-            given[np.argmax(wanted - np.floor(wanted) + (wanted > 0))] = 1
+            given[np.argmax(np.where(room, target - quota, -np.inf))] = 1
         quota += given
     return quota
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array, vstack
 
-__all__ = ["Design", "SimulatedCells", "Truth", "simulate"]
+__all__ = ["Design", "SimulatedCells", "Truth", "simulate_cells"]
 
 # Cells are drawn in blocks of this size, whatever chunks are asked for.
 _BLOCK = 2048
@@ -51,7 +51,7 @@ class Design:
     off: float = 0.05
     background: float = 0.05
     chance: float = 0.5
-    interaction: float = 3.0
+    interaction: float = 4.0
     main: float = 1.0
     depth: float = 0.35
     dispersion: float = 4.0
@@ -228,7 +228,7 @@ class SimulatedCells:
         return csr_array(rng.poisson(mean).astype(np.float32))
 
 
-def simulate(
+def simulate_cells(
     num_cells: int = 20_000, *, design: Design | None = None, seed: int = 0
 ) -> SimulatedCells:
     """Made cells with planted pairs; the same seed gives the same cells.
@@ -247,7 +247,7 @@ def simulate(
     Raises:
       ValueError: if ``num_cells`` is below 1.
 
-    >>> cells = simulate(100, seed=1)
+    >>> cells = simulate_cells(100, seed=1)
     >>> cells.truth.pairs.shape, cells.take(np.array([3, 1])).shape
     ((30, 2), (2, 500))
     """

@@ -1,0 +1,44 @@
+"""Counts over eight forced devices and over two processes, against one device."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def start(*arguments: str, devices: int) -> subprocess.Popen:
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    program = ROOT / "tests" / "programs" / "wds_many_devices.py"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(program), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+@pytest.mark.slow
+def test_eight_devices_count_the_same() -> None:
+    program = start(devices=8)
+    _, errors = program.communicate(timeout=240)
+    assert program.returncode == 0, errors[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_count_the_same() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    programs = [start(str(number), port, devices=2) for number in range(2)]
+    for program in programs:
+        _, errors = program.communicate(timeout=240)
+        assert program.returncode == 0, errors[-3000:]
