@@ -23,7 +23,7 @@ class Config:
     # CSV file with two names of genes a row, pairs that are known; empty for none.
     pairs: str = ""
     # Cells that are simulated.
-    cells: int = 40_000
+    cells: int = 30_000
     # Genes that are kept, the most dispersed; the map has all their pairs.
     genes: int = 100
     # Names of genes that are kept in any case.
@@ -36,6 +36,9 @@ class Config:
     least_effective: float = 0.3
     # What the weighted mean over a sample is to estimate.
     estimand: Literal["population", "diverse", "published"] = "population"
+    # Cells at the mean score that are added to every pair, so that pairs seen in a cell
+    # or two do not lead the ranking; the paper's is 0.
+    prior_cells: float = 3.0
     # Ways to pick cells that are compared.
     samplers: tuple[str, ...] = ("uniform", "wds", "k-centre")
     # Shares of the cells that are picked, to compare.
@@ -108,6 +111,11 @@ class Config:
                 "share, shares: expected shares in (0, 1] with share among them, got "
                 f"{self.share} and {self.shares}"
             )
+        if self.prior_cells < 0 or self.power < 0:
+            raise ValueError(
+                "prior_cells, power: expected at least 0 each, got "
+                f"{self.prior_cells} and {self.power}"
+            )
         for name in ("holdout", "dropout", "least_effective"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
@@ -127,8 +135,9 @@ _SIMULATED = Config(
     samplers=SAMPLERS,
     shares=(0.005, 0.01, 0.02, 0.05, 0.1),
     share=0.01,
-    draws=5,
+    draws=3,
     holdout=0.1,
+    permutations=3,
     epochs=6,
     seeds=(0, 1, 2, 3, 4),
 )
@@ -169,6 +178,7 @@ PRESETS: dict[str, Config] = {
         power=1.0,
         least_effective=0.0,
         estimand="published",
+        prior_cells=0.0,
         permutations=0,
         hessian_points=0,
     ),

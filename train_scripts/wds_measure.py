@@ -88,7 +88,8 @@ def measure(
     chosen = at_most(cells.prepared.num_cells, config.reference_cells, seed)
     attention = celluformer.make_attention(network.config)
     sums = pair_map(attention, network.params, cells, chosen)
-    reference = interactions.pair_scores(sums)
+    prior = config.prior_cells
+    reference = interactions.pair_scores(sums, prior_cells=prior)
     known = _known_or_correlated(cells, chosen)
     row = {
         "loss": network.loss,
@@ -111,7 +112,9 @@ def measure(
                 picked = pick(config, cells, weights, way, number, key)
                 if table is None and way == "wds" and share == config.share:
                     table = picked
-                found.append(_compare(cells, network, picked, reference, known, seed))
+                found.append(
+                    _compare(cells, network, picked, (reference, known), seed, prior)
+                )
             row |= _summary(f"{way}_{share:g}", found)
     assert table is not None  # the configuration has the share and the sampler
     if config.hessian_points:
@@ -126,7 +129,7 @@ def measure(
             weights=table.weights,
             batch_size=8,
         )
-        scores = interactions.pair_scores(sums)
+        scores = interactions.pair_scores(sums, prior_cells=prior)
         row |= {f"hessian_{k}": v for k, v in judge(cells, scores, known, seed).items()}
     return row, First(cells, network, weights, density, table, seed)
 
@@ -175,15 +178,16 @@ def _compare(
     cells: Cells,
     network: Network,
     picked: Sample,
-    reference: Array,
-    known: Array,
+    targets: tuple[Array, Array],
     seed: int,
+    prior: float,
 ) -> dict[str, float]:
     """The map of a sample against that of all cells, and the sample's cells."""
+    reference, known = targets
     rows = np.asarray(picked.cells)
     attention = celluformer.make_attention(network.config)
     sums = pair_map(attention, network.params, cells, rows, weights=picked.weights)
-    scores = interactions.pair_scores(sums)
+    scores = interactions.pair_scores(sums, prior_cells=prior)
     found = judge(cells, scores, known, seed)
     top = min(TOP, len(known))
     found["overlap"] = float(fidelity.overlap_at(scores, reference, top))

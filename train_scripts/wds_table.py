@@ -71,10 +71,13 @@ def write(config: Config, first: First, workdir: Path) -> dict[str, float]:
         num_bootstrap=config.bootstrap,
         key=seed_key(first.seed, 7),
     )
-    scores = interactions.pair_scores(sums)
+    prior = config.prior_cells
+    scores = interactions.pair_scores(sums, prior_cells=prior)
     columns = {"score": scores, "cells": sums.cells}
     if config.bootstrap:
-        columns["low"], columns["high"] = interactions.pair_interval(sums)
+        columns["low"], columns["high"] = interactions.pair_interval(
+            sums, prior_cells=prior
+        )
     row: dict[str, float] = {}
     if config.permutations:
         null = _null(config, first, scores, workdir)
@@ -125,7 +128,7 @@ def _null(
             np.asarray(first.sample.cells),
             weights=first.sample.weights,
         )
-        maps.append(interactions.pair_scores(sums))
+        maps.append(interactions.pair_scores(sums, prior_cells=config.prior_cells))
     return interactions.permutation_null(scores, jnp.stack(maps))
 
 
