@@ -144,7 +144,9 @@ _SIMULATED = Config(
 
 PRESETS: dict[str, Config] = {
     # Blood cells, their types as labels.
-    "demo": Config(type="bulk_labels", epochs=20, permutations=3),
+    "demo": Config(
+        type="bulk_labels", epochs=20, permutations=3, shares=(0.05, 0.1, 0.3)
+    ),
     # The same job at its smallest, to see that everything runs.
     "smoke": Config(
         genes=20,

@@ -58,8 +58,12 @@ def pearson(
     """
     check_same_length(x=x[:, 0], weights=weights)
     share = jnp.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
-    centred = (x - share @ x) * jnp.sqrt(share)[:, None]
-    return _correlation(centred.T @ centred)
+    mean = share @ x
+    centred = (x - mean) * jnp.sqrt(share)[:, None]
+    covariance = centred.T @ centred
+    # What rounding leaves of a constant gene is no variance.
+    real = jnp.diag(covariance) > 1e-11 * mean**2
+    return _correlation(jnp.where(real[:, None] & real, covariance, 0.0))
 
 
 def spearman(

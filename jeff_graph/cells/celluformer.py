@@ -70,7 +70,7 @@ class Layer(nnx.Module):
           rngs: random keys for the initial parameters.
         """
         width = config.width
-        self.heads, self.rate = config.heads, config.dropout
+        self.heads, self.rate = config.heads, float(config.dropout)
         self.project = nnx.Linear(width, 3 * width, rngs=rngs)
         self.output = nnx.Linear(width, width, rngs=rngs)
         self.up = nnx.Linear(width, config.hidden, rngs=rngs)
@@ -163,6 +163,11 @@ def init(config: Config, *, key: PRNGKeyArray) -> PyTree:
         )
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout: expected a share below 1, got {config.dropout}")
+    return _init(config, key)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _init(config: Config, key: PRNGKeyArray) -> PyTree:
     return nnx.to_pure_dict(nnx.split(CelluFormer(config, rngs=nnx.Rngs(key)))[1])
 
 

@@ -1,0 +1,144 @@
+"""Files that anndata writes, in every form, are streamed as they are."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from jeff import assets
+from jeff_graph.cells import expression, h5ad
+
+anndata = pytest.importorskip("anndata", reason="reading h5ad files needs anndata")
+pd = pytest.importorskip("pandas")
+# What anndata says of its own formats is no concern of these tests.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def counts():
+    rng = np.random.default_rng(0)
+    x = sp.random_array((90, 12), density=0.3, rng=rng, format="csr")
+    x.data = np.ceil(x.data * 9)
+    return x
+
+
+def obs(rows: int):
+    return pd.DataFrame(
+        {
+            "disease": pd.Categorical((["ill", "well", None] * rows)[:rows]),
+            "age": np.arange(float(rows)),
+            "site": ["lung"] * rows,
+        },
+        index=[f"cell{i}" for i in range(rows)],
+    )
+
+
+def write(path, x, **options):
+    names = pd.DataFrame(index=[f"G{i}" for i in range(x.shape[1])])
+    cells = anndata.AnnData(x, obs=obs(x.shape[0]), var=names, **options)
+    if path.suffix == ".zarr":
+        cells.write_zarr(path)
+    else:
+        cells.write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+@pytest.mark.parametrize("logged", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint16"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_every_form_streams_the_same(tmp_path, counts, suffix, logged, dtype, dense):
+    if logged and "int" in dtype:
+        pytest.skip("logarithms are no integers")
+    x = counts.astype(dtype)
+    if logged:
+        x.data = np.log1p(x.data)
+    path = write(tmp_path / f"cells{suffix}", x.toarray() if dense else x)
+    with h5ad.open_cells(path) as source:
+        assert isinstance(source, expression.Source)
+        assert source.num_cells == 90
+        assert source.genes[:2].tolist() == ["G0", "G1"]
+        parts = list(source.chunks(37))
+        assert [part.shape[0] for part in parts] == [37, 37, 16]
+        assert parts[0].dtype == np.float32
+        assert abs(sp.vstack(parts) - x.astype("f4")).max() == 0
+        chosen = np.array([80, 3, 3, 41])
+        np.testing.assert_array_equal(
+            source.take(chosen).toarray(), x.toarray()[chosen].astype("f4")
+        )
+        assert source.take(np.zeros(0, int)).shape == (0, 12)
+        assert source.column("disease")[:3].tolist() == ["ill", "well", ""]
+        assert source.column("age")[4] == 4.0
+        codes, classes = expression.label_codes(source.column("disease"))
+        assert codes[:3].tolist() == [0, 1, -1]
+        assert classes == ("ill", "well")
+
+
+def test_layers_and_raw(tmp_path, counts):
+    cells = anndata.AnnData(counts, obs=obs(90))
+    cells.layers["doubled"] = counts * 2
+    cells.raw = cells.copy()
+    cells = cells[:, :5].copy()
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    for layer, factor, genes in (("X", 1, 5), ("doubled", 2, 5), ("raw", 1, 12)):
+        with h5ad.open_cells(tmp_path / "cells.h5ad", layer) as source:
+            assert len(source.genes) == genes
+            found = next(source.chunks(90)).toarray()
+            np.testing.assert_array_equal(found, factor * counts.toarray()[:, :genes])
+
+
+def test_mistakes_in_a_file(tmp_path, counts, unchecked):
+    negative = counts.copy()
+    negative.data = negative.data - 5
+    path = write(tmp_path / "scaled.h5ad", negative)
+    with h5ad.open_cells(path) as source:
+        with pytest.raises(ValueError, match=r'scaled.h5ad: X: .*layer="raw"'):
+            list(source.chunks())
+        with pytest.raises(ValueError, match="expected one of disease, age, site, got"):
+            source.column("tissue")
+        with pytest.raises(IndexError, match="from 0 to 89, got 5 to 90"):
+            source.take(np.array([5, 90]))
+    with pytest.raises(ValueError, match="a layer among X, got 'counts'"):
+        h5ad.open_cells(path, "counts")
+    column = write(tmp_path / "columns.h5ad", sp.csc_array(counts))
+    with pytest.raises(ValueError, match=r"compressed columns.*tocsr"):
+        h5ad.open_cells(column)
+    twice = anndata.AnnData(counts)
+    twice.var_names = ["A"] * 12
+    twice.write_h5ad(tmp_path / "twice.h5ad")
+    with pytest.raises(ValueError, match=r"twice.h5ad: .*repeat, such as A"):
+        h5ad.open_cells(tmp_path / "twice.h5ad")
+
+
+def test_files_that_are_none(tmp_path, counts):
+    import h5py
+
+    with pytest.raises(FileNotFoundError, match=r"nothing.h5ad"):
+        h5ad.open_cells(tmp_path / "nothing.h5ad")
+    (tmp_path / "text.h5ad").write_text("gene,cell\n")
+    with pytest.raises(ValueError, match="something else, or a part of one"):
+        h5ad.open_cells(tmp_path / "text.h5ad")
+    whole = write(tmp_path / "whole.h5ad", counts).read_bytes()
+    (tmp_path / "cut.h5ad").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut.h5ad: expected"):
+        h5ad.open_cells(tmp_path / "cut.h5ad")
+    with h5py.File(tmp_path / "other.h5ad", "w") as file:
+        file["table"] = np.zeros(3)
+    with pytest.raises(ValueError, match="one without X, obs, var"):
+        h5ad.open_cells(tmp_path / "other.h5ad")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="folder: expected an h5ad file or a zarr"):
+        h5ad.open_cells(tmp_path / "folder")
+
+
+def test_blood_cells():
+    try:
+        path = assets.find("pbmc")
+    except FileNotFoundError as error:
+        pytest.skip(f"the blood cells are not here: {error}")
+    cells = h5ad.load_pbmc()
+    assert cells.values.shape == (700, 765)
+    codes, classes = expression.label_codes(cells.column("bulk_labels"))
+    assert len(classes) == 10
+    assert np.bincount(codes).max() == 240
+    with h5ad.open_cells(path) as scaled, pytest.raises(ValueError, match="negative"):
+        next(scaled.chunks())
