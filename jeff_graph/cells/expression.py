@@ -47,6 +47,9 @@ class Source(Protocol):
 
         Args:
           name: of the column.
+
+        Returns:
+          The values.
         """
         ...
 
@@ -55,6 +58,9 @@ class Source(Protocol):
 
         Args:
           size: cells a chunk.
+
+        Yields:
+          Rows, the last chunk perhaps shorter.
         """
         ...
 
@@ -63,6 +69,9 @@ class Source(Protocol):
 
         Args:
           cells: indices.
+
+        Returns:
+          Rows.
         """
         ...
 

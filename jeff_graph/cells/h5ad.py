@@ -41,6 +41,11 @@ class CellFile:
       num_cells: number of its rows.
     """
 
+    path: Path
+    layer: str
+    genes: np.ndarray
+    num_cells: int
+
     def __init__(self, path: Path, layer: str, parts: "_Parts"):
         """Stream from an open file; `open_cells` is the way in.
 
@@ -88,7 +93,11 @@ class CellFile:
 
     @functools.cached_property
     def obs(self) -> Mapping[str, np.ndarray]:
-        """All columns of ``obs``, as `column` gives them."""
+        """All columns of ``obs``.
+
+        Returns:
+          Columns by name, as `column` gives them.
+        """
         frame = self._parts.read_obs()
         return {str(name): _plain(frame[name]) for name in frame.columns}
 

@@ -330,8 +330,8 @@ def false_discovery_rate(
       Benjamini and Hochberg, "Controlling the False Discovery Rate", Journal of the
       Royal Statistical Society B, 1995.
 
-    >>> false_discovery_rate(jnp.array([0.01, 0.04, 0.02])).round(3).tolist()
-    [0.03, 0.04, 0.03]
+    >>> false_discovery_rate(jnp.array([0.125, 0.5, 0.25])).tolist()
+    [0.375, 0.5, 0.375]
     """
     check_same_length(p_value=p_value, where=where)
     counted = jnp.ones(len(p_value), bool) if where is None else where

@@ -85,6 +85,10 @@ class Prepared:
       genes: names of the genes that are kept.
     """
 
+    source: Source
+    recipe: Recipe
+    genes: np.ndarray
+
     def __init__(self, source: Source, recipe: Recipe):
         """Look through a recipe; `prepare` is the way in.
 

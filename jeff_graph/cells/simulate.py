@@ -104,6 +104,11 @@ class SimulatedCells:
       truth: what was planted.
     """
 
+    num_cells: int
+    genes: np.ndarray
+    design: Design
+    truth: Truth
+
     def __init__(self, num_cells: int, design: Design, seed: int):
         """Draw the genes; the cells are drawn when they are asked for.
 

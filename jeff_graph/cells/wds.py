@@ -327,8 +327,8 @@ def min_max_similarity(
     Returns:
       A number in [0, 1]; 1 for two cells without genes.
 
-    >>> float(min_max_similarity(jnp.array([1.0, 3.0]), jnp.array([2.0, 1.0])))
-    0.4
+    >>> float(min_max_similarity(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0])))
+    0.5
     """
     largest = jnp.maximum(x, y).sum()
     ratio = jnp.minimum(x, y).sum() / jnp.where(largest > 0, largest, 1)
