@@ -77,7 +77,7 @@ SYSTEMS: dict[str, System] = {
             "Gene-Gene Interaction Discovery (arXiv 2410.15616)",
             module="jeff_graph.cells",
             script="train_scripts.wds",
-            state="planned",
+            state="ready",
             summary="Scores gene pairs by a Transformer's attention over cells, and "
             "finds in two passes the 1% of the cells that suffices.",
             assets=("pbmc",),

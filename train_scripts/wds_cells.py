@@ -119,7 +119,7 @@ def known_pairs(
     if truth is not None:
         pairs, kind = truth.pairs, truth.marker_type[chosen]
         same = (kind[:, None] == kind) & (kind[:, None] >= 0)
-        within = fidelity.pair_values(jnp.asarray(same))
+        within = jnp.asarray(same[np.triu_indices(len(chosen), 1)])
     elif config.pairs:
         index = {str(name): i for i, name in enumerate(names)}
         with Path(config.pairs).open(newline="", encoding="utf-8") as file:

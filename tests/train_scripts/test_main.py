@@ -71,9 +71,9 @@ def test_help(words, capsys):
     [
         ("bake", "COMMAND: expected one of list, assets, run, demo, report, doctor, "
                  "got 'bake'"),
-        ("run", "SYSTEM: expected one of yodo, gre, kv, got nothing"),
-        ("run nope", "SYSTEM: expected one of yodo, gre, kv, got 'nope'"),
-        ("run wds", "SYSTEM: wds is planned and not built yet; ready: yodo, gre, kv"),
+        ("run", "SYSTEM: expected one of yodo, gre, wds, kv, got nothing"),
+        ("run nope", "SYSTEM: expected one of yodo, gre, wds, kv, got 'nope'"),
+        ("run genes", "SYSTEM: genes is planned and not built yet; ready: yodo, gre, "),
         ("run yodo nope", "PRESET: expected one of acs, adult, adult-race"),
         ("demo nope", "PRESET: yodo has acs, adult, adult-race"),
         ("demo smoke demo", "expected at most one PRESET, got 'smoke demo'"),

@@ -1,0 +1,172 @@
+"""The script of gene pairs: on files of one's own, on made cells, and after a break."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from configs.wds import PRESETS, Config
+from jeff_graph.cells import simulate
+from train_scripts import results, wds, wds_claims, wds_summary
+from train_scripts.__main__ import main
+
+TINY = dataclasses.replace(
+    PRESETS["smoke"],
+    data="simulated",
+    label="label",
+    type="type",
+    cells=400,
+    genes=30,
+    samplers=("uniform", "wds", "k-centre"),
+    permutations=3,
+    seeds=(0, 1),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return wds.run(TINY, folder, progress=False), folder
+
+
+@pytest.mark.slow
+def test_a_run_writes_table_and_plots(whole):
+    result, folder = whole
+    assert results.read(folder / "result.json") == result
+    assert sorted(path.name for path in folder.glob("*.png")) == [
+        "01_pairs.png",
+        "02_network.png",
+        "03_auroc.png",
+        "04_agreement.png",
+        "05_overlap.png",
+        "06_power.png",
+    ]
+    with (folder / "pairs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 30 * 29 / 2
+    assert {"gene_a", "gene_b", "score", "low", "high", "q_value", "known"} <= set(
+        rows[0]
+    )
+    scored = [float(row["score"]) for row in rows if row["score"]]
+    assert scored == sorted(scored, reverse=True)
+    tested = [row for row in rows if row["product_p"]]
+    assert len(tested) == TINY.tested
+    names = set(simulate.simulate_cells(1).genes.tolist())
+    assert {row["gene_a"] for row in rows} <= names
+    assert len(result.claims) == 5
+    assert result.metrics["all_auroc"] <= 1
+
+
+@pytest.mark.slow
+def test_the_same_run_after_a_break(whole, tmp_path, monkeypatch):
+    """The seed that was measured before the break is not measured again."""
+    measured, measure = [], wds.measure
+
+    def broken(config, cells, seed, workdir):
+        measured.append(seed)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return measure(config, cells, seed, workdir)
+
+    monkeypatch.setattr(wds, "measure", broken)
+    with pytest.raises(KeyboardInterrupt):
+        wds.run(TINY, tmp_path, progress=False)
+    again = wds.run(TINY, tmp_path, progress=False)
+    assert measured == [0, 1, 1]
+    assert again.metrics == whole[0].metrics
+    assert again.claims == whole[0].claims
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["dense int", "sparse log"])
+def test_a_file_of_ones_own(tmp_path, capsys, form):
+    anndata = pytest.importorskip("anndata", reason="h5ad files need anndata")
+    pd = pytest.importorskip("pandas")
+    cells = simulate.simulate_cells(300, seed=1)
+    counts = next(cells.chunks(300))
+    x = counts.toarray().astype(int) if form == "dense int" else counts.log1p()
+    label = np.where(np.arange(300) % 50 == 0, None, cells.column("label"))
+    frame = pd.DataFrame({"disease": pd.Categorical(label)}, index=map(str, range(300)))
+    var = pd.DataFrame(index=cells.genes)
+    anndata.AnnData(x, obs=frame, var=var).write_h5ad(tmp_path / "my.h5ad")
+    known = [",".join(cells.genes[pair]) for pair in cells.truth.pairs[:10]]
+    (tmp_path / "pairs.csv").write_text("\n".join(known))
+    words = f"--data {tmp_path / 'my.h5ad'} --label disease --runs {tmp_path / 'runs'}"
+    kept = known[0].replace(",", " ")
+    words += f" --pairs {tmp_path / 'pairs.csv'} --keep {kept}"
+    status = main(["run", "wds", "smoke", *words.split()])
+    assert status == 0, capsys.readouterr().err
+    (folder,) = (tmp_path / "runs" / "wds").iterdir()
+    result = results.read(folder / "result.json")
+    assert result.metrics["all_seen"] > 0.1
+    assert json.loads((folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "tissue"}, "obs: expected one of|'type' or 'label', got 'tissue'"),
+        ({"data": "nothing.h5ad"}, "nothing.h5ad"),
+    ],
+)
+def test_mistakes_in_the_data(tmp_path, options, message):
+    config = dataclasses.replace(TINY, **options)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        wds.run(config, tmp_path, progress=False)
+    assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samplers": ("uniform",)}, "wds among them"),
+        ({"samplers": ("wds", "best")}, "samplers: expected"),
+        ({"share": 0.3}, "share, shares: expected"),
+        ({"permutations": 2}, "0 or at least 3"),
+        ({"genes": 1}, "genes: expected at least 2"),
+        ({"holdout": 0.0}, "holdout: expected a share above 0"),
+        ({"dropout": 1.0}, "dropout: expected a share below 1"),
+        ({"power": -1.0}, "prior_cells, power"),
+        ({"seeds": (1, 1)}, "seeds: expected distinct"),
+    ],
+)
+def test_mistakes_in_a_configuration(options, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**options)
+
+
+def report(**values):
+    """Three seeds with the numbers that the claims read."""
+    rows = []
+    for seed in range(3):
+        row = {"all_auroc": 0.9, "pearson_auroc": 0.8, "power": 2.0}
+        for way, auroc in (("wds", 0.89), ("uniform", 0.8)):
+            row |= {
+                f"{way}_0.1_auroc": auroc + 0.001 * seed,
+                f"{way}_0.1_agreement": auroc,
+            }
+        row |= {"wds_0.1_rare_multiple": 2.5, "wds_0.1_effective": 0.4}
+        rows.append(row | {name: each[seed] for name, each in values.items()})
+    config = dataclasses.replace(
+        PRESETS["demo"], samplers=("uniform", "wds"), seeds=(0, 1, 2)
+    )
+    return wds_summary.Report(config, rows, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "holds"),
+    [
+        ({}, [True, True, True, True, True]),
+        ({"wds_0.1_agreement": [0.7] * 3}, [False, True, True, True, True]),
+        ({"all_auroc": [0.95] * 3}, [True, False, True, True, True]),
+        ({"pearson_auroc": [0.91] * 3}, [True, True, False, True, True]),
+        ({"uniform_0.1_auroc": [0.7, 0.95, 0.8]}, [True, True, True, False, True]),
+        ({"wds_0.1_rare_multiple": [1.5] * 3}, [True, True, True, True, False]),
+        ({"wds_0.1_effective": [0.05] * 3}, [True, True, True, True, False]),
+    ],
+)
+def test_claims_are_computed(values, holds):
+    assert [claim.holds for claim in wds_claims.claims(report(**values))] == holds
