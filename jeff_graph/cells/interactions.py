@@ -45,12 +45,14 @@ class PairSums(NamedTuple):
     Attributes:
       score: weighted sum of a pair's scores. The first replicate holds the cells as
         they are, the others are resampled.
-      weight: weighted number of cells that express both genes, likewise.
+      weight: sum of the weights of the cells that express both genes, likewise.
+      square: sum of the squares of those weights, likewise.
       cells: number of cells that express both.
     """
 
     score: Float[Array, "replicates genes genes"]
     weight: Float[Array, "replicates genes genes"]
+    square: Float[Array, "replicates genes genes"]
     cells: Int[Array, "genes genes"]
 
 
@@ -152,7 +154,7 @@ def _pair_sums(
         return jax.tree.map(jnp.add, sums, parts), None
 
     shape = (1 + num_bootstrap, num_genes, num_genes)
-    start = PairSums(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape[1:], int))
+    start = PairSums(*[jnp.zeros(shape)] * 3, jnp.zeros(shape[1:], int))
     numbers = jnp.arange(weights.shape[0])
     return jax.lax.scan(add, start, (tokens, weights, numbers))[0]
 
@@ -177,9 +179,11 @@ def _batch_sums(
         dense = jnp.zeros((len(cell), num_genes, num_genes))
         dense = dense.at[place].add(jnp.where(both, found, 0))
         score = jnp.tensordot(copies, dense, 1)
-    weight = jnp.einsum("rc,ci,cj->rij", copies, held, held)
+    weight, square = (
+        jnp.einsum("rc,ci,cj->rij", power, held, held) for power in (copies, copies**2)
+    )
     counts = (held * counted[:, None]).T @ held
-    return PairSums(score, weight, counts.astype(int))
+    return PairSums(score, weight, square, counts.astype(int))
 
 
 def merge_sums(*sums: PairSums) -> PairSums:
@@ -212,8 +216,9 @@ def pair_scores(
     """Z, symmetrised: ``(S(i, j) + S(j, i)) / (2 W(i, j))``.
 
     A mean over a cell or two is extreme by chance, and a ranking by it starts with
-    pairs that were hardly seen. Prior cells draw every pair towards the mean of all:
-    ``(S(i, j) + S(j, i) + 2 c m) / (2 W(i, j) + 2 c)``.
+    pairs that were hardly seen. Prior cells draw every pair towards the mean m of all,
+    against the effective number of its cells, ``n = (sum w)^2 / sum w^2``:
+    ``(n Z + c m) / (n + c)``.
 
     Args:
       sums: result of `pair_sums`.
@@ -251,14 +256,16 @@ def pair_interval(
 
 
 def _maps(sums: PairSums, prior_cells: float) -> Float[Array, "replicates genes genes"]:
-    weight = sums.weight + sums.weight.mT
-    seen = (weight > 0) & ~jnp.eye(weight.shape[-1], dtype=bool)
-    score = jnp.where(seen, sums.score + sums.score.mT, 0)
-    weight = jnp.where(seen, weight, 0)
+    seen = (sums.weight > 0) & ~jnp.eye(sums.weight.shape[-1], dtype=bool)
+    score = jnp.where(seen, sums.score + sums.score.mT, 0) / 2
+    weight = jnp.where(seen, sums.weight, 0)
     total = weight.sum((-2, -1), keepdims=True)
     mean = score.sum((-2, -1), keepdims=True) / jnp.where(total > 0, total, 1)
-    prior = 2 * prior_cells
-    ratio = (score + prior * mean) / jnp.where(seen, weight + prior, 1)
+    own = score / jnp.where(seen, weight, 1)
+    number = weight**2 / jnp.where(seen, sums.square, 1)
+    ratio = (number * own + prior_cells * mean) / jnp.where(
+        seen, number + prior_cells, 1
+    )
     return jnp.where(seen, ratio, jnp.nan)
 
 

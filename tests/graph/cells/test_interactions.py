@@ -24,18 +24,20 @@ def x() -> np.ndarray:
 
 
 def by_hand(x, weights, prior=0.0):
-    """Symmetrised mean over cells that hold both."""
+    """Symmetrised mean over cells that hold both, and prior cells."""
     genes = x.shape[1]
-    score, weight = np.zeros((genes, genes)), np.zeros((genes, genes))
+    score, weight, square = np.zeros((3, genes, genes))
     for cell, w in zip(x, weights, strict=True):
         for i in np.flatnonzero(cell):
             for j in np.flatnonzero(cell):
                 if i != j:
                     score[i, j] += w * (cell[i] + cell[j])
                     weight[i, j] += 2 * w
+                    square[i, j] += 4 * w**2
     mean = score.sum() / weight.sum()
     with np.errstate(invalid="ignore"):
-        full = (score + 2 * prior * mean) / (weight + 2 * prior)
+        number = weight**2 / square
+        full = (number * score / weight + prior * mean) / (number + prior)
     return np.where(weight > 0, full, np.nan)
 
 
