@@ -1,6 +1,7 @@
 """The code in README and docs runs as it stands."""
 
 import re
+import warnings
 from pathlib import Path
 
 import jax
@@ -239,3 +240,45 @@ def test_the_readme_lists_the_systems_as_they_are():
         row = next(line for line in text.splitlines() if f"`run {name}`" in line)
         assert system.state in row
         assert f"`{system.module}`" in row
+
+
+@pytest.fixture
+def cell_readers_names(key, tmp_path, monkeypatch):
+    """A file of cells, and a network of the reader's own."""
+    anndata = pytest.importorskip("anndata", reason="h5ad files need anndata")
+    from jeff_graph.cells import celluformer, simulate
+
+    made = simulate.simulate_cells(1500, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = anndata.AnnData(made.take(np.arange(1500)))
+        file.var_names = made.genes
+        file.obs["disease"] = made.column("label")
+        file.write_h5ad(tmp_path / "my.h5ad")
+    monkeypatch.chdir(tmp_path)
+    sizes = celluformer.Config(200, 2, width=8, heads=2, layers=1, hidden=8)
+    return {
+        "key": key,
+        "attention_fn": celluformer.make_attention(sizes),
+        "params": celluformer.init(sizes, key=key),
+    }
+
+
+def test_cells_of_the_readme(cell_readers_names):
+    names = cell_readers_names
+    (block,) = [text for text in blocks("README.md") if "open_cells" in text]
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["few"].cells.shape == (15,)
+    assert names["pairs"].shape == (200, 200)
+    low, high = names["interval"]
+    seen = ~np.isnan(low)
+    assert seen.sum() > 1000
+    assert (low[seen] <= high[seen]).all()
+
+
+def test_cells_page(cell_readers_names):
+    names = cell_readers_names
+    for block in blocks("docs/wds.md"):
+        exec(compile(block, "docs/wds.md", "exec"), names)
+    assert names["trained"].loss < 1
+    assert names["null"].p_value.shape == names["pairs"].shape

@@ -17,6 +17,7 @@ SHORT = {
     "yodo": ("NUM_EPOCHS", 1),
     "kv": ("NUM_TOKENS", 512),
     "gre": ("NUM_EDITS", 5),
+    "wds": ("NUM_CELLS", 1000),
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -46,7 +47,7 @@ def as_program(path):
 
 
 def test_there_is_one():
-    assert [path.stem for path in NOTEBOOKS] == ["gre", "kv", "yodo"]
+    assert [path.stem for path in NOTEBOOKS] == ["gre", "kv", "wds", "yodo"]
 
 
 @EVERY
@@ -118,6 +119,17 @@ def test_kv_runs(tmp_path):
     assert float(found["K4V2"]) < float(found["K2V4"])
     assert "8 bits: 100% of the tokens" in out
     assert "after 500 tokens; 1 program" in out
+
+
+@pytest.mark.slow
+def test_wds_runs(tmp_path):
+    """Sketches add up, and more of the rare cells are drawn by diversity than evenly."""
+    out = printed(ROOT / "notebooks" / "wds.ipynb", tmp_path)
+    assert "that of the whole: True" in out
+    drawn = re.findall(r"type[45]: +(\d+) cells drawn by diversity, +(\d+) evenly", out)
+    assert sum(int(one) for one, _ in drawn) > sum(int(other) for _, other in drawn)
+    assert len(re.findall(r"AUROC of the planted pairs 0\.\d+", out)) == 3
+    assert len(re.findall(r"\ngene\d+ gene\d+ ", out)) == 20
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from math import isnan
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 from scipy.sparse import csr_array, vstack
 
 __all__ = [
@@ -64,7 +64,7 @@ class Source(Protocol):
         """
         ...
 
-    def take(self, cells: Int[np.ndarray, " rows"]) -> csr_array:
+    def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
         """Expression of some cells, in the order asked.
 
         Args:
@@ -125,7 +125,7 @@ class Expression:
         for start in range(0, self.num_cells, size):
             yield self.values[start : start + size]
 
-    def take(self, cells: Int[np.ndarray, " rows"]) -> csr_array:
+    def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
         """Expression of some cells, in the order asked.
 
         Args:

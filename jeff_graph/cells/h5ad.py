@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 from scipy.sparse import csr_array
 
 from jeff import assets
@@ -118,7 +118,7 @@ class CellFile:
         for start in range(0, self.num_cells, size):
             yield self._rows(start, min(start + size, self.num_cells))
 
-    def take(self, cells: Int[np.ndarray, " rows"]) -> csr_array:
+    def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
         """Expression of some cells, in the order asked.
 
         Args:

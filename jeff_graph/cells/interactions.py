@@ -148,9 +148,9 @@ def _pair_sums(
         copies = jax.random.poisson(
             jax.random.fold_in(key, number), 1.0, (num_bootstrap, size)
         )
-        copies = jnp.concatenate([jnp.ones((1, size)), copies]) * weights
+        copies = jnp.concatenate([jnp.ones((1, size)), copies])
         found = pair_fn(params, tokens)
-        parts = _batch_sums(found, tokens, copies, weights > 0, num_genes)
+        parts = _batch_sums(found, tokens, copies, weights, num_genes)
         return jax.tree.map(jnp.add, sums, parts), None
 
     shape = (1 + num_bootstrap, num_genes, num_genes)
@@ -160,14 +160,16 @@ def _pair_sums(
 
 
 def _batch_sums(
-    found: Array, tokens: Tokens, copies: Array, counted: Array, num_genes: int
+    found: Array, tokens: Tokens, copies: Array, weights: Array, num_genes: int
 ) -> PairSums:
     mask = tokens.values > 0
     both = mask[:, :, None] & mask[:, None, :]
     cell = jnp.arange(mask.shape[0])
     held = jnp.zeros((len(cell), num_genes)).at[cell[:, None], tokens.genes].max(mask)
+    # A copy of a cell counts as another cell, so the square is of its own weight.
+    first, second = copies * weights, copies * weights**2
     if copies.shape[0] == 1:
-        flat = jnp.where(both, found, 0) * copies[0][:, None, None]
+        flat = jnp.where(both, found, 0) * first[0][:, None, None]
         place = (tokens.genes[:, :, None], tokens.genes[:, None, :])
         score = jnp.zeros((1, num_genes, num_genes)).at[0, *place].add(flat)
     else:
@@ -178,11 +180,11 @@ def _batch_sums(
         )
         dense = jnp.zeros((len(cell), num_genes, num_genes))
         dense = dense.at[place].add(jnp.where(both, found, 0))
-        score = jnp.tensordot(copies, dense, 1)
+        score = jnp.tensordot(first, dense, 1)
     weight, square = (
-        jnp.einsum("rc,ci,cj->rij", power, held, held) for power in (copies, copies**2)
+        jnp.einsum("rc,ci,cj->rij", power, held, held) for power in (first, second)
     )
-    counts = (held * counted[:, None]).T @ held
+    counts = (held * (weights > 0)[:, None]).T @ held
     return PairSums(score, weight, square, counts.astype(int))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array
 
 from jeff.checks import check_choice
@@ -128,7 +128,7 @@ class Prepared:
         for chunk in self.source.chunks(size):
             yield apply_recipe(self.recipe, chunk)
 
-    def take(self, cells: Int[np.ndarray, " rows"]) -> csr_array:
+    def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
         """Prepared expression of some cells, in the order asked.
 
         Args:

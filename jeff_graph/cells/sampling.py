@@ -96,7 +96,7 @@ def effective_size(
 
 @functools.partial(jax.jit, static_argnames="kind")
 def diversity_weights(
-    density: Float[Array, " cells"],
+    density: Float[Array | np.ndarray, " cells"],
     *,
     where: Bool[Array, " cells"] | None = None,
     power: float | Float[Array, ""] = 1.0,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array, vstack
 
 __all__ = ["Design", "SimulatedCells", "Truth", "simulate_cells"]
@@ -182,7 +182,7 @@ class SimulatedCells:
                     yield rows[start : start + size]
                 waiting, held = [rows[whole:]], held - whole
 
-    def take(self, cells: Int[np.ndarray, " rows"]) -> csr_array:
+    def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
         """Counts of some cells, in the order asked.
 
         Args:

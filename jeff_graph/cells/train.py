@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
@@ -42,7 +43,7 @@ def train(
     apply_fn: ApplyFn,
     params: PyTree,
     tokens: Tokens,
-    labels: Int[Array, " cells"],
+    labels: Int[Array | np.ndarray, " cells"],
     *,
     key: PRNGKeyArray,
     epochs: int = 4,
@@ -102,7 +103,7 @@ def accuracy(
     apply_fn: ApplyFn,
     params: PyTree,
     tokens: Tokens,
-    labels: Int[Array, " cells"],
+    labels: Int[Array | np.ndarray, " cells"],
     *,
     batch_size: int = 256,
 ) -> float:

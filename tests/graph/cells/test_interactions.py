@@ -93,6 +93,19 @@ def test_the_interval_covers_the_mean_of_many_cells():
     assert 0.83 <= np.mean(covered) <= 0.95
 
 
+def test_resamples_are_drawn_to_the_mean_no_more_than_the_cells_are():
+    """The mean of the resamples is the score, with prior cells as without."""
+    x = np.random.default_rng(0).gamma(2, 1, (60, 4)).astype("f4")
+    x[:, 0] *= 5
+    sums = interactions.pair_sums(
+        product, 1.0, make_tokens(x), 4, num_bootstrap=2000, key=jax.random.key(0)
+    )
+    for prior in (0.0, 20.0):
+        low, high = interactions.pair_interval(sums, confidence=0.02, prior_cells=prior)
+        score = interactions.pair_scores(sums, prior_cells=prior)
+        np.testing.assert_allclose((low + high)[0] / 2, score[0], rtol=0.02)
+
+
 def test_the_null_finds_what_stands_out_and_nothing_else():
     rng = np.random.default_rng(0)
     maps = rng.normal(0, 1, (17, 20, 20)) + rng.normal(0, 5, (1, 20, 20))
