@@ -123,7 +123,7 @@ def test_kv_runs(tmp_path):
 
 @pytest.mark.slow
 def test_wds_runs(tmp_path):
-    """Sketches add up, and more of the rare cells are drawn by diversity than evenly."""
+    """Sketches add up, and diversity draws more of the rare cells than chance does."""
     out = printed(ROOT / "notebooks" / "wds.ipynb", tmp_path)
     assert "that of the whole: True" in out
     drawn = re.findall(r"type[45]: +(\d+) cells drawn by diversity, +(\d+) evenly", out)

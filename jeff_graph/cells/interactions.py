@@ -154,7 +154,8 @@ def _pair_sums(
         return jax.tree.map(jnp.add, sums, parts), None
 
     shape = (1 + num_bootstrap, num_genes, num_genes)
-    start = PairSums(*[jnp.zeros(shape)] * 3, jnp.zeros(shape[1:], int))
+    zero = jnp.zeros(shape)
+    start = PairSums(zero, zero, zero, jnp.zeros(shape[1:], int))
     numbers = jnp.arange(weights.shape[0])
     return jax.lax.scan(add, start, (tokens, weights, numbers))[0]
 

@@ -128,6 +128,7 @@ def diversity_weights(
     [2.0, 2.0, 4.0]
     """
     check_choice("kind", kind, ("inverse", "softmax"))
+    density = jnp.asarray(density)
     check_same_length(density=density, where=where)
     real = density > 0
     if where is not None:
