@@ -137,7 +137,6 @@ _SIMULATED = Config(
     share=0.01,
     draws=3,
     holdout=0.1,
-    permutations=3,
     epochs=6,
     seeds=(0, 1, 2, 3, 4),
 )
@@ -185,5 +184,12 @@ PRESETS: dict[str, Config] = {
         hessian_points=0,
     ),
     # For a file of yours: --data FILE --label COLUMN.
-    "file": Config(shares=(0.01, 0.02, 0.05), share=0.01, epochs=6, genes=200),
+    "file": Config(
+        shares=(0.01, 0.02),
+        share=0.01,
+        epochs=6,
+        genes=200,
+        samplers=("uniform", "wds"),
+        seeds=(0,),
+    ),
 }

@@ -5,6 +5,7 @@ my.h5ad --label disease`` for a file of yours.
 """
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def run(
       config: what to do.
       workdir: where everything goes; an interrupted run in it is taken up again.
       preset: name for the result.
-      progress: show a progress bar.
+      progress: say on standard error what is being done.
 
     Returns:
       The result that was written.
@@ -45,12 +46,13 @@ def run(
     began = time.perf_counter()
     total = len(config.seeds)
     done = len(runlog.RunLog(workdir, total, total, show=False).rows)
-    with runlog.RunLog(workdir, total, done, show=progress, title="seeds") as log:
+    with runlog.RunLog(workdir, total, done, show=False) as log:
         for step, seed in enumerate(config.seeds[done:], done + 1):
+            say = functools.partial(_say, f"seed {step} of {total}", progress)
             with load(config, seed) as cells:
-                row, first = measure(config, cells, seed, workdir)
+                row, first = measure(config, cells, seed, workdir, say)
                 if step == 1:
-                    row |= wds_table.write(config, first, workdir)
+                    row |= wds_table.write(config, first, workdir, say)
             log.write({"step": step, **row})
         rows = log.rows
     report = wds_summary.Report(config, rows, wds_table.read(workdir))
@@ -67,6 +69,13 @@ def run(
     wds_summary.plot(report, workdir)
     results.write(result, workdir)
     return result
+
+
+def _say(seed: str, progress: bool, text: str) -> None:
+    if progress:
+        print(
+            f"{time.strftime('%H:%M:%S')} {seed}: {text}", file=sys.stderr, flush=True
+        )
 
 
 @contextlib.contextmanager

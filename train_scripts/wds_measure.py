@@ -1,5 +1,6 @@
 """One seed of a run on gene pairs: what is measured of maps from all and few cells."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,11 @@ class First(NamedTuple):
 
 
 def measure(
-    config: Config, cells: Cells, seed: int, workdir: Path
+    config: Config,
+    cells: Cells,
+    seed: int,
+    workdir: Path,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, float], First]:
     """Measure one seed.
 
@@ -73,6 +78,7 @@ def measure(
       cells: its cells.
       seed: number of the seed.
       workdir: of the run; training resumes there.
+      say: told what is being done.
 
     Returns:
       ``(row, first)``: numbers for the log, and what the table of pairs needs.
@@ -80,11 +86,15 @@ def measure(
     Raises:
       ValueError: if there are too few cells for a share.
     """
+    say(f"two passes over {cells.prepared.num_cells:,} cells")
     density = densities(config, cells, seed)
     weights = diversity_weights(
         jnp.asarray(density), power=config.power, least_effective=config.least_effective
     )
+    say("training")
     network = fit(config, cells, seed, workdir / f"seed{seed}")
+    accuracy = held_out_accuracy(network, cells)
+    say(f"map of all cells; accuracy on held-out cells {accuracy:.1%}")
     chosen = at_most(cells.prepared.num_cells, config.reference_cells, seed)
     attention = celluformer.make_attention(network.config)
     sums = pair_map(attention, network.params, cells, chosen)
@@ -93,7 +103,7 @@ def measure(
     known = _known_or_correlated(cells, chosen)
     row = {
         "loss": network.loss,
-        "accuracy": held_out_accuracy(network, cells),
+        "accuracy": accuracy,
         "power": float(weights.power),
         "effective": float(weights.effective),
         "pairs_lost": float(cells.lost),
@@ -104,6 +114,7 @@ def measure(
     row |= _baselines(cells, chosen, reference, known, seed)
     table: Sample | None = None
     for share in config.shares:
+        say(f"samples of {share:.1%}")
         for way in config.samplers:
             found = []
             for draw in range(config.draws):
@@ -118,6 +129,7 @@ def measure(
             row |= _summary(f"{way}_{share:g}", found)
     assert table is not None  # the configuration has the share and the sampler
     if config.hessian_points:
+        say("integrated Hessians")
         pair_fn = hessian.make_hessian(
             celluformer.make_apply(network.config), config.hessian_points
         )

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,13 +49,19 @@ class Table(NamedTuple):
     rare: list[str]
 
 
-def write(config: Config, first: First, workdir: Path) -> dict[str, float]:
+def write(
+    config: Config,
+    first: First,
+    workdir: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, float]:
     """Make the table, ``pairs.csv``, and keep what the plots need.
 
     Args:
       config: the run.
       first: the first seed.
       workdir: where the files go.
+      say: told what is being done.
 
     Returns:
       Numbers for the log.
@@ -80,7 +87,7 @@ def write(config: Config, first: First, workdir: Path) -> dict[str, float]:
         )
     row: dict[str, float] = {}
     if config.permutations:
-        null = _null(config, first, scores, workdir)
+        null = _null(config, first, scores, workdir, say)
         columns |= dict(zip(("lift", "p_value", "q_value"), null, strict=True))
         row |= _found("null", fidelity.pair_values(null.q_value), cells.known)
         if cells.known is not None:
@@ -115,10 +122,15 @@ def read(workdir: Path) -> Table:
 
 
 def _null(
-    config: Config, first: First, scores: Array, workdir: Path
+    config: Config,
+    first: First,
+    scores: Array,
+    workdir: Path,
+    say: Callable[[str], None],
 ) -> interactions.Null:
     maps = []
     for number in range(config.permutations):
+        say(f"training on permuted labels, {number + 1} of {config.permutations}")
         folder = workdir / f"seed{first.seed}" / f"permutation{number}"
         network = fit(config, first.cells, first.seed, folder, permutation=number)
         sums = pair_map(

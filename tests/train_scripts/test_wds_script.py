@@ -64,11 +64,11 @@ def test_the_same_run_after_a_break(whole, tmp_path, monkeypatch):
     """The seed that was measured before the break is not measured again."""
     measured, measure = [], wds.measure
 
-    def broken(config, cells, seed, workdir):
+    def broken(config, cells, seed, workdir, say):
         measured.append(seed)
         if len(measured) == 2:
             raise KeyboardInterrupt
-        return measure(config, cells, seed, workdir)
+        return measure(config, cells, seed, workdir, say)
 
     monkeypatch.setattr(wds, "measure", broken)
     with pytest.raises(KeyboardInterrupt):
@@ -142,7 +142,7 @@ def report(**values):
     """Three seeds with the numbers that the claims read."""
     rows = []
     for seed in range(3):
-        row = {"all_auroc": 0.9, "pearson_auroc": 0.8, "power": 2.0}
+        row = {"all_auroc": 0.9, "all_nes": 3.0, "pearson_nes": 2.0, "power": 2.0}
         for way, auroc in (("wds", 0.89), ("uniform", 0.8)):
             row |= {
                 f"{way}_0.1_auroc": auroc + 0.001 * seed,
@@ -162,7 +162,7 @@ def report(**values):
         ({}, [True, True, True, True, True]),
         ({"wds_0.1_agreement": [0.7] * 3}, [False, True, True, True, True]),
         ({"all_auroc": [0.95] * 3}, [True, False, True, True, True]),
-        ({"pearson_auroc": [0.91] * 3}, [True, True, False, True, True]),
+        ({"pearson_nes": [3.1] * 3}, [True, True, False, True, True]),
         ({"uniform_0.1_auroc": [0.7, 0.95, 0.8]}, [True, True, True, False, True]),
         ({"wds_0.1_rare_multiple": [1.5] * 3}, [True, True, True, True, False]),
         ({"wds_0.1_effective": [0.05] * 3}, [True, True, True, True, False]),
