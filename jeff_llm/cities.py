@@ -20,11 +20,13 @@ class City(NamedTuple):
       name: its name, of no larger city.
       country: name of its country.
       population: people.
+      continent: two letters, such as "EU"; empty where the file of countries has none.
     """
 
     name: str
     country: str
     population: int
+    continent: str = ""
 
 
 def load(
@@ -44,10 +46,8 @@ def load(
       ValueError: if a file is not as expected.
     """
     rows = _read(cities or assets.find("cities"))
-    names = {
-        code: _field(row, "name", str, code)
-        for code, row in _read(countries or assets.find("countries")).items()
-    }
+    lands = _read(countries or assets.find("countries"))
+    names = {code: _field(row, "name", str, code) for code, row in lands.items()}
     found: dict[str, City] = {}
     for code, row in rows.items():
         name, people = (
@@ -61,7 +61,8 @@ def load(
                 f"for city {code}"
             )
         if name not in found or people > found[name].population:
-            found[name] = City(name, names[country], people)
+            continent = lands[country].get("continentcode", "")
+            found[name] = City(name, names[country], people, continent)
     return sorted(found.values(), key=lambda city: (-city.population, city.name))
 
 

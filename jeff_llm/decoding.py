@@ -77,6 +77,7 @@ def start(
     buffer: int,
     hidden_layers: tuple[int, ...] = (),
     make_cache: MakeCache = init_cache,
+    prefix: Cache | None = None,
 ) -> State:
     """Read the prompts and draw the first token of each.
 
@@ -89,13 +90,19 @@ def start(
       buffer: tokens that may be drawn in all; static.
       hidden_layers: hidden states to keep; static.
       make_cache: makes the empty cache; static.
+      prefix: a cache of one row with what all prompts begin with, and room for the
+        rest; ``tokens`` are that rest.
 
     Returns:
       The state, at step 1.
     """
     batch, width = tokens.shape
     dtype = params["embedding"].dtype
-    cache = make_cache(config, batch, width + buffer, dtype)
+    if prefix is None:
+        cache = make_cache(config, batch, width + buffer, dtype)
+    else:
+        cache = prefix.repeat_rows(jnp.zeros(batch, jnp.int32))
+    read = cache.lengths
     index = jnp.arange(width)
     last = jnp.max(jnp.where(mask, index, 0), axis=1)[:, None]
     out = decoder.apply(
@@ -115,7 +122,7 @@ def start(
         hidden=jnp.zeros((len(hidden_layers), batch, buffer, config.width), dtype),
         lengths=jnp.zeros(batch, jnp.int32),
         finished=jnp.zeros(batch, bool),
-        prompt_lengths=mask.sum(axis=1, dtype=jnp.int32),
+        prompt_lengths=read + mask.sum(axis=1, dtype=jnp.int32),
         cache=out.cache,
     )
     return _draw(state, out.logits[:, 0], hidden[:, :, 0], plan)

@@ -11,14 +11,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jeff_llm.models import decoder
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.models.tokenizer import Tokenizer
 
-__all__ = ["Example", "Packed", "encode_examples", "loss", "pack"]
+__all__ = [
+    "Example",
+    "Packed",
+    "encode_examples",
+    "loss",
+    "most_targets",
+    "pack",
+    "token_loss",
+]
 
 
 class Example(NamedTuple):
@@ -124,7 +132,13 @@ def pack(examples: Sequence[Example], width: int) -> Packed:
 
 
 def loss(
-    config: DecoderConfig, params: PyTree, batch: Packed, *, remat: bool = False
+    config: DecoderConfig,
+    params: PyTree,
+    batch: Packed,
+    *,
+    remat: bool = False,
+    embedded: Float[Array, "rows tokens width"] | None = None,
+    num_targets: int | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Mean negative log-likelihood of the learned tokens, in nats.
 
@@ -135,12 +149,20 @@ def loss(
       params: its parameters, plain or with LoRA's factors beside them.
       batch: packed rows.
       remat: as in `jeff_llm.models.decoder.apply`.
+      embedded: likewise; hidden states of frozen lower layers (`jeff_llm.trunk`).
+      num_targets: most learned tokens in a row (`most_targets`); the head is then run
+        on so many tokens of each row instead of on all.
 
     Returns:
       ``(loss, {"accuracy", "tokens"})``: the share of learned tokens that are the
       likeliest, and their summed weight.
     """
     batch = jax.tree.map(jnp.asarray, batch)
+    select, targets = None, _targets(batch)
+    if num_targets is not None:
+        learned = (targets[1] > 0).astype(jnp.int32)
+        select = jax.lax.top_k(learned, num_targets)[1]
+        targets = [jnp.take_along_axis(each, select, axis=1) for each in targets]
     logits = decoder.apply(
         config,
         params,
@@ -149,16 +171,53 @@ def loss(
         positions=batch.positions,
         segments=batch.segments,
         remat=remat,
+        embedded=embedded,
+        select=select,
     ).logits
-    # Targets are shifted rather than logits cut: they are a vocabulary's size smaller.
-    target = jnp.roll(batch.tokens, -1, axis=1)
-    weight = jnp.roll(batch.weights.at[:, 0].set(0.0), -1, axis=1)
+    return token_loss(logits, *targets)
+
+
+def most_targets(packed: Packed) -> int:
+    """Most learned tokens in a row, rounded up to a multiple of eight.
+
+    Args:
+      packed: the rows.
+
+    Returns:
+      What `loss` may be told, at most the width of a row.
+    """
+    most = int((packed.weights[:, 1:] > 0).sum(axis=1).max())
+    return min(-(-max(most, 1) // 8) * 8, packed.tokens.shape[1])
+
+
+def token_loss(
+    logits: Float[Array, "rows tokens vocabulary"],
+    target: Int[Array, "rows tokens"],
+    weight: Float[Array, "rows tokens"],
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """Weighted mean of the negative log-likelihood of target tokens, in nats.
+
+    Args:
+      logits: of the next token at each place.
+      target: the token that comes there.
+      weight: of each place; where it is 0 the logits' gradient is exactly 0.
+
+    Returns:
+      As `loss`.
+    """
     chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
     log_prob = chosen - jax.nn.logsumexp(logits, axis=-1)
     total = jnp.maximum(weight.sum(), 1e-6)
     right = chosen >= logits.max(axis=-1)
     metrics = {"accuracy": (weight * right).sum() / total, "tokens": weight.sum()}
     return -(weight * log_prob).sum() / total, metrics
+
+
+def _targets(batch: Packed) -> list[Array]:
+    """The token after each one, and its weight."""
+    # Targets are shifted rather than logits cut: they are a vocabulary's size smaller.
+    weight = batch.weights.at[:, 0].set(0.0)
+    return [jnp.roll(each, -1, axis=1) for each in (batch.tokens, weight)]
 
 
 def _encode(

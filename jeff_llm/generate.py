@@ -18,9 +18,9 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jeff_llm import batching
+from jeff_llm import batching, prefix
 from jeff_llm.decoding import MakeCache, Plan, State, advance, start
-from jeff_llm.models.cache import init_cache
+from jeff_llm.models.cache import Cache, init_cache
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.sampling import GREEDY, Processor, Sampling, allow_tokens
@@ -72,6 +72,7 @@ def generate(
     processors: Sequence[Processor] = (),
     hidden_layers: Sequence[int] = (),
     make_cache: MakeCache = init_cache,
+    share_prefix: bool = False,
 ) -> Generation:
     """Continue prompts.
 
@@ -88,6 +89,8 @@ def generate(
         `jeff_llm.models.decoder.Output`.
       make_cache: ``(config, batch size, capacity, dtype) -> cache``; the plain cache by
         default. Pass the same function again to compile once.
+      share_prefix: read once what all prompts begin with, the examples of a few-shot
+        prompt say. A cache that is not exact then shows in the first token as well.
 
     Returns:
       Tokens, log-probabilities, hidden states and texts.
@@ -100,10 +103,13 @@ def generate(
     rows, plan = _prepare(
         model, prompts, max_new_tokens, sampling, keys, stop_ids, processors
     )
+    buffer, shared, cache = batching.bucket(max_new_tokens), 0, None
+    if share_prefix:
+        shared, cache = prefix.share(model, rows, buffer, make_cache)
     tokens, mask = batching.pad(
-        rows,
+        [row[shared:] for row in rows],
         batching.bucket(len(rows), smallest=1),
-        batching.bucket(max(map(len, rows))),
+        batching.bucket(max(map(len, rows)) - shared),
     )
     state = _generate(
         model.config,
@@ -111,7 +117,8 @@ def generate(
         *batching.place(model, tokens, mask, np.arange(len(tokens)) < len(rows)),
         plan,
         max_new_tokens,
-        buffer=batching.bucket(max_new_tokens),
+        cache,
+        buffer=buffer,
         hidden_layers=tuple(hidden_layers),
         make_cache=make_cache,
     )
@@ -192,6 +199,7 @@ def _generate(
     real: Bool[Array, " batch"],
     plan: Plan,
     until: Int[Array, ""] | int,
+    cache: Cache | None,
     *,
     buffer: int,
     hidden_layers: tuple[int, ...],
@@ -206,6 +214,7 @@ def _generate(
         buffer=buffer,
         hidden_layers=hidden_layers,
         make_cache=make_cache,
+        prefix=cache,
     )
     # Rows that only fill the bucket must not keep the others waiting.
     state = state._replace(finished=state.finished | ~real)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jeff_llm import batching
+from jeff_llm import batching, prefix
 from jeff_llm.decoding import MakeCache
 from jeff_llm.models import decoder
 from jeff_llm.models.cache import Cache, init_cache
@@ -22,9 +22,6 @@ from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 
 __all__ = ["Score", "option_logits", "score"]
-
-# A shorter common beginning is not worth a program of its own.
-_LEAST_SHARED = 16
 
 
 class Score(NamedTuple):
@@ -94,7 +91,7 @@ def score(
         batching.check_room(model, row, room, f"prompt {number}")
     batches = _batches(len(rows), batch_size)
     room = batching.bucket(max((len(ids) for tail in tails for ids in tail), default=1))
-    shared, cache = _share(model, rows, room, make_cache)
+    shared, cache = prefix.share(model, rows, room, make_cache)
     scores: list[list[Score]] = [[] for _ in rows]
     for batch in batches:
         items = [_Item(row - batch[0], ids) for row in batch for ids in tails[row]]
@@ -133,7 +130,7 @@ def option_logits(
     ids = [_single(model, option) for option in options]
     rows = batching.encode(model, prompts, room=0)
     batches = _batches(len(rows), batch_size)
-    shared, cache = _share(model, rows, 0, make_cache)
+    shared, cache = prefix.share(model, rows, 0, make_cache)
     found = []
     for batch in batches:
         heads = [rows[row][shared:] for row in batch]
@@ -151,27 +148,6 @@ def _batches(count: int, batch_size: int) -> list[range]:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     begins = range(0, count, batch_size)
     return [range(begin, min(begin + batch_size, count)) for begin in begins]
-
-
-def _share(
-    model: LanguageModel,
-    rows: Sequence[list[int]],
-    room: int,
-    make_cache: MakeCache,
-) -> tuple[int, Cache | None]:
-    """Read what all rows begin with; its length, and a cache of one row.
-
-    The cache has room for the rest of the longest row, and for ``room`` tokens more.
-    """
-    shared = batching.common_prefix(rows) if len(rows) > 1 else 0
-    if shared < _LEAST_SHARED:
-        return 0, None
-    tokens, mask = batching.pad([rows[0][:shared]], 1, batching.bucket(shared))
-    room += tokens.shape[1] + batching.bucket(max(map(len, rows)) - shared)
-    cache = _read(
-        model.config, model.params, tokens, mask, room=room, make_cache=make_cache
-    )
-    return shared, cache
 
 
 def _score(
@@ -211,23 +187,6 @@ def _score(
 def _padded(heads: list[list[int]], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     rows = batching.bucket(min(len(heads), batch_size), smallest=1)
     return batching.pad(heads, rows, batching.bucket(max(map(len, heads))))
-
-
-@functools.partial(jax.jit, static_argnames=("config", "room", "make_cache"))
-def _read(
-    config: DecoderConfig,
-    params: PyTree,
-    tokens: Array,
-    mask: Array,
-    *,
-    room: int,
-    make_cache: MakeCache,
-) -> Cache:
-    cache = make_cache(config, len(tokens), room, params["embedding"].dtype)
-    select = jnp.zeros((len(tokens), 1), jnp.int32)
-    return decoder.apply(
-        config, params, tokens, mask=mask, cache=cache, select=select
-    ).cache
 
 
 def _continue(

@@ -101,7 +101,7 @@ SYSTEMS: dict[str, System] = {
             paper="Confident or Seek Stronger (arXiv 2502.04428)",
             module="jeff_llm.confidence",
             script="train_scripts.routing",
-            state="planned",
+            state="ready",
             summary="Sends the questions that a small model is unsure of to a large "
             "one, with thresholds that carry over to unseen data sets.",
             assets=("smollm2", *_CITIES),
@@ -114,7 +114,7 @@ SYSTEMS: dict[str, System] = {
             "ICML 2025)",
             module="jeff_llm.confidence",
             script="train_scripts.selfref",
-            state="planned",
+            state="ready",
             summary="Teaches a model to say with a token of its own whether its answer "
             "is to be trusted; then routes or declines by it.",
             assets=("smollm2", *_CITIES),

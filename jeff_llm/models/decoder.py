@@ -74,6 +74,7 @@ class Decoder(nnx.Module):
         select: Int[Array, "batch selected"] | None = None,
         hidden_layers: tuple[int, ...] = (),
         remat: bool = False,
+        embedded: Float[Array, "batch tokens width"] | None = None,
     ) -> Output:
         """Logits, hidden states and cache; see `apply`."""
         if mask is None:
@@ -89,9 +90,8 @@ class Decoder(nnx.Module):
         table = self.embedding.get_value()
         if cache is not None:
             cache = cache.begin(positions, mask)
-        x, hidden, cache = self._scan(
-            table[tokens], shared, cache, hidden_layers, remat
-        )
+        x = table[tokens] if embedded is None else embedded
+        x, hidden, cache = self._scan(x, shared, cache, hidden_layers, remat)
         if cache is not None:
             cache = cache.advance(mask.sum(axis=1, dtype=jnp.int32))
         if select is not None:
@@ -178,6 +178,7 @@ def apply(
     select: Int[Array, "batch selected"] | None = None,
     hidden_layers: tuple[int, ...] = (),
     remat: bool = False,
+    embedded: Float[Array, "batch tokens width"] | None = None,
 ) -> Output:
     """The decoder as a pure function.
 
@@ -198,6 +199,8 @@ def apply(
       hidden_layers: hidden states to return, numbered as in `Output`; static.
       remat: keep only each layer's input for the backward pass and compute the rest
         again, which saves memory in training; static.
+      embedded: what the layers read in place of the tokens' rows of the embedding: soft
+        prompts, or hidden states of lower layers that are frozen.
 
     Returns:
       Logits, hidden states and cache.
@@ -217,6 +220,7 @@ def apply(
         select=select,
         hidden_layers=hidden_layers,
         remat=remat,
+        embedded=embedded,
     )
 
 

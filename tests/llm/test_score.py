@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jeff_llm import prefix
 from jeff_llm import score as module
 from jeff_llm.models import decoder
 from jeff_llm.score import option_logits, score
@@ -71,16 +72,16 @@ def test_shared_or_not(tiny, monkeypatch) -> None:
     """Reading the common beginning once changes the work, not the numbers."""
     prompts = [SHARED + head for head in HEADS]
     read = []
-    reader = module._read
+    reader = prefix._read
 
     def noted(*args, **options):
         read.append(args[2].shape)
         return reader(*args, **options)
 
-    monkeypatch.setattr(module, "_read", noted)
+    monkeypatch.setattr(prefix, "_read", noted)
     once = score(tiny, prompts, TAILS)
     assert read == [(1, 24)]
-    monkeypatch.setattr(module, "_LEAST_SHARED", 10**6)
+    monkeypatch.setattr(prefix, "_LEAST_SHARED", 10**6)
     apart = score(tiny, prompts, TAILS)
     assert len(read) == 1
     for mine, theirs in zip(once, apart, strict=True):

@@ -1,0 +1,228 @@
+"""Thresholds for traffic that nobody has labelled, from data sets that somebody has.
+
+Confidences of pooled data sets are put into bins and a share of every bin is kept, so
+that rare confidences are there too. A threshold for a rate is then a quantile of the
+kept ones (each standing for as many as its bin has lost). Whether this carries over to
+another data set is measured, not hoped: `transfer` compares the predicted rate and
+accuracy with those found there, and the drift of the confidences with their distance.
+
+References:
+  Chuang et al., "Confident or Seek Stronger: Exploring Uncertainty-Based On-device LLM
+  Routing From Benchmarking to Generalization", 2025, section 5.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+
+from jeff_llm.confidence.checks import check_confidence, check_queries
+
+__all__ = [
+    "Calibration",
+    "Transfer",
+    "calibrate",
+    "sample_bins",
+    "transfer",
+    "wasserstein",
+]
+
+
+class Calibration(NamedTuple):
+    """Queries that stand for the traffic.
+
+    Attributes:
+      confidence: of the small model's answers, ascending.
+      small_correct: how right its answer is.
+      large_correct: how right the large model's is.
+      weight: queries of the pool that each stands for, over the pool's size.
+    """
+
+    confidence: Float[np.ndarray, " kept"]
+    small_correct: Float[np.ndarray, " kept"]
+    large_correct: Float[np.ndarray, " kept"]
+    weight: Float[np.ndarray, " kept"]
+
+
+class Transfer(NamedTuple):
+    """How thresholds from calibration data do on another data set.
+
+    Attributes:
+      rates: shares of the queries that were asked for.
+      thresholds: confidences below which a query is sent on.
+      actual_rates: shares that are sent on there.
+      predicted_accuracy: accuracy that the calibration data promise.
+      actual_accuracy: accuracy there.
+      rate_error: mean of ``|actual_rates - rates|``.
+      accuracy_error: mean of ``|actual_accuracy - predicted_accuracy|``.
+      drift: Wasserstein-1 distance of the two distributions of confidence.
+    """
+
+    rates: Float[np.ndarray, " rates"]
+    thresholds: Float[np.ndarray, " rates"]
+    actual_rates: Float[np.ndarray, " rates"]
+    predicted_accuracy: Float[np.ndarray, " rates"]
+    actual_accuracy: Float[np.ndarray, " rates"]
+    rate_error: float
+    accuracy_error: float
+    drift: float
+
+
+def sample_bins(
+    confidence: Float[Array, " queries"],
+    *,
+    key: PRNGKeyArray,
+    share: float = 0.1,
+    num_bins: int = 30,
+) -> tuple[Int[np.ndarray, " kept"], Float[np.ndarray, " kept"]]:
+    """A share of the queries of every bin of confidence, at least one.
+
+    Args:
+      confidence: of the pooled queries, in [0, 1].
+      key: random key.
+      share: of each bin, in (0, 1].
+      num_bins: bins of equal width.
+
+    Returns:
+      ``(places, weights)``: the queries kept, ascending, and the share of the pool that
+      each stands for; the weights add up to one.
+
+    Raises:
+      ValueError: if a confidence is outside [0, 1], there is none, or an option is out
+        of range.
+    """
+    values = np.asarray(confidence, float)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(
+            f"confidence: expected one number a query, got shape {values.shape}"
+        )
+    check_confidence(values)
+    if not 0 < share <= 1:
+        raise ValueError(f"share: expected a number in (0, 1], got {share}")
+    if num_bins < 1:
+        raise ValueError(f"num_bins: expected at least 1, got {num_bins}")
+    bins = np.minimum((values * num_bins).astype(int), num_bins - 1)
+    order = np.asarray(jax.random.permutation(key, len(values)))
+    order = order[np.argsort(bins[order], kind="stable")]
+    size = np.bincount(bins, minlength=num_bins)
+    kept = np.where(size > 0, np.maximum(np.rint(share * size), 1), 0).astype(int)
+    begins = np.cumsum(size) - size
+    rank = np.arange(len(values)) - begins[bins[order]]
+    places = np.sort(order[rank < kept[bins[order]]])
+    weights = (size / np.maximum(kept, 1))[bins[places]] / len(values)
+    return places, weights
+
+
+def calibrate(
+    confidence: Float[Array, " queries"],
+    small_correct: Shaped[Array, " queries"],
+    large_correct: Shaped[Array, " queries"],
+    *,
+    key: PRNGKeyArray,
+    share: float = 0.1,
+    num_bins: int = 30,
+) -> Calibration:
+    """Calibration data out of pooled data sets.
+
+    Args:
+      confidence: of the pooled queries, in [0, 1].
+      small_correct: whether the small model's answer is right, or how right.
+      large_correct: likewise of the large model.
+      key: random key.
+      share: of each bin that is kept.
+      num_bins: bins of equal width.
+
+    Returns:
+      The queries kept, in order of confidence.
+
+    Raises:
+      ValueError: as `sample_bins` does, or if lengths differ.
+    """
+    check_queries(confidence, small_correct, large_correct, None, None)
+    places, weight = sample_bins(confidence, key=key, share=share, num_bins=num_bins)
+    values = np.asarray(confidence, float)
+    order = np.argsort(values[places], kind="stable")
+    places, weight = places[order], weight[order]
+    small, large = (np.asarray(x, float) for x in (small_correct, large_correct))
+    return Calibration(values[places], small[places], large[places], weight)
+
+
+def transfer(
+    calibration: Calibration,
+    confidence: Float[Array, " queries"],
+    small_correct: Shaped[Array, " queries"],
+    large_correct: Shaped[Array, " queries"],
+    rates: Float[Array, " rates"],
+) -> Transfer:
+    """Use thresholds of calibration data on a data set that was not among them.
+
+    Args:
+      calibration: from other data sets.
+      confidence: of the queries of this one, in [0, 1].
+      small_correct: whether the small model's answer is right, or how right.
+      large_correct: likewise of the large model.
+      rates: shares of the queries that are to be sent on.
+
+    Returns:
+      Thresholds, what they promise and what they do.
+
+    Raises:
+      ValueError: if lengths differ, or a value is not in [0, 1].
+    """
+    rates = np.asarray(rates, float)
+    check_queries(confidence, small_correct, large_correct, jnp.asarray(rates), None)
+    there = np.asarray(confidence, float)
+    check_confidence(there)
+    sent_before = np.cumsum(calibration.weight) - calibration.weight
+    place = np.searchsorted(sent_before + calibration.weight, rates - 1e-9)
+    inside = np.minimum(place, len(calibration.weight) - 1)
+    thresholds = np.where(rates >= 1, np.inf, calibration.confidence[inside])
+    thresholds = np.where(rates <= 0, -np.inf, thresholds)
+
+    def outcome(c: np.ndarray, s: np.ndarray, g: np.ndarray, w: np.ndarray) -> tuple:
+        sent = c < thresholds[:, None]
+        return sent @ w, np.where(sent, g, s) @ w
+
+    _, predicted = outcome(*calibration)
+    small, large = (np.asarray(x, float) for x in (small_correct, large_correct))
+    even = np.full(len(there), 1 / len(there))
+    actual_rates, actual = outcome(there, small, large, even)
+    return Transfer(
+        rates=rates,
+        thresholds=thresholds,
+        actual_rates=actual_rates,
+        predicted_accuracy=predicted,
+        actual_accuracy=actual,
+        rate_error=float(np.abs(actual_rates - rates).mean()),
+        accuracy_error=float(np.abs(actual - predicted).mean()),
+        drift=wasserstein(calibration.confidence, there, weights=calibration.weight),
+    )
+
+
+def wasserstein(
+    first: Float[np.ndarray, " first"],
+    second: Float[np.ndarray, " second"],
+    *,
+    weights: Float[np.ndarray, " first"] | None = None,
+) -> float:
+    """Wasserstein-1 distance of two samples of numbers, ``int |F - G|``.
+
+    Args:
+      first: a sample.
+      second: another.
+      weights: of the first one's members; equal by default.
+
+    Returns:
+      The distance, in the units of the numbers; 0 for the same distribution.
+
+    Raises:
+      ValueError: if a sample is empty.
+
+    >>> wasserstein(np.array([0.0, 0.5]), np.array([0.25, 0.75]))
+    0.25
+    """
+    from scipy.stats import wasserstein_distance
+
+    return float(wasserstein_distance(first, second, u_weights=weights))

@@ -1,0 +1,186 @@
+"""Logs of a small and a large model: one query a row, read and checked.
+
+The file is JSON lines, a row such as ::
+
+    {"confidence": 0.83, "small_correct": true, "large_correct": true, "cost": 0.002}
+
+``confidence`` may be left out where ``token_logprobs`` is there, the natural
+log-probabilities of the answer's tokens, from which it is then made. Correctness is
+true or false, or a score in [0, 1]. ``cost`` is what the large model costs for this
+query; ``dataset`` sets groups apart. Everything else in a row is left alone.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+__all__ = ["Logs", "from_jsonl"]
+
+
+class Logs(NamedTuple):
+    """Queries, one a row.
+
+    Attributes:
+      confidence: of the small model, in [0, 1].
+      small_correct: how right its answer is, in [0, 1].
+      large_correct: likewise of the large model.
+      cost: of the large model for each query; ones where the file has none.
+      dataset: name of each query's data set; empty where the file has none.
+      priced: whether the file has costs.
+    """
+
+    confidence: Float[np.ndarray, " queries"]
+    small_correct: Float[np.ndarray, " queries"]
+    large_correct: Float[np.ndarray, " queries"]
+    cost: Float[np.ndarray, " queries"]
+    dataset: list[str]
+    priced: bool
+
+
+def from_jsonl(
+    path: str | Path,
+    *,
+    confidence: str = "confidence",
+    token_logprobs: str = "token_logprobs",
+    small_correct: str = "small_correct",
+    large_correct: str = "large_correct",
+    cost: str = "cost",
+    dataset: str = "dataset",
+    measure: Literal["perplexity", "average"] = "perplexity",
+) -> Logs:
+    """Read the logs of a small and a large model.
+
+    Args:
+      path: JSON lines, a query a row; empty lines are skipped.
+      confidence: name of the field with the confidence, in [0, 1].
+      token_logprobs: name of the field with the answer's log-probabilities, used where
+        the confidence is not there.
+      small_correct: name of the field that says whether the small model is right.
+      large_correct: likewise of the large model.
+      cost: name of the field with the large model's cost; all rows have it or none.
+      dataset: name of the field with the data set.
+      measure: confidence from log-probabilities: "perplexity", ``exp(mean log p)``, or
+        "average", ``mean p``.
+
+    Returns:
+      The queries.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: naming file, line and field, what was expected and what came; or if
+        there are fewer than two queries, or the small model is always right or always
+        wrong, so that there is nothing to route by.
+    """
+    path = Path(path)
+    if measure not in ("perplexity", "average"):
+        raise ValueError(
+            f"measure: expected 'perplexity' or 'average', got {measure!r}"
+        )
+    names = (confidence, token_logprobs, small_correct, large_correct, cost, dataset)
+    found = [_query(where, row, names, measure) for where, row in _rows(path)]
+    if len(found) < 2:
+        raise ValueError(f"{path}: expected at least 2 queries, got {len(found)}")
+    columns = list(zip(*found, strict=True))
+    prices = [value is not None for value in columns[3]]
+    if any(prices) and not all(prices):
+        raise ValueError(
+            f"{path}: expected {cost!r} in every row or in none, got it in "
+            f"{sum(prices)} of {len(prices)}; row {prices.index(False) + 1} is the "
+            "first without"
+        )
+    small = np.array(columns[1], float)
+    if small.min() == small.max() and small[0] in (0, 1):
+        raise ValueError(
+            f"{path}: expected right and wrong answers of the small model, but "
+            f"{small_correct!r} is {small[0]:g} in all {len(small)} rows: no confidence "
+            "can tell them apart; log more queries, or check how answers are marked"
+        )
+    return Logs(
+        np.array(columns[0], float),
+        small,
+        np.array(columns[2], float),
+        np.array([1.0 if value is None else value for value in columns[3]], float),
+        list(columns[4]),
+        all(prices),
+    )
+
+
+def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a file of JSON lines, found none")
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(
+                f"{where}: expected JSON, one object a line ({error})"
+            ) from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: expected an object, got {line[:40]!r}")
+        rows.append((where, row))
+    return rows
+
+
+def _query(
+    where: str, row: dict[str, Any], names: tuple[str, ...], measure: str
+) -> tuple[float, float, float, float | None, str]:
+    confidence, logprobs, small, large, cost, dataset = names
+    for name in (small, large):
+        if name not in row:
+            raise ValueError(
+                f"{where}: expected a field {name!r}, got {sorted(row)}; name yours"
+            )
+    if row.get(confidence) is not None:
+        sure = _number(where, confidence, row[confidence], 1.0)
+    elif row.get(logprobs) is not None:
+        sure = _from_logprobs(where, logprobs, row[logprobs], measure)
+    else:
+        raise ValueError(
+            f"{where}: expected {confidence!r} or {logprobs!r}, got {sorted(row)}; name "
+            "yours"
+        )
+    price = None
+    if row.get(cost) is not None:
+        price = _number(where, cost, row[cost], math.inf)
+    return (
+        sure,
+        _number(where, small, row[small], 1.0, flag=True),
+        _number(where, large, row[large], 1.0, flag=True),
+        price,
+        str(row.get(dataset, "")),
+    )
+
+
+def _number(
+    where: str, name: str, value: Any, most: float, *, flag: bool = False
+) -> float:
+    kind = "true, false or a number" if flag else "a number"
+    limit = "of at least 0" if most == math.inf else f"in [0, {most:g}]"
+    fits = isinstance(value, int | float) and (flag or not isinstance(value, bool))
+    if not fits or not 0 <= value <= most or value == math.inf:
+        raise ValueError(f"{where}: {name}: expected {kind} {limit}, got {value!r}")
+    return float(value)
+
+
+def _from_logprobs(where: str, name: str, value: Any, measure: str) -> float:
+    numbers = value if isinstance(value, list) else []
+    fits = all(
+        isinstance(x, int | float) and not isinstance(x, bool) and x <= 0
+        for x in numbers
+    )
+    if not numbers or not fits:
+        raise ValueError(
+            f"{where}: {name}: expected a list of log-probabilities, numbers of at most "
+            f"0, got {str(value)[:60]}"
+        )
+    if measure == "average":
+        return sum(map(math.exp, numbers)) / len(numbers)
+    return math.exp(sum(numbers) / len(numbers))

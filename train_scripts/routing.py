@@ -1,0 +1,72 @@
+"""Uncertainty routing: which queries a small model should pass to a large one.
+
+Run it with ``python -m train_scripts.routing [PRESET] [--field value]``; with ``--data
+logs.jsonl`` for logs of yours: a table, plots and ``router.json`` come out.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from configs.routing import PRESETS, Config
+from train_scripts import results, routing_logs, routing_parts
+
+__all__ = ["run"]
+
+_PARTS = {
+    "mirage": routing_parts.mirage,
+    "cities": routing_parts.continents,
+    "simulated": routing_parts.simulated,
+}
+
+
+def run(
+    config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
+) -> results.Result:
+    """Analyse logs, or run the parts; write tables and plots.
+
+    Args:
+      config: what to do.
+      workdir: where everything goes.
+      preset: name for the result.
+      progress: print the tables.
+
+    Returns:
+      The result that was written.
+
+    Raises:
+      ValueError: if a field, or a row of the logs, is not as expected.
+      FileNotFoundError: if logs, model or data are missing; says how to get them.
+    """
+    began = time.perf_counter()
+    if config.data:
+        found = [routing_logs.analyse(config, workdir)]
+    else:
+        found = [_PARTS[name](config, workdir) for name in config.parts]
+    text = "\n".join(part.table for part in found)
+    result = results.Result(
+        system="routing",
+        preset=preset,
+        seed=config.seed,
+        device=results.device_name(),
+        seconds=time.perf_counter() - began,
+        versions=results.versions(),
+        metrics={name: x for part in found for name, x in part.numbers.items()},
+        claims=tuple(claim for part in found for claim in part.claims),
+    )
+    results.write_text(workdir / "table.md", text)
+    if progress:
+        print(text)
+    results.write(result, workdir)
+    return result
+
+
+if __name__ == "__main__":
+    from train_scripts.__main__ import main
+
+    words = sys.argv[1:]
+    given = [word.partition("=")[0] for word in words]
+    # Logs of one's own have their own preset; another may still be named.
+    if "--data" in given and not (words and words[0] in PRESETS):
+        words = ["file", *words]
+    sys.exit(main(["run", "routing", *words]))

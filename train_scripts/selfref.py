@@ -1,0 +1,83 @@
+"""Self-REF on a real model: a confidence token, and every baseline beside it.
+
+Run it with ``python -m train_scripts.selfref [PRESET] [--field value]``. The small model
+answers in which country a city lies; the stronger expert is a gazetteer, which is always
+right, at a price of one look-up.
+"""
+
+import functools
+import sys
+import time
+from pathlib import Path
+
+from configs.selfref import Config
+from jeff import runlog
+from jeff_llm.models import weights
+from train_scripts import results, selfref_claims, selfref_measure, selfref_summary
+
+__all__ = ["run"]
+
+
+def run(
+    config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
+) -> results.Result:
+    """Answer, train and measure for every seed; write table and plots.
+
+    Args:
+      config: what to do.
+      workdir: where everything goes; an interrupted run in it is taken up again.
+      preset: name for the result.
+      progress: say on standard error what is being done.
+
+    Returns:
+      The result that was written.
+
+    Raises:
+      ValueError: if a field is not as expected, or the model is always right or wrong.
+      FileNotFoundError: if model or data are missing; says how to get them.
+    """
+    began = time.perf_counter()
+    model = weights.load(config.model)
+    total = len(config.seeds)
+    done = len(runlog.RunLog(workdir, total, total, show=False).rows)
+    with runlog.RunLog(workdir, total, done, show=False) as log:
+        for step, seed in enumerate(config.seeds[done:], done + 1):
+            say = functools.partial(_say, f"seed {step} of {total}", progress)
+            folder = workdir / f"seed{seed}"
+            found = selfref_measure.measure(config, model, seed, folder, say)
+            selfref_summary.write_seed(folder / "measured.npz", found)
+            row = selfref_summary.row(found, config.target)
+            log.write({"step": step, "loss": row["base|token|cross_entropy"], **row})
+        rows = log.rows
+    found = [
+        selfref_summary.read_seed(workdir / f"seed{seed}" / "measured.npz")
+        for seed in config.seeds
+    ]
+    report = selfref_summary.Report(config, rows, found)
+    result = results.Result(
+        system="selfref",
+        preset=preset,
+        seed=config.seeds[0],
+        device=results.device_name(),
+        seconds=time.perf_counter() - began,
+        versions=results.versions(),
+        metrics=selfref_summary.numbers(report),
+        claims=selfref_claims.claims(report),
+    )
+    results.write_text(workdir / "table.md", selfref_summary.table(report))
+    selfref_summary.plot(report, workdir)
+    results.write(result, workdir)
+    return result
+
+
+def _say(seed: str, progress: bool, text: str) -> None:
+    if progress:
+        print(
+            f"{time.strftime('%H:%M:%S')} {seed}: {text}", file=sys.stderr, flush=True
+        )
+
+
+if __name__ == "__main__":
+    from train_scripts.__main__ import main
+
+    sys.exit(main(["run", "selfref", *sys.argv[1:]]))
