@@ -35,8 +35,8 @@ class Config:
     # Asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
     # Questions of each continent, to learn probes from and to measure with.
-    train: int = 100
-    test: int = 100
+    train: int = 60
+    test: int = 60
     # Answers drawn a question, for the measures of sampled answers; 0 leaves them out.
     samples: int = 0
     # Settings of the grid: small models, large models, data sets, measures.
@@ -91,7 +91,7 @@ PRESETS: dict[str, Config] = {
         train=8, test=12, grid=(2, 1, 3, 2), queries=200, draws=20, bootstrap=20
     ),
     # The tables of docs/confidence.md; needs $JEFF_DATA.
-    "full": Config(parts=PARTS, train=300, test=300, samples=5),
+    "full": Config(parts=PARTS, train=150, test=150, samples=3),
     # GPT-3.5 and GPT-4 alone; needs $JEFF_DATA.
     "mirage": Config(parts=("mirage",)),
     # For logs of yours: --data FILE.

@@ -41,7 +41,7 @@ def read(
       ValueError: if the model has not that many layers.
     """
     _check(model.config, layer)
-    # The last hidden state of a decoder is a normalised one: one layer more is cut along.
+    # The last hidden state of a decoder is normalised: one layer more is cut along.
     config = _cut(model.config, 0, layer + 1)
     params = _slice(model.params, 0, layer + 1)
     found = []

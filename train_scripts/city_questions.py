@@ -13,6 +13,7 @@ import numpy as np
 from jeff_llm import batching, cities, generate
 from jeff_llm.confidence import reading, samples, uncertainty
 from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.models.tokenizer import Tokenizer
 
 __all__ = [
     "Answers",
@@ -55,6 +56,21 @@ class Answers(NamedTuple):
     tokens: list[list[int]]
     texts: list[str]
     correct: np.ndarray
+
+    def part(self, places: np.ndarray) -> "Answers":
+        """Some of them.
+
+        Args:
+          places: which.
+
+        Returns:
+          These answers, in this order.
+        """
+        return Answers(
+            [self.tokens[i] for i in places],
+            [self.texts[i] for i in places],
+            self.correct[places],
+        )
 
 
 def draw(largest: int, train: int, test: int, shots: int, seed: int) -> Questions:
@@ -144,7 +160,7 @@ def ask(
         tokens += [
             row[:end].tolist() for row, end in zip(found.tokens, ends, strict=True)
         ]
-    texts = [model.tokenizer.decode(each).strip() for each in tokens]
+    texts = [_tokenizer(model).decode(each).strip() for each in tokens]
     wanted = [samples.normalise(city.country) for city in questions]
     right = [samples.normalise(text) for text in texts]
     return Answers(tokens, texts, np.array(right) == np.array(wanted))
@@ -202,8 +218,8 @@ def sampled(
       Confidence in [0, 1] by measure.
     """
     texts: list[list[str]] = [[] for _ in prompts]
-    for key in jax.random.split(key, count):  # noqa: B020
-        keys = jax.random.split(key, len(prompts))
+    for each in jax.random.split(key, count):
+        keys = jax.random.split(each, len(prompts))
         for begin in range(0, len(prompts), _CHUNK):
             some = slice(begin, begin + _CHUNK)
             found = generate.generate(
@@ -284,7 +300,6 @@ def prompted(
         for city, land, right in said
     )
     one = _say(model, [f"{ahead}City: {city.name}\n{form}" for city in questions], 14)
-    # The number is for the answer of the same turn; what stands ahead of it is no number.
     found["verbalised, one turn"] = one.confidence
     found["verbalised, two turns"] = two.confidence
     rates = {"one turn": one.parse_rate, "two turns": two.parse_rate}
@@ -302,3 +317,9 @@ def _say(model: LanguageModel, prompts: list[str], count: int) -> samples.Verbal
             share_prefix=True,
         ).texts
     return samples.verbalized(texts)
+
+
+def _tokenizer(model: LanguageModel) -> Tokenizer:
+    if model.tokenizer is None:
+        raise ValueError("model: expected one with a tokenizer, got none")
+    return model.tokenizer

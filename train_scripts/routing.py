@@ -9,15 +9,14 @@ import time
 from pathlib import Path
 
 from configs.routing import PRESETS, Config
-from train_scripts import results, routing_logs, routing_parts
+from train_scripts import results, routing_logs
+from train_scripts.routing_cities import continents
+from train_scripts.routing_mirage import mirage
+from train_scripts.routing_simulated import simulated
 
 __all__ = ["run"]
 
-_PARTS = {
-    "mirage": routing_parts.mirage,
-    "cities": routing_parts.continents,
-    "simulated": routing_parts.simulated,
-}
+_PARTS = {"mirage": mirage, "cities": continents, "simulated": simulated}
 
 
 def run(

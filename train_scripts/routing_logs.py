@@ -152,8 +152,8 @@ def _table(
     guard = routers.get("guaranteed")
     lines += [
         "",
-        f"{wanted:.1%} is reached with {routers['match'].rate:.1%} of the queries sent on: "
-        f"those with a confidence below {routers['match'].threshold:.4g}.",
+        f"{wanted:.1%} is reached with {routers['match'].rate:.1%} of the queries sent "
+        f"on: those with a confidence below {routers['match'].threshold:.4g}.",
         f"Half of the large model's cost buys {routers['half_cost'].accuracy:.1%}.",
     ]
     if guard:
@@ -220,7 +220,7 @@ def _plot(
         axes.set_xlabel("cost of a query" if logs.priced else "large calls a query")
         axes.set_ylabel("accuracy")
     with plots.figure(workdir / "03_confidence.png") as axes:
-        edges = np.linspace(0, 1, 31)
+        edges = np.linspace(0, 1, 31).tolist()
         if binary:
             for name, right, colour in (("right", 1, "second"), ("wrong", 0, "fixed")):
                 axes.hist(

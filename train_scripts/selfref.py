@@ -1,8 +1,8 @@
 """Self-REF on a real model: a confidence token, and every baseline beside it.
 
-Run it with ``python -m train_scripts.selfref [PRESET] [--field value]``. The small model
-answers in which country a city lies; the stronger expert is a gazetteer, which is always
-right, at a price of one look-up.
+Run it with ``python -m train_scripts.selfref [PRESET] [--field value]``. The small
+model answers in which country a city lies; the stronger expert is a gazetteer, which is
+always right, at a price of one look-up.
 """
 
 import functools

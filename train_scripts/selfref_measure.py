@@ -235,7 +235,7 @@ def _options(job: _Job, rng: np.random.Generator) -> list[list[str]]:
     lands: dict[str, list[str]] = {}
     for city in [*job.questions.train, *job.questions.test]:
         lands.setdefault(city.continent, []).append(city.country)
-    anywhere = sum(lands.values(), [])
+    anywhere = [land for each in lands.values() for land in each]
     found = []
     for city in job.questions.test:
         near = [land for land in lands[city.continent] if land != city.country]

@@ -142,7 +142,7 @@ def plot(report: Report, workdir: Path) -> None:
         for key, colour in _SHOWN.items():
             curves = np.stack([_curve(found, key) for found in report.found])
             plots.band(axes, RATES, curves, key[1], plots.COLOURS[colour])
-        base = np.mean([found.correct["base"].mean() for found in report.found])
+        base = float(np.mean([found.correct["base"].mean() for found in report.found]))
         axes.plot([0, 1], [base, 1], color="#999999", linestyle=":", label="random")
         axes.set_xlabel("share of the questions sent to the expert")
         axes.set_ylabel("accuracy")
@@ -204,7 +204,7 @@ def write_seed(path: Path, found: Found) -> None:
       path: an .npz file.
       found: what was measured.
     """
-    arrays = {"answerable": found.answerable}
+    arrays: dict[str, Any] = {"answerable": found.answerable}
     arrays |= {f"correct|{who}": values for who, values in found.correct.items()}
     arrays |= {
         f"confidence|{who}|{name}": values
@@ -238,7 +238,10 @@ def read_seed(path: Path) -> Found:
             if name.startswith(begin)
         }
 
-    pairs = {tuple(name.split("|")): v for name, v in part("confidence").items()}
+    pairs = {}
+    for name, values in part("confidence").items():
+        who, _, measure = name.partition("|")
+        pairs[who, measure] = values
     return Found(
         part("correct"),
         pairs,

@@ -14,7 +14,6 @@ References:
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
@@ -171,15 +170,16 @@ def transfer(
     Raises:
       ValueError: if lengths differ, or a value is not in [0, 1].
     """
-    rates = np.asarray(rates, float)
-    check_queries(confidence, small_correct, large_correct, jnp.asarray(rates), None)
+    check_queries(confidence, small_correct, large_correct, rates, None)
+    asked = np.asarray(rates, float)
     there = np.asarray(confidence, float)
     check_confidence(there)
-    sent_before = np.cumsum(calibration.weight) - calibration.weight
-    place = np.searchsorted(sent_before + calibration.weight, rates - 1e-9)
-    inside = np.minimum(place, len(calibration.weight) - 1)
-    thresholds = np.where(rates >= 1, np.inf, calibration.confidence[inside])
-    thresholds = np.where(rates <= 0, -np.inf, thresholds)
+    # Of the values that occur, and of sending all, what sends on the nearest share.
+    values, place = np.unique(calibration.confidence, return_inverse=True)
+    share = np.bincount(place, calibration.weight)
+    sends = np.append(np.cumsum(share) - share, 1.0)
+    nearest = np.abs(sends - asked[:, None]).argmin(axis=1)
+    thresholds = np.append(values, np.inf)[nearest]
 
     def outcome(c: np.ndarray, s: np.ndarray, g: np.ndarray, w: np.ndarray) -> tuple:
         sent = c < thresholds[:, None]
@@ -190,12 +190,12 @@ def transfer(
     even = np.full(len(there), 1 / len(there))
     actual_rates, actual = outcome(there, small, large, even)
     return Transfer(
-        rates=rates,
+        rates=asked,
         thresholds=thresholds,
         actual_rates=actual_rates,
         predicted_accuracy=predicted,
         actual_accuracy=actual,
-        rate_error=float(np.abs(actual_rates - rates).mean()),
+        rate_error=float(np.abs(actual_rates - asked).mean()),
         accuracy_error=float(np.abs(actual - predicted).mean()),
         drift=wasserstein(calibration.confidence, there, weights=calibration.weight),
     )

@@ -1,8 +1,8 @@
 """Checks of what queries bring: lengths always, values where they can be seen."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 from jaxtyping import Array
 
 __all__ = ["check_confidence", "check_queries", "check_share"]
@@ -48,7 +48,7 @@ def check_queries(
     if where is not None and where.dtype != bool:
         raise TypeError(f"where: expected a bool array, got {where.dtype}")
     seen = [confidence, small_correct, large_correct, rates, where]
-    if any(isinstance(value, jax.core.Tracer) for value in seen):
+    if any(isinstance(value, core.Tracer) for value in seen):
         return
     kept = np.ones(shape, bool) if where is None else np.asarray(where)
     if not kept.any():

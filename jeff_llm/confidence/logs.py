@@ -96,8 +96,9 @@ def from_jsonl(
     if small.min() == small.max() and small[0] in (0, 1):
         raise ValueError(
             f"{path}: expected right and wrong answers of the small model, but "
-            f"{small_correct!r} is {small[0]:g} in all {len(small)} rows: no confidence "
-            "can tell them apart; log more queries, or check how answers are marked"
+            f"{small_correct!r} is {small[0]:g} in all {len(small)} rows: no "
+            "confidence can tell them apart; log more queries, or check how answers "
+            "are marked"
         )
     return Logs(
         np.array(columns[0], float),
@@ -144,8 +145,8 @@ def _query(
         sure = _from_logprobs(where, logprobs, row[logprobs], measure)
     else:
         raise ValueError(
-            f"{where}: expected {confidence!r} or {logprobs!r}, got {sorted(row)}; name "
-            "yours"
+            f"{where}: expected {confidence!r} or {logprobs!r}, got {sorted(row)}; "
+            "name yours"
         )
     price = None
     if row.get(cost) is not None:
@@ -178,8 +179,8 @@ def _from_logprobs(where: str, name: str, value: Any, measure: str) -> float:
     )
     if not numbers or not fits:
         raise ValueError(
-            f"{where}: {name}: expected a list of log-probabilities, numbers of at most "
-            f"0, got {str(value)[:60]}"
+            f"{where}: {name}: expected a list of log-probabilities, numbers of at "
+            f"most 0, got {str(value)[:60]}"
         )
     if measure == "average":
         return sum(map(math.exp, numbers)) / len(numbers)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from jeff.batches import Shuffled
 from jeff.steps import TrainState, init_state, make_step, run_epochs
@@ -95,7 +95,7 @@ def train(
     features: Float[Array, "settings queries width"],
     correct: Bool[Array, "settings queries"],
     *,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " settings"],
     where: Bool[Array, "settings queries"] | None = None,
     epochs: int = 20,
     learning_rate: float | Array = 5e-4,
@@ -202,7 +202,7 @@ def ood_probe(
     Raises:
       ValueError: if there is only one data set, or shapes differ.
     """
-    sets, queries, width = features.shape
+    sets, queries, _ = features.shape
     if sets < 2:
         raise ValueError(f"features: expected at least 2 data sets, got {sets}")
     if where is None:

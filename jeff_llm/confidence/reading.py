@@ -53,7 +53,7 @@ def read(
     prompts: Sequence[batching.Prompt],
     answers: Sequence[Sequence[int]],
     *,
-    layer: int = -9,
+    layer: int | None = None,
     next_tokens: Sequence[int] = (),
     batch_size: int = 64,
 ) -> Reading:
@@ -64,7 +64,7 @@ def read(
       prompts: questions, texts or token ids.
       answers: token ids of each answer, at least one.
       layer: hidden state to return, numbered as in `jeff_llm.models.decoder.Output`;
-        -9 is the output of the eighth layer from the end.
+        by default that after which eight layers follow, the first at least.
       next_tokens: tokens whose logits after the answer are wanted.
       batch_size: questions at a time.
 
@@ -88,6 +88,8 @@ def read(
         batching.check_ids(model, answer, f"answer {number}")
         batching.check_room(model, row, len(answer), f"prompt {number}")
     batching.check_ids(model, next_tokens, "next_tokens")
+    if layer is None:
+        layer = max(model.config.num_layers - 8, 1)
     width = batching.bucket(max(map(len, answers)), smallest=4)
     shared, cache = prefix.share(model, rows, width, init_cache)
     options = np.asarray(next_tokens, np.int32)

@@ -1,15 +1,16 @@
 """A threshold on confidence: below it a query goes to the large model.
 
-`for_rate`, `for_accuracy` and `for_budget` choose it from a log. `with_guarantee` chooses it
-so that the answers kept at the small model are wrong at most a stated share of the
-time, with a stated probability over the draw of the log, whatever the distribution: the
-only assumption is that log and traffic are drawn alike and independently.
+`for_rate`, `for_accuracy` and `for_budget` choose it from a log. `with_guarantee`
+chooses it so that the answers kept at the small model are wrong at most a stated share
+of the time, with a stated probability over the draw of the log, whatever the
+distribution: the only assumption is that log and traffic are drawn alike and
+independently.
 
 References:
   Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS
   2017 (selective risk with a guarantee).
   Angelopoulos et al., "Learn then Test: Calibrating Predictive Algorithms to Achieve
-  Risk Control", 2021 (fixed-sequence testing).
+  Risk Control", 2021 (risk control by many tests).
 """
 
 import dataclasses
@@ -25,8 +26,8 @@ from jeff_llm.confidence.checks import check_confidence, check_queries, check_sh
 
 __all__ = ["Router", "for_accuracy", "for_budget", "for_rate", "with_guarantee"]
 
-# Thresholds that are tested, from the surest answers to all of them.
-_STEPS = 100
+# Thresholds that `with_guarantee` tests.
+_TESTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Router:
     Attributes:
       threshold: queries with less confidence are sent on; infinity sends on all,
         minus infinity none.
-      tie_rate: share of the queries with exactly this confidence that are sent on.
+      tie_rate: share of the queries with exactly this confidence that are sent on: 1
+        sends on all of them, less needs ``uniform`` in the call.
       rate: share of the log's queries that are sent on.
       accuracy: expected accuracy on the log; NaN where it was not asked for.
       max_error: bound on the error rate of kept answers; None without a guarantee.
@@ -61,14 +63,17 @@ class Router:
         Args:
           confidence: of the small model's answers.
           uniform: numbers drawn evenly from [0, 1), one a query, which break ties in
-            the share that the rate asks for; without them ties are kept.
+            the share that ``tie_rate`` asks for; without them ties are kept, unless
+            it is 1.
 
         Returns:
           True where it goes on. Traceable. NaN goes on.
         """
         confidence = jnp.asarray(confidence)
         kept = confidence >= self.threshold
-        if uniform is not None:
+        if self.tie_rate >= 1:
+            kept = confidence > self.threshold
+        elif uniform is not None:
             kept &= ~((confidence == self.threshold) & (uniform < self.tie_rate))
         return ~kept
 
@@ -122,16 +127,16 @@ def for_accuracy(
       ValueError: if no share of the queries reaches the accuracy; says how far it
         gets. Also if the log is not as `jeff_llm.confidence.routing.curve` wants it.
     """
-    arrays = [jnp.asarray(each) for each in (confidence, small_correct, large_correct)]
-    rate = float(routing.rate_to_match(*arrays, accuracy=jnp.asarray(float(accuracy))))
+    log = _arrays(confidence, small_correct, large_correct)
+    rate = float(routing.rate_to_match(*log, accuracy=jnp.asarray(float(accuracy))))
     if math.isnan(rate):
         rates = jnp.linspace(0, 1, 1001)
-        best = float(routing.curve(*arrays, rates).accuracy.max())
+        best = float(routing.curve(*log, rates).accuracy.max())
         raise ValueError(
             f"accuracy: expected one that routing reaches on these queries, at most "
             f"{best:.4f}, got {accuracy}"
         )
-    return _at_rate(arrays, rate)
+    return _at_rate(log, rate)
 
 
 def for_budget(
@@ -160,7 +165,7 @@ def for_budget(
       ValueError: if the small model alone is beyond the budget, or the log is not as
         `jeff_llm.confidence.routing.curve` wants it.
     """
-    arrays = [jnp.asarray(each) for each in (confidence, small_correct, large_correct)]
+    log = _arrays(confidence, small_correct, large_correct)
     if small_cost > budget:
         raise ValueError(
             f"budget: expected at least the small model's cost, {small_cost}, got "
@@ -168,11 +173,11 @@ def for_budget(
         )
     rates = jnp.linspace(0, 1, 1001)
     found = routing.curve(
-        *arrays, rates, small_cost=float(small_cost), large_cost=large_cost
+        *log, rates, small_cost=float(small_cost), large_cost=large_cost
     )
     within = found.cost <= budget * (1 + 1e-6)
     best = jnp.argmax(jnp.where(within, found.accuracy, -1.0))
-    return _at_rate(arrays, float(rates[best]))
+    return _at_rate(log, float(rates[best]))
 
 
 def with_guarantee(
@@ -181,28 +186,27 @@ def with_guarantee(
     *,
     max_error: float,
     delta: float = 0.1,
-    unlabelled: Float[Array, " more"] | None = None,
 ) -> Router:
     """The lowest threshold above which answers are proved to be right often enough.
 
-    ``P(P(wrong | confidence >= threshold) <= max_error) >= 1 - delta``, the outer
-    probability over the draw of the log. Thresholds are tested from the surest answers
-    down: at each the exact (Clopper-Pearson) upper bound of the error rate, at level
-    ``delta``, must be at most ``max_error``; the first that fails ends the sequence,
-    which is why no correction for many tests is needed. Thresholds must not depend on
-    the labels that test them: they are quantiles of ``unlabelled``, or of every other
-    query of the log, whose labels are then not used.
+    ``P(P(wrong | confidence > threshold) <= max_error) >= 1 - delta``, the outer
+    probability over the draw of the log. Ten numbers k of answers to keep are tested,
+    set beforehand between the least that can prove anything and all. The threshold is
+    then the confidence of the next answer, and given that, the answers above it are
+    independent draws of the traffic above it: their errors are binomial, and an exact
+    (Clopper-Pearson) bound at level ``delta / 10`` is put on their rate. By the union
+    bound all ten hold together with probability ``1 - delta``, so any may be used.
 
     Args:
-      confidence: of answers in a log, in an order that means nothing.
+      confidence: of answers in a log, drawn independently, as the traffic will be.
       correct: whether each is right.
       max_error: largest error rate of the answers that are kept, in (0, 1).
       delta: probability that the bound may fail, in (0, 1).
-      unlabelled: confidences of other queries of the same kind.
 
     Returns:
       The router; its threshold is infinity, so that nothing is kept, where nothing can
-      be proved: ``log(delta) / log(1 - max_error)`` right answers are the least.
+      be proved: it takes ``log(delta / 10) / log(1 - max_error)`` right answers, 44 for
+      a tenth and a tenth.
 
     Raises:
       ValueError: if lengths differ, a confidence is no finite number, there are fewer
@@ -213,25 +217,21 @@ def with_guarantee(
             raise ValueError(f"{name}: expected a number in (0, 1), got {value}")
     check_queries(confidence, correct, correct, None, None)
     values, right = _values(confidence), np.asarray(correct).astype(bool)
-    if unlabelled is None:
-        if len(values) < 2:
-            raise ValueError("confidence: expected at least 2 queries, got 1")
-        places, values, right = values[::2], values[1::2], right[1::2]
-    else:
-        places = _values(unlabelled)
-    # The number that a test can prove anything with; half as many again, so that the
-    # first test does not fail by chance.
-    least = 1.5 * math.log(delta) / math.log(1 - max_error)
+    if len(values) < 2:
+        raise ValueError("confidence: expected at least 2 queries, got 1")
+    order = np.argsort(-values, kind="stable")
+    values, right = values[order], right[order]
+    least = math.ceil(math.log(delta / _TESTS) / math.log(1 - max_error))
     best = math.inf
-    for share in np.linspace(min(least / len(values), 1.0), 1.0, _STEPS):
-        threshold = float(np.quantile(places, 1 - share, method="higher"))
-        kept = values >= threshold
-        wrong, count = int(np.sum(kept & ~right)), int(np.sum(kept))
-        if _upper_bound(wrong, count, delta) > max_error:
-            break
-        best = threshold
-    rate = float(np.mean(_values(confidence) < best))
-    return Router(best, rate=rate, max_error=max_error, delta=delta)
+    for size in np.geomspace(min(least, len(values)), len(values), _TESTS):
+        # Ties with the next answer are left out, as that answer is.
+        last = -math.inf if size >= len(values) else values[math.ceil(size)]
+        kept = values > last
+        wrong, count = int(np.sum(kept & ~right)), int(kept.sum())
+        if _upper_bound(wrong, count, delta / _TESTS) <= max_error:
+            best = float(last)
+    rate = float(np.mean(values <= best))
+    return Router(best, 1.0, rate=rate, max_error=max_error, delta=delta)
 
 
 def _upper_bound(wrong: int, count: int, delta: float) -> float:
@@ -241,9 +241,14 @@ def _upper_bound(wrong: int, count: int, delta: float) -> float:
     return float(betaincinv(wrong + 1, count - wrong, 1 - delta))
 
 
-def _at_rate(arrays: list[Array], rate: float) -> Router:
-    chosen = for_rate(arrays[0], rate)
-    accuracy = routing.curve(*arrays, jnp.asarray([rate])).accuracy[0]
+def _arrays(*log: Array) -> tuple[Array, Array, Array]:
+    confidence, small_correct, large_correct = map(jnp.asarray, log)
+    return confidence, small_correct, large_correct
+
+
+def _at_rate(log: tuple[Array, Array, Array], rate: float) -> Router:
+    chosen = for_rate(log[0], rate)
+    accuracy = routing.curve(*log, jnp.asarray([rate])).accuracy[0]
     return dataclasses.replace(chosen, accuracy=float(accuracy))
 
 

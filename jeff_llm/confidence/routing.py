@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
+from jeff_llm.confidence import ordered
 from jeff_llm.confidence.checks import check_queries
 from jeff_llm.confidence.logs import Logs, from_jsonl
 
@@ -57,23 +58,6 @@ class RoutingCurve(NamedTuple):
     area: Float[Array, "..."]
     rate_to_match: Float[Array, "..."]
     alignment: Float[Array, "..."]
-
-
-class _Sorted(NamedTuple):
-    """Queries from least to most confident; what padding holds comes last, as zeros.
-
-    ``gain`` is the mean over the run of ties around a query, ``gained`` its sum over
-    the queries before it, ``middle`` the mean place of the run; ``cost`` is such a pair
-    of mean and sum, or None where all queries cost the same.
-    """
-
-    gain: Array
-    gained: Array
-    cost: tuple[Array, Array] | None
-    middle: Array
-    small: Array
-    best: Array
-    count: Array
 
 
 def curve(
@@ -114,7 +98,7 @@ def curve(
     """
     rates = jnp.asarray(rates, float)
     check_queries(confidence, small_correct, large_correct, rates, where)
-    found = _sort(confidence, small_correct, large_correct, where, large_cost)
+    found = ordered.order(confidence, small_correct, large_correct, where, large_cost)
     size = found.gain.shape[0]
     place = rates * found.count
     index = jnp.clip(jnp.floor(place).astype(int), 0, size - 1)
@@ -129,9 +113,9 @@ def curve(
         rates=rates,
         accuracy=base + gained / found.count,
         cost=small_cost + spent / found.count,
-        area=_area(found),
-        rate_to_match=_first_rate(found, found.gain.sum()),
-        alignment=_alignment(found),
+        area=ordered.area(found),
+        rate_to_match=ordered.first_rate(found, found.gain.sum()),
+        alignment=ordered.auroc(found),
     )
 
 
@@ -160,7 +144,7 @@ def normalised_area(
       ValueError: as `curve` does.
     """
     check_queries(confidence, small_correct, large_correct, None, where)
-    return _area(_sort(confidence, small_correct, large_correct, where))
+    return ordered.area(ordered.order(confidence, small_correct, large_correct, where))
 
 
 def rate_to_match(
@@ -187,10 +171,10 @@ def rate_to_match(
       ValueError: as `curve` does.
     """
     check_queries(confidence, small_correct, large_correct, None, where)
-    found = _sort(confidence, small_correct, large_correct, where)
+    found = ordered.order(confidence, small_correct, large_correct, where)
     if accuracy is None:
-        return _first_rate(found, found.gain.sum())
-    return _first_rate(found, accuracy * found.count - found.small.sum())
+        return ordered.first_rate(found, found.gain.sum())
+    return ordered.first_rate(found, accuracy * found.count - found.small.sum())
 
 
 def alignment(
@@ -214,7 +198,7 @@ def alignment(
       ValueError: as `curve` does.
     """
     check_queries(confidence, correct, correct, None, where)
-    return _alignment(_sort(confidence, correct, correct, where))
+    return ordered.auroc(ordered.order(confidence, correct, correct, where))
 
 
 @functools.partial(jax.jit, static_argnames=("small_cost", "large_cost"))
@@ -254,106 +238,3 @@ def sweep(
     mapped = jax.vmap(lambda c, s, large, w: one(c, s, large, rates, where=w))
     found = mapped(confidence, small_correct, large_correct, where)
     return found._replace(rates=rates)
-
-
-def _sort(
-    confidence: Array,
-    small_correct: Array,
-    large_correct: Array,
-    where: Array | None,
-    large_cost: Array | float = 1.0,
-) -> _Sorted:
-    if where is None:
-        where = jnp.ones(confidence.shape, bool)
-    small, large = jnp.asarray(small_correct), jnp.asarray(large_correct)
-    # Padding is surest; what a query brings is sorted along with its confidence.
-    surest = jnp.finfo(confidence.dtype).max
-    value = jnp.where(where, jnp.minimum(confidence, surest), jnp.inf)
-    binary = small.dtype == bool and large.dtype == bool
-    if binary:  # one byte to carry along instead of two numbers
-        brought = (((2 * small + large) * where).astype(jnp.int8),)
-    else:
-        small, large = (jnp.where(where, x, 0).astype(float) for x in (small, large))
-        brought = small, large
-    if jnp.ndim(large_cost):
-        brought = *brought, jnp.where(where, large_cost, 0.0)
-    value, *brought = jax.lax.sort((value, *brought), num_keys=1, is_stable=False)
-    if binary:
-        small, large = (brought[0] >= 2).astype(float), (brought[0] % 2).astype(float)
-    else:
-        small, large = brought[:2]
-    cost = brought[-1] if jnp.ndim(large_cost) else None
-    gain = large - small
-    first, last = _runs(value)
-    bad = jnp.isnan(jnp.where(where, confidence, 0.0)).any()
-    mean_gain, gained = _spread(gain, first, last)
-    return _Sorted(
-        gain=mean_gain,
-        gained=jnp.where(bad, jnp.nan, gained),
-        cost=None if cost is None else _spread(cost, first, last),
-        middle=jnp.where(bad, jnp.nan, (first + last) / 2),
-        small=small,
-        best=_best(gain, where, binary),
-        count=where.sum().astype(float),
-    )
-
-
-def _best(gain: Array, where: Array, binary: bool) -> Array:
-    """Area of an oracle, in answers times queries: first what gains, last what loses."""
-    count = where.sum()
-    if binary:
-        gains, losses = jnp.sum(gain > 0), jnp.sum(gain < 0)
-        return gains * (count - gains / 2) - losses * losses / 2
-    ordered = -jnp.sort(-gain)
-    place = jnp.arange(gain.size)
-    # Padding gains 0, and stands between what gains and what loses.
-    place = jnp.where(ordered < 0, place - (gain.size - count), place)
-    return jnp.sum(ordered * (count - place - 0.5))
-
-
-def _spread(values: Array, first: Array, last: Array) -> tuple[Array, Array]:
-    """Mean over the run of each place, and the sum of the means before it."""
-    total = jnp.cumsum(values)
-    before = total[first] - values[first]
-    mean = (total[last] - before) / (last - first + 1)
-    return mean, before + (jnp.arange(values.shape[0]) - first) * mean
-
-
-def _runs(value: Array) -> tuple[Array, Array]:
-    """First and last place of the run of equal values around each place."""
-    place = jnp.arange(value.shape[0])
-    change = value[1:] != value[:-1]
-    edge = jnp.ones(1, bool)
-    starts, ends = jnp.concatenate([edge, change]), jnp.concatenate([change, edge])
-    first = jax.lax.cummax(jnp.where(starts, place, 0))
-    last = jax.lax.cummin(jnp.where(ends, place, value.shape[0]), reverse=True)
-    return first, last
-
-
-def _area(found: _Sorted) -> Array:
-    """Query i of the order counts for all rates above (i + 1/2) / n, in the mean."""
-    mine = jnp.sum(found.gain * (found.count - found.middle - 0.5))
-    even = found.gain.sum() * found.count / 2
-    room = found.best - even
-    return jnp.where(room > 1e-6, (mine - even) / room, jnp.nan)
-
-
-def _alignment(found: _Sorted) -> Array:
-    right = found.small.sum()
-    wrong = found.count - right
-    ranks = jnp.sum(found.small * (found.middle + 1))
-    return (ranks - right * (right + 1) / 2) / (right * wrong)
-
-
-def _first_rate(found: _Sorted, needed: Array) -> Array:
-    """Where the piecewise linear curve first gains so many answers."""
-    after = found.gained + found.gain
-    # Sums of float32 are no further off than that.
-    slack = 1e-4 + 1e-6 * found.count
-    place = jnp.argmax(after >= needed - slack)
-    slope = found.gain[place]
-    step = (needed - found.gained[place]) / jnp.where(slope > 0, slope, 1)
-    inside = (place + jnp.clip(jnp.where(slope > 0, step, 0), 0, 1)) / found.count
-    rate = jnp.where(needed <= slack, 0.0, inside)
-    reached = (needed <= slack) | (after[place] >= needed - slack)
-    return jnp.where(reached, rate, jnp.nan)

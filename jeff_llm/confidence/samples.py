@@ -65,7 +65,7 @@ def verbalized(texts: Sequence[str], *, missing: float | int = 0.0) -> Verbalize
     found = [parse_confidence(text) for text in texts]
     parsed = np.array([value is not None for value in found], bool)
     values = np.array([missing if value is None else value for value in found], float)
-    rate = float(parsed.mean()) if len(found) else float("nan")
+    rate = float(parsed.mean()) if found else float("nan")
     return Verbalized(values, parsed, rate)
 
 

@@ -5,8 +5,8 @@ distribution, its sampled answers. None needs a model of ours. Those of token ar
 take the tokens along the last axis and any batch axes before it.
 
 The sign is the trap of this family: papers write down uncertainties, and routing wants
-confidences. ``trace(m I - D) / m^2`` of a similarity graph, say, is an uncertainty; here
-is one minus it.
+confidences. ``trace(m I - D) / m^2`` of a similarity graph, say, is an uncertainty;
+here is one minus it.
 
 References:
   Chuang et al., "Confident or Seek Stronger: Exploring Uncertainty-Based On-device LLM
