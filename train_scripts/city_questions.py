@@ -284,10 +284,8 @@ def prompted(
             f"{cities.question(city)} {land}\n{line}{yes if right else no}\n\n"
             for city, land, right in said
         )
-        logits = generate.option_logits(
-            model, [f"{ahead}{each}{line}" for each in asked], [yes, no], batch_size=64
-        )
-        found[name] = np.asarray(uncertainty.p_true(*jnp.asarray(logits).T))
+        told = [f"{ahead}{each}{line}" for each in asked]
+        found[name] = np.asarray(uncertainty.p_true(*_either(model, told, yes, no)))
     percent = "Confidence in percent:"
     ahead = "".join(
         f"{cities.question(city)} {land}\n{percent} {95 if right else 20}\n\n"
@@ -304,6 +302,18 @@ def prompted(
     found["verbalised, two turns"] = two.confidence
     rates = {"one turn": one.parse_rate, "two turns": two.parse_rate}
     return found, rates
+
+
+def _either(
+    model: LanguageModel, prompts: list[str], yes: str, no: str
+) -> tuple[jax.Array, jax.Array]:
+    """Logits of two continuations; in one step where each is one token."""
+    if all(len(_tokenizer(model).encode(word, False)) == 1 for word in (yes, no)):
+        logits = generate.option_logits(model, prompts, [yes, no], batch_size=64)
+    else:
+        scores = generate.score(model, prompts, [[yes, no]] * len(prompts))
+        logits = np.array([[each.total for each in row] for row in scores], np.float32)
+    return jnp.asarray(logits[:, 0]), jnp.asarray(logits[:, 1])
 
 
 def _say(model: LanguageModel, prompts: list[str], count: int) -> samples.Verbalized:

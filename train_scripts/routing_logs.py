@@ -51,7 +51,7 @@ def analyse(config: Config, workdir: Path) -> Part:
     fields = ("confidence", "token_logprobs", "small_correct", "large_correct")
     names = {name: getattr(config, name) for name in (*fields, "cost", "dataset")}
     logs = routing.from_jsonl(config.data, **names)
-    sure, small, large, cost = (jnp.asarray(x, jnp.float32) for x in logs[:4])
+    sure, small, large, cost = logs[:4]
     rates = jnp.asarray(_RATES, jnp.float32)
     whole = routing.curve(sure, small, large, rates, large_cost=cost)
     low, high = _interval(config, sure, small, large, cost)
@@ -63,9 +63,9 @@ def analyse(config: Config, workdir: Path) -> Part:
         "area": float(whole.area),
         "rate_to_match": float(whole.rate_to_match),
     }
-    binary = bool(((small == 0) | (small == 1)).all())
+    binary = small.dtype == bool
     if binary:
-        scores = evaluation.evaluate(sure, small > 0.5, large)
+        scores = evaluation.evaluate(sure, small, large)
         numbers |= {
             "alignment": scores.alignment,
             "ece": scores.ece,
@@ -105,19 +105,17 @@ def _interval(config: Config, *arrays: jax.Array) -> tuple[np.ndarray, np.ndarra
 def _routers(
     config: Config, logs: routing.Logs, binary: bool
 ) -> dict[str, router.Router]:
-    sure, small, large = (jnp.asarray(x, jnp.float32) for x in logs[:3])
+    sure, small, large, cost = logs[:4]
     wanted = config.accuracy or float(large.mean())
     found = {"match": router.for_accuracy(sure, small, large, wanted)}
-    half = float(np.mean(logs.cost)) / 2
-    found["half_cost"] = router.for_budget(
-        sure, small, large, half, large_cost=jnp.asarray(logs.cost, jnp.float32)
-    )
+    half = float(cost.mean()) / 2
+    found["half_cost"] = router.for_budget(sure, small, large, half, large_cost=cost)
     if binary:
         # Logs may be in an order that means something; the guarantee's must not be.
         order = np.random.default_rng(config.seed).permutation(len(sure))
         found["guaranteed"] = router.with_guarantee(
             sure[order],
-            small[order] > 0.5,
+            small[order],
             max_error=config.max_error,
             delta=config.delta,
         )
@@ -182,7 +180,7 @@ def _table(
         ]
         names = np.array(logs.dataset)
         for name in sets:
-            c, s, g = (jnp.asarray(x[names == name], jnp.float32) for x in logs[:3])
+            c, s, g = (x[names == name] for x in logs[:3])
             area = float(routing.normalised_area(c, s, g))
             lines.append(
                 f"| {name} | {len(c)} | {s.mean():.1%} | {g.mean():.1%} | {area:.3f} |"
@@ -224,13 +222,13 @@ def _plot(
         if binary:
             for name, right, colour in (("right", 1, "second"), ("wrong", 0, "fixed")):
                 axes.hist(
-                    logs.confidence[logs.small_correct == right],
+                    np.asarray(logs.confidence[logs.small_correct == right]),
                     edges,
                     alpha=0.6,
                     color=plots.COLOURS[colour],
                     label=name,
                 )
         else:
-            axes.hist(logs.confidence, edges, color=plots.COLOURS["line"])
+            axes.hist(np.asarray(logs.confidence), edges, color=plots.COLOURS["line"])
         axes.set_xlabel("confidence of the small model")
         axes.set_ylabel("queries")

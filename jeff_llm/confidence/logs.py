@@ -12,11 +12,12 @@ query; ``dataset`` sets groups apart. Everything else in a row is left alone.
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from jaxtyping import Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 __all__ = ["Logs", "from_jsonl"]
 
@@ -26,17 +27,18 @@ class Logs(NamedTuple):
 
     Attributes:
       confidence: of the small model, in [0, 1].
-      small_correct: how right its answer is, in [0, 1].
+      small_correct: whether its answer is right, bool; or float, how right, in [0, 1],
+        where the file has other numbers than 0 and 1.
       large_correct: likewise of the large model.
       cost: of the large model for each query; ones where the file has none.
       dataset: name of each query's data set; empty where the file has none.
       priced: whether the file has costs.
     """
 
-    confidence: Float[np.ndarray, " queries"]
-    small_correct: Float[np.ndarray, " queries"]
-    large_correct: Float[np.ndarray, " queries"]
-    cost: Float[np.ndarray, " queries"]
+    confidence: Float[Array, " queries"]
+    small_correct: Shaped[Array, " queries"]
+    large_correct: Shaped[Array, " queries"]
+    cost: Float[Array, " queries"]
     dataset: list[str]
     priced: bool
 
@@ -92,22 +94,28 @@ def from_jsonl(
             f"{sum(prices)} of {len(prices)}; row {prices.index(False) + 1} is the "
             "first without"
         )
-    small = np.array(columns[1], float)
-    if small.min() == small.max() and small[0] in (0, 1):
+    small = columns[1]
+    if set(small) in ({0.0}, {1.0}):
         raise ValueError(
             f"{path}: expected right and wrong answers of the small model, but "
             f"{small_correct!r} is {small[0]:g} in all {len(small)} rows: no "
             "confidence can tell them apart; log more queries, or check how answers "
             "are marked"
         )
+    costs = [1.0 if value is None else value for value in columns[3]]
     return Logs(
-        np.array(columns[0], float),
-        small,
-        np.array(columns[2], float),
-        np.array([1.0 if value is None else value for value in columns[3]], float),
+        jnp.asarray(columns[0], jnp.float32),
+        _marks(columns[1]),
+        _marks(columns[2]),
+        jnp.asarray(costs, jnp.float32),
         list(columns[4]),
         all(prices),
     )
+
+
+def _marks(values: Sequence[float]) -> Array:
+    marks = jnp.asarray(values, jnp.float32)
+    return marks > 0 if set(values) <= {0.0, 1.0} else marks
 
 
 def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -223,9 +223,10 @@ def with_guarantee(
     values, right = values[order], right[order]
     least = math.ceil(math.log(delta / _TESTS) / math.log(1 - max_error))
     best = math.inf
-    for size in np.geomspace(min(least, len(values)), len(values), _TESTS):
+    sizes = np.geomspace(min(least, len(values)), len(values), _TESTS)
+    for size in np.rint(sizes).astype(int).tolist():
         # Ties with the next answer are left out, as that answer is.
-        last = -math.inf if size >= len(values) else values[math.ceil(size)]
+        last = -math.inf if size >= len(values) else values[size]
         kept = values > last
         wrong, count = int(np.sum(kept & ~right)), int(kept.sum())
         if _upper_bound(wrong, count, delta / _TESTS) <= max_error:

@@ -26,8 +26,8 @@ def write(tmp_path):
 
 def test_rows(write) -> None:
     found = routing.from_jsonl(write([*GOOD, ""]))
-    assert found.confidence.tolist() == [0.9, 0.2]
-    assert found.small_correct.tolist() == [1, 0]
+    np.testing.assert_allclose(found.confidence, [0.9, 0.2])
+    assert found.small_correct.tolist() == [True, False]
     assert found.cost.tolist() == [2, 3] and found.priced
     assert found.dataset == ["", ""]
 
@@ -37,10 +37,11 @@ def test_log_probabilities(write) -> None:
     for row in rows:
         del row["confidence"], row["cost"]
     found = routing.from_jsonl(write(rows))
-    np.testing.assert_allclose(found.confidence, np.exp(-2.0))
+    np.testing.assert_allclose(found.confidence, np.exp(-2.0), rtol=1e-6)
     assert not found.priced and found.cost.tolist() == [1, 1]
     found = routing.from_jsonl(write(rows), measure="average")
-    np.testing.assert_allclose(found.confidence, (np.exp(-1) + np.exp(-3)) / 2)
+    expected = (np.exp(-1) + np.exp(-3)) / 2
+    np.testing.assert_allclose(found.confidence, expected, rtol=1e-6)
 
 
 def test_names_of_one_s_own(write) -> None:
