@@ -39,6 +39,7 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.kv
 	$(BIN)/python -m benchmarks.gre
 	$(BIN)/python -m benchmarks.wds
+	$(BIN)/python -m benchmarks.routing
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \

@@ -88,7 +88,7 @@ PRESETS: dict[str, Config] = {
     "demo": Config(grid=(4, 2, 5, 4), draws=200),
     # The same job at its smallest, to see that everything runs.
     "smoke": Config(
-        train=8, test=12, grid=(2, 1, 3, 2), queries=200, draws=20, bootstrap=20
+        parts=("simulated",), grid=(2, 1, 3, 2), queries=200, draws=20, bootstrap=20
     ),
     # The tables of docs/confidence.md; needs $JEFF_DATA.
     "full": Config(parts=PARTS, train=150, test=150, samples=3),

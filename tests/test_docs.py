@@ -1,5 +1,6 @@
 """The code in README and docs runs as it stands."""
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -282,3 +283,43 @@ def test_cells_page(cell_readers_names):
         exec(compile(block, "docs/wds.md", "exec"), names)
     assert names["trained"].loss < 1
     assert names["null"].p_value.shape == names["pairs"].shape
+
+
+@pytest.fixture
+def logs_file(tmp_path, monkeypatch):
+    """Logs of two models, as a reader would have them."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for sure in rng.random(400):
+        small, large = rng.random(2) < (1 - (1 - sure) ** 2, 0.95)
+        rows.append(
+            {
+                "confidence": sure,
+                "small_correct": bool(small),
+                "large_correct": bool(large),
+                "cost": 0.01,
+            }
+        )
+    (tmp_path / "logs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("logs_file")
+def test_routing_of_the_readme():
+    (block,) = [text for text in blocks("README.md") if "from_jsonl" in text]
+    names = {"new_confidence": jnp.array([0.01, 0.99])}
+    exec(compile(block, "README.md", "exec"), names)
+    assert 0 < names["curve"].area < 1
+    assert names["to_large"].tolist() == [True, False]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("logs_file", "smollm2_is_here")
+def test_confidence_page(key):
+    names = {"key": key}
+    for block in blocks("docs/confidence.md"):
+        exec(compile(block, "docs/confidence.md", "exec"), names)
+    assert names["carried"].rate_error < 0.2
+    assert names["out"].texts[0].strip() == "France"
+    assert names["judged"].shape == (4,)
+    assert ((names["judged"] > 0) & (names["judged"] < 1)).all()

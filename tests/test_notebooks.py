@@ -18,6 +18,7 @@ SHORT = {
     "kv": ("NUM_TOKENS", 512),
     "gre": ("NUM_EDITS", 5),
     "wds": ("NUM_CELLS", 1000),
+    "confidence": ("NUM_QUESTIONS", 60),
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -47,7 +48,13 @@ def as_program(path):
 
 
 def test_there_is_one():
-    assert [path.stem for path in NOTEBOOKS] == ["gre", "kv", "wds", "yodo"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "confidence",
+        "gre",
+        "kv",
+        "wds",
+        "yodo",
+    ]
 
 
 @EVERY
@@ -119,6 +126,23 @@ def test_kv_runs(tmp_path):
     assert float(found["K4V2"]) < float(found["K2V4"])
     assert "8 bits: 100% of the tokens" in out
     assert "after 500 tokens; 1 program" in out
+
+
+@pytest.mark.slow
+def test_confidence_runs(tmp_path):
+    """A real model answers, its confidence is measured, and a token is taught."""
+    pytest.importorskip("gguf")
+    try:
+        for name in ("smollm2", "cities", "countries"):
+            assets.find(name)
+    except FileNotFoundError as error:
+        pytest.skip(f"weights or cities are not here: {error}")
+    out = printed(ROOT / "notebooks" / "confidence.ipynb", tmp_path)
+    assert re.search(r"right: \d+\.\d%", out)
+    found = re.findall(r"alignment (0\.\d+), normalised area", out)
+    assert len(found) == 3
+    assert min(map(float, found)) > 0.5
+    assert re.search(r"threshold (inf|0\.\d+): \d+\.\d% of the answers are kept", out)
 
 
 @pytest.mark.slow
