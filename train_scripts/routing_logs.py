@@ -215,6 +215,8 @@ def _plot(
             markersize=3,
             color=plots.COLOURS["line"],
         )
+        axes.locator_params(axis="x", nbins=5)
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
         axes.set_xlabel("cost of a query" if logs.priced else "large calls a query")
         axes.set_ylabel("accuracy")
     with plots.figure(workdir / "03_confidence.png") as axes:

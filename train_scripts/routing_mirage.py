@@ -120,6 +120,8 @@ def mirage(config: Config, workdir: Path) -> Part:
             axes.plot(RATES, fine.accuracy, label=name, color=plots.COLOURS[colour])
             ends = np.asarray(fine.accuracy)[[0, -1]]
             axes.plot([0, 1], ends, ":", color=plots.COLOURS[colour], linewidth=1)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.4 * (high - low), high)  # room for the legend
         axes.set_xlabel("share of the queries sent to GPT-4")
         axes.set_ylabel("accuracy")
     areas = [numbers[f"mirage_{name}_area"] for name in sets]
