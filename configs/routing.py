@@ -91,7 +91,7 @@ PRESETS: dict[str, Config] = {
         parts=("simulated",), grid=(2, 1, 3, 2), queries=200, draws=20, bootstrap=20
     ),
     # The tables of docs/confidence.md; needs $JEFF_DATA.
-    "full": Config(parts=PARTS, train=150, test=150, samples=3),
+    "full": Config(parts=PARTS, train=100, test=100),
     # GPT-3.5 and GPT-4 alone; needs $JEFF_DATA.
     "mirage": Config(parts=("mirage",)),
     # For logs of yours: --data FILE.

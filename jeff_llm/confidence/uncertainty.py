@@ -158,7 +158,7 @@ def option_confidence(
     Raises:
       TypeError: if ``logits`` is not floating point.
 
-    >>> option_confidence(jnp.log(jnp.array([0.2, 0.6])), jnp.array(1))
+    >>> option_confidence(jnp.log(jnp.array([0.2, 0.6])), jnp.array(1)).round(4)
     Array(0.75, dtype=float32)
     """
     check_floating(logits=logits)
@@ -187,7 +187,7 @@ def p_true(
     References:
       Kadavath et al., "Language Models (Mostly) Know What They Know", 2022.
 
-    >>> p_true(jnp.log(0.6), jnp.log(0.2))
+    >>> p_true(jnp.log(jnp.array(0.6)), jnp.log(jnp.array(0.2))).round(4)
     Array(0.75, dtype=float32)
     """
     check_floating(true_logit=true_logit, false_logit=false_logit)
