@@ -187,8 +187,8 @@ def p_true(
     References:
       Kadavath et al., "Language Models (Mostly) Know What They Know", 2022.
 
-    >>> p_true(jnp.array(1.0), jnp.array(1.0))
-    Array(0.5, dtype=float32)
+    >>> p_true(jnp.ones(1), jnp.ones(1))
+    Array([0.5], dtype=float32)
     """
     check_floating(true_logit=true_logit, false_logit=false_logit)
     return jax.nn.sigmoid(true_logit - false_logit)
