@@ -13,7 +13,13 @@ from pathlib import Path
 from configs.selfref import Config
 from jeff import runlog
 from jeff_llm.models import weights
-from train_scripts import results, selfref_claims, selfref_measure, selfref_summary
+from train_scripts import (
+    results,
+    selfref_claims,
+    selfref_measure,
+    selfref_summary,
+    stages,
+)
 
 __all__ = ["run"]
 
@@ -42,7 +48,7 @@ def run(
     done = len(runlog.RunLog(workdir, total, total, show=False).rows)
     with runlog.RunLog(workdir, total, done, show=False) as log:
         for step, seed in enumerate(config.seeds[done:], done + 1):
-            say = functools.partial(_say, f"seed {step} of {total}", progress)
+            say = functools.partial(stages.say, f"seed {step} of {total}", progress)
             folder = workdir / f"seed{seed}"
             found = selfref_measure.measure(config, model, seed, folder, say)
             selfref_summary.write_seed(folder / "measured.npz", found)
@@ -68,13 +74,6 @@ def run(
     selfref_summary.plot(report, workdir)
     results.write(result, workdir)
     return result
-
-
-def _say(seed: str, progress: bool, text: str) -> None:
-    if progress:
-        print(
-            f"{time.strftime('%H:%M:%S')} {seed}: {text}", file=sys.stderr, flush=True
-        )
 
 
 if __name__ == "__main__":

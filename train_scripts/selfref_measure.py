@@ -10,7 +10,7 @@ import numpy as np
 
 from configs.selfref import Config
 from jeff_llm import cities, finetune, generate
-from jeff_llm.confidence import probes, reading, selfref
+from jeff_llm.confidence import probes, reading, selfref, uncertainty
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts import city_questions
 from train_scripts.city_questions import Answers
@@ -138,8 +138,7 @@ def _read(job: _Job, model: LanguageModel, part: str, a: Answers) -> reading.Rea
 
 
 def _token(found: reading.Reading) -> np.ndarray:
-    difference = found.next_logits[:, 0] - found.next_logits[:, 1]
-    return np.asarray(jax.nn.sigmoid(difference))
+    return np.asarray(uncertainty.p_true(*jnp.asarray(found.next_logits).T))
 
 
 def _untuned(

@@ -17,7 +17,7 @@ import numpy as np
 from configs.wds import PRESETS, Config
 from jeff import runlog
 from jeff_graph.cells import expression, h5ad, preprocess, simulate
-from train_scripts import results, wds_claims, wds_summary, wds_table
+from train_scripts import results, stages, wds_claims, wds_summary, wds_table
 from train_scripts.wds_cells import IN_MEMORY, Cells, known_pairs
 from train_scripts.wds_measure import measure
 
@@ -48,7 +48,7 @@ def run(
     done = len(runlog.RunLog(workdir, total, total, show=False).rows)
     with runlog.RunLog(workdir, total, done, show=False) as log:
         for step, seed in enumerate(config.seeds[done:], done + 1):
-            say = functools.partial(_say, f"seed {step} of {total}", progress)
+            say = functools.partial(stages.say, f"seed {step} of {total}", progress)
             with load(config, seed) as cells:
                 row, first = measure(config, cells, seed, workdir, say)
                 if step == 1:
@@ -69,13 +69,6 @@ def run(
     wds_summary.plot(report, workdir)
     results.write(result, workdir)
     return result
-
-
-def _say(seed: str, progress: bool, text: str) -> None:
-    if progress:
-        print(
-            f"{time.strftime('%H:%M:%S')} {seed}: {text}", file=sys.stderr, flush=True
-        )
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
+from jeff import metrics
 from jeff_llm.confidence import ordered
 from jeff_llm.confidence.checks import check_queries
 from jeff_llm.confidence.logs import Logs, from_jsonl
@@ -198,7 +199,7 @@ def alignment(
       ValueError: as `curve` does.
     """
     check_queries(confidence, correct, correct, None, where)
-    return ordered.auroc(ordered.order(confidence, correct, correct, where))
+    return metrics.auroc(confidence, correct, where=where)
 
 
 @functools.partial(jax.jit, static_argnames=("small_cost", "large_cost"))

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jeff_llm import batching, finetune
-from jeff_llm.confidence import reading
+from jeff_llm.confidence import reading, uncertainty
 from jeff_llm.confidence.adapt import Recipe, train
 from jeff_llm.models.language_model import LanguageModel
 
@@ -183,5 +183,4 @@ def confidence(
     found = reading.read(
         model, prompts, answers, next_tokens=list(tokens), batch_size=batch_size
     )
-    difference = found.next_logits[:, 0] - found.next_logits[:, 1]
-    return np.asarray(jax.nn.sigmoid(difference))
+    return np.asarray(uncertainty.p_true(*jnp.asarray(found.next_logits).T))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jeff import training
 from jeff_llm import finetune, trunk
 from jeff_llm.confidence import adapt, reading, selfref
 from jeff_llm.models import decoder, lora
@@ -189,9 +190,17 @@ def test_a_token_is_learned(grown) -> None:
 
 
 def test_trainings_of_other_lengths_compile_nothing(grown) -> None:
-    model, _ = grown
+    """Other numbers of examples and epochs, and another rate, run the same program."""
+    model, ids = grown
     step, _ = adapt._make_step(model.config, 0.0, 8)
     assert step is adapt._make_step(model.config, 0.0, 8)[0]
+    some = examples(ids)
+    options = {"key": jax.random.key(0), "rows": list(ids)}
+    selfref.train(model, some, recipe=RECIPE, **options)
+    compiled = training._scan_stacked_jit._cache_size()
+    longer = dataclasses.replace(RECIPE, epochs=3, learning_rate=1e-2)
+    selfref.train(model, some * 6, recipe=longer, **options)
+    assert training._scan_stacked_jit._cache_size() == compiled
 
 
 def test_frozen_lower_layers_are_read_once(grown) -> None:
