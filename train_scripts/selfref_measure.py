@@ -195,7 +195,7 @@ def _train(
 def _reject(
     job: _Job, plain: LanguageModel, tuned: LanguageModel
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Four options a question; half of the questions lose the right one.
+    """Four options a question; in half of the questions the right one is not there.
 
     The base chooses the option that it finds likeliest, and each confidence judges that
     choice.
@@ -204,7 +204,11 @@ def _reject(
     rng = np.random.default_rng([job.config.seeds[0], len(test)])
     answerable = rng.permutation(np.arange(len(test)) % 2 == 0)
     options = _options(job, rng)
-    kept = [o if left else o[1:] for o, left in zip(options, answerable, strict=True)]
+    # Four options either way: fewer of them would each have a larger share.
+    kept = [
+        each[:4] if left else each[1:]
+        for each, left in zip(options, answerable, strict=True)
+    ]
     prompts = job.prompts(test)
     scores = generate.score(
         job.base, prompts, [[f" {land}" for land in each] for each in kept]
@@ -230,7 +234,7 @@ def _reject(
 
 
 def _options(job: _Job, rng: np.random.Generator) -> list[list[str]]:
-    """The right country, and three others of its continent, as often as they occur."""
+    """The right country, and four others of its continent, as often as they occur."""
     lands: dict[str, list[str]] = {}
     for city in [*job.questions.train, *job.questions.test]:
         lands.setdefault(city.continent, []).append(city.country)
@@ -240,5 +244,5 @@ def _options(job: _Job, rng: np.random.Generator) -> list[list[str]]:
         near = [land for land in lands[city.continent] if land != city.country]
         far = [land for land in anywhere if land != city.country]
         others = list(dict.fromkeys([*rng.permutation(near), *rng.permutation(far)]))
-        found.append([city.country, *map(str, others[:3])])
+        found.append([city.country, *map(str, others[:4])])
     return found
