@@ -117,6 +117,12 @@ def generate(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return module
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests sent together share a batch, however busy the machine is."""
+    monkeypatch.setattr("jeff_llm.local._GATHER_SECONDS", 0.25)
+
+
 def request(text: str = "abc", **fields: Any) -> Request:
     return Request(conversation(text), **fields)
 
@@ -133,6 +139,7 @@ MIXED = [
 ]
 
 
+@pytest.mark.usefixtures("patient")
 def test_answers_are_equal_alone_and_in_a_batch():
     alone = [ask(Local(Tiny(), batch_size=1), each) for each in MIXED]
     model = Tiny()
@@ -146,6 +153,7 @@ def test_answers_are_equal_alone_and_in_a_batch():
     )
 
 
+@pytest.mark.usefixtures("patient")
 def test_how_rows_are_drawn():
     model = Tiny()
     ask(Local(model), MIXED)
@@ -220,6 +228,7 @@ def test_log_probs_are_not_there_unless_asked_for(scripted):
     assert ask(Local(Tiny()), request()).log_probs is None
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_prompt_that_is_too_long_fails_alone():
     model = Tiny()
     requests = [request("ab"), request("a" * 99), request("cd")]
@@ -231,6 +240,7 @@ def test_a_prompt_that_is_too_long_fails_alone():
         ask(Local(model), requests[1])
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_error_of_the_model_itself_is_that_of_the_whole_batch(monkeypatch, generate):
     """It is not tried again row by row; and the next batch is served."""
     calls, inner = [], generate.generate
@@ -249,6 +259,7 @@ def test_an_error_of_the_model_itself_is_that_of_the_whole_batch(monkeypatch, ge
     assert ask(local, request("a")).text
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_batch_is_no_larger_than_allowed():
     model = Tiny()
     ask(Local(model, batch_size=3), [request(max_tokens=2)] * 8, concurrency=8)
@@ -307,6 +318,7 @@ def test_a_request_that_is_given_up_is_not_answered(monkeypatch, generate):
     assert len(model.calls) == 2
 
 
+@pytest.mark.usefixtures("patient")
 def test_many_threads_share_one_model():
     model = Tiny()
     local = Local(model)
