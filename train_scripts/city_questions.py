@@ -11,22 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff_llm import batching, cities, generate
-from jeff_llm.confidence import reading, samples, uncertainty
+from jeff_llm.confidence import samples, uncertainty
 from jeff_llm.models.language_model import LanguageModel
-from jeff_llm.models.tokenizer import Tokenizer
+from train_scripts import answering
 
 __all__ = [
     "Answers",
     "Questions",
     "ask",
     "draw",
-    "newlines",
     "prompted",
     "sampled",
-    "token_measures",
 ]
 
-_CHUNK = 128
 _STRATA = 20
 
 
@@ -114,19 +111,6 @@ def draw(largest: int, train: int, test: int, shots: int, seed: int) -> Question
     return Questions(chosen[test:], chosen[:test], examples)
 
 
-def newlines(model: LanguageModel) -> list[int]:
-    """Tokens that end the line of an answer, and those that end a text.
-
-    Args:
-      model: the model.
-
-    Returns:
-      Ids.
-    """
-    found = {model.encode(text)[0] for text in ("\n", "\n\n", "\n\n\n")}
-    return sorted(found | set(model.stop_ids))
-
-
 def ask(
     model: LanguageModel,
     questions: Sequence[cities.City],
@@ -147,50 +131,12 @@ def ask(
     Returns:
       The answers; one that ended at once holds its end token.
     """
-    tokens: list[list[int]] = []
-    for begin in range(0, len(prompts), _CHUNK):
-        found = generate.generate(
-            model,
-            prompts[begin : begin + _CHUNK],
-            max_new_tokens=max_new_tokens,
-            stop_ids=stop_ids,
-            share_prefix=True,
-        )
-        ends = np.maximum(found.lengths - found.finished, 1)
-        tokens += [
-            row[:end].tolist() for row, end in zip(found.tokens, ends, strict=True)
-        ]
-    texts = [_tokenizer(model).decode(each).strip() for each in tokens]
+    tokens, texts = answering.answer(
+        model, prompts, stop_ids=stop_ids, max_new_tokens=max_new_tokens
+    )
     wanted = [samples.normalise(city.country) for city in questions]
     right = [samples.normalise(text) for text in texts]
     return Answers(tokens, texts, np.array(right) == np.array(wanted))
-
-
-def token_measures(found: reading.Reading) -> dict[str, np.ndarray]:
-    """Confidences from the distributions an answer's tokens came from.
-
-    Args:
-      found: what the model knew of its answers.
-
-    Returns:
-      Confidence in [0, 1] by measure.
-    """
-    log_probs, where = jnp.asarray(found.log_probs), jnp.asarray(found.where)
-    mean, geometric = (
-        np.asarray(measure(log_probs, where=where))
-        for measure in (
-            uncertainty.average_token_probability,
-            uncertainty.perplexity_confidence,
-        )
-    )
-    return {
-        "average probability": mean,
-        "perplexity": geometric,
-        "sequence probability": np.exp(found.log_probs.sum(1)),
-        "first token": np.exp(found.log_probs[:, 0]),
-        "entropy": found.entropy[:, 0],
-        "margin": found.margin[:, 0],
-    }
 
 
 def sampled(
@@ -220,8 +166,8 @@ def sampled(
     texts: list[list[str]] = [[] for _ in prompts]
     for each in jax.random.split(key, count):
         keys = jax.random.split(each, len(prompts))
-        for begin in range(0, len(prompts), _CHUNK):
-            some = slice(begin, begin + _CHUNK)
+        for begin in range(0, len(prompts), answering.CHUNK):
+            some = slice(begin, begin + answering.CHUNK)
             found = generate.generate(
                 model,
                 prompts[some],
@@ -308,7 +254,10 @@ def _either(
     model: LanguageModel, prompts: list[str], yes: str, no: str
 ) -> tuple[jax.Array, jax.Array]:
     """Logits of two continuations; in one step where each is one token."""
-    if all(len(_tokenizer(model).encode(word, False)) == 1 for word in (yes, no)):
+    if all(
+        len(answering.tokenizer_of(model).encode(word, False)) == 1
+        for word in (yes, no)
+    ):
         logits = generate.option_logits(model, prompts, [yes, no], batch_size=64)
     else:
         scores = generate.score(model, prompts, [[yes, no]] * len(prompts))
@@ -318,18 +267,12 @@ def _either(
 
 def _say(model: LanguageModel, prompts: list[str], count: int) -> samples.Verbalized:
     texts: list[str] = []
-    for begin in range(0, len(prompts), _CHUNK):
+    for begin in range(0, len(prompts), answering.CHUNK):
         texts += generate.generate(
             model,
-            prompts[begin : begin + _CHUNK],
+            prompts[begin : begin + answering.CHUNK],
             max_new_tokens=count,
-            stop_ids=newlines(model),
+            stop_ids=answering.newlines(model),
             share_prefix=True,
         ).texts
     return samples.verbalized(texts)
-
-
-def _tokenizer(model: LanguageModel) -> Tokenizer:
-    if model.tokenizer is None:
-        raise ValueError("model: expected one with a tokenizer, got none")
-    return model.tokenizer

@@ -19,13 +19,13 @@ from jax.sharding import Mesh
 
 from configs.finetune import Config
 from jeff import sharding, training
-from jeff_llm import finetune
+from jeff_llm import finetune, json_lines
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts import results
 from train_scripts.__main__ import MENDABLE, use_compilation_cache
 
-__all__ = ["Summary", "main", "read_rows", "run"]
+__all__ = ["Summary", "main", "run"]
 
 _WHERE = {"attention": lora.ATTENTION, "linear": lora.LINEAR}
 
@@ -87,7 +87,9 @@ def run(config: Config, *, progress: bool = True) -> Summary:
       ValueError: if a row is not as expected, or the folder holds a run of another
         configuration.
     """
-    rows = read_rows(config.data)
+    rows = [row for _, row in json_lines.read(config.data)]
+    if not rows:
+        raise ValueError(f"{config.data}: expected at least one line, got none")
     workdir = Path(config.workdir)
     mesh = _mesh(config)
     model = weights.load(config.model, dtype=jnp.dtype(config.dtype), mesh=mesh)
@@ -128,38 +130,6 @@ def run(config: Config, *, progress: bool = True) -> Summary:
         params = lora.merge(model.params, factors)
         weights.save(model._replace(params=params), workdir / "merged")
     return _summarise(fit, before, packed, workdir)
-
-
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Read a file of prompts and answers.
-
-    Args:
-      path: JSON, an object a line; empty lines are skipped.
-
-    Returns:
-      The objects.
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: naming the line that is no JSON object, or if there is none.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"data: expected a file of JSON lines, {path} is none")
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: expected JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: expected an object, got {line[:40]!r}")
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path}: expected at least one line, got none")
-    return rows
 
 
 class _Evaluation:

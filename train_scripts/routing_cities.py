@@ -10,7 +10,7 @@ from configs.routing import Config
 from jeff_llm import cities
 from jeff_llm.confidence import probes, reading, routing
 from jeff_llm.models import weights
-from train_scripts import city_questions, plots
+from train_scripts import answering, city_questions, plots
 from train_scripts.results import Claim
 from train_scripts.routing_logs import Part
 from train_scripts.routing_transfers import RATES, Answered, transfers
@@ -85,7 +85,7 @@ def continents(config: Config, workdir: Path) -> Part:
 def _ask_continents(config: Config) -> dict[str, Answered]:
     """Answers and confidences, as many questions of each continent that has them."""
     model = weights.load(config.model)
-    stops = city_questions.newlines(model)
+    stops = answering.newlines(model)
     pool = cities.load()
     needed = config.train + config.test
     rng = np.random.default_rng(config.seed)
@@ -105,7 +105,7 @@ def _ask_continents(config: Config) -> dict[str, Answered]:
     place = np.arange(len(asked)).reshape(len(chosen), needed)[:, config.train :]
     test = place.reshape(-1)
     some = answers.part(test)
-    measured = city_questions.token_measures(reading.Reading(*(x[test] for x in found)))
+    measured = answering.token_measures(reading.Reading(*(x[test] for x in found)))
     asked, prompts = [asked[i] for i in test], [prompts[i] for i in test]
     spoken, _ = city_questions.prompted(model, asked, shots, some)
     measured |= spoken

@@ -12,7 +12,7 @@ from configs.selfref import Config
 from jeff_llm import cities, finetune, generate
 from jeff_llm.confidence import probes, reading, selfref, uncertainty
 from jeff_llm.models.language_model import LanguageModel
-from train_scripts import city_questions
+from train_scripts import answering, city_questions
 from train_scripts.city_questions import Answers
 
 __all__ = ["Found", "measure"]
@@ -73,7 +73,7 @@ def measure(
       ValueError: if there are too few cities, or the base is always right or wrong.
     """
     base, tokens = selfref.add_tokens(model)
-    stops = [*city_questions.newlines(model), *tokens]
+    stops = [*answering.newlines(model), *tokens]
     questions = city_questions.draw(
         config.largest, config.train, config.test, config.shots, seed
     )
@@ -112,10 +112,10 @@ def measure(
         correct[name] = own.correct
         found = _read(job, trained, "test", own)
         judged = _read(job, trained, "test", answers["test"])
-        for measured, values in city_questions.token_measures(found).items():
+        for measured, values in answering.token_measures(found).items():
             confidence[name, measured] = values
         label = "fine-tuned" if name == "plain" else "Self-REF"
-        judge = city_questions.token_measures(judged)
+        judge = answering.token_measures(judged)
         confidence["base", f"{label} probability"] = judge["sequence probability"]
         if name == "selfref":
             confidence["selfref", "token"] = _token(found)
@@ -146,7 +146,7 @@ def _untuned(
 ) -> dict[tuple[str, str], np.ndarray]:
     """Confidences of the base's answers without any training."""
     test, shots = job.questions.test, job.questions.shots
-    measured = city_questions.token_measures(found)
+    measured = answering.token_measures(found)
     say("the base is asked how sure it is")
     spoken, _ = city_questions.prompted(job.base, test, shots, answers)
     measured |= spoken
@@ -226,7 +226,7 @@ def _reject(
     found = {"option logits": np.array(share)}
     for name, model in (("base", job.base), ("fine-tuned", plain), ("Self-REF", tuned)):
         judged = reading.read(model, prompts, chosen, next_tokens=list(job.tokens))
-        measured = city_questions.token_measures(judged)
+        measured = answering.token_measures(judged)
         found[f"{name} probability"] = measured["sequence probability"]
         if name == "Self-REF":
             found["token"] = _token(judged)

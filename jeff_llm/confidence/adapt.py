@@ -46,7 +46,9 @@ class Recipe:
       where: kernels that get factors in each layer: those of attention, as in the
         paper, or all.
       head: put factors on the output layer too, as the paper does. Where output and
-        embedding are one table, they change what the model reads as well.
+        embedding are one table, they change what the model reads as well; where they
+        are two, an output layer that stays cannot learn ``rows``, so they are put
+        there in any case.
       first_layer: layers below it stay as they are, and are read once instead of in
         every epoch; 0 trains all, as the paper does. Needs ``head`` to be false where
         output and embedding are one.
@@ -127,11 +129,12 @@ def train(
     chunks = -(-recipe.epochs * (len(packed.tokens) // batch) // _CHUNK)
     output = "^embedding$" if model.config.tied else "^head/kernel$"
     inner = lora.ATTENTION if recipe.where == "attention" else lora.LINEAR
+    head = recipe.head or (bool(rows) and not model.config.tied)
     fresh = lora.init(
         base.params,
         key=factor_key,
         rank=recipe.rank,
-        where=(*inner, output) if recipe.head else inner,
+        where=(*inner, output) if head else inner,
         rows=rows,
     )
     start = fresh if start is None else trunk.cut(start, recipe.first_layer)

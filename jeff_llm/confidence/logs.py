@@ -10,7 +10,6 @@ true or false, or a score in [0, 1]. ``cost`` is what the large model costs for 
 query; ``dataset`` sets groups apart. Everything else in a row is left alone.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
+
+from jeff_llm import json_lines
 
 __all__ = ["Logs", "from_jsonl"]
 
@@ -83,7 +84,7 @@ def from_jsonl(
             f"measure: expected 'perplexity' or 'average', got {measure!r}"
         )
     names = (confidence, token_logprobs, small_correct, large_correct, cost, dataset)
-    found = [_query(where, row, names, measure) for where, row in _rows(path)]
+    found = [_query(where, row, names, measure) for where, row in json_lines.read(path)]
     if len(found) < 2:
         raise ValueError(f"{path}: expected at least 2 queries, got {len(found)}")
     columns = list(zip(*found, strict=True))
@@ -116,26 +117,6 @@ def from_jsonl(
 def _marks(values: Sequence[float]) -> Array:
     marks = jnp.asarray(values, jnp.float32)
     return marks > 0 if set(values) <= {0.0, 1.0} else marks
-
-
-def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a file of JSON lines, found none")
-    rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(
-                f"{where}: expected JSON, one object a line ({error})"
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: expected an object, got {line[:40]!r}")
-        rows.append((where, row))
-    return rows
 
 
 def _query(

@@ -16,6 +16,7 @@ References:
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from jeff_llm import batching, finetune
 from jeff_llm.confidence import reading, uncertainty
 from jeff_llm.confidence.adapt import Recipe, train
+from jeff_llm.models import adapters, lora
 from jeff_llm.models.language_model import LanguageModel
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Recipe",
     "add_tokens",
     "confidence",
+    "load",
     "make_examples",
     "train",
 ]
@@ -184,3 +187,32 @@ def confidence(
         model, prompts, answers, next_tokens=list(tokens), batch_size=batch_size
     )
     return np.asarray(uncertainty.p_true(*jnp.asarray(found.next_logits).T))
+
+
+def load(
+    model: LanguageModel,
+    directory: str | Path,
+    names: tuple[str, str] = ("<CN>", "<UN>"),
+) -> tuple[LanguageModel, ConfidenceTokens]:
+    """A model that was taught the tokens, from its base and its adapters.
+
+    Args:
+      model: the base, as it was before `add_tokens`; it stays as it is.
+      directory: where `jeff_llm.models.adapters.save` wrote the factors of `train`.
+      names: of the two tokens.
+
+    Returns:
+      The model with the factors merged in, and the tokens' ids.
+
+    Raises:
+      FileNotFoundError: if a file is missing.
+      ValueError: if the factors are of another model, or not of two tokens.
+    """
+    grown, tokens = add_tokens(model, names)
+    factors = adapters.load(directory, grown.config)
+    if factors.ids != tuple(tokens):
+        raise ValueError(
+            f"{directory}: expected factors with the rows of tokens {tuple(tokens)}, "
+            f"got {factors.ids or 'none'}; they are of another model or training"
+        )
+    return grown._replace(params=lora.merge(grown.params, factors)), tokens

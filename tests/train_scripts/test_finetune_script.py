@@ -109,7 +109,7 @@ def test_what_is_refused(config, data, tmp_path):
             finetune.run(dataclasses.replace(config, **changes), progress=False)
         assert not Path(config.workdir).exists(), "nothing is left behind"
 
-    refused("is none", data=str(tmp_path / "nowhere.jsonl"))
+    refused("found none", data=str(tmp_path / "nowhere.jsonl"))
     refused(r"data\.jsonl:2: expected JSON", '{"prompt": "a", "answer": "b"}\n{"pro')
     refused(r"data\.jsonl:1: expected an object", "[1]\n")
     refused("at least one line", "\n\n")

@@ -10,18 +10,24 @@ import pytest
 from jeff import training
 from jeff_llm import finetune, trunk
 from jeff_llm.confidence import adapt, reading, selfref
-from jeff_llm.models import decoder, lora
+from jeff_llm.models import adapters, decoder, lora
 
 RECIPE = selfref.Recipe(rank=2, epochs=1, batch_size=2, row_tokens=16, head=False)
 
 
 @pytest.fixture(scope="module")
-def grown(lettered):
-    """The lettered model with room for its tokens, and the two more."""
+def base(lettered):
+    """The lettered model with room for its tokens and no more."""
     size = lettered.tokenizer.vocab_size
     params = {**lettered.params, "embedding": lettered.params["embedding"][:size]}
     config = dataclasses.replace(lettered.config, vocab_size=size)
-    return selfref.add_tokens(lettered._replace(config=config, params=params))
+    return lettered._replace(config=config, params=params)
+
+
+@pytest.fixture(scope="module")
+def grown(base):
+    """The same with the two tokens."""
+    return selfref.add_tokens(base)
 
 
 def examples(ids, **options):
@@ -162,9 +168,22 @@ def test_only_factors_and_two_rows_change(grown) -> None:
     np.testing.assert_allclose(*logits, atol=1e-4)
 
 
-def test_a_token_is_learned(grown) -> None:
+@pytest.fixture(scope="module", params=["tied", "untied"])
+def either(request, grown, make_params):
+    """Output and embedding in one table, or in two."""
+    if request.param == "tied":
+        return grown
+    config = dataclasses.replace(grown[0].config, tied=False)
+    params = make_params(config)
+    cn, un = grown[1]
+    kernel = params["head"]["kernel"]
+    params["head"]["kernel"] = kernel.at[:, un].set(kernel[:, cn])
+    return grown[0]._replace(config=config, params=params), grown[1]
+
+
+def test_a_token_is_learned(either) -> None:
     """Answers of even tokens are right: the token says so of new questions."""
-    model, ids = grown
+    model, ids = either
     rng = np.random.default_rng(0)
     questions = [[int(x)] for x in rng.integers(1, 50, 240)]
     answers = [[int(x)] for x in rng.integers(1, 9, 240)]
@@ -264,3 +283,23 @@ def test_a_training_goes_on_from_factors(grown) -> None:
     assert reading.read(model, [[1]], [[2]]).log_probs.shape[0] == 1
     changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), first, more)
     assert any(jax.tree.leaves(changed))
+
+
+def test_a_taught_model_is_loaded_from_its_adapters(base, grown, tmp_path) -> None:
+    model, ids = grown
+    options = {"key": jax.random.key(0), "recipe": RECIPE}
+    tuned, factors = selfref.train(model, examples(ids), rows=list(ids), **options)
+    adapters.save(tmp_path / "a", factors, base="base")
+    again, tokens = selfref.load(base, tmp_path / "a")
+    assert tokens == ids
+    found = [
+        selfref.confidence(each, [[1, 2], [3]], [[4], [5, 6]], ids)
+        for each in (tuned, again)
+    ]
+    np.testing.assert_allclose(*found, atol=1e-5)
+    _, plain = selfref.train(model, examples(ids), **options)
+    adapters.save(tmp_path / "b", plain)
+    with pytest.raises(ValueError, match=r"rows of tokens \(53, 54\), got none"):
+        selfref.load(base, tmp_path / "b")
+    with pytest.raises(FileNotFoundError, match="adapters' configuration"):
+        selfref.load(base, tmp_path / "c")
