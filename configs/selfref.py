@@ -10,8 +10,22 @@ __all__ = ["PRESETS", "Config"]
 class Config:
     """What a Self-REF run does."""
 
+    # Questions of yours, JSON lines: {"prompt", "answer"}, or with marks of your own
+    # {"prompt", "response", "correct"}; empty asks about cities, with all baselines.
+    data: str = ""
+    # Share of your questions that measure and calibrate, and longest answer to them.
+    held_out: float = 0.3
+    max_new_tokens: int = 32
+    # Largest error rate of your model's answers that are kept, and the probability
+    # with which that may fail.
+    max_error: float = 0.1
+    delta: float = 0.1
+    # With your questions, write the whole taught model too, as transformers reads it.
+    merged: bool = False
     # Asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
+    # Type of the frozen base; factors are float32.
+    dtype: Literal["float32", "bfloat16"] = "float32"
     # Questions are about the largest cities, this many of them.
     largest: int = 8000
     # Questions to learn from, and to measure with, of each seed.
@@ -28,8 +42,9 @@ class Config:
     # Factors on the output layer too, as in the paper; not beside first_layer where
     # output and embedding are one table, as in SmolLM2.
     head: bool = False
-    # Layers below it stay as they are and are read once; 0 trains all, as the paper.
-    first_layer: int = 20
+    # Layers below it stay as they are and are read once; 0 trains all, as the paper;
+    # -1 the upper third.
+    first_layer: int = -1
     # Passes over the examples.
     epochs: int = 6
     # The highest.
@@ -55,7 +70,8 @@ class Config:
             "shots": 2,
             "samples": 0,
             "rank": 1,
-            "first_layer": 0,
+            "first_layer": -1,
+            "max_new_tokens": 1,
             "epochs": 1,
             "batch_size": 1,
         }.items():
@@ -67,6 +83,11 @@ class Config:
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"{name}: expected a positive number, got {getattr(self, name)}"
+                )
+        for name in ("held_out", "max_error", "delta"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}: expected a share in (0, 1), got {getattr(self, name)}"
                 )
         for name in ("unconfident_share", "target"):
             if not 0 < getattr(self, name) <= 1:
@@ -94,4 +115,6 @@ PRESETS: dict[str, Config] = {
     ),
     # What the loss mask is for: without it mistakes are learned too.
     "unmasked": Config(mask_wrong=False, samples=0, seeds=(0,)),
+    # For questions of yours: --data FILE.
+    "file": Config(seeds=(0,)),
 }

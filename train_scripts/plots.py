@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "band", "figure"]
+__all__ = ["COLOURS", "band", "figure", "marked"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in print.
 COLOURS = {
@@ -45,6 +45,25 @@ def figure(path: str | Path) -> Iterator[Axes]:
     temporary = path.with_name(path.name + ".tmp")
     drawing.savefig(temporary, format="png")
     os.replace(temporary, path)
+
+
+def marked(axes: Axes, confidence: np.ndarray, correct: np.ndarray) -> None:
+    """Histograms of the confidence of right and of wrong answers.
+
+    Args:
+      axes: where to draw.
+      confidence: in [0, 1].
+      correct: whether each is right.
+    """
+    edges = np.linspace(0, 1, 31).tolist()
+    for name, right, colour in (("right", True, "second"), ("wrong", False, "fixed")):
+        axes.hist(
+            confidence[correct == right],
+            edges,
+            alpha=0.6,
+            color=COLOURS[colour],
+            label=name,
+        )
 
 
 def band(axes: Axes, x: np.ndarray, runs: np.ndarray, label: str, colour: str) -> None:

@@ -14,7 +14,7 @@ from jeff_llm.confidence import evaluation, router, routing
 from train_scripts import plots, results
 from train_scripts.results import Claim
 
-__all__ = ["Part", "analyse"]
+__all__ = ["Part", "analyse", "promise", "write_routers"]
 
 _RATES = np.linspace(0, 1, 21)
 
@@ -72,6 +72,21 @@ def analyse(config: Config, workdir: Path) -> Part:
             "brier": scores.brier,
         }
     routers = _routers(config, logs, binary)
+    write_routers(workdir / "router.json", routers)
+    for name, each in routers.items():
+        numbers[f"{name}_rate"] = float(each.rate)
+    _plot(workdir, logs, whole, low, high, binary)
+    numbers = {name: value for name, value in numbers.items() if np.isfinite(value)}
+    return Part(numbers, (), _table(config, logs, numbers, whole, low, high, routers))
+
+
+def write_routers(path: Path, routers: dict[str, router.Router]) -> None:
+    """Write thresholds as JSON.
+
+    Args:
+      path: the file.
+      routers: by name.
+    """
     text = json.dumps({n: dataclasses.asdict(r) for n, r in routers.items()}, indent=2)
     # JSON has no infinity: a router that sends on everything says so in words.
     text = (
@@ -79,12 +94,30 @@ def analyse(config: Config, workdir: Path) -> Part:
         .replace("Infinity", '"inf"')
         .replace("NaN", "null")
     )
-    results.write_text(workdir / "router.json", text + "\n")
-    for name, each in routers.items():
-        numbers[f"{name}_rate"] = float(each.rate)
-    _plot(workdir, logs, whole, low, high, binary)
-    numbers = {name: value for name, value in numbers.items() if np.isfinite(value)}
-    return Part(numbers, (), _table(config, logs, numbers, whole, low, high, routers))
+    results.write_text(path, text + "\n")
+
+
+def promise(guard: router.Router, max_error: float, delta: float) -> str:
+    """What `jeff_llm.confidence.with_guarantee` found, in a sentence.
+
+    Args:
+      guard: what it gave.
+      max_error: largest error rate of kept answers.
+      delta: probability with which that may fail.
+
+    Returns:
+      The sentence.
+    """
+    if np.isinf(guard.threshold):
+        return (
+            f"No threshold is proved to keep errors at {max_error:.0%} or less; log "
+            "more queries, or allow more errors."
+        )
+    return (
+        f"Kept answers above {guard.threshold:.4g} are wrong at most {max_error:.0%} "
+        f"of the time, with probability {1 - delta:.0%} over the draw of the log; "
+        f"{guard.rate:.1%} are then sent on."
+    )
 
 
 def _interval(config: Config, *arrays: jax.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -155,18 +188,7 @@ def _table(
         f"Half of the large model's cost buys {routers['half_cost'].accuracy:.1%}.",
     ]
     if guard:
-        if np.isinf(guard.threshold):
-            lines.append(
-                f"No threshold is proved to keep errors at {config.max_error:.0%} or "
-                "less; log more queries, or allow more errors."
-            )
-        else:
-            lines.append(
-                f"Kept answers above {guard.threshold:.4g} are wrong at most "
-                f"{config.max_error:.0%} of the time, with probability "
-                f"{1 - config.delta:.0%} over the draw of the log; "
-                f"{guard.rate:.1%} are then sent on."
-            )
+        lines.append(promise(guard, config.max_error, config.delta))
     area = numbers.get("area")
     if area is not None:
         more = f", AUROC {numbers['alignment']:.3f}" if "alignment" in numbers else ""
@@ -220,17 +242,12 @@ def _plot(
         axes.set_xlabel("cost of a query" if logs.priced else "large calls a query")
         axes.set_ylabel("accuracy")
     with plots.figure(workdir / "03_confidence.png") as axes:
-        edges = np.linspace(0, 1, 31).tolist()
         if binary:
-            for name, right, colour in (("right", 1, "second"), ("wrong", 0, "fixed")):
-                axes.hist(
-                    np.asarray(logs.confidence[logs.small_correct == right]),
-                    edges,
-                    alpha=0.6,
-                    color=plots.COLOURS[colour],
-                    label=name,
-                )
+            plots.marked(
+                axes, np.asarray(logs.confidence), np.asarray(logs.small_correct)
+            )
         else:
+            edges = np.linspace(0, 1, 31).tolist()
             axes.hist(np.asarray(logs.confidence), edges, color=plots.COLOURS["line"])
         axes.set_xlabel("confidence of the small model")
         axes.set_ylabel("queries")

@@ -15,7 +15,7 @@ from jeff_llm.models.language_model import LanguageModel
 from train_scripts import answering, city_questions
 from train_scripts.city_questions import Answers
 
-__all__ = ["Found", "measure"]
+__all__ = ["Found", "Say", "measure", "recipe"]
 
 Say = Callable[[str], None]
 
@@ -174,21 +174,38 @@ def _gold(job: _Job) -> list[finetune.Example]:
     return examples
 
 
-def _train(
-    job: _Job, examples: list[finetune.Example], workdir: Path, rows: tuple[int, ...]
-) -> LanguageModel:
-    config = job.config
-    recipe = selfref.Recipe(
+def recipe(config: Config, model: LanguageModel) -> selfref.Recipe:
+    """How a run trains.
+
+    Args:
+      config: the run.
+      model: what is trained, for its number of layers.
+
+    Returns:
+      The recipe.
+    """
+    first = config.first_layer
+    return selfref.Recipe(
         rank=config.rank,
         epochs=config.epochs,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         where=config.where,
         head=config.head,
-        first_layer=config.first_layer,
+        first_layer=model.config.num_layers * 2 // 3 if first < 0 else first,
     )
+
+
+def _train(
+    job: _Job, examples: list[finetune.Example], workdir: Path, rows: tuple[int, ...]
+) -> LanguageModel:
     return selfref.train(
-        job.base, examples, key=job.key, recipe=recipe, rows=rows, workdir=workdir
+        job.base,
+        examples,
+        key=job.key,
+        recipe=recipe(job.config, job.base),
+        rows=rows,
+        workdir=workdir,
     )[0]
 
 
