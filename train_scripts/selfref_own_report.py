@@ -52,7 +52,6 @@ def report(config: Config, workdir: Path, verdict: Verdict) -> Part:
         )
         for name, sure in verdict.confidence.items()
     }
-    # The split was drawn at random, so the order of the held out is.
     guards = {
         name: router.with_guarantee(
             jnp.asarray(verdict.confidence[name], jnp.float32),
