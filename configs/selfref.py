@@ -100,9 +100,7 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     # The whole job on few questions.
-    "demo": Config(
-        train=240, test=150, samples=3, first_layer=24, epochs=4, seeds=(0,)
-    ),
+    "demo": Config(train=800, test=200, samples=2, seeds=(0,)),
     # The same job at its smallest, to see that everything runs.
     "smoke": Config(
         train=32, test=24, samples=1, first_layer=28, epochs=1, rank=2, seeds=(0,)
