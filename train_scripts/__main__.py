@@ -142,7 +142,9 @@ def _run(words: list[str], runs: Path) -> int:
         raise _WordsError(f"SYSTEM: expected one of {known}, got nothing")
     name, rest = words[0], words[1:]
     presets = _presets(name)
-    preset = "demo"
+    given = {word.partition("=")[0] for word in rest}
+    # Data of one's own have a preset of their own; another may still be named.
+    preset = "file" if "--data" in given and "file" in presets else "demo"
     if rest and not rest[0].startswith("-"):
         preset, rest = rest[0], rest[1:]
     if preset not in presets:

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Claim", "Result", "device_name", "read", "versions", "write"]
+__all__ = ["Claim", "Part", "Result", "device_name", "read", "versions", "write"]
 
 FILE_NAME = "result.json"
 _PACKAGES = ("jeff-jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -37,6 +37,21 @@ class Claim:
     paper: str
     measured: str
     holds: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What a part of a run found.
+
+    Attributes:
+      numbers: by name; finite.
+      claims: sentences that the part tests.
+      table: Markdown, for people.
+    """
+
+    numbers: dict[str, float]
+    claims: tuple[Claim, ...]
+    table: str
 
 
 @dataclasses.dataclass(frozen=True)

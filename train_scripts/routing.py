@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from configs.routing import PRESETS, Config
+from configs.routing import Config
 from train_scripts import results, routing_logs
 from train_scripts.routing_cities import continents
 from train_scripts.routing_mirage import mirage
@@ -63,9 +63,4 @@ def run(
 if __name__ == "__main__":
     from train_scripts.__main__ import main
 
-    words = sys.argv[1:]
-    given = [word.partition("=")[0] for word in words]
-    # Logs of one's own have their own preset; another may still be named.
-    if "--data" in given and not (words and words[0] in PRESETS):
-        words = ["file", *words]
-    sys.exit(main(["run", "routing", *words]))
+    sys.exit(main(["run", "routing", *sys.argv[1:]]))

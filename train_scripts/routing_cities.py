@@ -11,8 +11,7 @@ from jeff_llm import cities
 from jeff_llm.confidence import probes, reading, routing
 from jeff_llm.models import weights
 from train_scripts import answering, city_questions, plots
-from train_scripts.results import Claim
-from train_scripts.routing_logs import Part
+from train_scripts.results import Claim, Part
 from train_scripts.routing_transfers import RATES, Answered, transfers
 
 __all__ = ["continents"]

@@ -12,26 +12,11 @@ from configs.routing import Config
 from jeff import bootstrap
 from jeff_llm.confidence import evaluation, router, routing
 from train_scripts import plots, results
-from train_scripts.results import Claim
+from train_scripts.results import Part
 
-__all__ = ["Part", "analyse", "promise", "write_routers"]
+__all__ = ["analyse", "promise", "write_routers"]
 
 _RATES = np.linspace(0, 1, 21)
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """What a part of a run found.
-
-    Attributes:
-      numbers: by name; finite.
-      claims: sentences that the part tests.
-      table: Markdown, for people.
-    """
-
-    numbers: dict[str, float]
-    claims: tuple[Claim, ...]
-    table: str
 
 
 def analyse(config: Config, workdir: Path) -> Part:

@@ -11,8 +11,7 @@ from configs.routing import Config
 from jeff import assets, bootstrap
 from jeff_llm.confidence import routing
 from train_scripts import plots
-from train_scripts.results import Claim
-from train_scripts.routing_logs import Part
+from train_scripts.results import Claim, Part
 from train_scripts.routing_transfers import RATES, Answered, transfers
 
 __all__ = ["load_mirage", "mirage"]

@@ -10,8 +10,7 @@ import numpy as np
 from configs.routing import Config
 from jeff_llm.confidence import router, routing
 from train_scripts import plots
-from train_scripts.results import Claim
-from train_scripts.routing_logs import Part
+from train_scripts.results import Claim, Part
 from train_scripts.routing_transfers import RATES
 
 __all__ = ["simulated"]

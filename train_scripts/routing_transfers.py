@@ -8,8 +8,7 @@ import numpy as np
 
 from configs.routing import Config
 from jeff_llm.confidence import calibration
-from train_scripts.results import Claim
-from train_scripts.routing_logs import Part
+from train_scripts.results import Claim, Part
 
 __all__ = ["RATES", "Answered", "transfers"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from configs.selfref import PRESETS, Config
+from configs.selfref import Config
 from jeff import runlog
 from jeff_llm.models import weights
 from train_scripts import (
@@ -25,7 +25,7 @@ from train_scripts import (
     selfref_summary,
     stages,
 )
-from train_scripts.routing_logs import Part
+from train_scripts.results import Part
 
 __all__ = ["run"]
 
@@ -102,9 +102,4 @@ def _cities(config: Config, workdir: Path, progress: bool) -> Part:
 if __name__ == "__main__":
     from train_scripts.__main__ import main
 
-    words = sys.argv[1:]
-    given = [word.partition("=")[0] for word in words]
-    # Questions of one's own have their own preset; another may still be named.
-    if "--data" in given and not (words and words[0] in PRESETS):
-        words = ["file", *words]
-    sys.exit(main(["run", "selfref", *words]))
+    sys.exit(main(["run", "selfref", *sys.argv[1:]]))

@@ -20,7 +20,7 @@ from jeff_llm.confidence import reading, samples, selfref
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts import answering, selfref_measure, selfref_own_report
-from train_scripts.routing_logs import Part
+from train_scripts.results import Part
 from train_scripts.selfref_own_report import Verdict
 
 __all__ = ["Question", "read_questions", "teach"]

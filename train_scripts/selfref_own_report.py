@@ -10,7 +10,7 @@ import numpy as np
 from configs.selfref import Config
 from jeff_llm.confidence import evaluation, router, routing
 from train_scripts import plots, results, routing_logs
-from train_scripts.routing_logs import Part
+from train_scripts.results import Part
 from train_scripts.selfref_summary import RATES
 
 __all__ = ["Verdict", "report"]

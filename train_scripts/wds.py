@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.wds import PRESETS, Config
+from configs.wds import Config
 from jeff import runlog
 from jeff_graph.cells import expression, h5ad, preprocess, simulate
 from train_scripts import results, stages, wds_claims, wds_summary, wds_table
@@ -114,9 +114,4 @@ def load(config: Config, seed: int) -> Iterator[Cells]:
 if __name__ == "__main__":
     from train_scripts.__main__ import main
 
-    words = sys.argv[1:]
-    given = [word.partition("=")[0] for word in words]
-    # A file of one's own has its own preset; another may still be named.
-    if "--data" in given and not (words and words[0] in PRESETS):
-        words = ["file", *words]
-    sys.exit(main(["run", "wds", *words]))
+    sys.exit(main(["run", "wds", *sys.argv[1:]]))

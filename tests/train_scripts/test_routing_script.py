@@ -105,6 +105,7 @@ def test_the_command_takes_a_file(logs, tmp_path) -> None:
         )
         assert done.returncode == code, done.stderr
         assert words in done.stdout + done.stderr
+        assert "running routing file in" in done.stdout
         assert "Traceback" not in done.stderr
 
 
