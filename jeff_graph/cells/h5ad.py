@@ -17,6 +17,7 @@ from jaxtyping import Array, Int
 from scipy.sparse import csr_array
 
 from jeff import assets
+from jeff_graph.cells.compressed import check_indices, check_pointers
 from jeff_graph.cells.expression import (
     Expression,
     check_genes,
@@ -142,11 +143,13 @@ class CellFile:
             return csr_array((0, len(self.genes)), dtype=np.float32)
         with self._damage():
             rows = self._parts.matrix[distinct]
+        check_indices(rows, distinct, self._place)
         return clean_chunk(rows, self._place, genes=self.genes)[back]
 
     def _rows(self, start: int, stop: int) -> csr_array:
         with self._damage():
             rows = self._parts.matrix[start:stop]
+        check_indices(rows, range(start, stop), self._place)
         return clean_chunk(rows, self._place, genes=self.genes, first=start)
 
     @contextlib.contextmanager
@@ -250,6 +253,7 @@ def _parts(path: Path, group: Any, layer: str) -> _Parts:
     if encoding == "csr_matrix":
         from anndata.io import sparse_dataset
 
+        check_pointers(element, f"{path}: {layer}")
         element = sparse_dataset(element)
     genes = _read(group["raw/var" if layer == "raw" else "var"]).index
     close = group.file.close if hasattr(group, "file") else lambda: None
@@ -260,6 +264,9 @@ def _old_parts(path: Path, group: Any, layer: str) -> _Parts:
     """The layout of before 2020, which anndata brings up to date itself."""
     import anndata
 
+    for name, key in (("X", "X"), ("raw", "raw.X")):
+        if key in group and hasattr(group[key], "keys"):
+            check_pointers(group[key], f"{path}: {name}")
     group.close()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

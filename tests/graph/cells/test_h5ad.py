@@ -1,5 +1,7 @@
 """Files that anndata writes, in every form, are streamed as they are."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -107,6 +109,75 @@ def test_mistakes_in_a_file(tmp_path, counts, unchecked):
     twice.write_h5ad(tmp_path / "twice.h5ad")
     with pytest.raises(ValueError, match=r"twice.h5ad: .*repeat, such as A"):
         h5ad.open_cells(tmp_path / "twice.h5ad")
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+@pytest.mark.parametrize(
+    ("part", "place", "value", "words"),
+    [
+        (
+            "indices",
+            200,
+            12,
+            r"X/indices: expected columns from 0 to 11, got 12 in row",
+        ),
+        ("indices", 200, -1, r"X/indices: .* got -1 in row"),
+        ("indptr", 10, 10**6, r"X/indptr: .* got 1000000 at row 10"),
+        ("indptr", 10, 0, r"X/indptr: .* got 0 at row 10"),
+        ("indptr", 0, 1, r"X/indptr: .* got 1 at row 0"),
+        ("indptr", 90, 5, r"X/indptr: .* got 5 at row 90"),
+    ],
+)
+def test_indices_that_point_elsewhere(
+    tmp_path, counts, suffix, part, place, value, words
+):
+    """They would be followed into memory that is not the matrix's."""
+    path = write(tmp_path / f"cells{suffix}", counts)
+    with opened(path) as file:
+        row = int(np.searchsorted(file["X/indptr"][:], place, side="right")) - 1
+        file[f"X/{part}"][place] = value
+    if part == "indptr":
+        with pytest.raises(ValueError, match=f"cells{suffix}: {words}"):
+            h5ad.open_cells(path)
+        return
+    with h5ad.open_cells(path) as source:
+        with pytest.raises(ValueError, match=rf"cells{suffix}: {words} {row};"):
+            list(source.chunks(37))
+        with pytest.raises(ValueError, match=rf"cells{suffix}: {words} {row};"):
+            source.take(np.array([80, row, 3]))
+        assert source.take(np.array([80, row + 1, 3])).shape == (3, 12)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("indptr", lambda x: x.astype("S8"), "indptr: expected a vector of whole num"),
+        ("indptr", lambda x: x.astype("f8"), "indptr: .* got float64 of shape"),
+        ("indices", lambda x: x[:-1], "expected 91 row pointers and one index a value"),
+        ("indptr", lambda x: x[:-1], "got 90 pointers"),
+        ("data", lambda x: None, "got none called data"),
+    ],
+)
+def test_compressed_rows_of_another_make(tmp_path, counts, part, change, words):
+    path = write(tmp_path / "cells.h5ad", counts)
+    with opened(path) as file:
+        changed = change(file[f"X/{part}"][:])
+        del file[f"X/{part}"]
+        if changed is not None:
+            file[f"X/{part}"] = changed
+    with pytest.raises(ValueError, match=rf"cells.h5ad: X.*{words}"):
+        h5ad.open_cells(path)
+
+
+def opened(path):
+    """The file, to be damaged."""
+    if path.suffix == ".zarr":
+        import zarr
+
+        return contextlib.nullcontext(zarr.open_group(str(path), mode="r+"))
+    import h5py
+
+    return h5py.File(path, "r+")
 
 
 def test_files_that_are_none(tmp_path, counts):
