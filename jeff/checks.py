@@ -1,9 +1,12 @@
-"""Static checks of arguments, shared by the public functions.
+"""Checks of arguments, shared by the public functions.
 
-Only shapes and dtypes are looked at, so a check costs nothing under ``jax.jit``.
+Shapes and dtypes are always checked. Values are checked only where they are concrete:
+under ``jax.jit`` an array has none yet, and a check costs nothing.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 __all__ = [
@@ -56,14 +59,19 @@ def check_floating(**arrays: Array | None) -> None:
             )
 
 
-def check_binary(**arrays: Array | None) -> None:
-    """Check that every argument can hold yes and no: bool, or an integer type.
+def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
+    """Check that every argument holds yes and no: bool, or an integer type of 0 and 1.
+
+    Any other code would count as a member, and a group coded 1 and 2 would have no
+    gap. Values are checked where they are concrete.
 
     Args:
+      where: rows to check, bool, of the arrays' shape; all by default.
       **arrays: arrays by argument name; None stands for an argument left out.
 
     Raises:
       TypeError: naming the first argument of another dtype.
+      ValueError: naming the first argument with another value.
     """
     for name, array in arrays.items():
         if array is None or jnp.result_type(array) == jnp.bool_:
@@ -73,6 +81,23 @@ def check_binary(**arrays: Array | None) -> None:
                 f"{name}: expected a bool or 0/1 integer array, "
                 f"got {jnp.result_type(array)}"
             )
+        if not (_concrete(array) and _concrete(where)):
+            continue
+        values = np.asarray(array)
+        values = values if where is None else values[np.asarray(where)]
+        if not ((values == 0) | (values == 1)).all():
+            found = ", ".join(str(value) for value in np.unique(values)[:5])
+            raise ValueError(
+                f"{name}: expected only 0 and 1, got values {found}; recode it, as in "
+                f"({name} == code), and leave out people whose code is missing"
+            )
+
+
+def _concrete(array: Array | None) -> bool:
+    """Whether values can be read here: not under jit, nor on another host."""
+    if isinstance(array, jax.core.Tracer):
+        return False
+    return getattr(array, "is_fully_addressable", True)
 
 
 def check_mask(**arrays: Array | None) -> None:

@@ -85,7 +85,8 @@ def brier_score(prob: Score, label: Flag, *, where: Mask | None = None) -> Scala
       The score, a scalar in [0, 1], smaller being better; NaN over no rows.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
+        nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -112,7 +113,8 @@ def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
       The area, a scalar in [0, 1]; NaN when only one class is present.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
+        nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -148,7 +150,8 @@ def average_precision(
       The average precision, a scalar in (0, 1]; NaN without a positive label.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
+        nor 1.
       TypeError: if a dtype is wrong.
 
     >>> average_precision(jnp.array([0.9, 0.8, 0.7, 0.1]), jnp.array([1, 0, 0, 1]))
@@ -228,7 +231,8 @@ def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]
       coverage, shape [rows], from 1/n to 1; and risk, shape [rows], in [0, 1].
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
+        nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -262,7 +266,8 @@ def area_under_risk_coverage(confidence: Score, correct: Flag) -> Scalar:
       The area, a scalar in [0, 1]; the error rate when all confidences are equal.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
+        nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -314,8 +319,8 @@ def _prepare(
     """Check the arguments; give masked rows an innocent score."""
     check_same_length(**{name: score, label_name: label, "where": where})
     check_floating(**{name: score})
-    check_binary(**{label_name: label})
     check_mask(where=where)
+    check_binary(where, **{label_name: label})
     score = score.astype(jnp.promote_types(score.dtype, jnp.float32))
     if where is None:
         where = jnp.ones(score.shape, bool)

@@ -290,6 +290,9 @@ PROB, LABEL = jnp.array([0.1, 0.4, 0.3]), jnp.array([0, 1, 1])
         ),
         (lambda: metrics.risk_coverage_curve(PROB, PROB), "correct"),
         (lambda: metrics.kendall_tau(PROB, LABEL[:2]), "y"),
+        (lambda: metrics.auroc(PROB, LABEL + 1), "label: .*got values 1, 2"),
+        (lambda: metrics.accuracy(PROB, 2 * LABEL - 1), "label: .*got values -1, 1"),
+        (lambda: metrics.risk_coverage_curve(PROB, -LABEL), "correct"),
     ],
 )
 def test_bad_input(call: Callable[[], object], name: str) -> None:

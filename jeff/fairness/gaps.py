@@ -11,8 +11,10 @@ They agree on these points:
 * ``axis_name`` joins the parts of a batch that is spread over devices: sums and counts
   are added with ``lax.psum``, so the result is that of the whole batch, not the mean of
   the parts' gaps.
-* A group without members shows no disparity (gap 0, ratio 1) and passes no gradient;
-  nothing becomes NaN.
+* A group without members shows no disparity (gap 0, ratio 1) and passes no gradient,
+  as suits a loss on small batches. No guarantee may rest on that:
+  `jeff.fairness.choose_alpha` refuses an empty group.
+* Groups and labels are 0 and 1; concrete arrays with other codes are refused.
 * Sums are taken in float32 at least, whatever the dtype of ``prob``.
 
 References:
@@ -58,7 +60,7 @@ def harden(
 ) -> Float[Array, "*shape"]:
     """Decisions from probabilities, as numbers that the metrics of this module take.
 
-    ``1`` where ``prob >= threshold``, else ``0``.
+    ``1`` where ``prob >= threshold``, else ``0``; NaN stays NaN.
 
     Args:
       prob: probabilities in [0, 1], floating point, any shape.
@@ -77,7 +79,8 @@ def harden(
     check_floating(prob=prob)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
-    return (prob >= threshold).astype(prob.dtype)
+    decided = (prob >= threshold).astype(prob.dtype)
+    return jnp.where(jnp.isnan(prob), prob, decided)
 
 
 def group_rates(
@@ -107,7 +110,8 @@ def group_rates(
       and group. A cell without members has rate 0.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a group or label is
+        neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
     >>> group_rates(jnp.array([0.9, 0.5, 0.1]), jnp.array([1, 0, 0]))
@@ -141,7 +145,8 @@ def demographic_parity_gap(
       gradient is 0.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a group or label is
+        neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -178,7 +183,8 @@ def equal_opportunity_gap(
       The gap, a scalar in [0, 1]; 0 when a group has no positive label.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a group or label is
+        neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -218,7 +224,8 @@ def equalized_odds_gap(
       The gap, a scalar in [0, 2] for "sum" and in [0, 1] for "max".
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or ``reduce`` is unknown.
+      ValueError: if an argument is no vector, lengths differ, ``reduce`` is unknown, or
+        a group or label is neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -259,7 +266,8 @@ def p_rule(
       too, and so does a group without members.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a group or label is
+        neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -302,7 +310,8 @@ def abcc(
       The area, a scalar in [0, 1]; 0 when a group has no members.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is no vector, lengths differ, or a group or label is
+        neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -333,8 +342,8 @@ def _prepare(
     """Check the arguments; leave out people by weight 0 and an innocent probability."""
     check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
     check_floating(prob=prob, weight=weight)
-    check_binary(group=group, label=label)
     check_mask(where=where)
+    check_binary(where, group=group, label=label)
     dtype = jnp.promote_types(prob.dtype, jnp.float32)
     prob = prob.astype(dtype)
     weight = jnp.ones_like(prob) if weight is None else weight.astype(dtype)

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import line as lines
+from jeff.checks import check_binary
 from jeff.fairness import gaps
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "GapFn",
     "Line",
     "call",
+    "check_codes",
     "error_and_gap",
     "named_gap",
     "predict",
@@ -115,8 +117,10 @@ def error_and_gap(
       ``(error, gap)``, scalars; the error in nats.
 
     Raises:
-      ValueError: if the logits are not [people] or the gap's name is unknown.
+      ValueError: if the logits are not [people], the gap's name is unknown, or a label
+        or group is neither 0 nor 1.
     """
+    check_codes(batch.label, batch.group)
     gap_fn = gap if callable(gap) else named_gap(gap)
     logit = call(apply_fn, params, batch.inputs, key)
     if logit.shape != batch.label.shape:
@@ -127,6 +131,29 @@ def error_and_gap(
     label = batch.label.astype(logit.dtype)
     error = optax.sigmoid_binary_cross_entropy(logit, label).mean()
     return error, gap_fn(jax.nn.sigmoid(logit), batch.group, batch.label)
+
+
+def check_codes(
+    label: Shaped[Array, " people"], group: Shaped[Array, " people"]
+) -> None:
+    """Check that labels and groups are 0 or 1, where their values are concrete.
+
+    Args:
+      label: outcomes; floating point is taken too.
+      group: groups.
+
+    Raises:
+      TypeError: if the groups are not bool or integers.
+      ValueError: naming the argument that has another value.
+    """
+    check_binary(group=group)
+    if jnp.issubdtype(jnp.result_type(label), jnp.floating):
+        # Exact: a float label is 0.0 or 1.0, and NaN is neither.
+        check_binary(
+            label=jnp.where((label == 0) | (label == 1), label, -1).astype(int)
+        )
+    else:
+        check_binary(label=label)
 
 
 def named_gap(name: str) -> GapFn:

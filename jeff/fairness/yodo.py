@@ -42,6 +42,7 @@ from jeff.fairness.model import (
     Examples,
     GapFn,
     Line,
+    check_codes,
     error_and_gap,
     predict,
     predict_each,
@@ -216,8 +217,10 @@ def train(
       The trained line.
 
     Raises:
-      ValueError: if an argument is out of range or the shapes do not fit.
+      ValueError: if an argument is out of range, the shapes do not fit, or a label or
+        group is neither 0 nor 1.
     """
+    check_codes(examples.label, examples.group)
     order, steps = jax.random.split(key)
     step_fn = train_step(
         apply_fn,

@@ -288,6 +288,15 @@ def test_properties(data: tuple[list[float], list[bool], list[bool]]) -> None:
     assert values["demographic_parity"] <= values["abcc"] + 1e-6
 
 
+def test_codes_of_masked_people_do_not_matter() -> None:
+    """What stands at masked places is never looked at, under jit as without."""
+    where = jnp.arange(len(PROB)) > 0
+    odd = GROUP.astype(int).at[0].set(-1)
+    whole = gaps.demographic_parity_gap(PROB[1:], GROUP[1:])
+    for call in (gaps.demographic_parity_gap, jax.jit(gaps.demographic_parity_gap)):
+        assert call(PROB, odd, where=where) == pytest.approx(float(whole))
+
+
 @pytest.mark.parametrize(
     ("call", "name"),
     [
@@ -300,6 +309,9 @@ def test_properties(data: tuple[list[float], list[bool], list[bool]]) -> None:
         (lambda: gaps.equal_opportunity_gap(PROB, GROUP, PROB), "label"),
         (lambda: gaps.equalized_odds_gap(PROB, GROUP, LABEL, reduce="mean"), "reduce"),
         (lambda: gaps.harden(PROB, 1.5), "threshold"),
+        (lambda: gaps.demographic_parity_gap(PROB, GROUP + 1), "group: .*values 1, 2"),
+        (lambda: gaps.group_rates(PROB, GROUP, 2 * LABEL - 1), "label: .*values -1, 1"),
+        (lambda: gaps.abcc(PROB, 0 - GROUP), "group: .*values -1, 0"),
     ],
 )
 def test_bad_input(call, name: str) -> None:
