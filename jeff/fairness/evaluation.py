@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import metrics
 from jeff.fairness import gaps
@@ -22,6 +22,7 @@ from jeff.fairness.model import (
     Examples,
     GapFn,
     Line,
+    check_codes,
     error_and_gap,
     named_gap,
     predict,
@@ -85,7 +86,6 @@ class Evaluation(NamedTuple):
         return hypervolume(1 - self.accuracy, getattr(self, gap), reference)
 
 
-@jax.jit
 def measure(
     prob: Float[Array, "levels people"],
     label: Shaped[Array, " people"],
@@ -104,9 +104,14 @@ def measure(
       An `Evaluation`.
 
     Raises:
-      ValueError: if lengths differ.
+      ValueError: if lengths differ, or an outcome or group is neither 0 nor 1.
     """
+    check_codes(label, group)
+    return _measure(prob, label, group, alphas)
 
+
+@jax.jit
+def _measure(prob, label, group, alphas):
     def one(prob: Array, alpha: Array) -> Evaluation:
         hard = gaps.harden(prob)
         return Evaluation(
@@ -151,8 +156,10 @@ def evaluate(
       An `Evaluation`.
 
     Raises:
-      ValueError: if lengths differ or ``alphas`` is not a vector.
+      ValueError: if lengths differ, ``alphas`` is not a vector, or an outcome or group
+        is neither 0 nor 1.
     """
+    check_codes(y, group)
     return _evaluate(apply_fn, line, x, y, group, jnp.asarray(alphas), alphas_at_once)
 
 
@@ -203,7 +210,8 @@ def choose_alpha(
     The people are resampled ``num_samples`` times. With ``q`` the ``confidence``
     quantile over resamples of ``max_alpha (gap*(alpha) - gap(alpha))``, the bound of a
     level is ``gap(alpha) + q``. It covers all levels at once, so it also holds for the
-    level that is picked because it looks best.
+    level that is picked because it looks best. A resample that lost a group says
+    nothing about its rate, so it counts as the largest gap there is.
 
     Args:
       apply_fn: as in `jeff.fairness.predict`.
@@ -222,7 +230,9 @@ def choose_alpha(
       A `Choice`.
 
     Raises:
-      ValueError: if an argument is out of range.
+      ValueError: if an argument is out of range, an outcome or group is neither 0 nor
+        1, a group whose rate the gap compares has no members, or the model predicts
+        NaN.
       NoLevelError: if no level satisfies the limit; the message gives the smallest
         bound that was reached.
     """
@@ -231,7 +241,15 @@ def choose_alpha(
         raise ValueError(f"at_most: expected a gap in (0, 1], got {at_most}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number in (0, 1), got {confidence}")
+    check_codes(y, group)
+    _check_cells(metric, y, group)
     prob = predict(apply_fn, line, x, alphas)
+    if not jnp.isfinite(prob).all():
+        bad = int((~jnp.isfinite(prob)).any(0).sum())
+        raise ValueError(
+            f"apply_fn: expected finite probabilities, got NaN for {bad} of "
+            f"{prob.shape[1]} people; a gap cannot be bounded from them"
+        )
     gap, upper = _gap_bounds(prob, y, group, key, metric, confidence, num_samples)
     accuracy = jax.vmap(metrics.accuracy, in_axes=(0, None))(prob, y)
     allowed = upper <= at_most
@@ -249,22 +267,54 @@ def choose_alpha(
     )
 
 
+def _cells(
+    metric: str, label: Shaped[Array, " people"], group: Shaped[Array, " people"]
+) -> dict[str, Bool[Array, " people"]]:
+    """Members of each cell whose rate a gap compares, by its name."""
+    groups = {"group 0": group == 0, "group 1": group == 1}
+    if metric == "demographic_parity":
+        return groups
+    outcomes = (1,) if metric == "equal_opportunity" else (0, 1)
+    return {
+        f"{name} with outcome {outcome}": member & (label == outcome)
+        for name, member in groups.items()
+        for outcome in outcomes
+    }
+
+
+def _check_cells(
+    metric: str, label: Shaped[Array, " people"], group: Shaped[Array, " people"]
+) -> None:
+    cells = _cells(metric, jnp.asarray(label), jnp.asarray(group))
+    empty = [name for name, member in cells.items() if not member.any()]
+    if empty:
+        raise ValueError(
+            f"group: expected people in every cell that the {metric} gap compares, got "
+            f"none in {', '.join(empty)}; nothing can be guaranteed about a rate that "
+            "was never seen: validate on people of both groups"
+        )
+
+
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _gap_bounds(prob, label, group, key, metric, confidence, num_samples):
     hard = gaps.harden(prob)
     people = label.shape[0]
+    cells = jnp.stack(list(_cells(metric, label, group).values()))
+    largest = 2.0 if metric == "equalized_odds" else 1.0
 
     def gap_at(weight: Array) -> Array:
         return jax.vmap(lambda h: _weighted_gap(metric, h, group, label, weight))(hard)
 
     def resampled(key: Array) -> Array:
         drawn = jax.random.randint(key, (people,), 0, people)
-        return gap_at(jnp.zeros(people).at[drawn].add(1.0))
+        weight = jnp.zeros(people).at[drawn].add(1.0)
+        whole = jnp.all(jnp.any(cells & (weight > 0), axis=1))
+        return jnp.where(whole, gap_at(weight), largest)
 
     gap = gap_at(jnp.ones(people))
     samples = jax.lax.map(resampled, jax.random.split(key, num_samples))
     excess = jnp.max(samples - gap, axis=1)
-    return gap, gap + jnp.quantile(excess, confidence)
+    return gap, jnp.minimum(gap + jnp.quantile(excess, confidence), largest)
 
 
 def _weighted_gap(metric: str, hard, group, label, weight):

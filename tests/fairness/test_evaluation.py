@@ -172,6 +172,93 @@ def test_bad_choices(people, key, change, words):
         )
 
 
+def few(key, members):
+    """500 people, of whom so many are in group 1; the model favours group 0 by .30."""
+    group = jnp.arange(500) < members
+    favoured = jax.random.uniform(key, (500,)) < jnp.where(group, 0.3, 0.6)
+    inputs = {"score": jnp.where(favoured, 9.0, -9.0), "group": jnp.zeros(500)}
+    return yodo.Examples(inputs, favoured.astype(jnp.int32), group.astype(jnp.int32))
+
+
+@pytest.mark.parametrize(
+    ("metric", "change", "words"),
+    [
+        ("demographic_parity", {"group": jnp.zeros(500, int)}, "none in group 1;"),
+        ("demographic_parity", {"group": jnp.ones(500, int)}, "none in group 0;"),
+        (
+            "equal_opportunity",
+            {"label": jnp.where(jnp.arange(500) < 50, 0, 1)},
+            "none in group 1 with outcome 1;",
+        ),
+        (
+            "equalized_odds",
+            {"label": jnp.ones(500, int)},
+            "none in group 0 with outcome 0, group 1 with outcome 0;",
+        ),
+    ],
+)
+def test_no_guarantee_from_an_empty_cell(key, metric, change, words):
+    people = few(key, 50)._replace(**change)
+    with pytest.raises(ValueError, match=words):
+        evaluation.choose_alpha(
+            threshold, LINE, *people, ALPHAS, key=key, metric=metric, at_most=1.0
+        )
+
+
+@pytest.mark.parametrize("level", [0, 10])
+def test_no_guarantee_from_nan(key, level):
+    def broken(params, x):
+        return jnp.where(params == LINE.start - level / 10, jnp.nan, x["score"])
+
+    with pytest.raises(ValueError, match=r"apply_fn: .*got NaN for 500 of 500 people"):
+        evaluation.choose_alpha(
+            broken, LINE, *few(key, 50), ALPHAS, key=key, at_most=1.0
+        )
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_resamples_that_lose_a_group_do_not_count_as_fair(key, members):
+    """True gap .30, limit .25: with one or two members the bound is the worst, 1."""
+    for trial in range(20):
+        people = few(jax.random.fold_in(key, trial), members)
+        arguments = (threshold, LINE, *people, ALPHAS[:1])
+        choice = evaluation.choose_alpha(*arguments, key=key, at_most=1.0)
+        assert choice.gap_upper == 1.0
+        with pytest.raises(evaluation.NoLevelError, match=r"smallest bound is 1\.0"):
+            evaluation.choose_alpha(*arguments, key=key, at_most=0.25)
+
+
+def test_nan_stays_nan_in_every_gap(people):
+    prob = jnp.full((1, len(people.label)), jnp.nan)
+    found = evaluation.measure(prob, people.label, people.group, ALPHAS[:1])
+    for name in set(evaluation.Evaluation._fields) - {"alpha", "p_rule", "abcc"}:
+        assert jnp.isnan(getattr(found, name)).all(), name
+
+
+@pytest.mark.parametrize("field", ["label", "group"])
+@pytest.mark.parametrize("codes", [(1, 2), (-1, 1), (0, 2)])
+def test_other_codes_are_refused(people, key, field, codes):
+    """A group coded 1 and 2 would have no gap, and -1 for missing would be a member."""
+    low, high = codes
+    recoded = jnp.where(getattr(people, field) == 1, high, low)
+    wrong = people._replace(**{field: recoded})
+    words = rf"{field}: expected only 0 and 1, got values {low}, {high}"
+    optimizer = optax.sgd(0.1)
+    for call in (
+        lambda: evaluation.evaluate(threshold, LINE, *wrong, ALPHAS),
+        lambda: evaluation.choose_alpha(
+            threshold, LINE, *wrong, ALPHAS, key=key, at_most=1.0
+        ),
+        lambda: evaluation.measure(
+            jnp.ones((1, 2000)), wrong.label, wrong.group, ALPHAS[:1]
+        ),
+        lambda: yodo.loss(threshold, LINE, wrong, 0.5),
+        lambda: yodo.train(threshold, LINE, wrong, key=key, optimizer=optimizer),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
 def test_levels_must_be_a_vector(people):
     with pytest.raises(ValueError, match="alphas"):
         evaluation._evaluate(threshold, LINE, *people, jnp.ones((2, 2)), 1)
