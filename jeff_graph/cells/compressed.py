@@ -79,11 +79,11 @@ def check_indices(
     if indices is None or not len(indices):
         return
     genes = rows.shape[1]
-    if 0 <= indices.min() and indices.max() < genes:
+    if indices.min() >= 0 and indices.max() < genes:
         return
     at = int(np.argmax((indices < 0) | (indices >= genes)))
     row = int(np.searchsorted(rows.indptr, at, side="right")) - 1
     raise ValueError(
-        f"{place}/indices: expected columns from 0 to {genes - 1}, got {indices[at]} in "
-        f"row {int(cells[row])}; the file is damaged"
+        f"{place}/indices: expected columns from 0 to {genes - 1}, got {indices[at]} "
+        f"in row {int(cells[row])}; the file is damaged"
     )
