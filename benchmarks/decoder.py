@@ -26,9 +26,10 @@ import optax
 import tyro
 
 from jeff import assets, training
-from jeff_llm import finetune, generate
-from jeff_llm.models import cache, decoder, lora, weights
-from train_scripts import results
+from jeff_llm import generate
+from jeff_llm.models import attention, decoder, lora, weights
+from jeff_llm.tuning import finetune
+from train_scripts.running import results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +224,7 @@ def profile(config: Config, model: Any) -> dict[str, float]:
     targets = jnp.zeros((rows, tokens), jnp.int32)
 
     def attend(query, keys):
-        return cache.attend(query, keys, keys, seen)
+        return attention.attend(query, keys, keys, seen)
 
     def head(x, table):
         logits = decoder.unembed(table, x)

@@ -43,7 +43,7 @@ from configs.gre import PRESETS
 from jeff_graph.editing import Editor, methods, protocols, replay
 from jeff_graph.editing.nearby import nearby_tasks
 from jeff_graph.editing.task import Edit
-from train_scripts import gre, results
+from train_scripts.running import results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Setting:
     def __init__(self, config: Config):
         preset = PRESETS[config.dataset]
         run = dataclasses.replace(preset, seeds=(0,), edits=config.edits)
-        self.graph = gre.load(run)
-        self.apply_fn, trained = gre.train_all(run, self.graph, "gcn")
+        self.graph = run.load(run)
+        self.apply_fn, trained = run.train_all(run, self.graph, "gcn")
         self.trained = trained[0]
         self.targets = jnp.asarray(self.trained.wrong[: config.edits], jnp.int32)
 

@@ -109,7 +109,7 @@ def restored(query: Any, stored: Any) -> Any:
 
     from jeff_llm import kv
     from jeff_llm.kv import ring, storage
-    from jeff_llm.models import cache as plain
+    from jeff_llm.models import attention as plain
 
     settings = stored.config
     blocks = [kv.dequantize(q, query.dtype) for q in (stored.keys, stored.values)]
@@ -134,7 +134,7 @@ def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
-    from jeff_llm.models import cache as plain
+    from jeff_llm.models import attention, cache
 
     capacity = tokens + 2 * config.steps
 
@@ -142,13 +142,13 @@ def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
     def put(held: Any, new: jax.Array) -> Any:
         keys, values, length = held
         at = jnp.full((batch, 1), length)
-        return *(plain.store(x, 0, at, new) for x in (keys, values)), length + 1
+        return *(cache.store(x, 0, at, new) for x in (keys, values)), length + 1
 
     @jax.jit
     def look(held: Any, query: jax.Array) -> jax.Array:
         keys, values, length = held
         seen = jnp.broadcast_to(jnp.arange(capacity) < length, (batch, 1, capacity))
-        return plain.attend(query, keys[0], values[0], seen)
+        return attention.attend(query, keys[0], values[0], seen)
 
     query, new, context = drawn(batch, tokens, config)
     shape = (1, batch, KV_HEADS, capacity, WIDTH)
@@ -282,7 +282,7 @@ def main(config: Config) -> None:
     if config.only:
         print(json.dumps(measure(config)))
         return
-    from train_scripts import results
+    from train_scripts.running import results
 
     device = results.device_name()
     print(f"device: {device}; {config.repeats} processes a side, fastest counts")

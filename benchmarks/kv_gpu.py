@@ -38,8 +38,8 @@ from benchmarks.kv import HEADS, KV_HEADS, WIDTH, restored, sizes
 from jeff_llm import kv
 from jeff_llm.kv import attention, kernels_gpu
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
-from jeff_llm.models import cache as plain
-from train_scripts import results
+from jeff_llm.models import attention as plain
+from train_scripts.running import results
 
 SIDES = ("kernel", "packed", "xla", "dequantised", "plain", "cudnn")
 MOST_CACHES = 16

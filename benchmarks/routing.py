@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from jeff_llm.confidence import routing
-from train_scripts import results
+from train_scripts.running import results
 
 _RATES = np.linspace(0, 1, 21)
 _REPEATS = 5

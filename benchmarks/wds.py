@@ -34,7 +34,7 @@ from scipy.sparse import csr_array, vstack
 
 from jeff import sharding
 from jeff_graph.cells import h5ad, preprocess, rivals, stream, wds
-from train_scripts import results
+from train_scripts.running import results
 
 GENES, NONZEROS, CHUNK = 2000, 100, 4096
 

@@ -24,7 +24,7 @@ import optax
 import tyro
 
 from jeff.fairness import nets, tabular, yodo
-from train_scripts import results
+from train_scripts.running import results
 
 
 @dataclasses.dataclass(frozen=True)

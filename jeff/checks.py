@@ -1,12 +1,15 @@
-"""Checks of arguments, shared by the public functions.
+"""Checks of arguments and of optional packages, shared by the public functions.
 
 Shapes and dtypes are always checked. Values are checked only where they are concrete:
 under ``jax.jit`` an array has none yet, and a check costs nothing.
 """
 
-import jax
+import importlib
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 __all__ = [
@@ -15,6 +18,7 @@ __all__ = [
     "check_floating",
     "check_mask",
     "check_same_length",
+    "require",
 ]
 
 
@@ -95,7 +99,7 @@ def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
 
 def _concrete(array: Array | None) -> bool:
     """Whether values can be read here: not under jit, nor on another host."""
-    if isinstance(array, jax.core.Tracer):
+    if isinstance(array, Tracer):
         return False
     return getattr(array, "is_fully_addressable", True)
 
@@ -129,3 +133,25 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
+
+
+def require(module: str, *, extra: str) -> Any:
+    """Import a module that an optional extra brings.
+
+    Args:
+      module: dotted name.
+      extra: the extra of the distribution that has it.
+
+    Returns:
+      The module.
+
+    Raises:
+      ImportError: if it is not installed; gives the command that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{module} cannot be imported ({error}); "
+            f"run: pip install 'jeff-jax[{extra}]'"
+        ) from error

@@ -1,17 +1,17 @@
 """Methods on language models, and the runtime that they stand on.
 
 `models` has the decoder, the encoder, weights, tokenizers and LoRA; `generate` runs a
-decoder, `chat` talks to models, local or remote, `finetune` prepares training. Modules
-are loaded at first use.
+decoder, `chat` talks to models, local or remote, `tuning` trains them, `kv` packs their
+cache, `confidence` says which answers to trust. Modules are loaded at first use.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
-    from jeff_llm import chat, finetune, generate, models, sampling, structured
+    from jeff_llm import chat, confidence, generate, kv, models, tuning
 
-__all__ = ["chat", "finetune", "generate", "models", "sampling", "structured"]
+__all__ = ["chat", "confidence", "generate", "kv", "models", "tuning"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jeff.checks import require
 from jeff.fairness.model import Examples
 from jeff.fairness.splits import Dataset, Splits, stratified_indices
-from jeff.fairness.tabular import require
 
 __all__ = ["celeba", "coloured_digits", "from_images", "utkface"]
 

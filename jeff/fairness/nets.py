@@ -2,11 +2,6 @@
 
 The methods never need these: they take ``apply_fn(params, inputs)`` and a pytree. Here
 flax.nnx modules are split into such a pair.
-
-Random bits for dropout are a visible part of a training step on a CPU, so few are
-spent: one a unit at rate 1/2, two at 1/4, at most eight instead of the usual 32. The
-rate is therefore rounded to a multiple of 1/256, and the kept units are scaled by the
-rounded rate.
 """
 
 import itertools
@@ -15,55 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, UInt32
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jeff.fairness.model import ApplyFn, Line
+from jeff.networks import dropout, functional
 
-__all__ = ["CNN", "MLP", "cnn_line", "dropout", "functional", "mlp_line"]
+__all__ = ["CNN", "MLP", "cnn_line", "mlp_line"]
 
 # PyTorch's default for linear and convolution layers: U(-1/sqrt(fan_in), +same).
 _torch_kernel = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _xavier_normal = jax.nn.initializers.glorot_normal()
-
-
-def dropout(x: Float[Array, "..."], rate: float, *, key: Array) -> Float[Array, "..."]:
-    """Zero each unit with probability ``rate`` and rescale the rest.
-
-    ``x m / (1 - rate)`` with ``m ~ Bernoulli(1 - rate)``; the rate is rounded to a
-    multiple of 1/256.
-
-    Args:
-      x: activations, any shape.
-      rate: probability of dropping a unit, in [0, 1).
-      key: random key.
-
-    Returns:
-      An array like ``x`` with the same expectation.
-
-    Raises:
-      ValueError: if ``rate`` lies outside [0, 1) after rounding.
-
-    References:
-      Srivastava et al., "Dropout", JMLR 2014.
-    """
-    of_256 = round(rate * 256)
-    if not 0 <= of_256 < 256:
-        raise ValueError(f"rate: expected a probability in [0, 1), got {rate}")
-    if of_256 == 0:
-        return x
-    width = next(bits for bits in (1, 2, 4, 8) if of_256 % (256 >> bits) == 0)
-    threshold = of_256 >> (8 - width)
-    scale = jnp.asarray(256 / (256 - of_256), x.dtype)
-    drawn = _small_integers(x.size, width, key).reshape(x.shape)
-    return jnp.where(drawn >= threshold, x * scale, 0)
-
-
-def _small_integers(count: int, width: int, key: Array) -> UInt32[Array, " count"]:
-    """Uniform integers below ``2**width``, cut out of 32-bit words."""
-    shifts = jnp.arange(0, 32, width, dtype=jnp.uint32)
-    words = jax.random.bits(key, (-(-count // len(shifts)),), jnp.uint32)
-    fields = (words[:, None] >> shifts) & jnp.uint32(2**width - 1)
-    return fields.reshape(-1)[:count]
 
 
 class MLP(nnx.Module):
@@ -195,33 +151,6 @@ class CNN(nnx.Module):
         if key is not None:
             x = dropout(x, self.dropout_rate, key=key)
         return self.head(x)[:, 0]
-
-
-def functional(module: nnx.Module) -> tuple[ApplyFn, PyTree]:
-    """Split a flax.nnx module into a pure function and its parameters.
-
-    Args:
-      module: a module whose only state is its parameters.
-
-    Returns:
-      ``(apply_fn, params)``: ``apply_fn(params, inputs, **kwargs)`` calls the module,
-      and ``params`` is a nested dictionary of arrays.
-
-    Raises:
-      ValueError: if the module holds state that is not a parameter (batch statistics,
-        random streams), which a line in weight space cannot interpolate.
-    """
-    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
-    if jax.tree.leaves(rest):
-        raise ValueError(
-            "module: expected parameters alone, got other state at "
-            f"{[path for path, _ in nnx.to_flat_state(rest)]}; use layers without it"
-        )
-
-    def apply_fn(params: PyTree, inputs: Any, **kwargs: Any) -> Array:
-        return nnx.merge(graphdef, nnx.State(params))(inputs, **kwargs)
-
-    return apply_fn, nnx.to_pure_dict(params)
 
 
 def mlp_line(

@@ -6,7 +6,6 @@ divides it, standardises it by the training part, and returns `Examples` for the
 
 import csv
 import gzip
-import importlib
 import io
 import zipfile
 from collections.abc import Sequence
@@ -25,7 +24,6 @@ __all__ = [
     "adult",
     "german",
     "read_csv",
-    "require",
     "split",
 ]
 
@@ -216,28 +214,6 @@ def read_csv(
         exactly=(label, group),
         groups=groups,
     )
-
-
-def require(module: str, *, extra: str) -> Any:
-    """Import a module that an optional extra brings.
-
-    Args:
-      module: dotted name.
-      extra: the extra of the distribution that has it.
-
-    Returns:
-      The module.
-
-    Raises:
-      ImportError: if it is not installed; gives the command that brings it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{module} cannot be imported ({error}); "
-            f"run: pip install 'jeff-jax[{extra}]'"
-        ) from error
 
 
 def _choose(name: str, options: dict[str, Any], argument: str = "sensitive") -> Any:

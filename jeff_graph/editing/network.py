@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jeff.checks import check_choice
-from jeff.fairness.nets import dropout, functional
+from jeff.networks import dropout, functional
 from jeff_graph.editing.graphs import Graph
 from jeff_graph.editing.layers import DenseLayer
 

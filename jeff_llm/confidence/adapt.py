@@ -18,10 +18,10 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from jeff import training
-from jeff_llm import finetune, trunk
 from jeff_llm.models import lora
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.tuning import finetune, trunk
 
 __all__ = ["Recipe", "train"]
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jeff_llm import batching, prefix
 from jeff_llm.confidence import uncertainty
+from jeff_llm.generate import batching, prefix
 from jeff_llm.models import decoder
 from jeff_llm.models.cache import Cache, init_cache
 from jeff_llm.models.config import DecoderConfig

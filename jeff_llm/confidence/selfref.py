@@ -24,11 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from jeff_llm import batching, finetune
 from jeff_llm.confidence import reading, uncertainty
 from jeff_llm.confidence.adapt import Recipe, train
+from jeff_llm.generate import batching
 from jeff_llm.models import adapters, lora
 from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.tuning import finetune
 
 __all__ = [
     "ConfidenceTokens",

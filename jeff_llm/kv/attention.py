@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jeff_llm.kv.partial import LOWEST, Partial, add, join, partial_attention
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor, restore_blocks
-from jeff_llm.models.cache import visible
+from jeff_llm.models.attention import visible
 
 __all__ = [
     "Implementation",

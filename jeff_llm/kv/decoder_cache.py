@@ -22,8 +22,8 @@ from jeff_llm.kv.checks import check_room
 from jeff_llm.kv.config import CacheConfig
 from jeff_llm.kv.partial import Partial, partial_attention
 from jeff_llm.kv.rotation import rotate
-from jeff_llm.models.cache import attend as attend_plain
-from jeff_llm.models.cache import visible
+from jeff_llm.models.attention import attend as attend_plain
+from jeff_llm.models.attention import visible
 
 __all__ = ["DecoderCache"]
 

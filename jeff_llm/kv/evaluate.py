@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jeff_llm.decoding import MakeCache
+from jeff_llm.generate.decoding import MakeCache
 from jeff_llm.kv.quantize import BLOCK, Axis, dequantize, quantize
 from jeff_llm.models import decoder
 from jeff_llm.models.cache import init_cache

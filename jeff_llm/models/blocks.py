@@ -8,7 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from jeff_llm.models import rope
-from jeff_llm.models.cache import Cache, attend, visible
+from jeff_llm.models.attention import attend, visible
+from jeff_llm.models.cache import Cache
 from jeff_llm.models.config import DecoderConfig
 
 __all__ = ["Attention", "Block", "Linear", "RMSNorm", "Tokens", "kernel_init"]

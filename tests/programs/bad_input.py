@@ -26,8 +26,8 @@ from configs.yodo import Config
 from jeff import assets, checkpoint, line, metrics, sharding, training
 from jeff.fairness import evaluation, front, gaps, simplex, tabular, yodo
 from jeff.sharding import make_mesh
-from train_scripts import results
-from train_scripts.__main__ import main
+from train_scripts.cli import main
+from train_scripts.running import results
 
 
 class Row(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jeff import sharding
-from jeff_llm import batching, decoding
+from jeff_llm.generate import batching, decoding
 from jeff_llm.kv import CacheConfig, DecoderCache, MakeCache
 from jeff_llm.models import weights
 from jeff_llm.models.language_model import LanguageModel

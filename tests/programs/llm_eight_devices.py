@@ -17,10 +17,10 @@ import optax
 from jax.sharding import Mesh
 
 from jeff import sharding, training
-from jeff_llm import batching, decoding, finetune
-from jeff_llm.generate import Sampling, generate, score
+from jeff_llm.generate import Sampling, batching, decoding, generate, score
 from jeff_llm.models import decoder, lora, weights
 from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.tuning import finetune
 
 PROMPTS = [[5, 9, 2, 60, 7], [3], [44, 0, 9], [1] * 9, [7, 7], [8], [9, 3], [4, 5, 6]]
 

@@ -9,7 +9,7 @@ import pytest
 
 from configs.chat import Config
 from jeff import assets
-from train_scripts import chat
+from train_scripts.chat import run as chat
 
 ROOT = Path(__file__).parents[2]
 

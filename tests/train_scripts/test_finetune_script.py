@@ -16,7 +16,7 @@ import pytest
 from configs.finetune import Config
 from jeff_llm import generate
 from jeff_llm.models import adapters, weights
-from train_scripts import finetune
+from train_scripts.finetune import run as finetune
 
 ROOT = Path(__file__).parents[2]
 COLOURS = ["red", "blue", "two", "what"]

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from configs.gre import NETWORKS, PRESETS, Config
-from train_scripts import gre, gre_claims, gre_summary, results
-from train_scripts.gre_summary import Cell, Report
+from train_scripts.gre import claims, summary
+from train_scripts.gre import run as gre
+from train_scripts.gre.summary import Cell, Report
+from train_scripts.running import results
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_every_network_and_method(config, tmp_path, name):
     each = dataclasses.replace(
         config,
         networks=(name,),
-        methods=tuple(gre_summary.NAMES) if name == "gcn" else ("gre+5",),
+        methods=tuple(summary.NAMES) if name == "gcn" else ("gre+5",),
         protocols=(protocol,),
         edits=1,
         seeds=(0,),
@@ -124,7 +126,7 @@ def claim(found, *words):
 
 
 def test_claims_by_hand():
-    found = gre_claims.claims(report())
+    found = claims.claims(report())
     better = claim(found, "GRE loses less", "independent")
     assert better.holds and better.measured == "3.00 ± 1.41 against 4.00 ± 1.41 points"
     assert not claim(found, "GRE loses less", "sequential").holds
@@ -133,19 +135,19 @@ def test_claims_by_hand():
     goal = claim(found, "3 edits in sequence lose at most 4 points and 85%")
     assert goal.holds and goal.measured == "4.00 ± 0.00 points, 89.5 ± 0.7% last"
     worse = {("distilled-replay", "sequential"): (4.0, 4.1)}
-    found = gre_claims.claims(report(drawdowns=worse))
+    found = claims.claims(report(drawdowns=worse))
     assert not claim(found, "in sequence").holds
     assert not claim(
-        gre_claims.claims(report(success=97.9)), "Distilled replay: independent"
+        claims.claims(report(success=97.9)), "Distilled replay: independent"
     ).holds
     assert not claim(
-        gre_claims.claims(report(retention=84.9)), "Distilled", "in sequence"
+        claims.claims(report(retention=84.9)), "Distilled", "in sequence"
     ).holds
 
 
 def test_edits_that_last_by_hand():
     """Seed 0 keeps its second and third edit, seed 1 the third alone."""
-    found = gre_summary.kept_by_age(report(), "gcn", "gd")
+    found = summary.kept_by_age(report(), "gcn", "gd")
     np.testing.assert_allclose(found, [100, 75, 50])
 
 

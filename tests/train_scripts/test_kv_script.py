@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from configs.kv import PRESETS, Config
-from jeff_llm import cities, generate
-from train_scripts import kv, kv_claims, kv_summary, results
-from train_scripts.kv_summary import Layers, Measured, Report
+from jeff_llm import generate
+from train_scripts.kv import claims, summary
+from train_scripts.kv import run as kv
+from train_scripts.kv.summary import Layers, Measured, Report
+from train_scripts.questions import cities
+from train_scripts.running import results
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +144,7 @@ def claim(found, start):
 
 
 def test_claims_by_hand():
-    found = kv_claims.claims(report())
+    found = claims.claims(report())
     better = claim(found, "K4V2 is better")
     assert better.holds
     assert better.measured == "15.10 ± 7.07 against 16.10 ± 5.80"
@@ -168,12 +171,12 @@ def test_claims_can_fail():
     """One seed in which K4V2 is worse is enough."""
     worse = Measured(np.array([12.5, 20.1]), np.array([]), np.array([0.24]))
     made = report(k4v2=worse)
-    assert not claim(kv_claims.claims(made), "K4V2 is better").holds
-    assert not claim(kv_claims.claims(made), "K4V2 keeps").holds
+    assert not claim(claims.claims(made), "K4V2 is better").holds
+    assert not claim(claims.claims(made), "K4V2 keeps").holds
     made = made._replace(agreement={8: np.array([1.0, 0.9]), 4: np.array([1.0])})
-    assert not claim(kv_claims.claims(made), "64 greedy").holds
+    assert not claim(claims.claims(made), "64 greedy").holds
     made.layers.allocations["channel", "norms", 3] = np.array([[2, 4], [2, 4]])
-    found = kv_claims.claims(made)
+    found = claims.claims(made)
     assert not claim(found, "Widths allocated to layers by their norms").holds
 
 
@@ -181,13 +184,13 @@ def test_gain_by_hand():
     """Keys of layer 1 at 4 bits: 8 + 20 / 16 + 1 + 2 over the best pair's 4.75."""
     made = report()
     made.layers.allocations["channel", "norms", 3] = np.array([[2, 2], [4, 2]])
-    assert kv_summary.gain(made, "channel", "norms", 3) == pytest.approx(12.25 / 4.75)
+    assert summary.gain(made, "channel", "norms", 3) == pytest.approx(12.25 / 4.75)
 
 
 def test_rows_of_the_log():
     row = {"step": 1, "loss": 2.0, "perplexity_0": 7.0, "perplexity_1": 8.0}
     row |= {"accuracy_0": 0.5, "share_0": 0.25}
-    found = kv_summary.read_row(row)
+    found = summary.read_row(row)
     assert [each.tolist() for each in found] == [[7.0, 8.0], [0.5], [0.25]]
 
 

@@ -14,8 +14,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jeff import assets, checkpoint
-from train_scripts import explorer, results
-from train_scripts.__main__ import main
+from train_scripts.cli import main
+from train_scripts.report import explorer
+from train_scripts.running import results
 from train_scripts.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +178,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path, capsys):
 
 def test_a_broken_run_keeps_its_folder(people, tmp_path, capsys, monkeypatch):
     """What was written before the failure stays, and the same command takes it up."""
-    from train_scripts import yodo
+    from train_scripts.yodo import run as yodo
 
     def run(config, workdir, *, preset):
         assert config.hidden == (8, 8, 8)

@@ -12,7 +12,9 @@ import pytest
 
 from configs.routing import PRESETS, Config
 from jeff import assets
-from train_scripts import results, routing, routing_mirage
+from train_scripts.routing import mirage
+from train_scripts.routing import run as routing
+from train_scripts.running import results
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,7 +125,7 @@ def test_recorded_answers() -> None:
         assets.shared_file("routing_mirage/answers.csv")
     except FileNotFoundError as error:
         pytest.skip(f"routing_mirage is not here: {error}")
-    sets = routing_mirage.load_mirage()
+    sets = mirage.load_mirage()
     assert {name: len(s.small_correct) for name, s in sets.items()} == {
         "bioasq": 417,
         "medmcqa": 2900,

@@ -8,8 +8,9 @@ import pytest
 from configs.selfref import Config
 from jeff_llm.confidence import routing, selfref
 from jeff_llm.models import weights
-from train_scripts import answering, selfref_measure, selfref_own
-from train_scripts import selfref as script
+from train_scripts.questions import answering
+from train_scripts.selfref import measure, own
+from train_scripts.selfref import run as script
 
 LETTERS = "abcdefghijklmnop"
 
@@ -105,11 +106,11 @@ def test_the_model_answers(write, tiny_chat_model, model, tmp_path) -> None:
     ]
     rows += [{"prompt": turn, "answer": "never"} for turn in turns]
     grown, tokens = selfref.add_tokens(model)
-    questions = selfref_own.read_questions(write(rows), grown)
+    questions = own.read_questions(write(rows), grown)
     assert [question.stops for question in questions] == [True] * 16 + [False] * 4
     config = Config(data="own.jsonl", **options)
     ends = [*model.stop_ids, *tokens]
-    found = selfref_own._answers(config, grown, questions, ends)
+    found = own._answers(config, grown, questions, ends)
     assert found.texts[:16] == said
     expected = np.r_[np.arange(16) % 2 == 1, [False] * 4]
     given = np.array([bool(text.strip(" .")) for text in said] + [True] * 4)
@@ -120,19 +121,19 @@ def test_the_model_answers(write, tiny_chat_model, model, tmp_path) -> None:
 
 def test_equal_prompts_stay_together(write, model) -> None:
     rows = [{"prompt": f"q{n % 5}", "answer": "a"} for n in range(20)]
-    questions = selfref_own.read_questions(write(rows), model)
-    train, test = selfref_own._split(Config(data="own", held_out=0.4), questions)
+    questions = own.read_questions(write(rows), model)
+    train, test = own._split(Config(data="own", held_out=0.4), questions)
     assert sorted([*train, *test]) == list(range(20)) and len(test) == 8
     assert not set(train % 5) & set(test % 5)
     draws = [
-        selfref_own._split(Config(data="own", held_out=0.4, seeds=(seed,)), questions)
+        own._split(Config(data="own", held_out=0.4, seeds=(seed,)), questions)
         for seed in range(4)
     ]
     assert len({frozenset(held % 5) for _, held in draws}) > 1
     with pytest.raises(ValueError, match="own: expected at least 2 different prompts"):
-        selfref_own._split(Config(data="own"), questions[:3])
+        own._split(Config(data="own"), questions[:3])
     with pytest.raises(ValueError, match="got 0 in all"):
-        selfref_own._split(Config(data="own"), [])
+        own._split(Config(data="own"), [])
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_equal_prompts_stay_together(write, model) -> None:
 def test_rows_that_are_refused(write, model, row, message) -> None:
     path = write([{"prompt": "a", "answer": "b"}, row])
     with pytest.raises(ValueError, match=message):
-        selfref_own.read_questions(path, model)
+        own.read_questions(path, model)
 
 
 def test_one_kind_of_answers_is_refused(write, tiny_chat_model, tmp_path) -> None:
@@ -180,7 +181,6 @@ def test_a_tied_head_is_refused(write, tiny_chat_model, tmp_path) -> None:
 
 def test_layers_that_learn(model) -> None:
     first = [
-        selfref_measure.recipe(Config(first_layer=n), model).first_layer
-        for n in (-1, 0, 1)
+        measure.recipe(Config(first_layer=n), model).first_layer for n in (-1, 0, 1)
     ]
     assert first == [1, 0, 1]

@@ -7,16 +7,11 @@ import numpy as np
 import pytest
 
 from configs.selfref import PRESETS, Config
-from jeff_llm import cities
-from train_scripts import (
-    city_questions,
-    results,
-    routing,
-    selfref,
-    selfref_measure,
-    selfref_summary,
-)
-from train_scripts.selfref_measure import Found
+from train_scripts.questions import cities, city_questions
+from train_scripts.running import results
+from train_scripts.selfref import measure, summary
+from train_scripts.selfref import run as selfref
+from train_scripts.selfref.measure import Found
 
 CONFIG = Config(
     largest=60,
@@ -62,15 +57,15 @@ def made(monkeypatch, tiny_chat_model, tmp_path_factory):
 def test_a_run_with_a_break(made, tmp_path, monkeypatch) -> None:
     """A seed that was measured before the break is not measured again."""
     config = dataclasses.replace(CONFIG, model=made)
-    measure, seen = selfref_measure.measure, []
+    measured, seen = measure.measure, []
 
     def broken(config, model, seed, workdir, say):
         seen.append(seed)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return measure(config, model, seed, workdir, say)
+        return measured(config, model, seed, workdir, say)
 
-    monkeypatch.setattr(selfref_measure, "measure", broken)
+    monkeypatch.setattr(measure, "measure", broken)
     with pytest.raises(KeyboardInterrupt):
         selfref.run(config, tmp_path, progress=False)
     assert not (tmp_path / "result.json").exists()
@@ -95,7 +90,7 @@ def test_routing_on_the_same_questions(made, tmp_path) -> None:
     from configs.routing import Config as RoutingConfig
 
     config = RoutingConfig(parts=("cities",), model=made, train=12, test=12, samples=1)
-    result = routing.run(config, tmp_path, progress=False)
+    result = selfref.run(config, tmp_path, progress=False)
     table = (tmp_path / "table.md").read_text()
     assert "| measure | X | Y | mean | AUROC |" in table
     assert "Thresholds by perplexity" in table
@@ -104,7 +99,7 @@ def test_routing_on_the_same_questions(made, tmp_path) -> None:
 
 def claims_of(areas):
     """Claims of a report in which confidences have these areas, three seeds."""
-    from train_scripts import selfref_claims
+    from train_scripts.selfref import claims
 
     names = {
         "base|token": areas[0],
@@ -127,8 +122,8 @@ def claims_of(areas):
         }
         row |= {"rejection|token": 0.7, "rejection|option logits": 0.8}
         rows.append(row)
-    report = selfref_summary.Report(Config(), rows, [])
-    return [claim.holds for claim in selfref_claims.claims(report)]
+    report = summary.Report(Config(), rows, [])
+    return [claim.holds for claim in claims.claims(report)]
 
 
 def test_claims_follow_the_numbers() -> None:
@@ -153,8 +148,8 @@ def test_measurements_are_kept_and_read_back(tmp_path) -> None:
         {"token": rng.random(5)},
         {"train_accuracy": 0.4},
     )
-    selfref_summary.write_seed(tmp_path / "a.npz", found)
-    again = selfref_summary.read_seed(tmp_path / "a.npz")
+    summary.write_seed(tmp_path / "a.npz", found)
+    again = summary.read_seed(tmp_path / "a.npz")
     assert json.dumps(again.numbers) == json.dumps(found.numbers)
     np.testing.assert_array_equal(
         again.confidence["base", "p(true)"], found.confidence["base", "p(true)"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from jeff import assets
-from train_scripts import report, results
-from train_scripts.results import Claim, Result
+from train_scripts import report
+from train_scripts.running import results
+from train_scripts.running.results import Claim, Result
 from train_scripts.systems import SYSTEMS, System
 
 EVERY = pytest.mark.parametrize("system", SYSTEMS.values(), ids=list(SYSTEMS))

@@ -9,8 +9,10 @@ import pytest
 
 from configs.wds import PRESETS, Config
 from jeff_graph.cells import simulate
-from train_scripts import results, wds, wds_claims, wds_summary
-from train_scripts.__main__ import main
+from train_scripts.cli import main
+from train_scripts.running import results
+from train_scripts.wds import claims, summary
+from train_scripts.wds import run as wds
 
 TINY = dataclasses.replace(
     PRESETS["smoke"],
@@ -153,7 +155,7 @@ def report(**values):
     config = dataclasses.replace(
         PRESETS["demo"], samplers=("uniform", "wds"), seeds=(0, 1, 2)
     )
-    return wds_summary.Report(config, rows, None)
+    return summary.Report(config, rows, None)
 
 
 @pytest.mark.parametrize(
@@ -169,4 +171,4 @@ def report(**values):
     ],
 )
 def test_claims_are_computed(values, holds):
-    assert [claim.holds for claim in wds_claims.claims(report(**values))] == holds
+    assert [claim.holds for claim in claims.claims(report(**values))] == holds

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jeff import training
-from jeff_llm import finetune, trunk
 from jeff_llm.confidence import adapt, reading, selfref
 from jeff_llm.models import adapters, decoder, lora
+from jeff_llm.tuning import finetune, trunk
 
 RECIPE = selfref.Recipe(rank=2, epochs=1, batch_size=2, row_tokens=16, head=False)
 

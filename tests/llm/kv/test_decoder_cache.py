@@ -12,13 +12,13 @@ import pytest
 
 from jeff_llm import generate as module
 from jeff_llm.generate import generate
+from jeff_llm.generate.scoring import score
 from jeff_llm.kv import CacheConfig, MakeCache, append, init_cache
 from jeff_llm.kv.decoder_cache import DecoderCache
 from jeff_llm.kv.quantize import dequantize
 from jeff_llm.kv.rotation import rotate
 from jeff_llm.models import decoder
 from jeff_llm.models.cache import Cache
-from jeff_llm.score import score
 
 CONFIG = CacheConfig(4, 2, group_size=8, window=8, sinks=2)
 SIXTEEN = MakeCache(dataclasses.replace(CONFIG, key_bits=16, value_bits=16))

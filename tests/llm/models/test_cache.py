@@ -8,13 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_llm.models.cache import (
-    Cache,
-    PlainCache,
-    attend,
-    init_cache,
-    visible,
-)
+from jeff_llm.models.attention import attend, visible
+from jeff_llm.models.cache import Cache, PlainCache, init_cache
 from jeff_llm.models.config import DecoderConfig
 
 CONFIG = DecoderConfig(

@@ -1,0 +1,16 @@
+"""Running a decoder: generation, streaming, scoring, sampling."""
+
+from jeff_llm.generate.generation import Generation, generate, stream
+from jeff_llm.generate.sampling import GREEDY, Sampling
+from jeff_llm.generate.scoring import Score, option_logits, score
+
+__all__ = [
+    "GREEDY",
+    "Generation",
+    "Sampling",
+    "Score",
+    "generate",
+    "option_logits",
+    "score",
+    "stream",
+]

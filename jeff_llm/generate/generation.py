@@ -1,0 +1,297 @@
+"""Generation: prefill and decoding in one compiled program, in batches or as a stream.
+
+`generate` is the call for users: ragged prompts in, tokens with their log-probabilities
+and hidden states out. It pads to a few shapes (`jeff_llm.generate.batching.bucket`), so
+a second call in the same bucket compiles nothing, whatever the temperatures or the end
+tokens. The pure functions beneath it are in `jeff_llm.generate.decoding`.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jeff_llm.generate import batching, prefix
+from jeff_llm.generate.decoding import MakeCache, Plan, State, advance, start
+from jeff_llm.generate.sampling import GREEDY, Processor, Sampling, allow_tokens
+from jeff_llm.models.cache import Cache, init_cache
+from jeff_llm.models.config import DecoderConfig
+from jeff_llm.models.language_model import LanguageModel
+
+__all__ = [
+    "Generation",
+    "generate",
+    "stream",
+]
+
+
+class Generation(NamedTuple):
+    """What `generate` returns.
+
+    Attributes:
+      tokens: ids drawn, each row padded with zeros behind its end.
+      lengths: tokens drawn for each row, the end token counted in.
+      finished: whether a row met an end token; the others were cut.
+      log_probs: natural log-probability of each token under the model itself, before
+        temperature, cuts and processors; 0 behind the end.
+      hidden: hidden states of the chosen layers from which each token was drawn;
+        arbitrary behind the end.
+      texts: the rows as text, without end tokens and special ones; empty without a
+        tokenizer.
+    """
+
+    tokens: Int[np.ndarray, "batch new_tokens"]
+    lengths: Int[np.ndarray, " batch"]
+    finished: Bool[np.ndarray, " batch"]
+    log_probs: Float[np.ndarray, "batch new_tokens"]
+    hidden: Float[np.ndarray, "chosen batch new_tokens width"]
+    texts: list[str]
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[batching.Prompt],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
+    keys: Key[Array, "..."] | None = None,
+    stop_ids: Sequence[int] | None = None,
+    processors: Sequence[Processor] = (),
+    hidden_layers: Sequence[int] = (),
+    make_cache: MakeCache = init_cache,
+    share_prefix: bool = False,
+) -> Generation:
+    """Continue prompts.
+
+    Args:
+      model: the model.
+      prompts: texts, to which the tokenizer adds its special tokens, or token ids.
+      max_new_tokens: tokens drawn at most for each.
+      sampling: temperature and cuts; greedy by default.
+      keys: one random key, or one a row; needed unless greedy. A row's tokens hang on
+        its own key alone, not on the other rows.
+      stop_ids: tokens that end a row; the model's own by default.
+      processors: change the logits before a token is drawn; see
+        `jeff_llm.generate.sampling`.
+      hidden_layers: hidden states to return, numbered as in
+        `jeff_llm.models.decoder.Output`.
+      make_cache: ``(config, batch size, capacity, dtype) -> cache``; the plain cache by
+        default. Pass the same function again to compile once.
+      share_prefix: read once what all prompts begin with, the examples of a few-shot
+        prompt say. A cache that is not exact then shows in the first token as well.
+
+    Returns:
+      Tokens, log-probabilities, hidden states and texts.
+
+    Raises:
+      TypeError: if ``keys`` are not typed ones, or ``prompts`` is one text.
+      ValueError: if a prompt is empty or too long for the model's context, or keys are
+        missing or too few.
+    """
+    rows, plan = _prepare(
+        model, prompts, max_new_tokens, sampling, keys, stop_ids, processors
+    )
+    buffer, shared, cache = batching.bucket(max_new_tokens), 0, None
+    if share_prefix:
+        shared, cache = prefix.share(model, rows, buffer, make_cache)
+    tokens, mask = batching.pad(
+        [row[shared:] for row in rows],
+        batching.bucket(len(rows), smallest=1),
+        batching.bucket(max(map(len, rows)) - shared),
+    )
+    state = _generate(
+        model.config,
+        model.params,
+        *batching.place(model, tokens, mask, np.arange(len(tokens)) < len(rows)),
+        plan,
+        max_new_tokens,
+        cache,
+        buffer=buffer,
+        hidden_layers=tuple(hidden_layers),
+        make_cache=make_cache,
+    )
+    return _collect(
+        model,
+        jax.device_get(state._replace(cache=None)),
+        rows,
+        max_new_tokens,
+    )
+
+
+def stream(
+    model: LanguageModel,
+    prompt: batching.Prompt,
+    *,
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
+    key: Key[Array, ""] | None = None,
+    stop_ids: Sequence[int] | None = None,
+    processors: Sequence[Processor] = (),
+) -> Iterator[str]:
+    """Continue one prompt, and give its text as it comes.
+
+    The text is that of `generate` with the same arguments. A character whose bytes are
+    spread over several tokens comes whole.
+
+    Args:
+      model: the model, with a tokenizer.
+      prompt: text, or token ids.
+      max_new_tokens: tokens drawn at most.
+      sampling: temperature and cuts; greedy by default.
+      key: random key; needed unless greedy.
+      stop_ids: tokens that end the text; the model's own by default.
+      processors: as in `generate`.
+
+    Yields:
+      Pieces of text, none of them empty.
+
+    Raises:
+      ValueError: as in `generate`, or if the model has no tokenizer.
+    """
+    if model.tokenizer is None:
+        raise ValueError("model: expected one with a tokenizer, got none")
+    rows, plan = _prepare(
+        model, [prompt], max_new_tokens, sampling, key, stop_ids, processors
+    )
+    tokens, mask = batching.pad(rows, 1, batching.bucket(len(rows[0])))
+    arrays = batching.place(model, tokens, mask)
+    state = _start(
+        model.config,
+        model.params,
+        *arrays,
+        plan,
+        buffer=batching.bucket(max_new_tokens),
+    )
+    decoded = model.tokenizer.stream()
+    for step in range(max_new_tokens):
+        if step:
+            state = _advance(model.config, model.params, state, plan, step + 1)
+        token, ended = int(state.tokens[0, step]), bool(state.finished[0])
+        piece = "" if ended else decoded.push(token)
+        if piece:
+            yield piece
+        if ended:
+            break
+    if rest := decoded.finish():
+        yield rest
+
+
+@functools.partial(
+    jax.jit, static_argnames=("config", "buffer", "hidden_layers", "make_cache")
+)
+def _generate(
+    config: DecoderConfig,
+    params: PyTree,
+    tokens: Array,
+    mask: Array,
+    real: Bool[Array, " batch"],
+    plan: Plan,
+    until: Int[Array, ""] | int,
+    cache: Cache | None,
+    *,
+    buffer: int,
+    hidden_layers: tuple[int, ...],
+    make_cache: MakeCache,
+) -> State:
+    state = start(
+        config,
+        params,
+        tokens,
+        mask,
+        plan,
+        buffer=buffer,
+        hidden_layers=hidden_layers,
+        make_cache=make_cache,
+        prefix=cache,
+    )
+    # Rows that only fill the bucket must not keep the others waiting.
+    state = state._replace(finished=state.finished | ~real)
+    return advance(config, params, state, plan, until, hidden_layers=hidden_layers)
+
+
+_start = jax.jit(start, static_argnames=("config", "buffer"))
+_advance = jax.jit(advance, static_argnames="config", donate_argnames="state")
+
+
+def _prepare(
+    model: LanguageModel,
+    prompts: Sequence[batching.Prompt],
+    max_new_tokens: int,
+    sampling: Sampling,
+    keys: Key[Array, "..."] | None,
+    stop_ids: Sequence[int] | None,
+    processors: Sequence[Processor],
+) -> tuple[list[list[int]], Plan]:
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
+    rows = batching.encode(model, prompts, room=max_new_tokens)
+    stops = model.stop_ids if stop_ids is None else stop_ids
+    batching.check_ids(model, stops, "stop_ids")
+    padded = batching.bucket(len(rows), smallest=1)
+    settings = sampling.rows(len(rows), padded)
+    if keys is None and settings is not None:
+        raise ValueError(
+            "keys: expected a random key, since the sampling is not greedy, got none; "
+            "pass jax.random.key(0)"
+        )
+    chain = [
+        each if isinstance(each, Partial) else Partial(each) for each in processors
+    ]
+    tokenizer, outputs = model.tokenizer, model.config.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size < outputs:
+        # Embeddings are often padded: what has no text must not be drawn.
+        chain.append(allow_tokens(range(tokenizer.vocab_size), outputs))
+    plan = Plan(
+        keys=_row_keys(keys, len(rows), padded),
+        sampling=settings,
+        stop_ids=_padded(stops),
+        processors=tuple(chain),
+    )
+    return rows, plan
+
+
+def _padded(stops: Sequence[int]) -> Int[Array, " padded"]:
+    """With tokens that are never drawn: other numbers of stops compile nothing."""
+    room = batching.bucket(len(stops), smallest=4) - len(stops)
+    return jnp.asarray([*stops, *[-1] * room], jnp.int32)
+
+
+def _row_keys(
+    keys: Key[Array, "..."] | None, rows: int, padded: int
+) -> Key[Array, " padded"]:
+    if keys is None:
+        keys = jax.random.key(0)
+    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            f"keys: expected typed keys, as jax.random.key makes them, got {keys.dtype}"
+        )
+    if keys.ndim == 0:
+        return jax.random.split(keys, padded)
+    if keys.shape != (rows,):
+        raise ValueError(f"keys: expected one, or {rows}, got shape {keys.shape}")
+    return keys[np.minimum(np.arange(padded), rows - 1)]
+
+
+def _collect(
+    model: LanguageModel, state: State, rows: Sequence[Sequence[int]], count: int
+) -> Generation:
+    texts = []
+    if model.tokenizer is not None:
+        ends = (state.lengths - state.finished)[: len(rows)]
+        texts = [
+            model.tokenizer.decode(state.tokens[row, :end].tolist())
+            for row, end in enumerate(ends)
+        ]
+    return Generation(
+        tokens=np.asarray(state.tokens[: len(rows), :count]),
+        lengths=np.asarray(state.lengths[: len(rows)]),
+        finished=np.asarray(state.finished[: len(rows)]),
+        log_probs=np.asarray(state.log_probs[: len(rows), :count]),
+        hidden=np.asarray(state.hidden[:, : len(rows), :count]),
+        texts=texts,
+    )

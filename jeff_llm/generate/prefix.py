@@ -1,0 +1,66 @@
+"""What several prompts begin with in common, read once for all of them."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from jeff_llm.generate import batching
+from jeff_llm.generate.decoding import MakeCache
+from jeff_llm.models import decoder
+from jeff_llm.models.cache import Cache
+from jeff_llm.models.config import DecoderConfig
+from jeff_llm.models.language_model import LanguageModel
+
+__all__ = ["share"]
+
+# A shorter common beginning is not worth a program of its own.
+_LEAST_SHARED = 16
+
+
+def share(
+    model: LanguageModel,
+    rows: Sequence[list[int]],
+    room: int,
+    make_cache: MakeCache,
+) -> tuple[int, Cache | None]:
+    """Read what all rows begin with.
+
+    Args:
+      model: the model.
+      rows: token ids.
+      room: tokens that will follow each row.
+      make_cache: ``(config, batch size, capacity, dtype) -> cache``.
+
+    Returns:
+      The length of the beginning, and a cache of one row that holds it, with room for
+      the rest of the longest row and what follows; 0 and None where little is shared.
+    """
+    shared = batching.common_prefix(rows) if len(rows) > 1 else 0
+    if shared < _LEAST_SHARED:
+        return 0, None
+    tokens, mask = batching.pad([rows[0][:shared]], 1, batching.bucket(shared))
+    room += tokens.shape[1] + batching.bucket(max(map(len, rows)) - shared)
+    cache = _read(
+        model.config, model.params, tokens, mask, room=room, make_cache=make_cache
+    )
+    return shared, cache
+
+
+@functools.partial(jax.jit, static_argnames=("config", "room", "make_cache"))
+def _read(
+    config: DecoderConfig,
+    params: PyTree,
+    tokens: Array,
+    mask: Array,
+    *,
+    room: int,
+    make_cache: MakeCache,
+) -> Cache:
+    cache = make_cache(config, len(tokens), room, params["embedding"].dtype)
+    select = jnp.zeros((len(tokens), 1), jnp.int32)
+    return decoder.apply(
+        config, params, tokens, mask=mask, cache=cache, select=select
+    ).cache

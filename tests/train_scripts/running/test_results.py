@@ -1,0 +1,190 @@
+"""The result schema: what is written reads back, and nothing else is accepted."""
+
+import copy
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from train_scripts.running import results
+from train_scripts.running.results import Claim, Result
+
+RESULT = Result(
+    system="yodo",
+    preset="demo",
+    seed=3,
+    device="cpu x2",
+    seconds=1.5,
+    versions={"jax": "0.10.2"},
+    metrics={"accuracy": 0.85, "people": 45222.0},
+    claims=(Claim("It is fair", "gap 0.01", "gap 0.02 ± 0.01", holds=False),),
+)
+
+
+def document() -> dict[str, Any]:
+    """The JSON form of ``RESULT``."""
+    return json.loads(json.dumps(dataclasses.asdict(RESULT)))
+
+
+def changed(field: str, value: Any) -> dict[str, Any]:
+    """The document with one field replaced; dots lead into objects and lists."""
+    found: Any = (whole := copy.deepcopy(document()))
+    *outer, last = field.split(".")
+    for name in outer:
+        found = found[int(name) if name.isdigit() else name]
+    found[last] = value
+    return whole
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """A written result reads back equal, with the keys of the design in order."""
+    path = results.write(RESULT, tmp_path / "new" / "run")
+    assert path == tmp_path / "new" / "run" / "result.json"
+    assert results.read(path) == RESULT
+    keys = "system preset seed device seconds versions metrics claims"
+    assert list(json.loads(path.read_text())) == keys.split()
+    assert [file.name for file in path.parent.iterdir()] == ["result.json"]
+
+
+def test_integers_become_floats(tmp_path: Path) -> None:
+    """JSON does not tell 1 from 1.0; a metric is a float either way."""
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(changed("metrics", {"people": 45222})))
+    value = results.read(path).metrics["people"]
+    assert value == 45222 and isinstance(value, float)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("system", "", "a text that is not empty"),
+        ("system", None, "a text that is not empty"),
+        ("preset", 4, "a text that is not empty"),
+        ("seed", True, "a whole number"),
+        ("seed", 1.0, "a whole number"),
+        ("device", ["cpu"], "a text that is not empty"),
+        ("seconds", "1.5", "a finite number"),
+        ("seconds", -1, "a number of at least 0"),
+        ("seconds", float("nan"), "a finite number"),
+        ("versions", [], "an object"),
+        ("versions.jax", 10, "a text that is not empty"),
+        ("metrics", None, "an object"),
+        ("metrics", {"": 1.0}, "an object with names as keys"),
+        ("metrics.accuracy", True, "a finite number"),
+        ("metrics.accuracy", float("inf"), "a finite number"),
+        ("metrics.accuracy", 10**400, "a finite number"),
+        ("metrics.accuracy", [0.85], "a finite number"),
+        ("claims", {}, "a list"),
+        ("claims.0.holds", 1, "true or false"),
+        ("claims.0.holds", "yes", "true or false"),
+        ("claims.0.paper", " ", "a text that is not empty"),
+    ],
+)
+def test_read_refuses(field: str, value: Any, expected: str, tmp_path: Path) -> None:
+    """Each wrong value is refused by an error with file, field, expected and came."""
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(changed(field, value)))
+    with pytest.raises(ValueError, match=expected) as caught:
+        results.read(path)
+    message = str(caught.value)
+    place = re.sub(r"\.(\d+)", r"[\1]", field)
+    assert message.startswith(f"{path}: {place}: expected ")
+    assert ", came " in message
+
+
+@pytest.mark.parametrize("where", ["", "claims.0."])
+def test_read_refuses_other_keys(where: str, tmp_path: Path) -> None:
+    """A key too many and a key too few are both named."""
+    whole = document()
+    inner = whole["claims"][0] if where else whole
+    inner["extra"] = 1
+    del inner["holds" if where else "seed"]
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match=r"without (holds|seed) and with the unknown"):
+        results.read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "valid JSON"),
+        (b'{"system": "yo', "cut short"),
+        (b"\xff\xfe", "valid JSON"),
+        (b"[" * 100_000, "valid JSON"),
+        (b'{"seed": 1, "seed": 2}', "'seed' stands twice"),
+        (b"[1]", "an object"),
+    ],
+)
+def test_read_refuses_broken_files(content: bytes, says: str, tmp_path: Path) -> None:
+    """A truncated or foreign file gives an error that names it."""
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=says) as caught:
+        results.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_read_missing(tmp_path: Path) -> None:
+    """A missing file stays the error that Python has for it."""
+    with pytest.raises(FileNotFoundError):
+        results.read(tmp_path / "result.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"metrics": {"accuracy": float("nan")}},
+            "metrics.accuracy: expected a finite",
+        ),
+        (
+            {"metrics": {"accuracy": np.float32(0.5)}},
+            "metrics.accuracy: expected a fin",
+        ),
+        ({"seed": np.int64(1)}, "seed: expected a whole number"),
+        ({"claims": (Claim("a", "b", "c", np.bool_(True)),)}, r"claims\[0\].holds"),  # pyright: ignore
+    ],
+)
+def test_write_refuses_and_leaves_nothing(
+    change: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    """An invalid result is not written, and an earlier one stays."""
+    kept = results.write(RESULT, tmp_path)
+    with pytest.raises(ValueError, match=says):
+        results.write(dataclasses.replace(RESULT, **change), tmp_path)
+    assert results.read(kept) == RESULT
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_failed_write_leaves_no_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the rename fails, the temporary file goes."""
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="disk gone"):
+        results.write(RESULT, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_device_and_versions() -> None:
+    """Both describe this machine in the types that the schema wants."""
+    assert re.search(r" x\d+", results.device_name())
+    found = results.versions()
+    assert next(iter(found)) == "python"
+    assert {"jeff-jax", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(found)
+    assert all(isinstance(version, str) for version in found.values())
+
+
+def test_version_of_an_absent_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package without metadata is said to be absent; nothing is raised."""
+    monkeypatch.setattr(results, "_PACKAGES", ("no-such-package-as-this",))
+    assert results.versions()["no-such-package-as-this"] == "not installed"

@@ -1,0 +1,256 @@
+"""LoRA on prompts and answers: ``python -m train_scripts.finetune --data my.jsonl``.
+
+Examples are packed into rows, the base is frozen, the factors alone are trained and
+checkpointed. A run that is killed goes on when the same command is given again. It ends
+with the adapters in peft's format and the merged model as transformers reads it.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from configs.finetune import Config
+from jeff import sharding, training
+from jeff_llm import json_lines
+from jeff_llm.models import adapters, lora, weights
+from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.tuning import finetune
+from train_scripts.cli import MENDABLE, use_compilation_cache
+from train_scripts.running import results
+
+__all__ = ["Summary", "main", "run"]
+
+_WHERE = {"attention": lora.ATTENTION, "linear": lora.LINEAR}
+
+
+class Summary(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+      steps: optimiser steps.
+      train_loss: mean loss of the last epoch, in nats a token.
+      validation_loss: loss of the rows held out before and after; None without any.
+      validation_accuracy: share of their answer tokens that are the likeliest,
+        likewise.
+      padding: share of the packed rows' tokens that are padding.
+    """
+
+    steps: int
+    train_loss: float
+    validation_loss: tuple[float, float] | None
+    validation_accuracy: tuple[float, float] | None
+    padding: float
+
+
+def main() -> int:
+    """Run the command line.
+
+    Returns:
+      Exit status: 0 done, 1 failed, 130 interrupted.
+    """
+    import tyro
+
+    try:
+        config = tyro.cli(Config, prog="python -m train_scripts.finetune")
+        use_compilation_cache()
+        summary = run(config)
+    except MENDABLE as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(json.dumps(summary._asdict(), indent=2))
+    print(f"written to {config.workdir}")
+    return 0
+
+
+def run(config: Config, *, progress: bool = True) -> Summary:
+    """Train, and write adapters and merged model.
+
+    Args:
+      config: what to do.
+      progress: show a progress bar.
+
+    Returns:
+      How it ended; also in ``summary.json``.
+
+    Raises:
+      FileNotFoundError: if the data are missing.
+      ValueError: if a row is not as expected, or the folder holds a run of another
+        configuration.
+    """
+    rows = [row for _, row in json_lines.read(config.data)]
+    if not rows:
+        raise ValueError(f"{config.data}: expected at least one line, got none")
+    workdir = Path(config.workdir)
+    mesh = _mesh(config)
+    model = weights.load(config.model, dtype=jnp.dtype(config.dtype), mesh=mesh)
+    examples = finetune.encode_examples(model, rows, max_tokens=config.max_tokens)
+    train, held_out = _split(config, examples)
+    packed = finetune.pack(train, config.max_tokens)
+    _claim(config, workdir)
+    order_key, factor_key, noise_key = jax.random.split(jax.random.key(config.seed), 3)
+    batches = _batches(config, packed, order_key, mesh)
+    num_steps = config.num_epochs * batches.steps_per_epoch
+    optimizer = _optimizer(config, num_steps)
+    factors = lora.init(
+        model.params,
+        key=factor_key,
+        rank=config.rank,
+        where=_WHERE[config.where],
+        alpha=config.alpha or None,
+    )
+    evaluate = _Evaluation(config, model, held_out)
+    before = evaluate(factors)
+    state = training.init_state(factors, optimizer, key=noise_key)
+    fit = training.fit(
+        training.make_step(_loss(model, config), optimizer),
+        state if mesh is None else sharding.replicate(state, mesh),
+        batches,
+        num_steps=num_steps,
+        constants=(model.params,),
+        workdir=workdir,
+        checkpoint_every=max(1, config.num_epochs // 20),
+        validate=lambda state: evaluate(state.params),
+        batch_sharding=mesh and sharding.batch_sharding(mesh),
+        progress=progress,
+        description="LoRA",
+    )
+    factors = fit.state.params
+    adapters.save(workdir / "adapters", factors, base=config.model)
+    if config.merged:
+        params = lora.merge(model.params, factors)
+        weights.save(model._replace(params=params), workdir / "merged")
+    return _summarise(fit, before, packed, workdir)
+
+
+class _Evaluation:
+    """Loss and accuracy on the rows held out; an empty dictionary without any."""
+
+    def __init__(
+        self, config: Config, model: LanguageModel, examples: list[finetune.Example]
+    ):
+        self.params, self.batches = model.params, []
+        self.loss_fn = jax.jit(_loss(model, config))
+        if not examples:
+            return
+        packed = finetune.pack(examples, config.max_tokens)
+        size = min(config.batch_size, len(packed.tokens))
+        for begin in range(0, len(packed.tokens), size):
+            rows = np.arange(begin, begin + size)
+            short = rows >= len(packed.tokens)
+            batch = jax.tree.map(lambda x: x[np.where(short, 0, rows)], packed)  # noqa: B023
+            batch.weights[short] = 0
+            self.batches.append(batch)
+
+    def __call__(self, factors: lora.Lora) -> dict[str, float]:
+        key = jax.random.key(0)
+        found = [self.loss_fn(factors, b, key, self.params) for b in self.batches]
+        weight = np.array([float(metrics["tokens"]) for _, metrics in found])
+        if not weight.sum():
+            return {}
+        loss = np.array([float(loss) for loss, _ in found])
+        right = np.array([float(metrics["accuracy"]) for _, metrics in found])
+        return {
+            "validation_loss": float((loss * weight).sum() / weight.sum()),
+            "validation_accuracy": float((right * weight).sum() / weight.sum()),
+        }
+
+
+def _loss(model: LanguageModel, config: Config) -> training.LossFn:
+    def loss_fn(factors: lora.Lora, batch: Any, key: jax.Array, base: Any) -> Any:
+        del key  # nothing is drawn
+        params = lora.apply(base, factors)
+        return finetune.loss(model.config, params, batch, remat=config.remat)
+
+    return loss_fn
+
+
+def _optimizer(config: Config, num_steps: int) -> optax.GradientTransformation:
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0,
+        config.learning_rate,
+        max(1, num_steps // 10),
+        max(2, num_steps),
+        0.1 * config.learning_rate,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_norm),
+        optax.adamw(schedule, weight_decay=config.weight_decay),
+    )
+
+
+def _split(
+    config: Config, examples: list[finetune.Example]
+) -> tuple[list[finetune.Example], list[finetune.Example]]:
+    count = int(len(examples) * config.validation)
+    if count == len(examples):
+        raise ValueError(f"data: expected more rows than {count} to train on")
+    order = np.random.default_rng(config.seed).permutation(len(examples))
+    chosen = [examples[place] for place in order]
+    return chosen[count:], chosen[:count]
+
+
+def _batches(
+    config: Config, packed: finetune.Packed, key: jax.Array, mesh: Mesh | None
+) -> training.Shuffled:
+    size = min(config.batch_size, len(packed.tokens))
+    if mesh is not None:
+        parts = mesh.shape["data"] * mesh.shape["fsdp"]
+        if size % parts:
+            raise ValueError(
+                f"batch_size: expected a multiple of {parts}, the devices that split "
+                f"it, got {size} packed rows"
+            )
+    return training.Shuffled(jax.tree.map(jnp.asarray, packed), size, key)
+
+
+def _mesh(config: Config) -> Mesh | None:
+    if jax.device_count() == 1:
+        return None
+    return sharding.make_mesh(data=-1, fsdp=config.fsdp, tensor=config.tensor)
+
+
+def _claim(config: Config, workdir: Path) -> None:
+    """Refuse a folder that holds a run of another configuration."""
+    record = dataclasses.asdict(config)
+    file = workdir / "config.json"
+    if file.exists() and results.read_json(file) != record:
+        raise ValueError(
+            f"{workdir}: expected a new folder, or the run of this configuration, "
+            "found another run; name another --workdir"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    results.write_text(file, json.dumps(record, indent=2) + "\n")
+
+
+def _summarise(
+    fit: training.FitResult,
+    before: dict[str, float],
+    packed: finetune.Packed,
+    workdir: Path,
+) -> Summary:
+    last = fit.history[-1]
+
+    def pair(name: str) -> tuple[float, float] | None:
+        return (before[name], float(last[name])) if name in before else None
+
+    summary = Summary(
+        steps=fit.step,
+        train_loss=float(last["loss"]),
+        validation_loss=pair("validation_loss"),
+        validation_accuracy=pair("validation_accuracy"),
+        padding=float((packed.segments == 0).mean()),
+    )
+    text = json.dumps(summary._asdict(), indent=2) + "\n"
+    results.write_text(workdir / "summary.json", text)
+    return summary

@@ -1,0 +1,1 @@
+"""GRE: the training script, what it measures, and what it claims."""

@@ -1,0 +1,92 @@
+"""The claims of the GRE paper, and jeff's goals, that a run tests."""
+
+import numpy as np
+
+from train_scripts.gre.summary import NAMES, Report, values
+from train_scripts.running.results import Claim
+
+__all__ = ["claims"]
+
+# Points of drawdown and percent of retention after sequential edits.
+_GOALS = {"cora": (4.0, 85.0), "amazon-photo": (20.0, 85.0)}
+
+
+def claims(report: Report) -> tuple[Claim, ...]:
+    """What this run can test, computed.
+
+    Args:
+      report: what was found.
+
+    Returns:
+      One `Claim` each.
+    """
+    found = []
+    config = report.config
+    for network in config.networks:
+        for protocol in config.protocols:
+            found += _paper(report, network, protocol)
+        if "distilled-replay" in config.methods:
+            found += _goals(report, network)
+    return tuple(found)
+
+
+def _paper(report: Report, network: str, protocol: str) -> list[Claim]:
+    found = []
+    config = report.config
+    pairs = [("gre", "gd"), ("gre+5", "gre"), ("gre+5", "gd")]
+    for better, worse in pairs:
+        if not {better, worse} <= set(config.methods):
+            continue
+        one, other = (
+            values(report, network, method, protocol, "drawdown")
+            for method in (better, worse)
+        )
+        found.append(
+            Claim(
+                f"{NAMES[better]} loses less accuracy than {NAMES[worse]} "
+                f"({network}, {protocol} edits, mean over seeds).",
+                "lower drawdown",
+                f"{_spread(one)} against {_spread(other)} points",
+                bool(one.mean() < other.mean()),
+            )
+        )
+    return found
+
+
+def _goals(report: Report, network: str) -> list[Claim]:
+    def measured(protocol: str, measure: str) -> np.ndarray:
+        return values(report, network, "distilled-replay", protocol, measure)
+
+    config, found = report.config, []
+    if "independent" in config.protocols:
+        lost, right = (measured("independent", m) for m in ("drawdown", "success"))
+        found.append(
+            Claim(
+                "Distilled replay: independent edits lose at most 1.5 points at 98% "
+                f"success ({network}).",
+                "not in the paper; jeff's goal on Cora",
+                f"{_spread(lost)} points at {_spread(right, 1)}%",
+                bool(lost.mean() <= 1.5 and right.mean() >= 98),
+            )
+        )
+    if "sequential" in config.protocols:
+        most, least = _GOALS.get(config.dataset, _GOALS["cora"])
+        lost, kept = (measured("sequential", m) for m in ("drawdown", "retention"))
+        count = int(measured("sequential", "edits")[0])
+        found.append(
+            Claim(
+                f"Distilled replay: {count} edits in sequence lose at most {most:.0f} "
+                f"points and {least:.0f}% of them last ({network}).",
+                "not in the paper; jeff's goal",
+                f"{_spread(lost)} points, {_spread(kept, 1)}% last",
+                bool(lost.mean() <= most and kept.mean() >= least),
+            )
+        )
+    return found
+
+
+def _spread(each: np.ndarray, digits: int = 2) -> str:
+    mean = f"{np.mean(each):.{digits}f}"
+    if np.size(each) < 2:
+        return mean
+    return f"{mean} ± {np.std(each, ddof=1):.{digits}f}"

@@ -1,0 +1,219 @@
+"""GRE on real graphs: networks are trained, then edited, by method and protocol.
+
+Run it with ``python -m train_scripts.gre [PRESET] [--field value]``.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.experimental.sparse import BCSR
+from jaxtyping import PyTree
+
+from configs.gre import Config
+from jeff import runlog
+from jeff_graph.editing import loaders, nets, train
+from jeff_graph.editing.graphs import Graph, subgraph
+from jeff_graph.editing.messages import compressed
+from jeff_graph.editing.sampled import train_sampled
+from jeff_graph.editing.simulate import simulate_graph
+from jeff_graph.editing.splits import split
+from jeff_graph.editing.task import ApplyFn, make_task
+from train_scripts.gre import claims, summary
+from train_scripts.gre.measure import Trained, learning_rate, measure, seed_key
+from train_scripts.gre.summary import Cell
+from train_scripts.running import results
+
+__all__ = ["load", "run", "train_all"]
+
+
+def run(
+    config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
+) -> results.Result:
+    """Train and edit every network, by every method and protocol, for every seed.
+
+    Args:
+      config: what to do.
+      workdir: where everything goes; an interrupted run in it is taken up again.
+      preset: name for the result.
+      progress: show a progress bar.
+
+    Returns:
+      The result that was written.
+
+    Raises:
+      ValueError: if the data or a field are not as expected, or a network is wrong on
+        no validation node.
+      FileNotFoundError: if data are missing; says how to get them.
+    """
+    began = time.perf_counter()
+    graph = load(config)
+    rows = _measure_all(config, graph, workdir, progress)
+    report = summary.Report(config, rows)
+    result = results.Result(
+        system="gre",
+        preset=preset,
+        seed=config.seeds[0],
+        device=results.device_name(),
+        seconds=time.perf_counter() - began,
+        versions=results.versions(),
+        metrics=summary.numbers(report),
+        claims=claims.claims(report),
+    )
+    summary.plot(report, workdir)
+    table = json.dumps(summary.table(report), indent=1)
+    results.write_text(workdir / "table.json", table + "\n")
+    results.write(result, workdir)
+    return result
+
+
+def load(config: Config) -> Graph:
+    """The graph of a run.
+
+    Args:
+      config: the run.
+
+    Returns:
+      The graph.
+
+    Raises:
+      FileNotFoundError: if its data are missing; says how to get them.
+    """
+    load: dict[str, Callable[[], Graph]] = {
+        "digits": loaders.load_digits_graph,
+        "cora": functools.partial(loaders.load_planetoid, "cora"),
+        "citeseer": functools.partial(loaders.load_planetoid, "citeseer"),
+        "amazon-photo": loaders.load_amazon_photo,
+        "simulated": simulate_graph,
+        "npz": functools.partial(loaders.load_npz, config.path),
+    }
+    return load[config.dataset]()
+
+
+def _measure_all(
+    config: Config, graph: Graph, workdir: Path, progress: bool
+) -> dict[Cell, dict[str, float]]:
+    """Measure the cells that an interrupted run has not, a row of the log each."""
+    cells = [
+        Cell(*cell)
+        for cell in itertools.product(
+            config.networks, config.methods, config.protocols, config.seeds
+        )
+    ]
+    total = len(cells)
+    done = len(runlog.RunLog(workdir, total, total, show=False).rows)
+    with runlog.RunLog(workdir, total, done, show=progress, title="edits") as log:
+        for network in config.networks:
+            left = [
+                (step, cell)
+                for step, cell in enumerate(cells, 1)
+                if cell.network == network and step > done
+            ]
+            if not left:
+                continue
+            apply_fn, trained = train_all(config, graph, network)
+            edits = min(config.edits, *(len(each.wrong) for each in trained.values()))
+            if not edits:
+                raise ValueError(
+                    f"{network}: expected validation nodes that are wrong, got a seed "
+                    "without any; take more valid_nodes"
+                )
+            for step, cell in left:
+                row = measure(config, graph, apply_fn, cell, trained[cell.seed], edits)
+                # The bar shows the loss of accuracy.
+                log.write({"step": step, "loss": row["drawdown"], **row})
+        rows = log.rows
+    return dict(zip(cells, rows, strict=True))
+
+
+def train_all(
+    config: Config, graph: Graph, network: str
+) -> tuple[ApplyFn, dict[int, Trained]]:
+    """Train the same network for each seed.
+
+    Args:
+      config: the run.
+      graph: the whole graph.
+      network: its name.
+
+    Returns:
+      ``(apply_fn, trained)``: one function, so that nothing compiles twice, and by seed
+      what it was trained to.
+    """
+    width, classes = graph.features.shape[-1], int(graph.labels.max()) + 1
+    pairs = [
+        nets.split_net(
+            nets.make_net(
+                network,
+                width,
+                classes,
+                hidden=config.hidden,
+                dropout_rate=config.dropout,
+                key=seed_key(seed, 0),
+            )
+        )
+        for seed in config.seeds
+    ]
+    apply_fn = pairs[0][0]
+    adam = optax.adam(learning_rate(network))
+    return apply_fn, {
+        seed: _train(config, graph, apply_fn, params, seed, adam)
+        for seed, (_, params) in zip(config.seeds, pairs, strict=True)
+    }
+
+
+def _train(
+    config: Config,
+    dense: Graph,
+    apply_fn: ApplyFn,
+    params: PyTree,
+    seed: int,
+    optimizer: optax.GradientTransformation,
+) -> Trained:
+    graph = _compact(dense)
+    parts = split(
+        graph.labels, config.train_nodes, config.valid_nodes, key=seed_key(seed, 1)
+    )
+    given = (apply_fn, params, graph, parts)
+    settings: dict[str, Any] = {
+        "key": seed_key(seed, 2),
+        "epochs": config.epochs,
+        "optimizer": optimizer,
+    }
+    if config.fanouts:
+        sizes = {"fanouts": config.fanouts, "batch_size": config.batch_size}
+        trained = train_sampled(*given, **sizes, **settings)
+    else:
+        trained = train.train(*given, **settings)
+    logits = jax.jit(apply_fn)(trained.params, graph)
+    wrong = np.flatnonzero(parts.valid & (logits.argmax(-1) != graph.labels))
+    task = make_task(
+        graph,
+        graph.labels,
+        parts.train,
+        where=graph.node_mask & (graph.labels >= 0),
+        training_inputs=subgraph(graph, parts.train),
+        training_labels=graph.labels,
+        training_where=parts.train,
+        edges=(graph.senders, graph.receivers, graph.edge_mask),
+        features=dense.features,
+    )
+    order = np.random.default_rng(seed).permutation(len(wrong))
+    return Trained(trained.params, task, wrong[order], parts.test, trained.test)
+
+
+def _compact(graph: Graph) -> Graph:
+    """On a CPU sparse rows are faster: of edges, and of bags of words."""
+    if jax.default_backend() != "cpu":
+        return graph
+    if float((graph.features != 0).mean()) < 0.05:
+        graph = dataclasses.replace(graph, features=BCSR.fromdense(graph.features))
+    return compressed(graph)

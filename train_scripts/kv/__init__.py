@@ -1,0 +1,1 @@
+"""KV-AdaQuant: the training script, what it measures, and what it claims."""

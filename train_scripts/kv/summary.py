@@ -1,0 +1,300 @@
+"""What a KV-AdaQuant run found: numbers, tables, plots."""
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from configs.kv import Config
+from jeff import assets
+from jeff_llm import kv
+from train_scripts.running import plots
+
+__all__ = [
+    "Cell",
+    "Layers",
+    "Measured",
+    "Report",
+    "gain",
+    "numbers",
+    "plot",
+    "published_norms",
+    "read_row",
+    "tables",
+]
+
+
+class Cell(NamedTuple):
+    """A cache that is measured.
+
+    Attributes:
+      axis: groups of keys.
+      name: such as ``k4v2``; ``norms3`` or ``errors3`` for widths that were allocated
+        by norms or by errors at a budget of 3.
+      make_cache: makes it.
+    """
+
+    axis: str
+    name: str
+    make_cache: kv.MakeCache
+
+
+class Measured(NamedTuple):
+    """What was measured of a cell.
+
+    Attributes:
+      perplexity: of each seed.
+      accuracy: share of the questions answered, of each seed; empty without questions.
+      share: bytes over those of a bfloat16 cache, one number.
+    """
+
+    perplexity: np.ndarray
+    accuracy: np.ndarray
+    share: np.ndarray
+
+
+class Layers(NamedTuple):
+    """Norms and errors of each layer; columns are keys and values.
+
+    Attributes:
+      activations: root mean square norm of a token.
+      frobenius: Frobenius norm of the weights.
+      spectral: spectral norm of the weights.
+      errors: squared error a token, by layout and width.
+      allocations: widths by layout, by what they were allocated, and budget.
+      published: layers of published models whose key norm is the larger, and all, by
+        norm; empty where the table is not here.
+    """
+
+    activations: np.ndarray
+    frobenius: np.ndarray
+    spectral: np.ndarray
+    errors: dict[tuple[str, int], np.ndarray]
+    allocations: dict[tuple[str, str, int], np.ndarray]
+    published: dict[str, tuple[int, int]]
+
+
+class Report(NamedTuple):
+    """All that a run found.
+
+    Attributes:
+      config: the run.
+      layers: norms and errors.
+      cells: measurements by layout and name.
+      agreement: share of greedy tokens like full precision's, for each seed, by width.
+    """
+
+    config: Config
+    layers: Layers
+    cells: dict[tuple[str, str], Measured]
+    agreement: dict[int, np.ndarray]
+
+
+def read_row(row: dict[str, int | float]) -> Measured:
+    """Read what was measured from a row of the log.
+
+    Args:
+      row: numbers by name.
+
+    Returns:
+      The measurements.
+    """
+
+    def vector(name: str) -> np.ndarray:
+        names = [key for key in row if key.rpartition("_")[0] == name]
+        return np.array([row[key] for key in names], float)
+
+    return Measured(*(vector(name) for name in Measured._fields))
+
+
+def published_norms() -> dict[str, tuple[int, int]]:
+    """Count the layers of published models whose key weights have the larger norm.
+
+    Returns:
+      ``(layers with the larger key norm, layers)`` by norm; empty without the table of
+      norms in ``$JEFF_DATA``.
+    """
+    try:
+        path = assets.shared_file("norms/kv_weight_norms.csv")
+    except FileNotFoundError:
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for norm in ("frobenius", "spectral"):
+        value = {(r["model"], r["layer"], r["tensor"]): float(r[norm]) for r in rows}
+        places = {(model, layer) for model, layer, _ in value}
+        larger = sum(value[*place, "k"] > value[*place, "v"] for place in places)
+        found[norm] = (larger, len(places))
+    return found
+
+
+def numbers(report: Report) -> dict[str, float]:
+    """Mean of every number, and its standard deviation over the seeds.
+
+    Args:
+      report: what was found.
+
+    Returns:
+      Numbers by name.
+    """
+    found: dict[str, float] = {}
+
+    def add(name: str, values: Any) -> None:
+        found[name] = float(np.mean(values))
+        if np.size(values) > 1:
+            found[f"{name}_std"] = float(np.std(values, ddof=1))
+
+    for (axis, name), cell in report.cells.items():
+        add(f"perplexity_{axis}_{name}", cell.perplexity)
+        if cell.accuracy.size:
+            add(f"accuracy_{axis}_{name}", cell.accuracy)
+        add(f"bytes_share_{axis}_{name}", cell.share)
+    for bits, shares in report.agreement.items():
+        add(f"greedy_agreement_{bits}_bits", shares)
+    for axis in report.config.key_axes:
+        keys, values = report.layers.errors[axis, 2].T
+        found[f"error_ratio_2_bits_{axis}"] = float(np.mean(keys / values))
+    for norm in ("activations", "frobenius", "spectral"):
+        keys, values = getattr(report.layers, norm).T
+        found[f"layers_with_larger_key_norm_{norm}"] = float(np.mean(keys > values))
+    for (axis, kind, budget), table in report.layers.allocations.items():
+        name = f"{axis}_{kind}{budget}"
+        found[f"allocated_key_bits_{name}"], found[f"allocated_value_bits_{name}"] = (
+            table.mean(0).tolist()
+        )
+        found[f"allocated_error_over_uniform_{name}"] = gain(report, axis, kind, budget)
+    for norm, (larger, layers) in report.layers.published.items():
+        found[f"published_layers_with_larger_key_norm_{norm}"] = larger / layers
+    return found
+
+
+def gain(report: Report, axis: str, kind: str, budget: int) -> float:
+    """Squared error of an allocation over that of one pair for all layers.
+
+    Args:
+      report: what was found.
+      axis: layout of keys.
+      kind: by what the widths were allocated, "norms" or "errors".
+      budget: mean width.
+
+    Returns:
+      The ratio; the pair is the best one of the same mean width.
+    """
+    table = report.layers.allocations[axis, kind, budget]
+    return _error(report, axis, table) / _uniform_error(report, axis, budget)
+
+
+def _error(report: Report, axis: str, table: np.ndarray) -> float:
+    """Measured squared error a token at given widths, over all layers."""
+    return sum(
+        float(report.layers.errors[axis, int(bits)][layer, column])
+        for layer, pair in enumerate(table)
+        for column, bits in enumerate(pair)
+    )
+
+
+def _uniform_error(report: Report, axis: str, budget: int) -> float:
+    """The same for the best pair of widths that is one for all layers."""
+    pairs = [
+        (key, value)
+        for key in (2, 4, 8)
+        for value in (2, 4, 8)
+        if (key + value) / 2 <= budget
+    ]
+    layers = len(report.layers.activations)
+    return min(_error(report, axis, np.tile(pair, (layers, 1))) for pair in pairs)
+
+
+def tables(report: Report) -> dict[str, Any]:
+    """The run's tables, for ``tables.json``.
+
+    Args:
+      report: what was found.
+
+    Returns:
+      Perplexity and accuracy of each seed by layout and widths, effective bits, norms
+      and widths layer by layer.
+    """
+    config = report.config
+    effective = {
+        str(bits): kv.effective_bits(
+            kv.CacheConfig(bits, bits, group_size=config.group_size)
+        ).keys
+        for bits in config.bits
+    }
+    return {
+        "cells": [
+            {"key_axis": axis, "widths": name}
+            | {field: value.tolist() for field, value in cell._asdict().items()}
+            for (axis, name), cell in report.cells.items()
+        ],
+        "effective_bits": effective,
+        "norms": {
+            name: getattr(report.layers, name).tolist()
+            for name in ("activations", "frobenius", "spectral")
+        },
+        "allocations": [
+            {"key_axis": axis, "by": kind, "budget": budget, "widths": table.tolist()}
+            for (axis, kind, budget), table in report.layers.allocations.items()
+        ],
+    }
+
+
+def plot(report: Report, workdir: Path) -> None:
+    """Draw perplexity by widths, error against bits, and norms by layer.
+
+    Args:
+      report: what was found.
+      workdir: where the PNG files go.
+    """
+    with plots.figure(workdir / "01_perplexity_by_widths.png") as axes:
+        _plot_perplexity(axes, report)
+    with plots.figure(workdir / "02_error_against_bits.png") as axes:
+        _plot_errors(axes, report)
+    with plots.figure(workdir / "03_norms_by_layer.png") as axes:
+        norms = report.layers.activations
+        layers = np.arange(len(norms))
+        for column, name in enumerate(("keys", "values")):
+            colour = plots.COLOURS[("line", "fixed")[column]]
+            axes.plot(layers, norms[:, column], "o-", color=colour, label=name, ms=3)
+        axes.set(xlabel="layer", ylabel="norm of a token", ylim=(0, None))
+
+
+def _plot_perplexity(axes: Any, report: Report) -> None:
+    names = [f"k{k}v{v}" for k, v in ((4, 4), (4, 2), (2, 4), (2, 2))]
+    places = np.arange(len(names))
+    kinds = report.config.key_axes
+    whole = report.cells[kinds[0], "k16v16"].perplexity
+    for number, axis in enumerate(kinds):
+        colour = plots.COLOURS[("line", "fixed")[number]]
+        at = places + (number - (len(kinds) - 1) / 2) * 0.35
+        for place, name in zip(at, names, strict=True):
+            above = 100 * (report.cells[axis, name].perplexity / whole - 1)
+            label = f"keys by {axis}" if name == names[0] else None
+            axes.bar(place, above.mean(), 0.33, color=colour, label=label)
+            axes.plot([place] * len(above), above, ".", color="#222222", ms=4)
+            text, high = f"{above.mean():.1f}", max(above.max(), 0)
+            move = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(text, (place, high), fontsize=8, **move)
+    axes.set_xticks(places, [name.upper() for name in names])
+    axes.set(ylabel="perplexity above full precision, % (dots: seeds)")
+    axes.margins(y=0.1)
+
+
+def _plot_errors(axes: Any, report: Report) -> None:
+    widths = np.array([2, 4, 8])
+    lines = [(f"keys by {axis}", axis, 0) for axis in report.config.key_axes]
+    lines.append(("values", report.config.key_axes[0], 1))
+    colours = [plots.COLOURS[name] for name in ("line", "fixed", "second")]
+    if len(lines) < len(colours):
+        colours.pop(1)
+    for (label, axis, column), colour in zip(lines, colours, strict=True):
+        errors = [report.layers.errors[axis, b][:, column].mean() for b in widths]
+        axes.plot(widths, errors, "o-", color=colour, label=label)
+    # A width more divides the model's error by 4; it is drawn through the first point.
+    guide = errors[0] * 4.0 ** (widths[0] - widths)
+    axes.plot(widths, guide, ":", color=plots.COLOURS["plain"], label="4 to the -bits")
+    axes.set(xlabel="bits", ylabel="squared error a token", yscale="log")
+    axes.set_xticks(widths)

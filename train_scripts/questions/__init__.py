@@ -1,0 +1,1 @@
+"""City-to-country questions, and how answers are marked."""

@@ -1,0 +1,112 @@
+"""Answers of a language model to any prompts, and what they tell of themselves.
+
+What `train_scripts.selfref` and `train_scripts.routing` ask of a model, whatever the
+questions are about.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from jeff_llm import generate
+from jeff_llm.confidence import reading, uncertainty
+from jeff_llm.generate import batching
+from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.models.tokenizer import Tokenizer
+
+__all__ = ["CHUNK", "answer", "newlines", "token_measures", "tokenizer_of"]
+
+# Questions at a time.
+CHUNK = 128
+
+
+def newlines(model: LanguageModel) -> list[int]:
+    """Tokens that end the line of an answer, and those that end a text.
+
+    Args:
+      model: the model.
+
+    Returns:
+      Ids.
+    """
+    found = {model.encode(text)[0] for text in ("\n", "\n\n", "\n\n\n")}
+    return sorted(found | set(model.stop_ids))
+
+
+def answer(
+    model: LanguageModel,
+    prompts: Sequence[batching.Prompt],
+    *,
+    stop_ids: Sequence[int],
+    max_new_tokens: int,
+) -> tuple[list[list[int]], list[str]]:
+    """Have a model answer greedily.
+
+    Args:
+      model: the model.
+      prompts: any number of them.
+      stop_ids: tokens that end an answer.
+      max_new_tokens: of an answer.
+
+    Returns:
+      ``(tokens, texts)`` of each answer; one that ended at once holds its end token.
+    """
+    tokens: list[list[int]] = []
+    for begin in range(0, len(prompts), CHUNK):
+        found = generate.generate(
+            model,
+            prompts[begin : begin + CHUNK],
+            max_new_tokens=max_new_tokens,
+            stop_ids=stop_ids,
+            share_prefix=True,
+        )
+        ends = np.maximum(found.lengths - found.finished, 1)
+        tokens += [
+            row[:end].tolist() for row, end in zip(found.tokens, ends, strict=True)
+        ]
+    return tokens, [tokenizer_of(model).decode(each).strip() for each in tokens]
+
+
+def token_measures(found: reading.Reading) -> dict[str, np.ndarray]:
+    """Confidences from the distributions an answer's tokens came from.
+
+    Args:
+      found: what the model knew of its answers.
+
+    Returns:
+      Confidence in [0, 1] by measure.
+    """
+    log_probs, where = jnp.asarray(found.log_probs), jnp.asarray(found.where)
+    mean, geometric = (
+        np.asarray(measure(log_probs, where=where))
+        for measure in (
+            uncertainty.average_token_probability,
+            uncertainty.perplexity_confidence,
+        )
+    )
+    return {
+        "average probability": mean,
+        "perplexity": geometric,
+        "sequence probability": np.exp(found.log_probs.sum(1)),
+        "first token": np.exp(found.log_probs[:, 0]),
+        "entropy": found.entropy[:, 0],
+        "margin": found.margin[:, 0],
+    }
+
+
+def tokenizer_of(model: LanguageModel) -> Tokenizer:
+    """The tokenizer, where there has to be one.
+
+    Args:
+      model: the model.
+
+    Returns:
+      Its tokenizer.
+
+    Raises:
+      ValueError: if it has none.
+    """
+    if model.tokenizer is None:
+        raise ValueError("model: expected one with a tokenizer, got none")
+    return model.tokenizer

@@ -1,0 +1,272 @@
+"""The report: every system's newest run on one static page that needs nothing else.
+
+The page is self-contained (plots, style and script lie inside it), escapes every text
+that came from a file, and forbids anything else to load through its content security
+policy. A run that cannot be read is shown as an error, so that it is neither hidden nor
+in the way of the others.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from train_scripts.report import explorer
+from train_scripts.running import results
+
+__all__ = ["build"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_PNG_HEADER = b"\x89PNG\r\n\x1a\n"
+_DEMO = "python -m train_scripts demo"
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A plot: caption, the PNG in base64, and its size in pixels."""
+
+    caption: str
+    data: str
+    width: int
+    height: int
+
+
+@dataclasses.dataclass
+class Section:
+    """What the page shows of one system.
+
+    Attributes:
+      name: the system's folder.
+      anchor: id of the section.
+      system: its entry in the registry, or None for a folder that has none.
+      run: name of the run shown, or None where no run could be read.
+      result: that run's result.
+      command: the command that made the run, or None.
+      config: the run's configuration as JSON, or None.
+      figures: the run's plots.
+      slider: the checked ``explorer.json``, or None.
+      chart: its curve, laid out.
+      problems: what could not be read, one sentence each.
+      unfinished: newer runs that have no result yet.
+    """
+
+    name: str
+    anchor: str
+    system: Any
+    run: str | None = None
+    result: results.Result | None = None
+    command: str | None = None
+    config: str | None = None
+    figures: list[Figure] = dataclasses.field(default_factory=list)
+    slider: dict[str, Any] | None = None
+    chart: explorer.Chart | None = None
+    problems: list[str] = dataclasses.field(default_factory=list)
+    unfinished: list[str] = dataclasses.field(default_factory=list)
+
+
+def build(
+    runs_dir: Path,
+    out: Path | None = None,
+    *,
+    systems: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the report over the newest valid run of every system.
+
+    Args:
+      runs_dir: the folder of ``<system>/<run>/``; run folders sort by name.
+      out: the page; ``runs_dir/report.html`` by default.
+      systems: the registry, name to ``System``; the ten systems of jeff by default.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      FileNotFoundError: if ``runs_dir`` holds no run.
+    """
+    if systems is None:
+        from train_scripts.systems import SYSTEMS
+
+        systems = SYSTEMS
+    runs_dir = Path(runs_dir)
+    sections = _collect(runs_dir, systems)
+    if not sections:
+        raise FileNotFoundError(
+            f"{runs_dir}: expected runs in <system>/<run>/ folders, came none; "
+            f"make some with `{_DEMO}`"
+        )
+    absent = [
+        s for name, s in systems.items() if name not in {x.name for x in sections}
+    ]
+    page = _render(
+        sections=sections,
+        idle=[system for system in absent if system.state == "ready"],
+        planned=[system for system in absent if system.state != "ready"],
+        built=datetime.now(UTC),
+    )
+    return results.write_text(Path(out or runs_dir / "report.html"), page)
+
+
+def _collect(runs_dir: Path, systems: Mapping[str, Any]) -> list[Section]:
+    """A section for each system with a run, in the registry's order."""
+    order = {name: index for index, name in enumerate(systems)}
+    folders = sorted(
+        _folders(runs_dir), key=lambda f: (order.get(f.name, len(order)), f.name)
+    )
+    sections = []
+    for folder in folders:
+        runs = sorted(_folders(folder), key=lambda run: run.name, reverse=True)
+        if runs:
+            name = _readable(folder.name)
+            anchor = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+            section = Section(name, anchor or "system", systems.get(folder.name))
+            _choose(section, runs)
+            sections.append(section)
+    return sections
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return [p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")]
+
+
+def _choose(section: Section, runs: list[Path]) -> None:
+    """Fill a section from the newest run that reads; note each that does not."""
+    for run in runs:
+        try:
+            result = results.read(run / results.FILE_NAME)
+            if result.system != section.name:
+                where = f"{run / results.FILE_NAME}: system"
+                raise results.fault(
+                    where, f"the folder's {section.name!r}", result.system
+                )
+        except FileNotFoundError:
+            if section.run is None:
+                section.unfinished.append(_readable(run.name))
+        except (ValueError, OSError) as error:
+            section.problems.append(_readable(str(error)))
+        else:
+            if section.run is None:
+                section.run, section.result = _readable(run.name), result
+                _fill(section, run)
+
+
+def _fill(section: Section, run: Path) -> None:
+    """Add command, configuration, plots and explorer; each may be missing or broken."""
+    try:
+        section.command, section.config = _config(run / "config.json")
+    except (ValueError, OSError, RecursionError) as error:
+        section.problems.append(_readable(str(error)))
+    for path in sorted(run.glob("*.png")):
+        try:
+            section.figures.append(_figure(path))
+        except (ValueError, OSError) as error:
+            section.problems.append(_readable(str(error)))
+    try:
+        section.slider = explorer.read(run / explorer.FILE_NAME)
+        section.chart = explorer.chart(section.slider)
+    except FileNotFoundError:
+        pass
+    except (ValueError, ArithmeticError, OSError) as error:
+        section.slider = None
+        section.problems.append(_readable(str(error)))
+
+
+def _config(path: Path) -> tuple[str, str]:
+    try:
+        document = results.read_json(path)
+    except FileNotFoundError as error:
+        expected = "the run's command and configuration"
+        raise ValueError(f"{path}: expected {expected}, came no file") from error
+    results.keys_of(document, ("command", "config"), str(path))
+    command = results.text_of(document["command"], f"{path}: command")
+    config = results.object_of(document["config"], f"{path}: config")
+    return command, json.dumps(config, indent=2, ensure_ascii=False)
+
+
+def _figure(path: Path) -> Figure:
+    data = path.read_bytes()
+    if len(data) < 24 or not data.startswith(_PNG_HEADER):
+        raise results.fault(str(path), "a PNG image", data[:8])
+    width, height = struct.unpack(">II", data[16:24])
+    words = re.sub(r"^\d\d[-_]", "", _readable(path.stem))
+    caption = re.sub(r"[-_\s]+", " ", words).strip() or "Plot"
+    encoded = base64.b64encode(data).decode("ascii")
+    return Figure(caption[0].upper() + caption[1:], encoded, width, height)
+
+
+def _readable(name: str) -> str:
+    """A file name as text that UTF-8 can hold, also where its bytes are none."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _render(**values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(figures=_figures, duration=_duration, level=_level)
+    style, script = _asset("report.css"), _asset("report.js")
+    return environment.get_template("report.html.j2").render(
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        view=(explorer.WIDTH, explorer.HEIGHT),
+        frame=(explorer.LEFT, explorer.RIGHT, explorer.TOP, explorer.BOTTOM),
+        demo=_DEMO,
+        **values,
+    )
+
+
+def _asset(name: str) -> Markup:
+    """Our own style or script, trusted and therefore not escaped."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _hash(text: str) -> str:
+    """The hash by which the content security policy allows an inline element."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")
+
+
+def _figures(value: float) -> str:
+    """A number to four significant digits, with thousands separated.
+
+    >>> _figures(0.123456), _figures(45222), _figures(3.0), _figures(1.5e-7)
+    ('0.1235', '45,220', '3', '1.5e-07')
+    """
+    if 1e4 <= abs(value) < 1e9:
+        return f"{float(f'{value:.4g}'):,.0f}"
+    return f"{value:.4g}"
+
+
+def _level(value: float) -> str:
+    """A level of the slider, as the page's script writes it."""
+    return f"{round(value, 4):g}"
+
+
+def _duration(seconds: float) -> str:
+    """A time in the units a reader thinks in.
+
+    >>> _duration(3.14159), _duration(161), _duration(7320)
+    ('3.1 s', '2 min 41 s', '2 h 02 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,1 @@
+"""Uncertainty routing: the training script, what it measures, and what it claims."""

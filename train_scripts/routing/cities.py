@@ -1,0 +1,145 @@
+"""Routing from a real small model to a gazetteer, a data set a continent."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.routing import Config
+from jeff_llm.confidence import probes, reading, routing
+from jeff_llm.models import weights
+from train_scripts.questions import answering, cities, city_questions
+from train_scripts.routing.transfers import RATES, Answered, transfers
+from train_scripts.running import plots
+from train_scripts.running.results import Claim, Part
+
+__all__ = ["continents"]
+
+
+def continents(config: Config, workdir: Path) -> Part:
+    """A real small model on city questions, a data set a continent.
+
+    Args:
+      config: the run.
+      workdir: the run's folder.
+
+    Returns:
+      What was found.
+    """
+    sets = _ask_continents(config)
+    measures = list(next(iter(sets.values())).confidence)
+    numbers = {}
+    lines = [
+        "SmolLM2 to a gazetteer, a data set a continent: normalised area.",
+        "",
+        "| measure | " + " | ".join(sets) + " | mean | AUROC |",
+        "|---|" + "---|" * (len(sets) + 2),
+    ]
+    means = {}
+    for measure in measures:
+        found = [
+            routing.curve(
+                jnp.asarray(each.confidence[measure], jnp.float32),
+                jnp.asarray(each.small_correct),
+                jnp.asarray(each.large_correct),
+                jnp.asarray(RATES),
+            )
+            for each in sets.values()
+        ]
+        areas = [float(each.area) for each in found]
+        means[measure] = float(np.nanmean(areas))
+        aligned = float(np.nanmean([float(each.alignment) for each in found]))
+        numbers[f"cities_{measure}_area"] = means[measure]
+        numbers[f"cities_{measure}_alignment"] = aligned
+        cells = [f"{area:.3f}" for area in [*areas, means[measure], aligned]]
+        lines.append(f"| {measure} | " + " | ".join(cells) + " |")
+    with plots.figure(workdir / "cities_areas.png") as axes:
+        order = sorted(means, key=lambda name: means[name])
+        axes.barh(
+            order,
+            [means[name] for name in order],
+            color=plots.COLOURS["line"],
+            height=0.6,
+        )
+        axes.set_xlabel("normalised area, mean of the data sets")
+        axes.tick_params(axis="y", labelsize=8)
+    spoken = [means[name] for name in means if name.startswith("verbalised")]
+    claim = Claim(
+        "A trained probe and perplexity route better than a spoken confidence.",
+        "probe and perplexity are aligned, verbalised confidence is not",
+        f"probe {means['trained probe']:.3f}, perplexity {means['perplexity']:.3f}, "
+        f"spoken {max(spoken):.3f}",
+        bool(min(means["trained probe"], means["perplexity"]) > max(spoken)),
+    )
+    tables, claims = ["\n".join(lines) + "\n"], [claim]
+    for measure in ("perplexity", "trained probe"):
+        carried = transfers(config, sets, measure, f"cities_{measure}")
+        numbers |= carried.numbers
+        tables.append(carried.table)
+        claims += carried.claims
+    return Part(numbers, tuple(claims), "\n".join(tables))
+
+
+def _ask_continents(config: Config) -> dict[str, Answered]:
+    """Answers and confidences, as many questions of each continent that has them."""
+    model = weights.load(config.model)
+    stops = answering.newlines(model)
+    pool = cities.load()
+    needed = config.train + config.test
+    rng = np.random.default_rng(config.seed)
+    shots = city_questions.draw(len(pool), 0, 0, 4, config.seed).shots
+    chosen: dict[str, list[cities.City]] = {}
+    for name in sorted({city.continent for city in pool} - {""}):
+        mine = [c for c in pool if c.continent == name and c not in shots]
+        mine = mine[: max(2000, needed)]
+        if len(mine) >= needed:
+            order = rng.permutation(len(mine))[:needed]
+            chosen[name] = [mine[place] for place in order]
+    asked = [city for each in chosen.values() for city in each]
+    prompts = [cities.question(city) for city in asked]
+    answers = city_questions.ask(model, asked, prompts, stop_ids=stops)
+    found = reading.read(model, prompts, answers.tokens)
+    # To learn from are the first questions of each set; the others are measured.
+    place = np.arange(len(asked)).reshape(len(chosen), needed)[:, config.train :]
+    test = place.reshape(-1)
+    some = answers.part(test)
+    measured = answering.token_measures(reading.Reading(*(x[test] for x in found)))
+    asked, prompts = [asked[i] for i in test], [prompts[i] for i in test]
+    spoken, _ = city_questions.prompted(model, asked, shots, some)
+    measured |= spoken
+    if config.samples:
+        measured |= city_questions.sampled(
+            model,
+            prompts,
+            some,
+            count=config.samples,
+            stop_ids=stops,
+            key=jax.random.key(config.seed),
+        )
+    measured |= _probe(config, found.hidden, answers.correct, len(chosen))
+    result = {}
+    for number, name in enumerate(chosen):
+        mine = slice(number * config.test, (number + 1) * config.test)
+        small = some.correct[mine]
+        if small.any() and not small.all():
+            sure = {m: np.clip(values[mine], 0, 1) for m, values in measured.items()}
+            result[name] = Answered(sure, small, np.ones(config.test, bool))
+    return result
+
+
+def _probe(
+    config: Config, hidden: np.ndarray, correct: np.ndarray, sets: int
+) -> dict[str, np.ndarray]:
+    """Confidences of the test questions, by probes of their own and of other sets."""
+    states = jnp.asarray(hidden.reshape(sets, -1, hidden.shape[-1]))
+    right = jnp.asarray(correct.reshape(sets, -1))
+    known = states[:, : config.train], right[:, : config.train]
+    key = jax.random.key(config.seed)
+    return {
+        name: np.asarray(probe(*known, states[:, config.train :], key=key)).reshape(-1)
+        for name, probe in (
+            ("trained probe", probes.trained_probe),
+            ("probe of other sets", probes.ood_probe),
+        )
+    }

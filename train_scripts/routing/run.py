@@ -1,0 +1,60 @@
+"""Uncertainty routing: which queries a small model should pass to a large one.
+
+Run it with ``python -m train_scripts.routing [PRESET] [--field value]``; with ``--data
+logs.jsonl`` for logs of yours: a table, plots and ``router.json`` come out.
+"""
+
+import time
+from pathlib import Path
+
+from configs.routing import Config
+from train_scripts.routing import logs
+from train_scripts.routing.cities import continents
+from train_scripts.routing.mirage import mirage
+from train_scripts.routing.simulated import simulated
+from train_scripts.running import results
+
+__all__ = ["run"]
+
+_PARTS = {"mirage": mirage, "cities": continents, "simulated": simulated}
+
+
+def run(
+    config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
+) -> results.Result:
+    """Analyse logs, or run the parts; write tables and plots.
+
+    Args:
+      config: what to do.
+      workdir: where everything goes.
+      preset: name for the result.
+      progress: print the tables.
+
+    Returns:
+      The result that was written.
+
+    Raises:
+      ValueError: if a field, or a row of the logs, is not as expected.
+      FileNotFoundError: if logs, model or data are missing; says how to get them.
+    """
+    began = time.perf_counter()
+    if config.data:
+        found = [logs.analyse(config, workdir)]
+    else:
+        found = [_PARTS[name](config, workdir) for name in config.parts]
+    text = "\n".join(part.table for part in found)
+    result = results.Result(
+        system="routing",
+        preset=preset,
+        seed=config.seed,
+        device=results.device_name(),
+        seconds=time.perf_counter() - began,
+        versions=results.versions(),
+        metrics={name: x for part in found for name, x in part.numbers.items()},
+        claims=tuple(claim for part in found for claim in part.claims),
+    )
+    results.write_text(workdir / "table.md", text)
+    if progress:
+        print(text)
+    results.write(result, workdir)
+    return result

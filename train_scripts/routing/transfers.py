@@ -1,0 +1,83 @@
+"""Data sets that were answered, and thresholds carried from some of them to another."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.routing import Config
+from jeff_llm.confidence import calibration
+from train_scripts.running.results import Claim, Part
+
+__all__ = ["RATES", "Answered", "transfers"]
+
+RATES = np.linspace(0, 1, 21)
+
+
+class Answered(NamedTuple):
+    """Queries of one data set.
+
+    Attributes:
+      confidence: of the small model's answers, in [0, 1], by measure.
+      small_correct: whether its answer is right.
+      large_correct: whether the large model's is.
+    """
+
+    confidence: dict[str, np.ndarray]
+    small_correct: np.ndarray
+    large_correct: np.ndarray
+
+
+def transfers(
+    config: Config, sets: dict[str, Answered], measure: str, prefix: str
+) -> Part:
+    """Thresholds from all data sets but one, used on that one.
+
+    Args:
+      config: the run.
+      sets: the data sets.
+      measure: confidence to use.
+      prefix: of the numbers' names.
+
+    Returns:
+      What was found.
+    """
+    lines = [
+        f"Thresholds by {measure} from the other data sets.",
+        "",
+        "| left out | rate error | accuracy error | drift |",
+        "|---|---|---|---|",
+    ]
+    numbers, errors = {}, []
+    for name, each in sets.items():
+        others = [other for key, other in sets.items() if key != name]
+        kept = calibration.calibrate(
+            jnp.asarray(np.concatenate([o.confidence[measure] for o in others])),
+            jnp.asarray(np.concatenate([o.small_correct for o in others])),
+            jnp.asarray(np.concatenate([o.large_correct for o in others])),
+            key=jax.random.key(config.seed),
+            share=config.share,
+            num_bins=config.bins,
+        )
+        found = calibration.transfer(
+            kept,
+            jnp.asarray(each.confidence[measure]),
+            jnp.asarray(each.small_correct),
+            jnp.asarray(each.large_correct),
+            jnp.asarray(RATES),
+        )
+        errors.append((found.rate_error, found.accuracy_error, found.drift))
+        lines.append(f"| {name} | " + " | ".join(f"{x:.3f}" for x in errors[-1]) + " |")
+        for label, value in zip(("rate", "accuracy", "drift"), errors[-1], strict=True):
+            numbers[f"{prefix}_transfer_{name}_{label}"] = value
+    mean = np.mean(errors, axis=0)
+    lines.append("| mean | " + " | ".join(f"{x:.3f}" for x in mean) + " |")
+    claim = Claim(
+        f"Thresholds by {measure} carry over to a data set left out: the mean error of "
+        f"rate and of accuracy is at most .05 ({prefix.partition('_')[0]}).",
+        "calibration data carry over to unseen data sets",
+        f"rate {mean[0]:.3f}, accuracy {mean[1]:.3f}",
+        bool(max(mean[0], mean[1]) <= 0.05),
+    )
+    return Part(numbers, (claim,), "\n".join(lines) + "\n")

@@ -1,0 +1,97 @@
+"""The folder of a run: where a new one goes, and which unfinished one goes on.
+
+``runs/<system>/<YYYYmmdd-HHMMSS>-<preset>/``. A run without a ``result.json`` was
+interrupted; the same command with the same configuration takes it up again.
+"""
+
+import dataclasses
+import datetime
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from train_scripts.running import results
+
+__all__ = ["open_workdir"]
+
+
+@contextmanager
+def open_workdir(
+    runs: Path, system: str, preset: str, config: Any, command: str
+) -> Iterator[tuple[Path, bool]]:
+    """Hold the folder of a run while it lasts.
+
+    A new run that fails before it has written anything leaves no folder behind.
+
+    Args:
+      runs: folder of all runs.
+      system: name of the system.
+      preset: name of the preset.
+      config: the run's dataclass.
+      command: the command line that repeats it.
+
+    Yields:
+      ``(folder, resumed)``.
+    """
+    record = json.loads(
+        json.dumps({"command": command, "config": dataclasses.asdict(config)})
+    )
+    parent = runs / system
+    parent.mkdir(parents=True, exist_ok=True)
+    for folder in sorted(parent.glob(f"*-{preset}"), reverse=True):
+        if _unfinished(folder, record) and (lock := _try_lock(folder)):
+            with lock:
+                yield folder, True
+            return
+    folder = _new_folder(parent, preset)
+    lock = _try_lock(folder)
+    results.write_text(folder / "config.json", json.dumps(record, indent=2) + "\n")
+    try:
+        yield folder, False
+    except BaseException:
+        if {path.name for path in folder.iterdir()} <= {"config.json", "lock"}:
+            shutil.rmtree(folder)
+        raise
+    finally:
+        if lock:
+            lock.close()
+
+
+def _unfinished(folder: Path, record: dict[str, Any]) -> bool:
+    if (folder / results.FILE_NAME).exists():
+        return False
+    try:
+        found = json.loads((folder / "config.json").read_text())
+        return found["config"] == record["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _new_folder(parent: Path, preset: str) -> Path:
+    now = datetime.datetime.now()
+    while True:
+        folder = parent / f"{now:%Y%m%d-%H%M%S}-{preset}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            now += datetime.timedelta(seconds=1)
+        else:
+            return folder
+
+
+def _try_lock(folder: Path) -> Any:
+    """A lock that dies with its process; None where another process holds it."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where two equal runs at once are not guarded
+        return (folder / "lock").open("w")
+    file = (folder / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

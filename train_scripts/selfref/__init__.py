@@ -1,0 +1,1 @@
+"""Self-REF: the training script, what it measures, and what it claims."""

@@ -1,0 +1,130 @@
+"""The claims of "Learning to Route LLMs with Confidence Tokens" that a run tests."""
+
+import numpy as np
+
+from train_scripts.running.results import Claim
+from train_scripts.selfref.summary import Report
+
+__all__ = ["UNTUNED", "claims"]
+
+UNTUNED = (
+    "average probability",
+    "perplexity",
+    "sequence probability",
+    "first token",
+    "entropy",
+    "margin",
+    "degree",
+    "semantic entropy",
+    "self-consistency",
+    "p(true)",
+    "yes or no",
+    "verbalised, one turn",
+    "verbalised, two turns",
+)
+
+
+def claims(report: Report) -> tuple[Claim, ...]:
+    """What this run says of them, computed.
+
+    Args:
+      report: what was found.
+
+    Returns:
+      One `Claim` each.
+    """
+    names = [n for n in UNTUNED if f"base|{n}|area" in report.rows[0]]
+    best = max(names, key=lambda n: report.column(f"base|{n}|area").mean())
+    own = max(
+        ("first token", "average probability", "sequence probability"),
+        key=lambda n: report.column(f"plain|{n}|area").mean(),
+    )
+    return (
+        _above(
+            report,
+            "The token, judging the base's answers, routes better than every untuned "
+            f"measure of the base (the best: {best}).",
+            "base|token",
+            f"base|{best}",
+        ),
+        _above(
+            report,
+            "It routes better than the probability that plain fine-tuning gives the "
+            "base's answers.",
+            "base|token",
+            "base|fine-tuned probability",
+        ),
+        _above(
+            report,
+            f"It routes better than the fine-tuned model's {own} does its own answers.",
+            "base|token",
+            f"plain|{own}",
+        ),
+        _above(
+            report,
+            "The tuned model's own answers, the paper's setting: the token routes "
+            f"better than the fine-tuned model's {own}.",
+            "selfref|token",
+            f"plain|{own}",
+        ),
+        _rate(report, best),
+        _calibration(report, best),
+        _rejection(report),
+    )
+
+
+def _above(report: Report, text: str, one: str, other: str) -> Claim:
+    """By more than the spread of the difference over seeds."""
+    first, second = (report.column(f"{name}|area") for name in (one, other))
+    difference = first - second
+    spread = difference.std(ddof=1) if len(difference) > 1 else 0.0
+    return Claim(
+        f"{text} By more than the spread of the difference.",
+        "token above all baselines on four data sets",
+        f"{_mean(first)} against {_mean(second)}; difference {_mean(difference)}",
+        bool(difference.mean() > spread and (difference > 0).all()),
+    )
+
+
+def _rate(report: Report, best: str) -> Claim:
+    target = report.config.target
+    one, other = (report.column(f"base|{n}|match") for n in ("token", best))
+    return Claim(
+        f"The token reaches {target:.0%} with fewer questions sent on than {best}.",
+        "39% of the questions match the large model (MMLU), baselines 90 to 100%",
+        f"{_mean(one)} against {_mean(other)}",
+        bool((one < other).all()),
+    )
+
+
+def _calibration(report: Report, best: str) -> Claim:
+    one, other = (report.column(f"base|{n}|ece") for n in ("token", best))
+    return Claim(
+        f"The token is better calibrated (ECE) than {best}.",
+        "aligned rather than calibrated: it need not be",
+        f"{_mean(one)} against {_mean(other)}",
+        bool(one.mean() < other.mean()),
+    )
+
+
+def _rejection(report: Report) -> Claim:
+    token = report.column("rejection|token")
+    others = {
+        n.partition("|")[2]: report.column(n)
+        for n in report.rows[0]
+        if n.startswith("rejection|") and n != "rejection|token"
+    }
+    best = max(others, key=lambda n: others[n].mean())
+    difference = token - others[best]
+    return Claim(
+        "The token tells questions without a right option better than every baseline "
+        f"(the best: {best}).",
+        "ROC above all baselines, without training for it",
+        f"AUROC {_mean(token)} against {_mean(others[best])}",
+        bool((difference > 0).all()),
+    )
+
+
+def _mean(values: np.ndarray) -> str:
+    text = f"{values.mean():.3f}"
+    return text if len(values) < 2 else f"{text} ± {values.std(ddof=1):.3f}"

@@ -1,0 +1,92 @@
+"""Self-REF on a real model: a confidence token, and every baseline beside it.
+
+Run it with ``python -m train_scripts.selfref [PRESET] [--field value]``. The small
+model answers in which country a city lies; the stronger expert is a gazetteer, which is
+always right, at a price of one look-up. With ``--data questions.jsonl`` a model is
+taught the token on questions of yours: adapters, table, plots and ``router.json`` come
+out.
+"""
+
+import functools
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from configs.selfref import Config
+from jeff import runlog
+from jeff_llm.models import weights
+from train_scripts.running import results, stages
+from train_scripts.running.results import Part
+from train_scripts.selfref import claims, measure, own, summary
+
+__all__ = ["run"]
+
+
+def run(
+    config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
+) -> results.Result:
+    """Answer, train and measure, on cities or on your questions; write what was found.
+
+    Args:
+      config: what to do.
+      workdir: where everything goes; an interrupted run in it is taken up again.
+      preset: name for the result.
+      progress: say on standard error what is being done.
+
+    Returns:
+      The result that was written.
+
+    Raises:
+      ValueError: if a field or a row of your questions is not as expected, or the model
+        is always right or wrong.
+      FileNotFoundError: if model or data are missing; says how to get them.
+    """
+    began = time.perf_counter()
+    if config.data:
+        say = functools.partial(stages.say, config.data, progress)
+        part = own.teach(config, workdir, say)
+        if progress:
+            print(part.table)
+    else:
+        part = _cities(config, workdir, progress)
+    result = results.Result(
+        system="selfref",
+        preset=preset,
+        seed=config.seeds[0],
+        device=results.device_name(),
+        seconds=time.perf_counter() - began,
+        versions=results.versions(),
+        metrics=part.numbers,
+        claims=part.claims,
+    )
+    results.write_text(workdir / "table.md", part.table)
+    results.write(result, workdir)
+    return result
+
+
+def _cities(config: Config, workdir: Path, progress: bool) -> Part:
+    """Every seed by itself; those that are done already are read."""
+    model = weights.load(config.model, dtype=jnp.dtype(config.dtype))
+    total = len(config.seeds)
+    done = len(runlog.RunLog(workdir, total, total, show=False).rows)
+    with runlog.RunLog(workdir, total, done, show=False) as log:
+        for step, seed in enumerate(config.seeds[done:], done + 1):
+            say = functools.partial(stages.say, f"seed {step} of {total}", progress)
+            folder = workdir / f"seed{seed}"
+            found = measure.measure(config, model, seed, folder, say)
+            summary.write_seed(folder / "measured.npz", found)
+            row = summary.row(found, config.target)
+            log.write({"step": step, "loss": row["base|token|cross_entropy"], **row})
+        rows = log.rows
+    found = [
+        summary.read_seed(workdir / f"seed{seed}" / "measured.npz")
+        for seed in config.seeds
+    ]
+    report = summary.Report(config, rows, found)
+    summary.plot(report, workdir)
+    return Part(
+        summary.numbers(report),
+        claims.claims(report),
+        summary.table(report),
+    )

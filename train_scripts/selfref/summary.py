@@ -1,0 +1,278 @@
+"""What a Self-REF run found: numbers, a table, plots."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from configs.selfref import Config
+from jeff_llm.confidence import evaluation, routing
+from train_scripts.running import plots
+from train_scripts.selfref.measure import Found
+
+__all__ = [
+    "RATES",
+    "Report",
+    "numbers",
+    "plot",
+    "read_seed",
+    "row",
+    "table",
+    "write_seed",
+]
+
+RATES = np.linspace(0, 1, 21)
+_FIELDS = ("area", "alignment", "match", "ece", "brier", "cross_entropy")
+_SHOWN = {
+    ("base", "token"): "third",
+    ("base", "fine-tuned probability"): "second",
+    ("base", "sequence probability"): "line",
+    ("base", "p(true)"): "fixed",
+}
+
+
+class Report(NamedTuple):
+    """All that a run found.
+
+    Attributes:
+      config: the run.
+      rows: numbers of each seed.
+      found: measurements of each seed.
+    """
+
+    config: Config
+    rows: list[dict[str, Any]]
+    found: list[Found]
+
+    def column(self, name: str) -> np.ndarray:
+        """A number of every seed."""
+        return np.array([row.get(name, np.nan) for row in self.rows], float)
+
+
+def row(found: Found, target: float) -> dict[str, float]:
+    """The numbers of a seed; those that are not defined are left out.
+
+    Args:
+      found: what was measured.
+      target: accuracy to be reached by sending questions on.
+
+    Returns:
+      Numbers by name.
+    """
+    values = {f"{who}_accuracy": float(c.mean()) for who, c in found.correct.items()}
+    for (who, name), sure in found.confidence.items():
+        right = found.correct[who]
+        # The stronger expert looks countries up: it is always right.
+        scores = evaluation.evaluate(
+            jnp.asarray(sure, jnp.float32),
+            jnp.asarray(right),
+            jnp.ones(len(right)),
+            accuracy=target,
+        )
+        for field in _FIELDS:
+            values[f"{who}|{name}|{field}"] = getattr(scores, field)
+    for name, sure in found.rejection.items():
+        area, _, _ = evaluation.rejection(
+            jnp.asarray(sure, jnp.float32), jnp.asarray(found.answerable)
+        )
+        values[f"rejection|{name}"] = area
+    values |= found.numbers
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def numbers(report: Report) -> dict[str, float]:
+    """Mean and spread over the seeds of every number.
+
+    Args:
+      report: what was found.
+
+    Returns:
+      ``name`` and ``name_std``, the latter where there are several seeds.
+    """
+    found: dict[str, float] = {}
+    names = [n for n in report.rows[0] if n not in ("step", "loss")]
+    for name in names:
+        values = report.column(name)
+        if np.isfinite(values).all():
+            found[name] = float(values.mean())
+            if len(values) > 1:
+                found[f"{name}_std"] = float(values.std(ddof=1))
+    return found
+
+
+def table(report: Report) -> str:
+    """Every confidence, best area first, as Markdown.
+
+    Args:
+      report: what was found.
+
+    Returns:
+      The table; mean and standard deviation over the seeds.
+    """
+    names = {n.rpartition("|")[0] for n in report.rows[0] if n.count("|") == 2}
+    order = sorted(
+        names, key=lambda n: -np.nan_to_num(report.column(f"{n}|area").mean(), nan=-9)
+    )
+    head = [
+        "answers",
+        "confidence",
+        "area",
+        "AUROC",
+        f"rate to {report.config.target:.0%}",
+        "ECE",
+        "Brier",
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name in order:
+        who, measure = name.split("|")
+        cells = [_spread(report.column(f"{name}|{field}")) for field in _FIELDS[:5]]
+        lines.append(f"| {who} | {measure} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(report: Report, workdir: Path) -> None:
+    """Write the plots.
+
+    Args:
+      report: what was found.
+      workdir: the run's folder.
+    """
+    with plots.figure(workdir / "01_routing.png") as axes:
+        for key, colour in _SHOWN.items():
+            curves = np.stack([_curve(found, key) for found in report.found])
+            plots.band(axes, RATES, curves, key[1], plots.COLOURS[colour])
+        base = float(np.mean([found.correct["base"].mean() for found in report.found]))
+        axes.plot([0, 1], [base, 1], color="#999999", linestyle=":", label="random")
+        axes.set_xlabel("share of the questions sent to the expert")
+        axes.set_ylabel("accuracy")
+    with plots.figure(workdir / "02_areas.png") as axes:
+        names = sorted(
+            {k for k in report.found[0].confidence if k[0] == "base"},
+            key=lambda k: report.column(f"base|{k[1]}|area").mean(),
+        )
+        values = np.stack([report.column(f"base|{k[1]}|area") for k in names])
+        axes.barh(
+            [k[1] for k in names],
+            values.mean(1),
+            color=plots.COLOURS["line"],
+            height=0.6,
+        )
+        if values.shape[1] > 1:
+            axes.errorbar(
+                values.mean(1),
+                range(len(names)),
+                xerr=values.std(1, ddof=1),
+                fmt="none",
+                ecolor=plots.COLOURS["plain"],
+                capsize=2,
+            )
+        axes.set_xlabel("normalised area under the routing curve")
+        axes.tick_params(axis="y", labelsize=7)
+    with plots.figure(workdir / "03_calibration.png") as axes:
+        axes.plot([0, 1], [0, 1], color="#999999", linestyle=":")
+        for key, colour in _SHOWN.items():
+            x, y = _reliability(report.found, key)
+            axes.plot(
+                x, y, "o-", color=plots.COLOURS[colour], label=key[1], markersize=4
+            )
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share of right answers")
+    with plots.figure(workdir / "04_rejection.png") as axes:
+        axes.plot([0, 1], [0, 1], color="#999999", linestyle=":")
+        colours = dict(
+            zip(report.found[0].rejection, plots.COLOURS.values(), strict=False)
+        )
+        grid = np.linspace(0, 1, 101)
+        for name, colour in colours.items():
+            curves = []
+            for found in report.found:
+                _, false, true = evaluation.rejection(
+                    jnp.asarray(found.rejection[name], jnp.float32),
+                    jnp.asarray(found.answerable),
+                )
+                curves.append(np.interp(grid, false, true))
+            plots.band(axes, grid, np.stack(curves), name, colour)
+        axes.set_xlabel("declined of the questions with the right option")
+        axes.set_ylabel("declined of those without")
+
+
+def write_seed(path: Path, found: Found) -> None:
+    """Keep the measurements of a seed, under a temporary name first.
+
+    Args:
+      path: an .npz file.
+      found: what was measured.
+    """
+    arrays: dict[str, Any] = {"answerable": found.answerable}
+    arrays |= {f"correct|{who}": values for who, values in found.correct.items()}
+    arrays |= {
+        f"confidence|{who}|{name}": values
+        for (who, name), values in found.confidence.items()
+    }
+    arrays |= {f"rejection|{name}": values for name, values in found.rejection.items()}
+    arrays |= {f"number|{name}": np.array(v) for name, v in found.numbers.items()}
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    temporary.replace(path)
+
+
+def read_seed(path: Path) -> Found:
+    """Read what `write_seed` wrote.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The measurements.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+
+    def part(kind: str) -> dict[str, np.ndarray]:
+        begin = f"{kind}|"
+        return {
+            name.removeprefix(begin): values
+            for name, values in arrays.items()
+            if name.startswith(begin)
+        }
+
+    pairs = {}
+    for name, values in part("confidence").items():
+        who, _, measure = name.partition("|")
+        pairs[who, measure] = values
+    return Found(
+        part("correct"),
+        pairs,
+        arrays["answerable"],
+        part("rejection"),
+        {name: float(value) for name, value in part("number").items()},
+    )
+
+
+def _curve(found: Found, key: tuple[str, str]) -> np.ndarray:
+    right = jnp.asarray(found.correct[key[0]])
+    sure = jnp.asarray(found.confidence[key], jnp.float32)
+    ones = jnp.ones(len(right))
+    return np.asarray(routing.curve(sure, right, ones, jnp.asarray(RATES)).accuracy)
+
+
+def _reliability(
+    found: list[Found], key: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean confidence and share of right answers in ten bins of equal numbers."""
+    sure = np.concatenate([each.confidence[key] for each in found])
+    right = np.concatenate([each.correct[key[0]] for each in found])
+    parts = np.array_split(np.argsort(sure), 10)
+    return (
+        np.array([sure[part].mean() for part in parts]),
+        np.array([right[part].mean() for part in parts]),
+    )
+
+
+def _spread(values: np.ndarray) -> str:
+    if not np.isfinite(values).all():
+        return "-"
+    text = f"{values.mean():.3f}"
+    return text if len(values) < 2 else f"{text} ± {values.std(ddof=1):.3f}"

@@ -1,0 +1,1 @@
+"""Gene-gene interactions: the training script, what it measures, and what it claims."""

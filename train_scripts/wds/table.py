@@ -1,0 +1,268 @@
+"""The table of pairs of the first seed: scores, intervals, p-values, from few cells."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from configs.wds import Config
+from jeff_graph.cells import celluformer, confirm, fidelity, interactions
+from jeff_graph.cells.sampling import diversity_weights
+from train_scripts.running import results
+from train_scripts.wds.cells import Cells, fit, pair_map, seed_key
+from train_scripts.wds.measure import RARE, First, judge
+
+__all__ = ["Table", "read", "write"]
+
+# Genes in the heat map, pairs in the drawing of the network.
+_GENES = 30
+_POWERS = np.linspace(0.0, 4.0, 17)
+_LEVEL = 0.1
+
+
+class Table(NamedTuple):
+    """What the plots draw of the first seed.
+
+    Attributes:
+      genes: names of the genes in the strongest pairs.
+      scores: their pairs; NaN where no cell expresses both.
+      pairs: the strongest pairs: two names, score, ends of the interval.
+      powers: exponents of 1 / density.
+      effective: effective size of a sample at each, as a share.
+      multiples: by cell type, how often it is drawn at each, over its share.
+      rare: the types that are rare.
+    """
+
+    genes: list[str]
+    scores: np.ndarray
+    pairs: list[list[Any]]
+    powers: np.ndarray
+    effective: np.ndarray
+    multiples: dict[str, np.ndarray]
+    rare: list[str]
+
+
+def write(
+    config: Config,
+    first: First,
+    workdir: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, float]:
+    """Make the table, ``pairs.csv``, and keep what the plots need.
+
+    Args:
+      config: the run.
+      first: the first seed.
+      workdir: where the files go.
+      say: told what is being done.
+
+    Returns:
+      Numbers for the log.
+    """
+    cells, network = first.cells, first.network
+    attention = celluformer.make_attention(network.config)
+    rows = np.asarray(first.sample.cells)
+    sums = pair_map(
+        attention,
+        network.params,
+        cells,
+        rows,
+        weights=first.sample.weights,
+        num_bootstrap=config.bootstrap,
+        key=seed_key(first.seed, 7),
+    )
+    prior = config.prior_cells
+    scores = interactions.pair_scores(sums, prior_cells=prior)
+    columns = {"score": scores, "cells": sums.cells}
+    if config.bootstrap:
+        columns["low"], columns["high"] = interactions.pair_interval(
+            sums, prior_cells=prior
+        )
+    row: dict[str, float] = {}
+    if config.permutations:
+        null = _null(config, first, scores, workdir, say)
+        columns |= dict(zip(("lift", "p_value", "q_value"), null, strict=True))
+        row |= _found("null", fidelity.pair_values(null.q_value), cells.known)
+        if cells.known is not None:
+            lift = judge(cells, null.lift, cells.known, first.seed)
+            row |= {f"lift_{name}": lift[name] for name in lift if "auroc" in name}
+    ranked = fidelity.rank_pairs(scores)
+    tested = _test(config, first, ranked)
+    known = _ranked_known(cells, ranked)
+    row |= _found(
+        "product", tested[1], None if known is None else known[: len(tested[1])]
+    )
+    results.write_text(workdir / "pairs.csv", _csv(cells, ranked, columns, tested))
+    results.write_text(workdir / "table.json", _plots(first, scores, columns, ranked))
+    return row
+
+
+def read(workdir: Path) -> Table:
+    """Read back what the plots draw.
+
+    Args:
+      workdir: of the run.
+
+    Returns:
+      The `Table`.
+    """
+    kept = json.loads((workdir / "table.json").read_text())
+    kept["scores"] = np.array(kept["scores"], float)
+    for name in ("powers", "effective"):
+        kept[name] = np.array(kept[name])
+    kept["multiples"] = {k: np.array(v) for k, v in kept["multiples"].items()}
+    return Table(**kept)
+
+
+def _null(
+    config: Config,
+    first: First,
+    scores: Array,
+    workdir: Path,
+    say: Callable[[str], None],
+) -> interactions.Null:
+    maps = []
+    for number in range(config.permutations):
+        say(f"training on permuted labels, {number + 1} of {config.permutations}")
+        folder = workdir / f"seed{first.seed}" / f"permutation{number}"
+        network = fit(config, first.cells, first.seed, folder, permutation=number)
+        sums = pair_map(
+            celluformer.make_attention(network.config),
+            network.params,
+            first.cells,
+            np.asarray(first.sample.cells),
+            weights=first.sample.weights,
+        )
+        maps.append(interactions.pair_scores(sums, prior_cells=config.prior_cells))
+    return interactions.permutation_null(scores, jnp.stack(maps))
+
+
+def _test(
+    config: Config, first: First, ranked: fidelity.RankedPairs
+) -> tuple[np.ndarray, np.ndarray]:
+    """P and q of the product term of the highest pairs, on cells nobody trained on.
+
+    With several classes, each against the others, and the least p times their number.
+    """
+    cells = first.cells
+    number = min(config.tested, int((~jnp.isnan(ranked.score)).sum()))
+    pairs = jnp.stack([ranked.first, ranked.second], 1)[:number]
+    unseen = first.network.held_out
+    x = jnp.asarray(cells.prepared.take(unseen).toarray())
+    labels = cells.codes[unseen]
+    classes = range(1, 2) if len(cells.classes) == 2 else range(len(cells.classes))
+    p = jnp.stack(
+        [
+            confirm.product_test(x, jnp.asarray(labels == k), pairs).p_value
+            for k in classes
+        ]
+    )
+    least = jnp.minimum(p.min(0) * len(classes), 1.0)
+    return np.asarray(least), np.asarray(interactions.false_discovery_rate(least))
+
+
+def _ranked_known(cells: Cells, ranked: fidelity.RankedPairs) -> np.ndarray | None:
+    if cells.known is None:
+        return None
+    number = len(cells.prepared.genes)
+    known = np.zeros((number, number), bool)
+    known[np.triu_indices(number, 1)] = cells.known
+    return known[ranked.first, ranked.second]
+
+
+def _found(name: str, q_value: Any, known: Any) -> dict[str, float]:
+    below = np.asarray(q_value) < _LEVEL
+    row = {f"{name}_found": float(below.sum())}
+    if known is not None:
+        row[f"{name}_found_known"] = float((below & np.asarray(known)).sum())
+    return row
+
+
+def _csv(
+    cells: Cells,
+    ranked: fidelity.RankedPairs,
+    columns: dict[str, Array],
+    tested: tuple[np.ndarray, np.ndarray],
+) -> str:
+    names, known = cells.prepared.genes, _ranked_known(cells, ranked)
+    place = (np.asarray(ranked.first), np.asarray(ranked.second))
+    values = {name: np.asarray(column)[place] for name, column in columns.items()}
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    extra = ["product_p", "product_q"] + ([] if known is None else ["known"])
+    out.writerow(["rank", "gene_a", "gene_b", *values, *extra])
+    for i, (a, b) in enumerate(zip(*place, strict=True)):
+        row = [i + 1, names[a], names[b]]
+        row += ["" if np.isnan(v[i]) else f"{v[i]:.6g}" for v in values.values()]
+        row += [f"{part[i]:.3g}" if i < len(part) else "" for part in tested]
+        out.writerow(row if known is None else [*row, int(known[i])])
+    return text.getvalue()
+
+
+def _plots(
+    first: First,
+    scores: Array,
+    columns: dict[str, Array],
+    ranked: fidelity.RankedPairs,
+) -> str:
+    cells = first.cells
+    names = cells.prepared.genes
+    order = np.stack([ranked.first, ranked.second], 1).ravel()
+    top = np.asarray(list(dict.fromkeys(order.tolist()))[:_GENES])
+    ends = [columns.get(name, scores) for name in ("low", "high")]
+    pairs = [
+        [
+            str(names[a]),
+            str(names[b]),
+            float(scores[a, b]),
+            *(float(e[a, b]) for e in ends),
+        ]
+        for a, b in zip(
+            ranked.first[:40].tolist(), ranked.second[:40].tolist(), strict=True
+        )
+        if not np.isnan(float(scores[a, b]))
+    ]
+    effective, multiples, rare = _sweep(first)
+    shown = np.asarray(scores)[np.ix_(top, top)]
+    return json.dumps(
+        {
+            "genes": names[top].tolist(),
+            "scores": [
+                [None if np.isnan(v) else float(v) for v in row] for row in shown
+            ],
+            "pairs": pairs,
+            "powers": _POWERS.tolist(),
+            "effective": effective,
+            "multiples": multiples,
+            "rare": rare,
+        }
+    )
+
+
+def _sweep(first: First) -> tuple[list[float], dict[str, list[float]], list[str]]:
+    """Effective size and over-representation of every type, by the power."""
+    density, types = jnp.asarray(first.density), first.cells.types
+    effective, multiples = [], {}
+    names, counts = (
+        ([], np.ones(0)) if types is None else np.unique(types, return_counts=True)
+    )
+    share = counts / max(counts.sum(), 1)
+    for power in _POWERS.tolist():
+        weights = diversity_weights(density, power=power)
+        effective.append(float(weights.effective))
+        chance = np.asarray(jax.nn.softmax(weights.log_weight))
+        for name, part in zip(names, share, strict=True):
+            multiples.setdefault(str(name), []).append(
+                float(chance[types == name].sum() / part)
+            )
+    rare = [
+        str(n) for n, s in zip(names, share, strict=True) if s <= max(RARE, share.min())
+    ]
+    return effective, multiples, rare

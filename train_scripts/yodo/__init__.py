@@ -1,0 +1,1 @@
+"""YODO: the training script, what it measures, and what it claims."""

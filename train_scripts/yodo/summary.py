@@ -1,0 +1,305 @@
+"""What a YODO run says: numbers, claims, plots, and the report's explorer."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from configs.yodo import Config
+from jeff.fairness.evaluation import Choice, Evaluation
+from train_scripts.running import plots
+from train_scripts.running.results import Claim
+
+__all__ = ["Seed", "claims", "explorer", "numbers", "plot"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Seed:
+    """Everything measured on the test part of one seed.
+
+    Attributes:
+      line: the line at every level.
+      fixed: the separately trained models; the first is plain training.
+      choice: level chosen on the validation part, or None where none was certain.
+      chosen: test metrics of that level.
+      tau: Kendall's tau between alpha and the trained gap.
+      growth: largest rise of the trained gap above the smallest one before it.
+      growth_served: the same, of the levels that `jeff.fairness.monotone_levels` serves
+        by the validation part.
+      cosine: squared cosine between the trained ends.
+      line_seconds: training of the line, without compilation.
+      levels_seconds: measuring all levels, without compilation.
+      fixed_seconds: training of all fixed models, without compilation.
+    """
+
+    line: Evaluation
+    fixed: Evaluation
+    choice: Choice | None
+    chosen: dict[str, float] | None
+    tau: float
+    growth: float
+    growth_served: float
+    cosine: float
+    line_seconds: float
+    levels_seconds: float
+    fixed_seconds: float
+
+    @property
+    def speedup(self) -> float:
+        """Time of 100 fixed models over that of one line with its levels."""
+        each = self.fixed_seconds / len(self.fixed.alpha)
+        return 100 * each / (self.line_seconds + self.levels_seconds)
+
+
+def _each(seeds: list[Seed]) -> dict[str, list[float]]:
+    """Every headline number, a value a seed."""
+    rows: dict[str, list[float]] = {}
+
+    def add(name: str, value: Any) -> None:
+        rows.setdefault(name, []).append(float(value))
+
+    for seed in seeds:
+        for name, where, place in [
+            ("plain", seed.fixed, 0),
+            ("start", seed.line, 0),
+            ("end", seed.line, -1),
+        ]:
+            add(f"accuracy_{name}", where.accuracy[place])
+            add(f"auroc_{name}", where.auroc[place])
+            add(f"demographic_parity_{name}", where.demographic_parity[place])
+            add(f"equal_opportunity_{name}", where.equal_opportunity[place])
+            add(f"soft_demographic_parity_{name}", where.soft_demographic_parity[place])
+        for gap in ("demographic_parity", "equal_opportunity", "equalized_odds"):
+            add(f"hypervolume_{gap}_line", seed.line.hypervolume(gap))
+            add(f"hypervolume_{gap}_fixed", seed.fixed.hypervolume(gap))
+        add("kendall_tau", seed.tau)
+        add("gap_growth", seed.growth)
+        add("gap_growth_served", seed.growth_served)
+        add("cosine_squared", seed.cosine)
+        add("seconds_line", seed.line_seconds)
+        add("seconds_levels", seed.levels_seconds)
+        add("seconds_fixed_models", seed.fixed_seconds)
+        add("speedup_100_models", seed.speedup)
+        if seed.choice and seed.chosen:
+            add("chosen_alpha", seed.choice.alpha)
+            add("chosen_gap_bound", seed.choice.gap_upper)
+            for name, value in seed.chosen.items():
+                add(f"chosen_test_{name}", value)
+    return rows
+
+
+def numbers(seeds: list[Seed]) -> dict[str, float]:
+    """Mean of every headline number, and its standard deviation over the seeds.
+
+    Args:
+      seeds: what was measured.
+
+    Returns:
+      ``name`` and, with two seeds or more, ``name_std``.
+    """
+    found: dict[str, float] = {}
+    for name, values in _each(seeds).items():
+        found[name] = float(np.mean(values))
+        if len(values) > 1:
+            found[f"{name}_std"] = float(np.std(values, ddof=1))
+    return found
+
+
+def claims(config: Config, seeds: list[Seed]) -> tuple[Claim, ...]:
+    """The paper's claims that this run tests, computed.
+
+    Args:
+      config: the run.
+      seeds: what was measured.
+
+    Returns:
+      One `Claim` each.
+    """
+    rows = {name: np.array(values) for name, values in _each(seeds).items()}
+    line, fixed = (
+        rows[f"hypervolume_{config.gap}_{which}"] for which in ("line", "fixed")
+    )
+    loss = rows["accuracy_plain"] - rows["accuracy_start"]
+    return (
+        Claim(
+            f"One training gives the trade-offs of {config.num_fixed} trainings "
+            "(hypervolume, no lower than theirs by more than one standard deviation).",
+            "comparable or better",
+            f"{_spread(line, 3)} against {_spread(fixed, 3)}",
+            bool((line - fixed).mean() >= -_std(line - fixed)),
+        ),
+        Claim(
+            "The accurate end is within 0.5 points of plain training.",
+            "comparable",
+            f"{_spread(100 * rows['accuracy_start'], 2)}% against "
+            f"{_spread(100 * rows['accuracy_plain'], 2)}%",
+            bool(loss.mean() <= 0.005),
+        ),
+        Claim(
+            "The gap falls steadily from the accurate end to the fair end "
+            "(Kendall's tau at most -0.9).",
+            "a smooth, monotone trade-off",
+            f"tau {_spread(rows['kendall_tau'], 2)}; "
+            f"it grows again by {_spread(rows['gap_growth'], 3)}, by "
+            f"{_spread(rows['gap_growth_served'], 3)} with monotone_levels",
+            bool(rows["kendall_tau"].mean() <= -0.9),
+        ),
+        Claim(
+            "100 levels cost at most 1/120 of 100 trained models.",
+            "1/120 (ACS-E: 3.53 s against 425 s)",
+            f"1/{_spread(rows['speedup_100_models'], 0)}, the models trained side by "
+            "side in one compiled call",
+            bool(rows["speedup_100_models"].mean() >= 120),
+        ),
+        _choice_claim(config, seeds),
+    )
+
+
+def _choice_claim(config: Config, seeds: list[Seed]) -> Claim:
+    gap = config.gap.replace("_", " ")
+    text = (
+        f"The level chosen on validation data keeps the {gap} gap at or below "
+        f"{config.gap_limit:g} on the test part."
+    )
+    found = [seed for seed in seeds if seed.choice and seed.chosen]
+    if len(found) < len(seeds):
+        measured = f"no level was certain enough in {len(seeds) - len(found)} seeds"
+        return Claim(text, "not in the paper", measured, False)
+    values = [seed.chosen[config.gap] for seed in found if seed.chosen]
+    accuracy = np.array([seed.chosen["accuracy"] for seed in found if seed.chosen])
+    return Claim(
+        text,
+        "not in the paper",
+        f"{', '.join(f'{value:.3f}' for value in values)} at "
+        f"{_spread(100 * accuracy, 2)}% accuracy",
+        bool(max(values) <= config.gap_limit),
+    )
+
+
+def _std(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _spread(values: np.ndarray, digits: int) -> str:
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {_std(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def explorer(
+    config: Config, seeds: list[Seed], groups: tuple[str, str]
+) -> dict[str, Any]:
+    """Data of the report's slider along the line.
+
+    Args:
+      config: the run.
+      seeds: what was measured.
+      groups: names of groups 0 and 1.
+
+    Returns:
+      What ``explorer.json`` holds; see `train_scripts.report.explorer`.
+    """
+
+    def percent(label: str, runs: np.ndarray) -> dict[str, Any]:
+        runs = 100 * runs
+        return {
+            "label": label,
+            "unit": "%",
+            "values": runs.mean(0).tolist(),
+            "low": runs.min(0).tolist() if len(runs) > 1 else None,
+            "high": runs.max(0).tolist() if len(runs) > 1 else None,
+        }
+
+    def stacked(name: str) -> np.ndarray:
+        return np.stack([getattr(seed.line, name) for seed in seeds])
+
+    rates = stacked("group_rates")
+    return {
+        "title": "Choose the trade-off after training",
+        "slider": {
+            "label": "Level alpha",
+            "values": seeds[0].line.alpha.tolist(),
+            "low_label": "accurate",
+            "high_label": "fair",
+        },
+        "readouts": [
+            percent("Accuracy", stacked("accuracy")),
+            percent("Demographic parity gap", stacked("demographic_parity")),
+            percent("Equal opportunity gap", stacked("equal_opportunity")),
+            percent(f"Favourable decisions: {groups[0]}", rates[..., 0]),
+            percent(f"Favourable decisions: {groups[1]}", rates[..., 1]),
+        ],
+        "curve": {
+            "x": 1,
+            "y": 0,
+            "x_label": "Demographic parity gap (%)",
+            "y_label": "Accuracy (%)",
+        },
+        "references": [
+            {
+                "label": "plain training" if place == 0 else "a model trained apart",
+                "x": 100
+                * float(np.mean([s.fixed.demographic_parity[place] for s in seeds])),
+                "y": 100 * float(np.mean([s.fixed.accuracy[place] for s in seeds])),
+            }
+            for place in range(len(seeds[0].fixed.alpha))
+        ],
+    }
+
+
+def plot(seeds: list[Seed], groups: tuple[str, str], workdir: Path) -> None:
+    """Draw the front, the course of gap and accuracy, and the groups' rates.
+
+    Args:
+      seeds: what was measured.
+      groups: names of groups 0 and 1.
+      workdir: where the PNG files go.
+    """
+    alpha = np.asarray(seeds[0].line.alpha)
+    colours = plots.COLOURS
+
+    def stacked(name: str) -> np.ndarray:
+        return 100 * np.stack([getattr(seed.line, name) for seed in seeds])
+
+    with plots.figure(workdir / "01_accuracy_against_gap.png") as axes:
+        _plot_front(axes, seeds)
+    with plots.figure(workdir / "02_gap_against_level.png") as axes:
+        for name, colour in [
+            ("demographic_parity", "line"),
+            ("equal_opportunity", "second"),
+        ]:
+            label = name.replace("_", " ")
+            plots.band(axes, alpha, stacked(name), label, colours[colour])
+        axes.set(xlabel="alpha", ylabel="gap (%)", ylim=(0, None))
+    with plots.figure(workdir / "03_accuracy_against_level.png") as axes:
+        plots.band(axes, alpha, stacked("accuracy"), "the line", colours["line"])
+        plain = 100 * float(np.mean([seed.fixed.accuracy[0] for seed in seeds]))
+        style = {"color": colours["plain"], "linestyle": "--", "linewidth": 1}
+        axes.axhline(plain, label="plain training", **style)
+        axes.set(xlabel="alpha", ylabel="accuracy (%)")
+    with plots.figure(workdir / "04_favourable_decisions_by_group.png") as axes:
+        rates = stacked("group_rates")
+        for place, colour in enumerate(("third", "line")):
+            plots.band(axes, alpha, rates[..., place], groups[place], colours[colour])
+        axes.set(xlabel="alpha", ylabel="favourable decisions (%)", ylim=(0, None))
+
+
+def _plot_front(axes: Axes, seeds: list[Seed]) -> None:
+    for number, seed in enumerate(seeds):
+        first = number == 0
+        axes.plot(
+            100 * seed.line.demographic_parity,
+            100 * seed.line.accuracy,
+            color=plots.COLOURS["line"],
+            linewidth=1.4,
+            label="one line, a seed each" if first else None,
+        )
+        axes.scatter(
+            100 * seed.fixed.demographic_parity,
+            100 * seed.fixed.accuracy,
+            color=plots.COLOURS["fixed"],
+            s=14,
+            label="models trained apart" if first else None,
+        )
+    axes.set(xlabel="demographic parity gap (%)", ylabel="accuracy (%)")
