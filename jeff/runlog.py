@@ -5,11 +5,12 @@ rows behind it, so the file ends up as an unbroken run would have left it.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from jeff import files
 
 __all__ = ["RunLog"]
 
@@ -28,6 +29,7 @@ class RunLog:
         *,
         show: bool = True,
         title: str = "",
+        shown: str = "loss",
     ):
         """Open the log, dropping rows past ``start``.
 
@@ -37,10 +39,12 @@ class RunLog:
           start: steps that are done already.
           show: show a progress bar on standard error.
           title: text beside the bar.
+          shown: name of the number beside the bar; rows without it show none.
         """
         first_process = jax.process_index() == 0
         self.rows: list[dict[str, int | float]] = []
         self._total, self._start, self._title = total, start, title
+        self._shown = shown
         self._show = show and first_process
         self._path = Path(workdir) / "metrics.jsonl" if workdir else None
         if self._path and first_process:
@@ -62,9 +66,8 @@ class RunLog:
             with self._path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         if self._bar:
-            self._bar.update(
-                self._bar.task_ids[0], completed=row["step"], loss=f"{row['loss']:.4f}"
-            )
+            value = f"{row[self._shown]:.4f}" if self._shown in row else "-"
+            self._bar.update(self._bar.task_ids[0], completed=row["step"], value=value)
 
     def __enter__(self) -> "RunLog":
         """Start the bar."""
@@ -76,13 +79,13 @@ class RunLog:
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
-                progress.TextColumn("loss {task.fields[loss]}"),
+                progress.TextColumn(f"{self._shown} {{task.fields[value]}}"),
                 progress.TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
             self._bar.start()
             self._bar.add_task(
-                self._title, total=self._total, completed=self._start, loss="-"
+                self._title, total=self._total, completed=self._start, value="-"
             )
         return self
 
@@ -103,6 +106,4 @@ def _read(path: Path) -> list[dict[str, int | float]]:
 
 
 def _rewrite(path: Path, rows: list[dict[str, int | float]]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(temporary, path)
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

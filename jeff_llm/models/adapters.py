@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jeff import files
 from jeff_llm.models import decoder, lora
 from jeff_llm.models.architectures import SAFETENSORS_RULES
 from jeff_llm.models.config import DecoderConfig
@@ -72,9 +73,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
         "inference_mode": True,
     }
     save_safetensors(directory / "adapter_model.safetensors", tensors)
-    temporary = directory / ".adapter_config.json.part"
-    temporary.write_text(json.dumps(config, indent=2) + "\n")
-    temporary.replace(directory / "adapter_config.json")
+    files.write_json(directory / "adapter_config.json", config)
     return directory
 
 

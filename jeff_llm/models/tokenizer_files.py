@@ -1,11 +1,11 @@
 """The files of a tokenizer, as transformers writes and reads them."""
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from jeff.files import write_text
 
 __all__ = ["TokenizerFiles", "read_tokenizer_files", "write_tokenizer_files"]
 
@@ -74,12 +74,12 @@ def write_tokenizer_files(directory: str | Path, files: TokenizerFiles) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     # The one class of transformers that takes tokenizer.json as it is.
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **files.special}
-    _write(directory / _TOKENIZER, files.backend.to_str(pretty=True))
-    _write(directory / _CONFIG, json.dumps(config, indent=2) + "\n")
+    write_text(directory / _TOKENIZER, files.backend.to_str(pretty=True))
+    write_text(directory / _CONFIG, json.dumps(config, indent=2) + "\n")
     if files.chat_template is None:
         (directory / _TEMPLATE).unlink(missing_ok=True)
     else:
-        _write(directory / _TEMPLATE, files.chat_template)
+        write_text(directory / _TEMPLATE, files.chat_template)
 
 
 def _read_backend(file: Path) -> Any:
@@ -124,12 +124,3 @@ def _read_template(file: Path, config: dict[str, Any]) -> str | None:
             (x.get("template") for x in named if x.get("name") == "default"), None
         )
     return template if isinstance(template, str) else None
-
-
-def _write(file: Path, text: str) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        part.write_text(text, "utf-8", newline="")
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)

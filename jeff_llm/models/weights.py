@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jeff import assets, sharding
+from jeff import assets, files, sharding
 from jeff_llm.models import architectures, decoder
 from jeff_llm.models.config import (
     DecoderConfig,
@@ -206,9 +206,7 @@ def save(
     values["dtype"] = str(jax.tree.leaves(model.params)[0].dtype)
     tensors = to_tensors(architectures.SAFETENSORS_RULES, model.params)
     save_safetensors(directory, tensors, max_shard_bytes=max_shard_bytes)
-    temporary = directory / ".config.json.part"
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(directory / "config.json")
+    files.write_json(directory / "config.json", values)
     return directory
 
 

@@ -18,13 +18,11 @@ import optax
 from jax.sharding import Mesh
 
 from configs.finetune import Config
-from jeff import sharding, training
-from jeff_llm import json_lines
+from jeff import files, sharding, training
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune
 from train_scripts.cli import MENDABLE, use_compilation_cache
-from train_scripts.running import results
 
 __all__ = ["Summary", "main", "run"]
 
@@ -88,7 +86,7 @@ def run(config: Config, *, progress: bool = True) -> Summary:
       ValueError: if a row is not as expected, or the folder holds a run of another
         configuration.
     """
-    rows = [row for _, row in json_lines.read(config.data)]
+    rows = [row for _, row in files.read_json_lines(config.data)]
     if not rows:
         raise ValueError(f"{config.data}: expected at least one line, got none")
     workdir = Path(config.workdir)
@@ -224,13 +222,13 @@ def _claim(config: Config, workdir: Path) -> None:
     """Refuse a folder that holds a run of another configuration."""
     record = dataclasses.asdict(config)
     file = workdir / "config.json"
-    if file.exists() and results.read_json(file) != record:
+    if file.exists() and files.read_json(file) != record:
         raise ValueError(
             f"{workdir}: expected a new folder, or the run of this configuration, "
             "found another run; name another --workdir"
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    results.write_text(file, json.dumps(record, indent=2) + "\n")
+    files.write_json(file, record)
 
 
 def _summarise(
@@ -251,6 +249,5 @@ def _summarise(
         validation_accuracy=pair("validation_accuracy"),
         padding=float((packed.segments == 0).mean()),
     )
-    text = json.dumps(summary._asdict(), indent=2) + "\n"
-    results.write_text(workdir / "summary.json", text)
+    files.write_json(workdir / "summary.json", summary._asdict())
     return summary

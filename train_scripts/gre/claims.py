@@ -3,7 +3,9 @@
 import numpy as np
 
 from train_scripts.gre.summary import NAMES, Report, values
+from train_scripts.running.claims import all_of, at_least, at_most, below
 from train_scripts.running.results import Claim
+from train_scripts.running.seeds import spread
 
 __all__ = ["claims"]
 
@@ -46,8 +48,8 @@ def _paper(report: Report, network: str, protocol: str) -> list[Claim]:
                 f"{NAMES[better]} loses less accuracy than {NAMES[worse]} "
                 f"({network}, {protocol} edits, mean over seeds).",
                 "lower drawdown",
-                f"{_spread(one)} against {_spread(other)} points",
-                bool(one.mean() < other.mean()),
+                f"{spread(one)} against {spread(other)} points",
+                below(one, other),
             )
         )
     return found
@@ -65,8 +67,8 @@ def _goals(report: Report, network: str) -> list[Claim]:
                 "Distilled replay: independent edits lose at most 1.5 points at 98% "
                 f"success ({network}).",
                 "not in the paper; jeff's goal on Cora",
-                f"{_spread(lost)} points at {_spread(right, 1)}%",
-                bool(lost.mean() <= 1.5 and right.mean() >= 98),
+                f"{spread(lost)} points at {spread(right, 1)}%",
+                all_of(at_most(lost, 1.5), at_least(right, 98)),
             )
         )
     if "sequential" in config.protocols:
@@ -78,15 +80,8 @@ def _goals(report: Report, network: str) -> list[Claim]:
                 f"Distilled replay: {count} edits in sequence lose at most {most:.0f} "
                 f"points and {least:.0f}% of them last ({network}).",
                 "not in the paper; jeff's goal",
-                f"{_spread(lost)} points, {_spread(kept, 1)}% last",
-                bool(lost.mean() <= most and kept.mean() >= least),
+                f"{spread(lost)} points, {spread(kept, 1)}% last",
+                all_of(at_most(lost, most), at_least(kept, least)),
             )
         )
     return found
-
-
-def _spread(each: np.ndarray, digits: int = 2) -> str:
-    mean = f"{np.mean(each):.{digits}f}"
-    if np.size(each) < 2:
-        return mean
-    return f"{mean} ± {np.std(each, ddof=1):.{digits}f}"

@@ -17,8 +17,9 @@ from jeff_graph.editing.nearby import Nearby, nearby_tasks
 from jeff_graph.editing.report import HOPS, EditReport
 from jeff_graph.editing.task import ApplyFn, EditTask, Method
 from train_scripts.gre.summary import Cell
+from train_scripts.running.seeds import seed_key
 
-__all__ = ["Trained", "learning_rate", "measure", "seed_key"]
+__all__ = ["Trained", "learning_rate", "measure"]
 
 
 class Trained(NamedTuple):
@@ -37,19 +38,6 @@ class Trained(NamedTuple):
     wrong: np.ndarray
     test: jax.Array
     accuracy: float
-
-
-def seed_key(seed: int, purpose: int) -> jax.Array:
-    """A random key of one seed.
-
-    Args:
-      seed: number of the seed.
-      purpose: 0 the network, 1 the split, 2 its training, 3 its edits.
-
-    Returns:
-      The key.
-    """
-    return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
 def learning_rate(network: str) -> float:

@@ -6,7 +6,6 @@ Run it with ``python -m train_scripts.gre [PRESET] [--field value]``.
 import dataclasses
 import functools
 import itertools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from jax.experimental.sparse import BCSR
 from jaxtyping import PyTree
 
 from configs.gre import Config
-from jeff import runlog
+from jeff import files
 from jeff_graph.editing import loaders, nets, train
 from jeff_graph.editing.graphs import Graph, subgraph
 from jeff_graph.editing.messages import compressed
@@ -28,9 +27,11 @@ from jeff_graph.editing.simulate import simulate_graph
 from jeff_graph.editing.splits import split
 from jeff_graph.editing.task import ApplyFn, make_task
 from train_scripts.gre import claims, summary
-from train_scripts.gre.measure import Trained, learning_rate, measure, seed_key
+from train_scripts.gre.measure import Trained, learning_rate, measure
 from train_scripts.gre.summary import Cell
 from train_scripts.running import results
+from train_scripts.running.rows import measure_rows
+from train_scripts.running.seeds import seed_key
 
 __all__ = ["load", "run", "train_all"]
 
@@ -58,21 +59,10 @@ def run(
     graph = load(config)
     rows = _measure_all(config, graph, workdir, progress)
     report = summary.Report(config, rows)
-    result = results.Result(
-        system="gre",
-        preset=preset,
-        seed=config.seeds[0],
-        device=results.device_name(),
-        seconds=time.perf_counter() - began,
-        versions=results.versions(),
-        metrics=summary.numbers(report),
-        claims=claims.claims(report),
-    )
     summary.plot(report, workdir)
-    table = json.dumps(summary.table(report), indent=1)
-    results.write_text(workdir / "table.json", table + "\n")
-    results.write(result, workdir)
-    return result
+    files.write_json(workdir / "table.json", summary.table(report), indent=1)
+    part = results.Part(summary.numbers(report), claims.claims(report))
+    return results.finish("gre", preset, config.seeds[0], began, part, workdir)
 
 
 def load(config: Config) -> Graph:
@@ -108,29 +98,25 @@ def _measure_all(
             config.networks, config.methods, config.protocols, config.seeds
         )
     ]
-    total = len(cells)
-    done = len(runlog.RunLog(workdir, total, total, show=False).rows)
-    with runlog.RunLog(workdir, total, done, show=progress, title="edits") as log:
-        for network in config.networks:
-            left = [
-                (step, cell)
-                for step, cell in enumerate(cells, 1)
-                if cell.network == network and step > done
-            ]
-            if not left:
-                continue
-            apply_fn, trained = train_all(config, graph, network)
-            edits = min(config.edits, *(len(each.wrong) for each in trained.values()))
-            if not edits:
-                raise ValueError(
-                    f"{network}: expected validation nodes that are wrong, got a seed "
-                    "without any; take more valid_nodes"
-                )
-            for step, cell in left:
-                row = measure(config, graph, apply_fn, cell, trained[cell.seed], edits)
-                # The bar shows the loss of accuracy.
-                log.write({"step": step, "loss": row["drawdown"], **row})
-        rows = log.rows
+
+    @functools.lru_cache(maxsize=1)
+    def trained_as(network: str) -> tuple[ApplyFn, dict[int, Trained], int]:
+        apply_fn, trained = train_all(config, graph, network)
+        edits = min(config.edits, *(len(each.wrong) for each in trained.values()))
+        if not edits:
+            raise ValueError(
+                f"{network}: expected validation nodes that are wrong, got a seed "
+                "without any; take more valid_nodes"
+            )
+        return apply_fn, trained, edits
+
+    def measured(cell: Cell) -> dict[str, float]:
+        apply_fn, trained, edits = trained_as(cell.network)
+        return measure(config, graph, apply_fn, cell, trained[cell.seed], edits)
+
+    rows = measure_rows(
+        workdir, cells, measured, progress=progress, title="edits", shown="drawdown"
+    )
     return dict(zip(cells, rows, strict=True))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.gre import Config
 from train_scripts.running import plots
+from train_scripts.running.seeds import mean_and_std
 
 __all__ = [
     "MEASURES",
@@ -111,25 +112,18 @@ def numbers(report: Report) -> dict[str, float]:
     Returns:
       Numbers by name.
     """
-    found: dict[str, float] = {}
-
-    def add(name: str, each: np.ndarray) -> None:
-        if each.size:
-            found[name] = float(each.mean())
-        if each.size > 1:
-            found[f"{name}_std"] = float(each.std(ddof=1))
-
+    found: dict[str, np.ndarray] = {}
     config = report.config
     for network in config.networks:
         first = (network, config.methods[0], config.protocols[0])
-        add(f"{network}_accuracy", values(report, *first, "accuracy"))
-        found[f"{network}_edits"] = float(values(report, *first, "edits")[0])
+        found[f"{network}_accuracy"] = values(report, *first, "accuracy")
+        found[f"{network}_edits"] = values(report, *first, "edits")[:1]
         for method in config.methods:
             for protocol in config.protocols:
                 cell = (network, method, protocol)
                 for measure in MEASURES:
-                    add("_".join((*cell, measure)), values(report, *cell, measure))
-    return found
+                    found["_".join((*cell, measure))] = values(report, *cell, measure)
+    return mean_and_std(found)
 
 
 def table(report: Report) -> list[dict[str, Any]]:

@@ -3,7 +3,9 @@
 import numpy as np
 
 from train_scripts.kv import summary
+from train_scripts.running.claims import above, at_least, below
 from train_scripts.running.results import Claim
+from train_scripts.running.seeds import spread
 
 __all__ = ["claims"]
 
@@ -34,15 +36,15 @@ def _pair_claims(report: summary.Report, axis: str, where: str) -> list[Claim]:
         Claim(
             f"K4V2 is better than K2V4 in perplexity, in every seed {where}.",
             "GSM8K .752 against .547 (Llama 3.1 8B)",
-            f"{_spread(more.perplexity)} against {_spread(less.perplexity)}",
-            bool(np.all(more.perplexity < less.perplexity)),
+            f"{spread(more.perplexity)} against {spread(less.perplexity)}",
+            below(more.perplexity, less.perplexity),
         ),
         Claim(
             f"K4V2 keeps 98% of K4V4 (inverse perplexity) {where}.",
             "98.3% of the accuracy with 25% less memory",
-            f"{_spread(100 * kept, 1)}% with {1 - more.share[0] / both.share[0]:.0%} "
+            f"{spread(100 * kept, 1)}% with {1 - more.share[0] / both.share[0]:.0%} "
             "less memory, scales and window counted",
-            bool(kept.mean() >= 0.98),
+            at_least(kept, 0.98),
         ),
     ]
     if more.accuracy.size:
@@ -50,9 +52,9 @@ def _pair_claims(report: summary.Report, axis: str, where: str) -> list[Claim]:
             Claim(
                 f"K4V2 answers more questions than K2V4, in the mean {where}.",
                 "GSM8K .752 against .547 (Llama 3.1 8B)",
-                f"{_spread(100 * more.accuracy, 1)}% against "
-                f"{_spread(100 * less.accuracy, 1)}%",
-                bool(more.accuracy.mean() > less.accuracy.mean()),
+                f"{spread(100 * more.accuracy, 1)}% against "
+                f"{spread(100 * less.accuracy, 1)}%",
+                above(more.accuracy, less.accuracy),
             )
         )
     return claims
@@ -95,7 +97,7 @@ def _norm_claims(report: summary.Report) -> list[Claim]:
                 f"values (mean of the layers, keys by {axis}).",
                 "9 to 44 times",
                 f"{ratio.mean():.1f} times ({ratio.min():.1f} to {ratio.max():.1f})",
-                bool(ratio.mean() >= 9),
+                at_least(ratio, 9),
             )
         )
     return found
@@ -116,7 +118,7 @@ def _allocation_claim(report: summary.Report, axis: str, kind: str) -> Claim:
     words = f"error ratio {words}"
     for budget in report.config.run_budgets:
         mine = report.cells[axis, f"{kind}{budget}"].perplexity
-        words += f"; perplexity {_spread(mine)} at {budget} bits"
+        words += f"; perplexity {spread(mine)} at {budget} bits"
     by = "norms" if kind == "norms" else "measured 2-bit errors (our own scores)"
     return Claim(
         f"Widths allocated to layers by their {by} give no larger squared error than "
@@ -134,12 +136,5 @@ def _greedy(report: summary.Report) -> Claim:
         "full precision.",
         "not in the paper",
         f"{shares[8].mean():.0%} of the tokens; {shares[4].mean():.0%} with 4 bits",
-        bool(np.all(shares[8] == 1)),
+        at_least(shares[8], 1.0),
     )
-
-
-def _spread(values: np.ndarray, digits: int = 2) -> str:
-    mean = f"{np.mean(values):.{digits}f}"
-    if np.size(values) < 2:
-        return mean
-    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}"

@@ -9,17 +9,12 @@ chosen level.
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-from train_scripts.running.results import (
-    fault,
-    integer_of,
-    keys_of,
-    list_of,
-    number_of,
-    read_json,
-    text_of,
-)
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
+
+from train_scripts.running import schema
+from train_scripts.running.schema import Text
 
 __all__ = ["Chart", "chart", "read", "ticks"]
 
@@ -61,6 +56,79 @@ class Chart:
     legend: list[tuple[str, str]]
 
 
+class _Strict(BaseModel):
+    model_config = schema.STRICT
+
+
+class _Slider(_Strict):
+    label: Text
+    values: list[float] = Field(min_length=2)
+    low_label: Text
+    high_label: Text
+
+
+class _Readout(_Strict):
+    label: Text
+    unit: Literal["%", ""]
+    values: list[float]
+    low: list[float] | None
+    high: list[float] | None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.unit == "%" and not all(0 <= value <= 100 for value in self.values):
+            raise ValueError("expected percentages from 0 to 100")
+        if (self.low is None) != (self.high is None):
+            raise ValueError("expected both low and high, or neither")
+        for low, high in zip(self.low or [], self.high or [], strict=False):
+            if low > high:
+                raise ValueError(f"expected low <= high, got {low} and {high}")
+        return self
+
+
+class _Curve(_Strict):
+    x: int = Field(ge=0)
+    y: int = Field(ge=0)
+    x_label: Text
+    y_label: Text
+
+
+class _Reference(_Strict):
+    label: Text
+    x: float
+    y: float
+
+
+class _Explorer(_Strict):
+    title: Text
+    slider: _Slider
+    readouts: list[_Readout] = Field(min_length=1)
+    curve: _Curve
+    references: list[_Reference]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        count = len(self.slider.values)
+        for index, readout in enumerate(self.readouts):
+            for name in ("values", "low", "high"):
+                numbers = getattr(readout, name)
+                if numbers is not None and len(numbers) != count:
+                    raise ValueError(
+                        f"readouts[{index}].{name}: expected {count} numbers, one for "
+                        f"each value of the slider, got {len(numbers)}"
+                    )
+        last = len(self.readouts) - 1
+        for axis in ("x", "y"):
+            if getattr(self.curve, axis) > last:
+                raise ValueError(
+                    f"curve.{axis}: expected the index of a readout, 0 to {last}"
+                )
+        return self
+
+
+_EXPLORER = TypeAdapter(_Explorer)
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read and validate an ``explorer.json``.
 
@@ -78,75 +146,7 @@ def read(path: Path) -> dict[str, Any]:
       ValueError: if it departs from this form, naming the file, the field, what was
         expected and what came.
     """
-    where = str(path)
-    names = ("title", "slider", "readouts", "curve", "references")
-    document = keys_of(read_json(path), names, where)
-    text_of(document["title"], f"{where}: title")
-    levels = _slider(document["slider"], f"{where}: slider")
-    readouts = list_of(document["readouts"], f"{where}: readouts")
-    if not readouts:
-        raise fault(f"{where}: readouts", "at least one readout", readouts)
-    for index, readout in enumerate(readouts):
-        _readout(readout, levels, f"{where}: readouts[{index}]")
-    _curve(document["curve"], len(readouts), f"{where}: curve")
-    for index, point in enumerate(
-        list_of(document["references"], f"{where}: references")
-    ):
-        at = f"{where}: references[{index}]"
-        keys_of(point, ("label", "x", "y"), at)
-        text_of(point["label"], f"{at}.label")
-        number_of(point["x"], f"{at}.x")
-        number_of(point["y"], f"{at}.y")
-    return document
-
-
-def _slider(value: Any, where: str) -> int:
-    keys_of(value, ("label", "values", "low_label", "high_label"), where)
-    for name in ("label", "low_label", "high_label"):
-        text_of(value[name], f"{where}.{name}")
-    levels = list_of(value["values"], f"{where}.values")
-    if len(levels) < 2:
-        raise fault(f"{where}.values", "at least two levels", levels)
-    _numbers(levels, len(levels), f"{where}.values")
-    return len(levels)
-
-
-def _readout(value: Any, levels: int, where: str) -> None:
-    keys_of(value, ("label", "unit", "values", "low", "high"), where)
-    text_of(value["label"], f"{where}.label")
-    if value["unit"] not in ("%", ""):
-        raise fault(f"{where}.unit", "'%' or ''", value["unit"])
-    numbers = _numbers(value["values"], levels, f"{where}.values")
-    if value["unit"] == "%" and not all(0 <= number <= 100 for number in numbers):
-        raise fault(f"{where}.values", "percentages from 0 to 100", numbers)
-    if (value["low"] is None) != (value["high"] is None):
-        raise ValueError(f"{where}: expected both low and high, or neither; came one")
-    if value["low"] is not None:
-        low = _numbers(value["low"], levels, f"{where}.low")
-        high = _numbers(value["high"], levels, f"{where}.high")
-        for level, pair in enumerate(zip(low, high, strict=True)):
-            if pair[0] > pair[1]:
-                raise fault(f"{where}.low[{level}]", "low <= high", pair)
-
-
-def _curve(value: Any, readouts: int, where: str) -> None:
-    keys_of(value, ("x", "y", "x_label", "y_label"), where)
-    for axis in ("x", "y"):
-        index = integer_of(value[axis], f"{where}.{axis}")
-        if not 0 <= index < readouts:
-            expected = f"the index of a readout, 0 to {readouts - 1}"
-            raise fault(f"{where}.{axis}", expected, index)
-        text_of(value[f"{axis}_label"], f"{where}.{axis}_label")
-
-
-def _numbers(value: Any, count: int, where: str) -> list[float]:
-    numbers = list_of(value, where)
-    if len(numbers) != count:
-        raise ValueError(
-            f"{where}: expected {count} numbers, one for each value of the slider, "
-            f"came {len(numbers)}"
-        )
-    return [number_of(n, f"{where}[{index}]") for index, n in enumerate(numbers)]
+    return schema.read(_EXPLORER, path).model_dump()
 
 
 def chart(explorer: dict[str, Any]) -> Chart:

@@ -15,16 +15,30 @@ import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 from markupsafe import Markup
+from pydantic import ConfigDict, TypeAdapter
 
+from jeff import files
 from train_scripts.report import explorer
-from train_scripts.running import results
+from train_scripts.running import results, schema
+from train_scripts.running.schema import Text
 
 __all__ = ["build"]
 
+
+@dataclasses.dataclass(frozen=True)
+class _Config:
+    """The contents of ``config.json``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
+    command: Text
+    config: dict[Text, Any]
+
+
+_CONFIG = TypeAdapter(_Config)
 _TEMPLATES = Path(__file__).parent / "templates"
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 _DEMO = "python -m train_scripts demo"
@@ -112,7 +126,7 @@ def build(
         planned=[system for system in absent if system.state != "ready"],
         built=datetime.now(UTC),
     )
-    return results.write_text(Path(out or runs_dir / "report.html"), page)
+    return files.write_text(Path(out or runs_dir / "report.html"), page)
 
 
 def _collect(runs_dir: Path, systems: Mapping[str, Any]) -> list[Section]:
@@ -145,9 +159,9 @@ def _choose(section: Section, runs: list[Path]) -> None:
         try:
             result = results.read(run / results.FILE_NAME)
             if result.system != section.name:
-                where = f"{run / results.FILE_NAME}: system"
-                raise results.fault(
-                    where, f"the folder's {section.name!r}", result.system
+                raise ValueError(
+                    f"{run / results.FILE_NAME}: system: expected the folder's "
+                    f"{section.name!r}, came {result.system!r}"
                 )
         except FileNotFoundError:
             if section.run is None:
@@ -183,20 +197,17 @@ def _fill(section: Section, run: Path) -> None:
 
 def _config(path: Path) -> tuple[str, str]:
     try:
-        document = results.read_json(path)
+        document = schema.read(_CONFIG, path)
     except FileNotFoundError as error:
         expected = "the run's command and configuration"
         raise ValueError(f"{path}: expected {expected}, came no file") from error
-    results.keys_of(document, ("command", "config"), str(path))
-    command = results.text_of(document["command"], f"{path}: command")
-    config = results.object_of(document["config"], f"{path}: config")
-    return command, json.dumps(config, indent=2, ensure_ascii=False)
+    return document.command, json.dumps(document.config, indent=2, ensure_ascii=False)
 
 
 def _figure(path: Path) -> Figure:
     data = path.read_bytes()
     if len(data) < 24 or not data.startswith(_PNG_HEADER):
-        raise results.fault(str(path), "a PNG image", data[:8])
+        raise ValueError(f"{path}: expected a PNG image, came {data[:8]!r}")
     width, height = struct.unpack(">II", data[16:24])
     words = re.sub(r"^\d\d[-_]", "", _readable(path.stem))
     caption = re.sub(r"[-_\s]+", " ", words).strip() or "Plot"

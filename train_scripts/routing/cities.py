@@ -12,6 +12,7 @@ from jeff_llm.models import weights
 from train_scripts.questions import answering, cities, city_questions
 from train_scripts.routing.transfers import RATES, Answered, transfers
 from train_scripts.running import plots
+from train_scripts.running.claims import above
 from train_scripts.running.results import Claim, Part
 
 __all__ = ["continents"]
@@ -36,7 +37,7 @@ def continents(config: Config, workdir: Path) -> Part:
         "| measure | " + " | ".join(sets) + " | mean | AUROC |",
         "|---|" + "---|" * (len(sets) + 2),
     ]
-    means = {}
+    means, by_set = {}, {}
     for measure in measures:
         found = [
             routing.curve(
@@ -48,6 +49,7 @@ def continents(config: Config, workdir: Path) -> Part:
             for each in sets.values()
         ]
         areas = [float(each.area) for each in found]
+        by_set[measure] = np.array(areas)
         means[measure] = float(np.nanmean(areas))
         aligned = float(np.nanmean([float(each.alignment) for each in found]))
         numbers[f"cities_{measure}_area"] = means[measure]
@@ -70,7 +72,10 @@ def continents(config: Config, workdir: Path) -> Part:
         "probe and perplexity are aligned, verbalised confidence is not",
         f"probe {means['trained probe']:.3f}, perplexity {means['perplexity']:.3f}, "
         f"spoken {max(spoken):.3f}",
-        bool(min(means["trained probe"], means["perplexity"]) > max(spoken)),
+        above(
+            np.minimum(by_set["trained probe"], by_set["perplexity"]),
+            np.max([by_set[n] for n in by_set if n.startswith("verbalised")], axis=0),
+        ),
     )
     tables, claims = ["\n".join(lines) + "\n"], [claim]
     for measure in ("perplexity", "trained probe"):

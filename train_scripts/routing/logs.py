@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.routing import Config
-from jeff import bootstrap
+from jeff import bootstrap, files
 from jeff_llm.confidence import evaluation, router, routing
-from train_scripts.running import plots, results
+from train_scripts.running import plots
 from train_scripts.running.results import Part
 
 __all__ = ["analyse", "promise", "write_routers"]
@@ -79,7 +79,7 @@ def write_routers(path: Path, routers: dict[str, router.Router]) -> None:
         .replace("Infinity", '"inf"')
         .replace("NaN", "null")
     )
-    results.write_text(path, text + "\n")
+    files.write_text(path, text + "\n")
 
 
 def promise(guard: router.Router, max_error: float, delta: float) -> str:

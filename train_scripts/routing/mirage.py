@@ -12,6 +12,7 @@ from jeff import assets, bootstrap
 from jeff_llm.confidence import routing
 from train_scripts.routing.transfers import RATES, Answered, transfers
 from train_scripts.running import plots
+from train_scripts.running.claims import all_of, at_least
 from train_scripts.running.results import Claim, Part
 
 __all__ = ["load_mirage", "mirage"]
@@ -81,7 +82,7 @@ def mirage(config: Config, workdir: Path) -> Part:
         "rate to match |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    lows = []
+    ends = []
     with plots.figure(workdir / "mirage_routing.png") as axes:
         for (name, each), colour in zip(sets.items(), _COLOURS, strict=False):
             small, large = (
@@ -102,7 +103,7 @@ def mirage(config: Config, workdir: Path) -> Part:
                 num_samples=config.bootstrap,
             )
             low, high = np.quantile(np.asarray(drawn), [0.025, 0.975])
-            lows.append(low)
+            ends.append((float(low), float(high)))
             numbers |= {
                 f"mirage_{name}_area": float(plain.area),
                 f"mirage_{name}_area_low": float(low),
@@ -117,8 +118,8 @@ def mirage(config: Config, workdir: Path) -> Part:
                 f"{fine.area:.3f} | {plain.rate_to_match:.0%} |"
             )
             axes.plot(RATES, fine.accuracy, label=name, color=plots.COLOURS[colour])
-            ends = np.asarray(fine.accuracy)[[0, -1]]
-            axes.plot([0, 1], ends, ":", color=plots.COLOURS[colour], linewidth=1)
+            chance = np.asarray(fine.accuracy)[[0, -1]]
+            axes.plot([0, 1], chance, ":", color=plots.COLOURS[colour], linewidth=1)
         low, high = axes.get_ylim()
         axes.set_ylim(low - 0.4 * (high - low), high)  # room for the legend
         axes.set_xlabel("share of the queries sent to GPT-4")
@@ -129,7 +130,7 @@ def mirage(config: Config, workdir: Path) -> Part:
         "five data sets, with 95% intervals above it.",
         "uncertainty routes better than random",
         ", ".join(f"{n} {a:.2f}" for n, a in zip(sets, areas, strict=True)),
-        bool(min(lows) > 0),
+        all_of(*(at_least(a, 0.0, ends=e) for a, e in zip(areas, ends, strict=True))),
     )
     carried = transfers(config, sets, "agreement, words", "mirage")
     return Part(

@@ -43,18 +43,9 @@ def run(
     else:
         found = [_PARTS[name](config, workdir) for name in config.parts]
     text = "\n".join(part.table for part in found)
-    result = results.Result(
-        system="routing",
-        preset=preset,
-        seed=config.seed,
-        device=results.device_name(),
-        seconds=time.perf_counter() - began,
-        versions=results.versions(),
-        metrics={name: x for part in found for name, x in part.numbers.items()},
-        claims=tuple(claim for part in found for claim in part.claims),
-    )
-    results.write_text(workdir / "table.md", text)
     if progress:
         print(text)
-    results.write(result, workdir)
-    return result
+    numbers = {name: x for part in found for name, x in part.numbers.items()}
+    claims = tuple(claim for part in found for claim in part.claims)
+    part = results.Part(numbers, claims, text)
+    return results.finish("routing", preset, config.seed, began, part, workdir)

@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.routing import Config
 from jeff_llm.confidence import calibration
+from train_scripts.running.claims import all_of, at_most
 from train_scripts.running.results import Claim, Part
 
 __all__ = ["RATES", "Answered", "transfers"]
@@ -78,6 +79,6 @@ def transfers(
         f"rate and of accuracy is at most .05 ({prefix.partition('_')[0]}).",
         "calibration data carry over to unseen data sets",
         f"rate {mean[0]:.3f}, accuracy {mean[1]:.3f}",
-        bool(max(mean[0], mean[1]) <= 0.05),
+        all_of(*(at_most(np.array(errors)[:, k], 0.05) for k in (0, 1))),
     )
     return Part(numbers, (claim,), "\n".join(lines) + "\n")

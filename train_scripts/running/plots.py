@@ -1,7 +1,6 @@
 """One style for all plots, and the shapes that several systems draw."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from jeff import files
 
 __all__ = ["COLOURS", "band", "figure", "marked"]
 
@@ -32,7 +33,6 @@ def figure(path: str | Path) -> Iterator[Axes]:
     Yields:
       The axes.
     """
-    path = Path(path)
     drawing = Figure(figsize=(5.2, 3.8), dpi=150, layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots()
@@ -42,9 +42,8 @@ def figure(path: str | Path) -> Iterator[Axes]:
     yield axes
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9)
-    temporary = path.with_name(path.name + ".tmp")
-    drawing.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    with files.replacing(path) as part:
+        drawing.savefig(part, format="png")
 
 
 def marked(axes: Axes, confidence: np.ndarray, correct: np.ndarray) -> None:

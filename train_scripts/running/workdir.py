@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jeff import files
 from train_scripts.running import results
 
 __all__ = ["open_workdir"]
@@ -48,7 +49,7 @@ def open_workdir(
             return
     folder = _new_folder(parent, preset)
     lock = _try_lock(folder)
-    results.write_text(folder / "config.json", json.dumps(record, indent=2) + "\n")
+    files.write_json(folder / "config.json", record)
     try:
         yield folder, False
     except BaseException:
@@ -64,7 +65,7 @@ def _unfinished(folder: Path, record: dict[str, Any]) -> bool:
     if (folder / results.FILE_NAME).exists():
         return False
     try:
-        found = json.loads((folder / "config.json").read_text())
+        found = files.read_json(folder / "config.json")
         return found["config"] == record["config"]
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -1,8 +1,8 @@
 """The claims of "Learning to Route LLMs with Confidence Tokens" that a run tests."""
 
-import numpy as np
-
+from train_scripts.running.claims import above, at_least, below
 from train_scripts.running.results import Claim
+from train_scripts.running.seeds import spread
 from train_scripts.selfref.summary import Report
 
 __all__ = ["UNTUNED", "claims"]
@@ -77,12 +77,13 @@ def _above(report: Report, text: str, one: str, other: str) -> Claim:
     """By more than the spread of the difference over seeds."""
     first, second = (report.column(f"{name}|area") for name in (one, other))
     difference = first - second
-    spread = difference.std(ddof=1) if len(difference) > 1 else 0.0
+    deviation = difference.std(ddof=1) if len(difference) > 1 else 0.0
     return Claim(
         f"{text} By more than the spread of the difference.",
         "token above all baselines on four data sets",
-        f"{_mean(first)} against {_mean(second)}; difference {_mean(difference)}",
-        bool(difference.mean() > spread and (difference > 0).all()),
+        f"{spread(first, 3)} against {spread(second, 3)}; difference "
+        f"{spread(difference, 3)}",
+        at_least(difference, deviation) if len(difference) > 1 else None,
     )
 
 
@@ -92,8 +93,8 @@ def _rate(report: Report, best: str) -> Claim:
     return Claim(
         f"The token reaches {target:.0%} with fewer questions sent on than {best}.",
         "39% of the questions match the large model (MMLU), baselines 90 to 100%",
-        f"{_mean(one)} against {_mean(other)}",
-        bool((one < other).all()),
+        f"{spread(one, 3)} against {spread(other, 3)}",
+        below(one, other),
     )
 
 
@@ -102,8 +103,8 @@ def _calibration(report: Report, best: str) -> Claim:
     return Claim(
         f"The token is better calibrated (ECE) than {best}.",
         "aligned rather than calibrated: it need not be",
-        f"{_mean(one)} against {_mean(other)}",
-        bool(one.mean() < other.mean()),
+        f"{spread(one, 3)} against {spread(other, 3)}",
+        below(one, other),
     )
 
 
@@ -115,16 +116,10 @@ def _rejection(report: Report) -> Claim:
         if n.startswith("rejection|") and n != "rejection|token"
     }
     best = max(others, key=lambda n: others[n].mean())
-    difference = token - others[best]
     return Claim(
         "The token tells questions without a right option better than every baseline "
         f"(the best: {best}).",
         "ROC above all baselines, without training for it",
-        f"AUROC {_mean(token)} against {_mean(others[best])}",
-        bool((difference > 0).all()),
+        f"AUROC {spread(token, 3)} against {spread(others[best], 3)}",
+        above(token, others[best]),
     )
-
-
-def _mean(values: np.ndarray) -> str:
-    text = f"{values.mean():.3f}"
-    return text if len(values) < 2 else f"{text} ± {values.std(ddof=1):.3f}"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.selfref import Config
-from jeff_llm import json_lines
+from jeff import files
 from jeff_llm.confidence import reading, samples, selfref
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
@@ -81,7 +81,7 @@ def read_questions(path: str | Path, model: LanguageModel) -> list[Question]:
       FileNotFoundError: if there is no such file.
       ValueError: naming the line and field that is not as expected.
     """
-    return [_question(where, row, model) for where, row in json_lines.read(path)]
+    return [_question(where, row, model) for where, row in files.read_json_lines(path)]
 
 
 def teach(config: Config, workdir: Path, say: measure.Say) -> Part:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.selfref import Config
+from jeff import files
 from jeff_llm.confidence import evaluation, router, routing
 from train_scripts.routing import logs
-from train_scripts.running import plots, results
+from train_scripts.running import plots
 from train_scripts.running.results import Part
 from train_scripts.selfref.summary import RATES
 
@@ -99,7 +100,7 @@ def _write_answers(path: Path, verdict: Verdict) -> None:
             strict=True,
         )
     ]
-    results.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    files.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _table(

@@ -14,10 +14,10 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from configs.selfref import Config
-from jeff import runlog
 from jeff_llm.models import weights
 from train_scripts.running import results, stages
 from train_scripts.running.results import Part
+from train_scripts.running.rows import measure_rows
 from train_scripts.selfref import claims, measure, own, summary
 
 __all__ = ["run"]
@@ -50,35 +50,23 @@ def run(
             print(part.table)
     else:
         part = _cities(config, workdir, progress)
-    result = results.Result(
-        system="selfref",
-        preset=preset,
-        seed=config.seeds[0],
-        device=results.device_name(),
-        seconds=time.perf_counter() - began,
-        versions=results.versions(),
-        metrics=part.numbers,
-        claims=part.claims,
-    )
-    results.write_text(workdir / "table.md", part.table)
-    results.write(result, workdir)
-    return result
+    return results.finish("selfref", preset, config.seeds[0], began, part, workdir)
 
 
 def _cities(config: Config, workdir: Path, progress: bool) -> Part:
     """Every seed by itself; those that are done already are read."""
     model = weights.load(config.model, dtype=jnp.dtype(config.dtype))
     total = len(config.seeds)
-    done = len(runlog.RunLog(workdir, total, total, show=False).rows)
-    with runlog.RunLog(workdir, total, done, show=False) as log:
-        for step, seed in enumerate(config.seeds[done:], done + 1):
-            say = functools.partial(stages.say, f"seed {step} of {total}", progress)
-            folder = workdir / f"seed{seed}"
-            found = measure.measure(config, model, seed, folder, say)
-            summary.write_seed(folder / "measured.npz", found)
-            row = summary.row(found, config.target)
-            log.write({"step": step, "loss": row["base|token|cross_entropy"], **row})
-        rows = log.rows
+
+    def measured(seed: int) -> dict[str, float]:
+        step = config.seeds.index(seed) + 1
+        say = functools.partial(stages.say, f"seed {step} of {total}", progress)
+        folder = workdir / f"seed{seed}"
+        found = measure.measure(config, model, seed, folder, say)
+        summary.write_seed(folder / "measured.npz", found)
+        return summary.row(found, config.target)
+
+    rows = measure_rows(workdir, config.seeds, measured)
     found = [
         summary.read_seed(workdir / f"seed{seed}" / "measured.npz")
         for seed in config.seeds

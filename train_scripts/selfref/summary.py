@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.selfref import Config
+from jeff import files
 from jeff_llm.confidence import evaluation, routing
 from train_scripts.running import plots
+from train_scripts.running.seeds import mean_and_std, spread
 from train_scripts.selfref.measure import Found
 
 __all__ = [
@@ -90,15 +92,10 @@ def numbers(report: Report) -> dict[str, float]:
     Returns:
       ``name`` and ``name_std``, the latter where there are several seeds.
     """
-    found: dict[str, float] = {}
+    # Logs of older runs have a "loss" too, which was one of the other numbers.
     names = [n for n in report.rows[0] if n not in ("step", "loss")]
-    for name in names:
-        values = report.column(name)
-        if np.isfinite(values).all():
-            found[name] = float(values.mean())
-            if len(values) > 1:
-                found[f"{name}_std"] = float(values.std(ddof=1))
-    return found
+    columns = {name: report.column(name) for name in names}
+    return mean_and_std({n: v for n, v in columns.items() if np.isfinite(v).all()})
 
 
 def table(report: Report) -> str:
@@ -126,7 +123,7 @@ def table(report: Report) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in order:
         who, measure = name.split("|")
-        cells = [_spread(report.column(f"{name}|{field}")) for field in _FIELDS[:5]]
+        cells = [spread(report.column(f"{name}|{f}"), 3) for f in _FIELDS[:5]]
         lines.append(f"| {who} | {measure} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -212,10 +209,8 @@ def write_seed(path: Path, found: Found) -> None:
     }
     arrays |= {f"rejection|{name}": values for name, values in found.rejection.items()}
     arrays |= {f"number|{name}": np.array(v) for name, v in found.numbers.items()}
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with files.replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    temporary.replace(path)
 
 
 def read_seed(path: Path) -> Found:
@@ -269,10 +264,3 @@ def _reliability(
         np.array([sure[part].mean() for part in parts]),
         np.array([right[part].mean() for part in parts]),
     )
-
-
-def _spread(values: np.ndarray) -> str:
-    if not np.isfinite(values).all():
-        return "-"
-    text = f"{values.mean():.3f}"
-    return text if len(values) < 2 else f"{text} ± {values.std(ddof=1):.3f}"

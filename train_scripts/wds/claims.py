@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from train_scripts.running.claims import above, all_of, at_least
 from train_scripts.running.results import Claim
+from train_scripts.running.seeds import spread
 from train_scripts.wds.summary import NAMES, Report, values
 
 __all__ = ["claims"]
@@ -44,8 +46,9 @@ def _agreement(report: Report) -> Claim:
         f"{report.config.share:.1%} of the cells, picked by weighted diversified "
         "sampling, agree better with the map of all cells than any other pick.",
         "higher than uniform and geometric sketch",
-        f"rank correlation {spread(each['wds'])}, {NAMES[best]} {spread(each[best])}",
-        bool(best == "wds" or each["wds"].mean() > each[best].mean()),
+        f"rank correlation {spread(each['wds'], 3)}, {NAMES[best]} "
+        f"{spread(each[best], 3)}",
+        None if best == "wds" else above(each["wds"], each[best]),
     )
 
 
@@ -57,8 +60,8 @@ def _near_all(report: Report) -> Claim:
         f"{report.config.share:.1%} of the cells find the known pairs with an AUROC "
         "within .02 of all cells, or above it.",
         _GOAL,
-        f"{spread(few)} against {spread(whole)}",
-        bool(few.mean() >= whole.mean() - 0.02),
+        f"{spread(few, 3)} against {spread(whole, 3)}",
+        at_least(few - whole, -0.02),
     )
 
 
@@ -67,13 +70,13 @@ def _above_uniform(report: Report) -> Claim:
         values(report, _name(report, way, "auroc")) for way in ("wds", "uniform")
     )
     gain = few - even
-    deviation = np.std(gain, ddof=1) if len(gain) > 1 else np.inf
+    deviation = float(np.std(gain, ddof=1)) if len(gain) > 1 else 0.0
     return Claim(
         "It is above uniform sampling's, seed by seed, by at least twice the standard "
         "deviation of the difference.",
         _GOAL,
-        f"{spread(few)} against {spread(even)}; difference {spread(gain)}",
-        bool(gain.mean() >= 2 * deviation),
+        f"{spread(few, 3)} against {spread(even, 3)}; difference {spread(gain, 3)}",
+        at_least(gain, 2 * deviation) if len(gain) > 1 else None,
     )
 
 
@@ -88,7 +91,7 @@ def _above_baselines(report: Report) -> Claim:
         "higher NES than Pearson, CS-CORE, Spearman, NID",
         f"NES {spread(whole, 2)}; "
         + ", ".join(f"{way} {spread(nes, 2)}" for way, nes in found.items()),
-        bool(whole.mean() > found[best].mean()),
+        above(whole, found[best]),
     )
 
 
@@ -102,21 +105,5 @@ def _rare(report: Report) -> Claim:
         "effective sample size of at least 10%.",
         _GOAL,
         f"{spread(multiple, 1)} times, {spread(100 * effective, 0)}%",
-        bool(multiple.mean() >= 2 and effective.mean() >= 0.1),
+        all_of(at_least(multiple, 2), at_least(effective, 0.1)),
     )
-
-
-def spread(each: np.ndarray, digits: int = 3) -> str:
-    """Mean and standard deviation over seeds.
-
-    Args:
-      each: one value a seed.
-      digits: behind the point.
-
-    Returns:
-      Text.
-    """
-    mean = f"{np.mean(each):.{digits}f}"
-    if np.size(each) < 2:
-        return mean
-    return f"{mean} ± {np.std(each, ddof=1):.{digits}f}"

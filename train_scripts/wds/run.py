@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from configs.wds import Config
-from jeff import runlog
 from jeff_graph.cells import expression, h5ad, preprocess, simulate
 from train_scripts.running import results, stages
+from train_scripts.running.rows import measure_rows
 from train_scripts.wds import claims, summary, table
 from train_scripts.wds.cells import IN_MEMORY, Cells, known_pairs
 from train_scripts.wds.measure import measure
@@ -45,30 +45,21 @@ def run(
     """
     began = time.perf_counter()
     total = len(config.seeds)
-    done = len(runlog.RunLog(workdir, total, total, show=False).rows)
-    with runlog.RunLog(workdir, total, done, show=False) as log:
-        for step, seed in enumerate(config.seeds[done:], done + 1):
-            say = functools.partial(stages.say, f"seed {step} of {total}", progress)
-            with load(config, seed) as cells:
-                row, first = measure(config, cells, seed, workdir, say)
-                if step == 1:
-                    row |= table.write(config, first, workdir, say)
-            log.write({"step": step, **row})
-        rows = log.rows
+
+    def measured(seed: int) -> dict[str, float]:
+        step = config.seeds.index(seed) + 1
+        say = functools.partial(stages.say, f"seed {step} of {total}", progress)
+        with load(config, seed) as cells:
+            row, first = measure(config, cells, seed, workdir, say)
+            if step == 1:
+                row |= table.write(config, first, workdir, say)
+        return row
+
+    rows = measure_rows(workdir, config.seeds, measured)
     report = summary.Report(config, rows, table.read(workdir))
-    result = results.Result(
-        system="wds",
-        preset=preset,
-        seed=config.seeds[0],
-        device=results.device_name(),
-        seconds=time.perf_counter() - began,
-        versions=results.versions(),
-        metrics=summary.numbers(report),
-        claims=claims.claims(report),
-    )
     summary.plot(report, workdir)
-    results.write(result, workdir)
-    return result
+    part = results.Part(summary.numbers(report), claims.claims(report))
+    return results.finish("wds", preset, config.seeds[0], began, part, workdir)
 
 
 @contextlib.contextmanager

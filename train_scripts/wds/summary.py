@@ -7,6 +7,7 @@ import numpy as np
 
 from configs.wds import Config
 from train_scripts.running import plots
+from train_scripts.running.seeds import mean_and_std
 from train_scripts.wds.table import Table
 
 __all__ = ["NAMES", "Report", "numbers", "plot", "values"]
@@ -56,14 +57,8 @@ def numbers(report: Report) -> dict[str, float]:
     Returns:
       Numbers by name.
     """
-    found: dict[str, float] = {}
-    for name in report.rows[0]:
-        each = values(report, name)
-        if name != "step" and np.isfinite(each).all():
-            found[name] = float(each.mean())
-            if len(each) > 1:
-                found[f"{name}_std"] = float(each.std(ddof=1))
-    return found
+    columns = {n: values(report, n) for n in report.rows[0] if n != "step"}
+    return mean_and_std({n: v for n, v in columns.items() if np.isfinite(v).all()})
 
 
 def plot(report: Report, workdir: Path) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Array
 
 from configs.wds import Config
+from jeff import files
 from jeff_graph.cells import celluformer, confirm, fidelity, interactions
 from jeff_graph.cells.sampling import diversity_weights
-from train_scripts.running import results
-from train_scripts.wds.cells import Cells, fit, pair_map, seed_key
+from train_scripts.running.seeds import seed_key
+from train_scripts.wds.cells import Cells, fit, pair_map
 from train_scripts.wds.measure import RARE, First, judge
 
 __all__ = ["Table", "read", "write"]
@@ -99,8 +100,8 @@ def write(
     row |= _found(
         "product", tested[1], None if known is None else known[: len(tested[1])]
     )
-    results.write_text(workdir / "pairs.csv", _csv(cells, ranked, columns, tested))
-    results.write_text(workdir / "table.json", _plots(first, scores, columns, ranked))
+    files.write_text(workdir / "pairs.csv", _csv(cells, ranked, columns, tested))
+    files.write_text(workdir / "table.json", _plots(first, scores, columns, ranked))
     return row
 
 

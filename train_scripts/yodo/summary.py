@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from configs.yodo import Config
 from jeff.fairness.evaluation import Choice, Evaluation
 from train_scripts.running import plots
-from train_scripts.running.results import Claim
+from train_scripts.running.seeds import mean_and_std
 
-__all__ = ["Seed", "claims", "explorer", "numbers", "plot"]
+__all__ = ["Seed", "each_seed", "explorer", "numbers", "plot"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,15 @@ class Seed:
         return 100 * each / (self.line_seconds + self.levels_seconds)
 
 
-def _each(seeds: list[Seed]) -> dict[str, list[float]]:
-    """Every headline number, a value a seed."""
+def each_seed(seeds: list[Seed]) -> dict[str, list[float]]:
+    """Every headline number, a value a seed.
+
+    Args:
+      seeds: what was measured.
+
+    Returns:
+      Values by name.
+    """
     rows: dict[str, list[float]] = {}
 
     def add(name: str, value: Any) -> None:
@@ -99,92 +106,7 @@ def numbers(seeds: list[Seed]) -> dict[str, float]:
     Returns:
       ``name`` and, with two seeds or more, ``name_std``.
     """
-    found: dict[str, float] = {}
-    for name, values in _each(seeds).items():
-        found[name] = float(np.mean(values))
-        if len(values) > 1:
-            found[f"{name}_std"] = float(np.std(values, ddof=1))
-    return found
-
-
-def claims(config: Config, seeds: list[Seed]) -> tuple[Claim, ...]:
-    """The paper's claims that this run tests, computed.
-
-    Args:
-      config: the run.
-      seeds: what was measured.
-
-    Returns:
-      One `Claim` each.
-    """
-    rows = {name: np.array(values) for name, values in _each(seeds).items()}
-    line, fixed = (
-        rows[f"hypervolume_{config.gap}_{which}"] for which in ("line", "fixed")
-    )
-    loss = rows["accuracy_plain"] - rows["accuracy_start"]
-    return (
-        Claim(
-            f"One training gives the trade-offs of {config.num_fixed} trainings "
-            "(hypervolume, no lower than theirs by more than one standard deviation).",
-            "comparable or better",
-            f"{_spread(line, 3)} against {_spread(fixed, 3)}",
-            bool((line - fixed).mean() >= -_std(line - fixed)),
-        ),
-        Claim(
-            "The accurate end is within 0.5 points of plain training.",
-            "comparable",
-            f"{_spread(100 * rows['accuracy_start'], 2)}% against "
-            f"{_spread(100 * rows['accuracy_plain'], 2)}%",
-            bool(loss.mean() <= 0.005),
-        ),
-        Claim(
-            "The gap falls steadily from the accurate end to the fair end "
-            "(Kendall's tau at most -0.9).",
-            "a smooth, monotone trade-off",
-            f"tau {_spread(rows['kendall_tau'], 2)}; "
-            f"it grows again by {_spread(rows['gap_growth'], 3)}, by "
-            f"{_spread(rows['gap_growth_served'], 3)} with monotone_levels",
-            bool(rows["kendall_tau"].mean() <= -0.9),
-        ),
-        Claim(
-            "100 levels cost at most 1/120 of 100 trained models.",
-            "1/120 (ACS-E: 3.53 s against 425 s)",
-            f"1/{_spread(rows['speedup_100_models'], 0)}, the models trained side by "
-            "side in one compiled call",
-            bool(rows["speedup_100_models"].mean() >= 120),
-        ),
-        _choice_claim(config, seeds),
-    )
-
-
-def _choice_claim(config: Config, seeds: list[Seed]) -> Claim:
-    gap = config.gap.replace("_", " ")
-    text = (
-        f"The level chosen on validation data keeps the {gap} gap at or below "
-        f"{config.gap_limit:g} on the test part."
-    )
-    found = [seed for seed in seeds if seed.choice and seed.chosen]
-    if len(found) < len(seeds):
-        measured = f"no level was certain enough in {len(seeds) - len(found)} seeds"
-        return Claim(text, "not in the paper", measured, False)
-    values = [seed.chosen[config.gap] for seed in found if seed.chosen]
-    accuracy = np.array([seed.chosen["accuracy"] for seed in found if seed.chosen])
-    return Claim(
-        text,
-        "not in the paper",
-        f"{', '.join(f'{value:.3f}' for value in values)} at "
-        f"{_spread(100 * accuracy, 2)}% accuracy",
-        bool(max(values) <= config.gap_limit),
-    )
-
-
-def _std(values: np.ndarray) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
-def _spread(values: np.ndarray, digits: int) -> str:
-    mean = f"{np.mean(values):.{digits}f}"
-    return f"{mean} ± {_std(values):.{digits}f}" if len(values) > 1 else mean
+    return mean_and_std(each_seed(seeds))
 
 
 def explorer(

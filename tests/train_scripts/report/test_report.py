@@ -209,7 +209,7 @@ def test_result_of_another_system(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
-        ("config.json", b"{}", "expected the keys command, config"),
+        ("config.json", b"{}", "command: expected this field"),
         ("config.json", None, "came no file"),
         ("accuracy_against_level.png", b"GIF89a", "expected a PNG image"),
         ("explorer.json", b"{", "expected valid JSON"),

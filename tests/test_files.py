@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from jeff_llm import json_lines
+from jeff import files
 
 
 def test_rows_and_their_places(tmp_path) -> None:
     path = tmp_path / "a.jsonl"
     text = json.dumps({"a": "one\u2028line \x85"}, ensure_ascii=False)
     path.write_bytes(f"\ufeff{text}\r\n\r\n{{}}\n".encode())
-    assert json_lines.read(path) == [
+    assert files.read_json_lines(path) == [
         (f"{path}:1", {"a": "one\u2028line \x85"}),
         (f"{path}:3", {}),
     ]
@@ -29,6 +29,6 @@ def test_files_that_are_refused(tmp_path, content, message) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        json_lines.read(path)
+        files.read_json_lines(path)
     with pytest.raises(FileNotFoundError, match="expected a file of JSON lines"):
-        json_lines.read(tmp_path / "b.jsonl")
+        files.read_json_lines(tmp_path / "b.jsonl")
