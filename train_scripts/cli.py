@@ -1,34 +1,89 @@
-"""Command line: ``python -m train_scripts COMMAND``."""
+"""The command line: ``python -m train_scripts COMMAND``, parsed by tyro."""
 
+import dataclasses
 import importlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-USAGE = """\
-usage: python -m train_scripts COMMAND
+import tyro
+from tyro.conf import Positional, arg
 
-  list                                  the ten systems, and what of their data is here
-  assets [NAME ...]                     fetch data and weights into the cache
-  run SYSTEM [PRESET] [--field value]   run one system (--help lists its fields)
-  demo [PRESET]                         run every system, then write the report
-  report                                write runs/report.html
-  doctor                                versions, devices, and what is missing
-
-Runs are written to runs/, or to the folder that --runs names.
-
-  python -m train_scripts.chat          talk to a language model
-  python -m train_scripts.finetune      train LoRA on prompts and answers"""
+__all__ = ["MENDABLE", "main", "use_compilation_cache"]
 
 # What a user can mend: shown as one message, without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
-_HELP = {"-h", "--help"}
+
+Runs = Annotated[Path, arg(metavar="FOLDER", help="Where runs and report are written.")]
 
 
 class _WordsError(ValueError):
     """The command line itself is wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """The ten systems, and what of their data is here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Assets:
+    """Fetch data and weights into the cache."""
+
+    names: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="NAME", help="All that the ready systems need by default."),
+    ] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Run one system; `run SYSTEM --help` lists its fields."""
+
+    system: Annotated[Positional[str], arg(metavar="SYSTEM", help="Such as yodo.")]
+    preset: Annotated[
+        Positional[str],
+        arg(metavar="PRESET", help="demo by default, or file with --data."),
+    ] = ""
+    runs: Runs = Path("runs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """Run every system and write the report, a section as soon as it is there."""
+
+    preset: Annotated[
+        Positional[str], arg(metavar="PRESET", help="The preset of every system.")
+    ] = "demo"
+    runs: Runs = Path("runs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write report.html over the newest run of every system."""
+
+    runs: Runs = Path("runs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Versions, devices, and what is missing."""
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Assets, tyro.conf.subcommand("assets")]
+    | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
+
+_ALSO = """\
+Also: python -m train_scripts.chat talks to a language model, and
+python -m train_scripts.finetune trains LoRA on prompts and answers."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,33 +93,66 @@ def main(arguments: Sequence[str]) -> int:
       arguments: the words after ``python -m train_scripts``.
 
     Returns:
-      Exit status: 0 done, 1 failed, 2 the words are wrong.
+      Exit status: 0 done, 1 failed, 2 the words are wrong, 130 interrupted.
     """
     try:
-        words, runs = _take_runs(list(arguments))
-    except _WordsError as error:
-        return _fail(str(error), 2)
-    command, rest = (words[0], words[1:]) if words else ("help", [])
-    if command in {"help", *_HELP} or _HELP & set(rest[:1]):
-        print(USAGE)
-        return 0
-    commands: dict[str, Callable[[list[str], Path], int]] = {
-        "list": _list,
-        "assets": _assets,
-        "run": _run,
-        "demo": _demo,
-        "report": _report,
-        "doctor": _doctor,
-    }
-    if command not in commands:
-        known = ", ".join(commands)
-        return _fail(f"COMMAND: expected one of {known}, got {command!r}", 2)
-    try:
-        return commands[command](rest, runs)
+        return _dispatch(*_parse(list(arguments)))
+    except SystemExit as stop:  # tyro has said what is wrong, or has helped
+        return int(stop.code or 0)
     except MENDABLE as error:
         return _fail(str(error), 2 if isinstance(error, _WordsError) else 1)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
+
+
+def _parse(words: list[str]) -> tuple[Any, list[str]]:
+    """The command, and the fields of a run, which its configuration parses."""
+    fields: list[str] = []
+    words = words or ["--help"]
+    if words[0] == "run" and len(words) > 1 and not words[1].startswith("-"):
+        flags = [i for i, word in enumerate(words) if word.startswith("-")]
+        first = min(flags, default=len(words))
+        runs, fields = _take_runs(words[first:])
+        words = words[:first] + runs
+    command = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        args=words,
+        prog="python -m train_scripts",
+        description=f"{__doc__}\n\n{_ALSO}",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return command, fields
+
+
+def _take_runs(words: list[str]) -> tuple[list[str], list[str]]:
+    """Take ``--runs FOLDER`` or ``--runs=FOLDER`` out of the fields of a run."""
+    for place, word in enumerate(words):
+        if word.startswith("--runs="):
+            return [word], words[:place] + words[place + 1 :]
+        if word == "--runs":
+            return words[place : place + 2], words[:place] + words[place + 2 :]
+    return [], words
+
+
+def _dispatch(command: Any, fields: list[str]) -> int:
+    from rich.console import Console
+
+    from train_scripts import doctor, systems
+
+    match command:
+        case List():
+            systems.show(Console())
+        case Assets(names):
+            return _assets(list(names))
+        case Run():
+            return _run(command, fields)
+        case Demo():
+            return _demo(command)
+        case Report(runs):
+            print(f"report: {_report(runs)}")
+        case Doctor():
+            return doctor.show(Console())
+    return 0
 
 
 def _fail(message: str, status: int) -> int:
@@ -72,47 +160,7 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _take_runs(words: list[str]) -> tuple[list[str], Path]:
-    """Take ``--runs FOLDER`` or ``--runs=FOLDER`` out of the words."""
-    for place, word in enumerate(words):
-        name, equals, folder = word.partition("=")
-        if name == "--runs":
-            after = place + 1 if equals else place + 2
-            folder = folder or "".join(words[place + 1 : after])
-            if not folder or folder.startswith("-"):
-                came = repr(folder) if folder else "nothing"
-                raise _WordsError(f"--runs: expected a folder behind it, got {came}")
-            return words[:place] + words[after:], Path(folder)
-    return words, Path("runs")
-
-
-def _list(words: list[str], runs: Path) -> int:
-    from train_scripts import listing
-
-    _no_more(words)
-    listing.show(_console())
-    return 0
-
-
-def _doctor(words: list[str], runs: Path) -> int:
-    from train_scripts import doctor
-
-    _no_more(words)
-    return doctor.show(_console())
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console()
-
-
-def _no_more(words: list[str]) -> None:
-    if words:
-        raise _WordsError(f"expected no further words, got {' '.join(words)!r}")
-
-
-def _assets(words: list[str], runs: Path) -> int:
+def _assets(names: list[str]) -> int:
     from jeff import assets
     from train_scripts.systems import RUNTIME_ASSETS, SYSTEMS
 
@@ -122,7 +170,7 @@ def _assets(words: list[str], runs: Path) -> int:
         if system.state == "ready"
         for name in system.assets
     }
-    wanted = words or sorted(ready.union(RUNTIME_ASSETS))
+    wanted = names or sorted(ready.union(RUNTIME_ASSETS))
     unknown = [name for name in wanted if name not in assets.ASSETS]
     if unknown:
         raise _WordsError(
@@ -136,50 +184,50 @@ def _assets(words: list[str], runs: Path) -> int:
     return 0
 
 
-def _run(words: list[str], runs: Path) -> int:
-    if not words:
-        known = ", ".join(_ready())
-        raise _WordsError(f"SYSTEM: expected one of {known}, got nothing")
-    name, rest = words[0], words[1:]
-    presets = _presets(name)
-    given = {word.partition("=")[0] for word in rest}
-    # Data of one's own have a preset of their own; another may still be named.
-    preset = "file" if "--data" in given and "file" in presets else "demo"
-    if rest and not rest[0].startswith("-"):
-        preset, rest = rest[0], rest[1:]
+def _run(command: Run, fields: list[str]) -> int:
+    name, presets = command.system, _presets(command.system)
+    # A user's own data have a preset of their own; another may still be named.
+    given = {word.partition("=")[0] for word in fields}
+    preset = command.preset or ("file" if "--data" in given else "demo")
     if preset not in presets:
         known = ", ".join(sorted(presets))
         raise _WordsError(f"PRESET: expected one of {known}, got {preset!r}")
-    return _execute(name, preset, _configure(name, presets[preset], rest), rest, runs)
+    config = tyro.cli(
+        type(presets[preset]),
+        default=presets[preset],
+        args=fields,
+        prog=f"python -m train_scripts run {name} PRESET",
+    )
+    return _execute(name, preset, config, fields, command.runs)
 
 
-def _demo(words: list[str], runs: Path) -> int:
-    if len(words) > 1:
-        raise _WordsError(f"expected at most one PRESET, got {' '.join(words)!r}")
-    preset = words[0] if words else "demo"
-    chosen = {}
+def _demo(command: Demo) -> int:
+    """Every system, and after each the page, so that there is one from the first on."""
+    preset, status, chosen = command.preset, 0, {}
     for name in _ready():
         presets = _presets(name)
         if preset not in presets:
             known = ", ".join(sorted(presets))
             raise _WordsError(f"PRESET: {name} has {known}; got {preset!r}")
         chosen[name] = presets[preset]
-    status = 0
+    failed: dict[str, str] = {}
+    waiting = list(chosen)
     for name, config in chosen.items():
+        _report(command.runs, running=waiting, failed=failed)
         try:
-            _execute(name, preset, config, [], runs)
+            _execute(name, preset, config, [], command.runs)
         except MENDABLE as error:  # the others run all the same
+            failed[name] = str(error)
             status = _fail(f"{name}: {error}", 1)
-    _report([], runs)
+        waiting.remove(name)
+    print(f"report: {_report(command.runs, failed=failed)}")
     return status
 
 
-def _report(words: list[str], runs: Path) -> int:
+def _report(runs: Path, **options: Any) -> Path:
     from train_scripts import report
 
-    _no_more(words)
-    print(f"report: {report.build(runs)}")
-    return 0
+    return report.build(runs, **options)
 
 
 def _ready() -> list[str]:
@@ -201,18 +249,8 @@ def _presets(name: str) -> dict[str, Any]:
     return importlib.import_module(f"configs.{name}").PRESETS
 
 
-def _configure(name: str, default: Any, words: list[str]) -> Any:
-    import tyro
-
-    return tyro.cli(
-        type(default),
-        default=default,
-        args=words,
-        prog=f"python -m train_scripts run {name} PRESET",
-    )
-
-
 def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) -> int:
+    from train_scripts.running import claims
     from train_scripts.running.workdir import open_workdir
     from train_scripts.systems import SYSTEMS
 
@@ -223,10 +261,10 @@ def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) 
         print(f"{'resuming' if resumed else 'running'} {name} {preset} in {workdir}")
         result = script.run(config, workdir, preset=preset)
     for claim in result.claims:
-        mark = "holds" if claim.holds else "does not hold"
-        print(
-            f"  [{mark}] {claim.claim}\n      {claim.measured} (paper: {claim.paper})"
-        )
+        print(f"  [{claims.mark(claim.holds)}] {claim.claim}")
+        print(f"      {claim.measured} (paper: {claim.paper})")
+    if preset != "full" and any(claim.holds is None for claim in result.claims):
+        print(f"  too small to tell: `python -m train_scripts run {name} full` decides")
     print(f"{name}: {result.seconds:.1f} s on {result.device}; {workdir}/result.json")
     return 0
 

@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Array, Int
 from scipy.sparse import csr_array, vstack
 
+from jeff_graph.cells.rows import mark_checked
+
 __all__ = [
     "Expression",
     "Source",
@@ -123,7 +125,7 @@ class Expression:
         """
         check_size(size)
         for start in range(0, self.num_cells, size):
-            yield self.values[start : start + size]
+            yield mark_checked(self.values[start : start + size])
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
         """Expression of some cells, in the order asked.
@@ -134,7 +136,7 @@ class Expression:
         Returns:
           Rows of ``values``.
         """
-        return self.values[np.asarray(cells)]
+        return mark_checked(self.values[np.asarray(cells)])
 
 
 def make_expression(
@@ -224,7 +226,7 @@ def clean_chunk(
         rows = rows.copy()  # its indices are the caller's
         rows.sum_duplicates()
         rows.eliminate_zeros()
-    return rows
+    return mark_checked(rows)
 
 
 def _describe(

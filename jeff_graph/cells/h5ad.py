@@ -26,6 +26,7 @@ from jeff_graph.cells.expression import (
     collect,
     find_column,
 )
+from jeff_graph.cells.rows import mark_checked
 
 __all__ = ["CellFile", "load_pbmc", "open_cells"]
 
@@ -144,7 +145,8 @@ class CellFile:
         with self._damage():
             rows = self._parts.matrix[distinct]
         check_indices(rows, distinct, self._place)
-        return clean_chunk(rows, self._place, genes=self.genes)[back]
+        rows = clean_chunk(rows, self._place, genes=self.genes)
+        return mark_checked(rows[back])
 
     def _rows(self, start: int, stop: int) -> csr_array:
         with self._damage():

@@ -20,6 +20,7 @@ from scipy.sparse import csr_array
 
 from jeff.checks import check_choice
 from jeff_graph.cells.expression import Source
+from jeff_graph.cells.rows import is_checked, mark_checked
 
 __all__ = [
     "Moments",
@@ -170,6 +171,8 @@ def apply_recipe(recipe: Recipe, chunk: csr_array) -> csr_array:
     >>> apply_recipe(Recipe(target=4.0), chunk).toarray().tolist()
     [[1.0, 3.0], [0.0, 4.0]]
     """
+    # Scaling and the logarithm keep what is finite and at least 0 so.
+    note = mark_checked if is_checked(chunk) else lambda rows: rows
     values = np.asarray(chunk.data, np.float32)
     if recipe.target is not None:
         depth = np.asarray(chunk.sum(axis=1, dtype=np.float64)).ravel()
@@ -179,10 +182,10 @@ def apply_recipe(recipe: Recipe, chunk: csr_array) -> csr_array:
         values = np.log1p(values)
     rows = csr_array((values, chunk.indices, chunk.indptr), shape=chunk.shape)
     if recipe.genes is None:
-        return rows
+        return note(rows)
     rows = csr_array(rows[:, recipe.genes])
     rows.sort_indices()
-    return rows
+    return note(rows)
 
 
 def is_counts(chunk: csr_array) -> bool:

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.sparse import csr_array
 
 from jeff_graph.cells.rows import sparse_values
 
@@ -42,9 +41,10 @@ def make_tokens(cells: Any, *, width: int | None = None) -> Tokens:
     >>> make_tokens(np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])).genes.tolist()
     [[1, 2], [0, 0]]
     """
-    sparse = csr_array(cells)
-    sparse.sort_indices()
-    sparse, values = sparse_values(sparse)
+    sparse, values = sparse_values(cells)
+    if not sparse.has_sorted_indices:
+        sparse = sparse.sorted_indices()
+        values = np.asarray(sparse.data, np.float32)
     counts = np.diff(sparse.indptr)
     most = max(int(counts.max(initial=0)), 1)
     width = most if width is None else width

@@ -51,42 +51,46 @@ def people(tmp_path):
 
 
 def run_words(people, *, epochs=1):
-    words = f"run yodo smoke --dataset csv --path {people} --outcome y --sensitive s"
+    words = f"run yodo smoke --dataset csv --data {people} --outcome y --sensitive s"
     words += " --batch-size 64 --num-fixed 2 --num-levels 5 --seeds 0 --hidden 8 8 8"
     return [*words.split(), "--num-epochs", str(epochs)]
 
 
-@pytest.mark.parametrize(
-    "words", ["", "help", "-h", "--help", "run --help", "demo -h", "list --help"]
-)
+@pytest.mark.parametrize("words", ["", "-h", "--help"])
 def test_help(words, capsys):
     assert main(words.split()) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("usage: python -m train_scripts COMMAND\n")
+    assert out.startswith("usage: python -m train_scripts")
     for command in ("list", "assets", "run", "demo", "report", "doctor"):
-        assert f"\n  {command} " in out
+        assert f" {command} " in out
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run --help", ["SYSTEM", "PRESET", "--runs FOLDER"]),
+        ("demo -h", ["PRESET", "--runs FOLDER"]),
+        ("list --help", ["The ten systems"]),
+    ],
+)
+def test_help_of_a_command(words, said, capsys):
+    assert main(words.split()) == 0
+    out = capsys.readouterr().out
+    for text in said:
+        assert text in out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("bake", "COMMAND: expected one of list, assets, run, demo, report, doctor, "
-                 "got 'bake'"),
-        ("run", f"SYSTEM: expected one of {READY}, got nothing"),
         ("run nope", f"SYSTEM: expected one of {READY}, got 'nope'"),
         ("run genes", "SYSTEM: genes is planned and not built yet; ready: yodo, gre, "),
         ("run yodo nope", "PRESET: expected one of acs, adult, adult-race"),
         ("demo nope", "PRESET: yodo has acs, adult, adult-race"),
-        ("demo smoke demo", "expected at most one PRESET, got 'smoke demo'"),
-        ("list all", "expected no further words, got 'all'"),
-        ("report now", "expected no further words, got 'now'"),
         ("assets adult nope", "NAME: expected some of ['adult', 'cities'"),
-        ("report --runs", "--runs: expected a folder behind it, got nothing"),
-        ("report --runs=", "--runs: expected a folder behind it, got nothing"),
-        ("run yodo --runs --seeds 0", "--runs: expected a folder behind it, got '--s"),
     ],
-)  # fmt: skip
+)
 def test_wrong_words(words, message, capsys):
     """One line says what was expected and what came; the status is 2."""
     assert main(words.split()) == 2
@@ -99,6 +103,26 @@ def test_wrong_words(words, message, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("bake", ["bake", "list, assets, run, demo, report, doctor"]),
+        ("run", ["Missing", "SYSTEM"]),
+        ("demo smoke demo", ["Unrecognized", "demo"]),
+        ("list all", ["Unrecognized", "all"]),
+        ("report now", ["Unrecognized", "now"]),
+        ("report --runs", ["--runs", "Missing"]),
+        ("run yodo --runs", ["--runs", "Missing"]),
+    ],
+)
+def test_words_that_tyro_refuses(words, said, capsys):
+    """It names what is missing or too much; the status is 2."""
+    assert main(words.split()) == 2
+    shown = "".join(capsys.readouterr())
+    for text in said:
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         ("--nonsense 3", ["Unrecognized options", "--nonsense"]),
         ("--num-epochs soon", ["--num-epochs", "'soon'"]),
         ("--num-epochs 0", ["num_epochs: expected at least 1, got 0"]),
@@ -106,14 +130,15 @@ def test_wrong_words(words, message, capsys):
         ("--learning-rate nan", ["learning_rate: expected at least 0, got nan"]),
         ("--seeds 1 1", ["seeds: expected distinct numbers, got (1, 1)"]),
         ("--gap parity", ["--gap", "parity", "demographic_parity"]),
-        ("--dataset csv", ["path: expected the csv file or folder, got none"]),
+        ("--dataset csv", ["data: expected the csv file or folder, got none"]),
     ],
 )
-def test_wrong_fields(words, said, tmp_path, capsys):
-    """Tyro stops with status 2 and names the field; no folder is made."""
-    with pytest.raises(SystemExit) as stop:
-        main(["run", "yodo", "smoke", "--runs", str(tmp_path / "runs"), *words.split()])
-    assert stop.value.code == 2
+@pytest.mark.parametrize("folder_first", [False, True])
+def test_wrong_fields(words, said, folder_first, tmp_path, capsys):
+    """Status 2; the field is named, wherever --runs stands; no folder is made."""
+    runs = ["--runs", str(tmp_path / "runs")]
+    fields = [*runs, *words.split()] if folder_first else [*words.split(), *runs]
+    assert main(["run", "yodo", "smoke", *fields]) == 2
     shown = "".join(capsys.readouterr())
     for text in said:
         assert text in shown
@@ -121,9 +146,7 @@ def test_wrong_fields(words, said, tmp_path, capsys):
 
 
 def test_fields_of_a_system(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["run", "yodo", "--help"])
-    assert stop.value.code == 0
+    assert main(["run", "yodo", "--help"]) == 0
     out = capsys.readouterr().out
     assert "--num-epochs INT" in out
     assert "Passes over the training part." in out
@@ -215,8 +238,11 @@ def test_run_and_report(people, tmp_path, capsys):
     assert (result.system, result.preset, result.seed) == ("yodo", "smoke", 0)
     assert len(result.claims) == 5
     for claim in result.claims:
-        mark = "holds" if claim.holds else "does not hold"
-        assert f"[{mark}] {claim.claim}\n      {claim.measured} (paper: " in out
+        # One seed decides nothing.
+        assert claim.holds is None
+        assert (
+            f"[too small to tell] {claim.claim}\n      {claim.measured} (paper: " in out
+        )
     for name in ("accuracy_plain", "accuracy_start", "demographic_parity_end"):
         assert 0 <= result.metrics[name] <= 1
 

@@ -12,9 +12,10 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import jinja2
@@ -23,7 +24,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from jeff import files
 from train_scripts.report import explorer
-from train_scripts.running import results, schema
+from train_scripts.running import claims, results, schema
 from train_scripts.running.schema import Text
 
 __all__ = ["build"]
@@ -71,6 +72,7 @@ class Section:
       chart: its curve, laid out.
       problems: what could not be read, one sentence each.
       unfinished: newer runs that have no result yet.
+      decides: the command that decides what this run was too small to tell, or None.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Section:
     chart: explorer.Chart | None = None
     problems: list[str] = dataclasses.field(default_factory=list)
     unfinished: list[str] = dataclasses.field(default_factory=list)
+    decides: str | None = None
 
 
 def build(
@@ -92,6 +95,8 @@ def build(
     out: Path | None = None,
     *,
     systems: Mapping[str, Any] | None = None,
+    running: Sequence[str] = (),
+    failed: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write the report over the newest valid run of every system.
 
@@ -99,12 +104,14 @@ def build(
       runs_dir: the folder of ``<system>/<run>/``; run folders sort by name.
       out: the page; ``runs_dir/report.html`` by default.
       systems: the registry, name to ``System``; the ten systems of jeff by default.
+      running: systems whose runs are to come; the page may then be without sections.
+      failed: systems that failed just now, and why.
 
     Returns:
       The path of the page.
 
     Raises:
-      FileNotFoundError: if ``runs_dir`` holds no run.
+      FileNotFoundError: if ``runs_dir`` holds no run and none is to come.
     """
     if systems is None:
         from train_scripts.systems import SYSTEMS
@@ -112,7 +119,7 @@ def build(
         systems = SYSTEMS
     runs_dir = Path(runs_dir)
     sections = _collect(runs_dir, systems)
-    if not sections:
+    if not sections and not running:
         raise FileNotFoundError(
             f"{runs_dir}: expected runs in <system>/<run>/ folders, came none; "
             f"make some with `{_DEMO}`"
@@ -124,6 +131,8 @@ def build(
         sections=sections,
         idle=[system for system in absent if system.state == "ready"],
         planned=[system for system in absent if system.state != "ready"],
+        running=list(running),
+        failed=dict(failed),
         built=datetime.now(UTC),
     )
     return files.write_text(Path(out or runs_dir / "report.html"), page)
@@ -171,6 +180,10 @@ def _choose(section: Section, runs: list[Path]) -> None:
         else:
             if section.run is None:
                 section.run, section.result = _readable(run.name), result
+                if result.preset != "full":
+                    section.decides = (
+                        f"python -m train_scripts run {result.system} full"
+                    )
                 _fill(section, run)
 
 
@@ -228,7 +241,9 @@ def _render(**values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figures=_figures, duration=_duration, level=_level)
+    environment.filters.update(
+        figures=_figures, duration=_duration, level=_level, mark=claims.mark
+    )
     style, script = _asset("report.css"), _asset("report.js")
     return environment.get_template("report.html.j2").render(
         style=style,

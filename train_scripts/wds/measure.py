@@ -11,37 +11,28 @@ from jaxtyping import Array
 
 from configs.wds import Config
 from jeff_graph.cells import (
-    baselines,
     celluformer,
-    confirm,
-    enrichment,
     fidelity,
     hessian,
     interactions,
-    nid,
-    preprocess,
 )
 from jeff_graph.cells.sampling import Sample, Weights, diversity_weights
-from train_scripts.wds.cells import (
-    Cells,
-    Network,
-    at_most,
-    densities,
-    fit,
-    held_out_accuracy,
+from train_scripts.running.seeds import seed_key
+from train_scripts.wds.data import Cells
+from train_scripts.wds.maps import (
+    TOP,
+    judge,
+    known_or_correlated,
     pair_map,
-    pick,
-    seed_key,
+    without_network,
 )
+from train_scripts.wds.network import Network, fit, held_out_accuracy
+from train_scripts.wds.samples import at_most, densities, pick
 
-__all__ = ["RARE", "TOP", "First", "measure"]
+__all__ = ["RARE", "First", "measure"]
 
-# Pairs whose overlap between two maps is counted.
-TOP = 100
 # A cell type with at most this share of the cells is called rare.
 RARE = 0.02
-# Random sets of an enrichment score.
-_SETS = 200
 
 
 class First(NamedTuple):
@@ -100,7 +91,7 @@ def measure(
     sums = pair_map(attention, network.params, cells, chosen)
     prior = config.prior_cells
     reference = interactions.pair_scores(sums, prior_cells=prior)
-    known = _known_or_correlated(cells, chosen)
+    known = known_or_correlated(cells, chosen)
     row = {
         "loss": network.loss,
         "accuracy": accuracy,
@@ -111,7 +102,7 @@ def measure(
     row |= {
         f"all_{name}": v for name, v in judge(cells, reference, known, seed).items()
     }
-    row |= _baselines(cells, chosen, reference, known, seed)
+    row |= without_network(cells, chosen, reference, known, seed)
     table: Sample | None = None
     for share in config.shares:
         say(f"samples of {share:.1%}")
@@ -144,46 +135,6 @@ def measure(
         scores = interactions.pair_scores(sums, prior_cells=prior)
         row |= {f"hessian_{k}": v for k, v in judge(cells, scores, known, seed).items()}
     return row, First(cells, network, weights, density, table, seed)
-
-
-def judge(cells: Cells, scores: Array, known: Array, seed: int) -> dict[str, float]:
-    """What a map is worth by itself.
-
-    Args:
-      cells: the cells.
-      scores: a map of pairs.
-      known: pairs that interact, or stand for them.
-      seed: of the random sets.
-
-    Returns:
-      The share of pairs seen and the enrichment of the known ones; where the truth is
-      known, AUROC over all pairs, and over those of markers of one type.
-    """
-    values = fidelity.pair_values(scores)
-    seen = ~jnp.isnan(values)
-    found = {"seen": float(seen.mean())}
-    if 0 < int((known & seen).sum()) < int(seen.sum()):
-        enriched = enrichment.prerank(
-            values, known, key=seed_key(seed, 7), where=seen, num_permutations=_SETS
-        )
-        found["nes"] = float(jnp.nan_to_num(enriched.normalised))
-    if cells.known is not None:
-        found["auroc"] = float(fidelity.planted_auroc(scores, cells.known))
-    if cells.within is not None:
-        found["auroc_within"] = float(
-            fidelity.planted_auroc(scores, known, where=cells.within)
-        )
-    return found
-
-
-def _known_or_correlated(cells: Cells, chosen: np.ndarray) -> Array:
-    """Known pairs; without any, the most rank-correlated ones stand for them."""
-    if cells.known is not None:
-        return cells.known
-    x = jnp.asarray(cells.prepared.take(chosen).toarray())
-    values = fidelity.pair_values(jnp.abs(baselines.spearman(x)))
-    number = min(TOP, len(values) // 10)
-    return jnp.zeros(len(values), bool).at[jnp.argsort(-values)[:number]].set(True)
 
 
 def _compare(
@@ -223,42 +174,4 @@ def _summary(name: str, found: list[dict[str, float]]) -> dict[str, float]:
             row[f"{name}_{key}_draws"] = (
                 float(each.std(ddof=1)) if len(each) > 1 else 0.0
             )
-    return row
-
-
-def _baselines(
-    cells: Cells, chosen: np.ndarray, reference: Array, known: Array, seed: int
-) -> dict[str, float]:
-    """Scores of pairs that need no Transformer, on all cells."""
-    x = jnp.asarray(cells.prepared.take(chosen).toarray())
-    labels = cells.codes[chosen]
-    maps = {
-        "pearson": jnp.abs(baselines.pearson(x)),
-        "spearman": jnp.abs(baselines.spearman(x)),
-    }
-    counts: Any = preprocess.Recipe(genes=cells.recipe.genes)
-    if cells.recipe.log:
-        raw = cells.source.take(chosen)
-        depth = np.asarray(raw.sum(axis=1), np.float32).ravel()
-        rows = preprocess.apply_recipe(counts, raw).toarray()
-        held = depth > 0
-        found = baselines.cs_core(jnp.asarray(rows[held]), jnp.asarray(depth[held]))
-        maps["cs_core"] = jnp.abs(found.correlation)
-    real = labels >= 0
-    kernels = jax.jit(
-        lambda x, y: nid.fit_mlp(
-            x, y, key=seed_key(seed, 7), num_classes=len(cells.classes)
-        )
-    )(x[real], jnp.asarray(labels[real]))
-    maps["nid"] = nid.nid_scores(kernels)
-    if len(cells.classes) == 2:
-        pairs = jnp.stack(jnp.triu_indices(x.shape[1], 1), 1)
-        test = confirm.product_test(x[real], jnp.asarray(labels[real] == 1), pairs)
-        flat = jnp.zeros((x.shape[1], x.shape[1])).at[pairs[:, 0], pairs[:, 1]]
-        upper = flat.set(jnp.abs(test.statistic))
-        maps["product"] = upper + upper.T
-    row = {}
-    for name, scores in maps.items():
-        row |= {f"{name}_{k}": v for k, v in judge(cells, scores, known, seed).items()}
-        row[f"{name}_agreement"] = float(fidelity.rank_agreement(scores, reference))
     return row

@@ -4,24 +4,18 @@ Run it with ``python -m train_scripts.wds [PRESET] [--field value]``; with ``--d
 my.h5ad --label disease`` for a file of yours.
 """
 
-import contextlib
 import functools
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from configs.wds import Config
-from jeff_graph.cells import expression, h5ad, preprocess, simulate
 from train_scripts.running import results, stages
 from train_scripts.running.rows import measure_rows
 from train_scripts.wds import claims, summary, table
-from train_scripts.wds.cells import IN_MEMORY, Cells, known_pairs
+from train_scripts.wds.data import load
 from train_scripts.wds.measure import measure
 
-__all__ = ["load", "run"]
+__all__ = ["run"]
 
 
 def run(
@@ -60,43 +54,3 @@ def run(
     summary.plot(report, workdir)
     part = results.Part(summary.numbers(report), claims.claims(report))
     return results.finish("wds", preset, config.seeds[0], began, part, workdir)
-
-
-@contextlib.contextmanager
-def load(config: Config, seed: int) -> Iterator[Cells]:
-    """Open the cells of a run, and choose their genes.
-
-    Args:
-      config: the run.
-      seed: of the simulation.
-
-    Yields:
-      The cells, until the file is closed.
-
-    Raises:
-      ValueError: if the data or a column are not as expected.
-      FileNotFoundError: if data are missing; says how to get them.
-    """
-    with contextlib.ExitStack() as stack:
-        truth = None
-        if config.data == "simulated":
-            source: Any = simulate.simulate_cells(config.cells, seed=seed)
-            truth = source.truth
-        elif config.data == "pbmc":
-            source = h5ad.load_pbmc()
-        else:
-            layer = config.layer or "X"
-            source = stack.enter_context(h5ad.open_cells(config.data, layer))
-        codes, classes = expression.label_codes(
-            source.column(config.label), name=f"label {config.label!r}"
-        )
-        recipe = preprocess.make_recipe(
-            source, num_genes=config.genes, keep=config.keep
-        )
-        prepared: Any = preprocess.prepare(source, recipe)
-        if source.num_cells <= IN_MEMORY:
-            prepared = expression.collect(prepared)
-        types = source.column(config.type) if config.type else None
-        kept = np.arange(len(source.genes)) if recipe.genes is None else recipe.genes
-        known = known_pairs(config, source.genes, kept, truth)
-        yield Cells(source, prepared, recipe, codes, classes, types, *known)

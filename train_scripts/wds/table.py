@@ -17,8 +17,10 @@ from jeff import files
 from jeff_graph.cells import celluformer, confirm, fidelity, interactions
 from jeff_graph.cells.sampling import diversity_weights
 from train_scripts.running.seeds import seed_key
-from train_scripts.wds.cells import Cells, fit, pair_map
-from train_scripts.wds.measure import RARE, First, judge
+from train_scripts.wds.data import Cells
+from train_scripts.wds.maps import judge, pair_map
+from train_scripts.wds.measure import RARE, First
+from train_scripts.wds.network import fit
 
 __all__ = ["Table", "read", "write"]
 

@@ -1,0 +1,131 @@
+"""The cells of a run: where they come from, their classes, and the pairs to find."""
+
+import contextlib
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from configs.wds import Config
+from jeff_graph.cells import expression, fidelity, h5ad, preprocess, simulate
+from jeff_graph.cells.expression import Source
+from jeff_graph.cells.preprocess import Recipe
+from jeff_graph.cells.simulate import Truth
+
+__all__ = ["Cells", "known_pairs", "load"]
+
+# Up to so many cells, their chosen genes are held in memory.
+_IN_MEMORY = 300_000
+
+
+class Cells(NamedTuple):
+    """The cells of a run.
+
+    Attributes:
+      source: as they come.
+      prepared: depth, logarithm and choice of genes applied.
+      recipe: what was applied.
+      codes: class of each cell, -1 for none.
+      classes: names of the classes.
+      types: cell type of each, or None.
+      known: mask over pairs that are known to interact, or None.
+      within: mask over pairs of markers of one type, in a simulation, or None.
+      lost: known pairs of which a gene was not chosen.
+    """
+
+    source: Source
+    prepared: Source
+    recipe: Recipe
+    codes: np.ndarray
+    classes: tuple[str, ...]
+    types: np.ndarray | None
+    known: Array | None
+    within: Array | None
+    lost: int
+
+
+@contextlib.contextmanager
+def load(config: Config, seed: int) -> Iterator[Cells]:
+    """Open the cells of a run, and choose their genes.
+
+    Args:
+      config: the run.
+      seed: of the simulation.
+
+    Yields:
+      The cells, until the file is closed.
+
+    Raises:
+      ValueError: if the data or a column are not as expected.
+      FileNotFoundError: if data are missing; says how to get them.
+    """
+    with contextlib.ExitStack() as stack:
+        truth = None
+        if config.data == "simulated":
+            source: Any = simulate.simulate_cells(config.cells, seed=seed)
+            truth = source.truth
+        elif config.data == "pbmc":
+            source = h5ad.load_pbmc()
+        else:
+            layer = config.layer or "X"
+            source = stack.enter_context(h5ad.open_cells(config.data, layer))
+        codes, classes = expression.label_codes(
+            source.column(config.label), name=f"label {config.label!r}"
+        )
+        recipe = preprocess.make_recipe(
+            source, num_genes=config.genes, keep=config.keep
+        )
+        prepared: Any = preprocess.prepare(source, recipe)
+        if source.num_cells <= _IN_MEMORY:
+            prepared = expression.collect(prepared)
+        types = source.column(config.type) if config.type else None
+        kept = np.arange(len(source.genes)) if recipe.genes is None else recipe.genes
+        known = known_pairs(config, source.genes, kept, truth)
+        yield Cells(source, prepared, recipe, codes, classes, types, *known)
+
+
+def known_pairs(
+    config: Config, names: np.ndarray, chosen: np.ndarray, truth: Truth | None
+) -> tuple[Array | None, Array | None, int]:
+    """The pairs that a map is held against.
+
+    Args:
+      config: the run.
+      names: of all genes.
+      chosen: genes of the map.
+      truth: of a simulation.
+
+    Returns:
+      ``(known, within, lost)`` of `Cells`.
+
+    Raises:
+      ValueError: if the file of pairs names no pair of the chosen genes.
+    """
+    place = np.full(len(names), -1)
+    place[chosen] = np.arange(len(chosen))
+    within = None
+    if truth is not None:
+        pairs, kind = truth.pairs, truth.marker_type[chosen]
+        same = (kind[:, None] == kind) & (kind[:, None] >= 0)
+        within = jnp.asarray(same[np.triu_indices(len(chosen), 1)])
+    elif config.pairs:
+        index = {str(name): i for i, name in enumerate(names)}
+        with Path(config.pairs).open(newline="", encoding="utf-8") as file:
+            rows = [row[:2] for row in csv.reader(file) if len(row) >= 2]
+        found = [[index.get(a.strip(), -1), index.get(b.strip(), -1)] for a, b in rows]
+        pairs = np.array([pair for pair in found if min(pair) >= 0]).reshape(-1, 2)
+    else:
+        return None, None, 0
+    local = place[pairs]
+    here = (local >= 0).all(1) & (local[:, 0] != local[:, 1])
+    if not here.any():
+        raise ValueError(
+            f"pairs: expected pairs of the {len(chosen)} chosen genes, got none among "
+            f"{len(here)}; keep more genes (--genes), or name them (--keep)"
+        )
+    known = fidelity.planted_mask(len(chosen), local[here])
+    return known, within, int((~here).sum())

@@ -1,0 +1,94 @@
+"""Few cells out of many: their density, and the ways to pick them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.wds import Config
+from jeff_graph.cells import rivals, stream, wds
+from jeff_graph.cells.sampling import Sample, Weights, sample
+from train_scripts.running.seeds import seed_key
+from train_scripts.wds.data import Cells
+
+__all__ = ["at_most", "densities", "pick"]
+
+# Principal components that k-centre and geosketch see.
+_COMPONENTS = 20
+
+
+def densities(config: Config, cells: Cells, seed: int) -> np.ndarray:
+    """Both passes: the density of each cell, NaN for one without genes.
+
+    Args:
+      config: the run.
+      cells: its cells.
+      seed: of the hashes.
+
+    Returns:
+      One number a cell.
+    """
+    number = len(cells.prepared.genes)
+    params = wds.hash_parameters(seed_key(seed, 0), number, config.hashes)
+    sketch = stream.sketch_cells(cells.prepared.chunks(), params)
+    return stream.score_cells(cells.prepared.chunks(), params, sketch)
+
+
+def at_most(num_cells: int, most: int, seed: int) -> np.ndarray:
+    """All cells, or so many drawn evenly.
+
+    Args:
+      num_cells: cells that there are.
+      most: cells to keep.
+      seed: of the draw.
+
+    Returns:
+      Indices in ascending order.
+    """
+    if num_cells <= most:
+        return np.arange(num_cells)
+    drawn = rivals.uniform(num_cells, most, key=seed_key(seed, 5))
+    return np.sort(np.asarray(drawn))
+
+
+def pick(
+    config: Config,
+    cells: Cells,
+    weights: Weights,
+    way: str,
+    number: int,
+    key: jax.Array,
+) -> Sample:
+    """Pick cells one way.
+
+    Args:
+      config: the run.
+      cells: its cells.
+      weights: of the diverse sampler.
+      way: one of `configs.wds.SAMPLERS`.
+      number: cells to pick.
+      key: random key.
+
+    Returns:
+      The sample; ways without known inclusion weight cells evenly.
+
+    Raises:
+      ValueError: if more cells are asked than there are.
+    """
+    if way == "wds":
+        return sample(weights.log_weight, number, key=key, estimand=config.estimand)
+    if way == "uniform":
+        return sample(jnp.zeros(len(weights.log_weight)), number, key=key)
+    rows = _components(cells)
+    if way == "k-centre":
+        chosen = rivals.k_centre(jnp.asarray(rows), number, key=key)
+    else:
+        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+        chosen = jnp.asarray(rivals.geosketch_cells(rows, number, seed=seed))
+    even = jnp.full(number, 1 / number)
+    return Sample(chosen, number * even, even, jnp.asarray(float(number)))
+
+
+def _components(cells: Cells) -> np.ndarray:
+    rows = cells.prepared.take(np.arange(cells.prepared.num_cells))
+    most = min(cells.prepared.num_cells, len(cells.prepared.genes)) - 1
+    return rivals.principal_components(rows, min(_COMPONENTS, most))
