@@ -6,8 +6,8 @@ the digits graph without ``$JEFF_DATA``; fifty of its mistakes are then put righ
 from the same trained parameters, by GRE with Adam in at most ten steps. All sides begin
 with the same parameters and must put right the same nodes. The sides:
 
-  jeff      `protocols.independent` as this device wants it, one compiled call. On a CPU
-            edit by edit: steps on the target's neighbourhood (cut out anew in every
+  jeff      `evaluation.independent` as this device wants it, one compiled call. On a
+            CPU edit by edit: steps on the target's neighbourhood (cut out anew in every
             repetition), and the whole graph, in sparse rows, read once an edit, at the
             end. On an accelerator all edits side by side, on the whole graph
   near      all edits side by side, on their neighbourhoods
@@ -40,7 +40,7 @@ import tyro
 
 from benchmarks.gre_torch import Torch
 from configs.gre import PRESETS
-from jeff_graph.editing import Editor, methods, protocols, replay
+from jeff_graph.editing import Editor, evaluation, methods, replay
 from jeff_graph.editing.nearby import nearby_tasks
 from jeff_graph.editing.task import Edit
 from train_scripts.running import results
@@ -90,7 +90,7 @@ class Jeff:
         if at_once and not whole:
             self.task = setting.trained.task
         self.call = jax.jit(
-            functools.partial(protocols.independent, method, edits_at_once=at_once)
+            functools.partial(evaluation.independent, method, edits_at_once=at_once)
         )
 
     def edit(self) -> tuple[np.ndarray, float]:

@@ -37,7 +37,7 @@ class Config:
     # Gradients are scaled down to this norm.
     max_norm: float = 1.0
     # Share of the rows held out, whose loss is shown after each epoch.
-    validation: float = 0.1
+    holdout: float = 0.1
     # Type of the frozen base: float32 or bfloat16. Factors are float32.
     dtype: Literal["float32", "bfloat16"] = "float32"
     # Keep only each layer's input for the backward pass: slower, for large models.
@@ -64,10 +64,8 @@ class Config:
                 raise ValueError(
                     f"{name}: expected at least 1, got {getattr(self, name)}"
                 )
-        if not 0 <= self.validation < 1:
-            raise ValueError(
-                f"validation: expected a share in [0, 1), got {self.validation}"
-            )
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout: expected a share in [0, 1), got {self.holdout}")
         for name in ("learning_rate", "max_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(

@@ -12,8 +12,8 @@ class Config:
 
     # Asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
-    # Text file to read; the help texts of Python where it is empty.
-    path: str = ""
+    # Your own text file to read; the help texts of Python where it is empty.
+    data: str = ""
     # Widths of keys and of values: every pair of them is measured, and full precision.
     bits: tuple[int, ...] = (4, 2)
     # Groups of keys: tokens of a channel (KIVI), channels of a token (the paper).
@@ -96,6 +96,13 @@ PRESETS: dict[str, Config] = {
     "full": Config(
         bits=(16, 8, 4, 2), tokens=1024, texts=2, questions=40, run_budgets=(3, 4)
     ),
+    # The paper's layout: groups of channels of a token, nothing in full precision but
+    # the block that fills.
+    "paper": Config(
+        bits=(8, 4, 2), key_axes=("token",), window=0, sinks=0, tokens=1024, texts=2
+    ),
+    # Your own text: --data FILE.
+    "file": Config(),
     # Nothing in full precision but the block that fills.
     "no-window": Config(window=0, sinks=0),
     # Smaller groups, one bit more for scales and zeros.

@@ -11,10 +11,10 @@ PARTS = ("mirage", "cities", "simulated")
 class Config:
     """What a routing run does."""
 
-    # Logs of yours, JSON lines: {"confidence" or "token_logprobs", "small_correct",
+    # Your own logs, JSON lines: {"confidence" or "token_logprobs", "small_correct",
     # "large_correct", "cost", "dataset"} a query; empty runs the parts below.
     data: str = ""
-    # Names of the fields, where yours are others.
+    # Names of the fields, where your logs have others.
     confidence: str = "confidence"
     token_logprobs: str = "token_logprobs"
     small_correct: str = "small_correct"
@@ -92,8 +92,11 @@ PRESETS: dict[str, Config] = {
     ),
     # The tables of docs/confidence.md; needs $JEFF_DATA.
     "full": Config(parts=PARTS, train=100, test=100),
+    # As many settings as in the paper: 8 small models, 2 large ones, 14 data sets, 8
+    # measures, all made.
+    "paper": Config(parts=("simulated",)),
     # GPT-3.5 and GPT-4 alone; needs $JEFF_DATA.
     "mirage": Config(parts=("mirage",)),
-    # For logs of yours: --data FILE.
+    # Your own logs: --data FILE.
     "file": Config(),
 }

@@ -10,11 +10,11 @@ __all__ = ["PRESETS", "Config"]
 class Config:
     """What a Self-REF run does."""
 
-    # Questions of yours, JSON lines: {"prompt", "answer"}, or with marks of your own
+    # Your own questions, JSON lines: {"prompt", "answer"}, or with your own marks
     # {"prompt", "response", "correct"}; empty asks about cities, with all baselines.
     data: str = ""
     # Share of your questions that measure and calibrate, and longest answer to them.
-    held_out: float = 0.3
+    holdout: float = 0.3
     max_new_tokens: int = 32
     # Largest error rate of your model's answers that are kept, and the probability
     # with which that may fail.
@@ -46,7 +46,7 @@ class Config:
     # -1 the upper third.
     first_layer: int = -1
     # Passes over the examples.
-    epochs: int = 6
+    num_epochs: int = 6
     # The highest.
     learning_rate: float = 1e-3
     # Packed rows of 64 tokens a step.
@@ -72,7 +72,7 @@ class Config:
             "rank": 1,
             "first_layer": -1,
             "max_new_tokens": 1,
-            "epochs": 1,
+            "num_epochs": 1,
             "batch_size": 1,
         }.items():
             if getattr(self, name) < least:
@@ -84,7 +84,7 @@ class Config:
                 raise ValueError(
                     f"{name}: expected a positive number, got {getattr(self, name)}"
                 )
-        for name in ("held_out", "max_error", "delta"):
+        for name in ("holdout", "max_error", "delta"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(
                     f"{name}: expected a share in (0, 1), got {getattr(self, name)}"
@@ -98,21 +98,22 @@ class Config:
             raise ValueError(f"seeds: expected distinct numbers, got {self.seeds}")
 
 
+_PAPER = Config(first_layer=0, head=True, token_weight=1.0, num_epochs=2, seeds=(0,))
+
 PRESETS: dict[str, Config] = {
     # The whole job on few questions.
     "demo": Config(train=800, test=200, samples=2, seeds=(0,)),
     # The same job at its smallest, to see that everything runs.
     "smoke": Config(
-        train=32, test=24, samples=1, first_layer=28, epochs=1, rank=2, seeds=(0,)
+        train=32, test=24, samples=1, first_layer=28, num_epochs=1, rank=2, seeds=(0,)
     ),
     # The tables of docs/confidence.md.
     "full": Config(),
     # The paper's LoRA: all layers, and the output layer.
-    "published": Config(
-        first_layer=0, head=True, token_weight=1.0, epochs=2, seeds=(0,)
-    ),
+    "paper": _PAPER,
+    "published": _PAPER,
     # What the loss mask is for: without it mistakes are learned too.
     "unmasked": Config(mask_wrong=False, samples=0, seeds=(0,)),
-    # For questions of yours: --data FILE.
+    # Your own questions: --data FILE.
     "file": Config(seeds=(0,)),
 }

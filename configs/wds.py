@@ -12,8 +12,11 @@ SAMPLERS = ("uniform", "wds", "k-centre", "geosketch")
 class Config:
     """What a run on gene pairs does."""
 
-    # "pbmc", "simulated", or an .h5ad file or .zarr folder that anndata wrote.
-    data: str = "pbmc"
+    # Blood cells, or cells with planted pairs.
+    dataset: Literal["pbmc", "simulated"] = "pbmc"
+    # Your own cells, an .h5ad file or .zarr folder that anndata wrote; they are read
+    # instead of the data set.
+    data: str = ""
     # Matrix of the file: X, raw, or a name in layers; empty takes X, and raw of pbmc.
     layer: str = ""
     # Column of obs that the network learns.
@@ -59,9 +62,9 @@ class Config:
     layers: int = 2
     hidden: int = 128
     # Probability of dropping a unit in training.
-    dropout: float = 0.1
+    dropout_rate: float = 0.1
     # Passes over the training cells.
-    epochs: int = 30
+    num_epochs: int = 30
     # Cells a step.
     batch_size: int = 64
     # The highest.
@@ -91,7 +94,7 @@ class Config:
             "draws": 1,
             "train_cells": 10,
             "reference_cells": 10,
-            "epochs": 1,
+            "num_epochs": 1,
             "batch_size": 1,
             "permutations": 0,
             "bootstrap": 0,
@@ -116,7 +119,7 @@ class Config:
                 "prior_cells, power: expected at least 0 each, got "
                 f"{self.prior_cells} and {self.power}"
             )
-        for name in ("holdout", "dropout", "least_effective"):
+        for name in ("holdout", "dropout_rate", "least_effective"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
                     f"{name}: expected a share below 1, got {getattr(self, name)}"
@@ -128,7 +131,7 @@ class Config:
 
 
 _SIMULATED = Config(
-    data="simulated",
+    dataset="simulated",
     label="label",
     type="type",
     genes=200,
@@ -137,14 +140,24 @@ _SIMULATED = Config(
     share=0.01,
     draws=3,
     holdout=0.1,
-    epochs=6,
+    num_epochs=6,
     seeds=(0, 1, 2, 3, 4),
+)
+
+_PAPER = dataclasses.replace(
+    _SIMULATED,
+    power=1.0,
+    least_effective=0.0,
+    estimand="published",
+    prior_cells=0.0,
+    permutations=0,
+    hessian_points=0,
 )
 
 PRESETS: dict[str, Config] = {
     # Blood cells, their types as labels.
     "demo": Config(
-        type="bulk_labels", epochs=20, permutations=3, shares=(0.05, 0.1, 0.3)
+        type="bulk_labels", num_epochs=20, permutations=3, shares=(0.05, 0.1, 0.3)
     ),
     # The same job at its smallest, to see that everything runs.
     "smoke": Config(
@@ -156,7 +169,7 @@ PRESETS: dict[str, Config] = {
         width=16,
         hidden=16,
         layers=1,
-        epochs=2,
+        num_epochs=2,
         permutations=0,
         bootstrap=10,
         tested=10,
@@ -172,22 +185,16 @@ PRESETS: dict[str, Config] = {
         seeds=(0, 1, 2, 3, 4),
     ),
     # Planted pairs, two cell types of 1%.
+    "full": _SIMULATED,
     "simulated": _SIMULATED,
     # The same with the paper's weights, 1 / density.
-    "published": dataclasses.replace(
-        _SIMULATED,
-        power=1.0,
-        least_effective=0.0,
-        estimand="published",
-        prior_cells=0.0,
-        permutations=0,
-        hessian_points=0,
-    ),
-    # For a file of yours: --data FILE --label COLUMN.
+    "paper": _PAPER,
+    "published": _PAPER,
+    # Your own cells: --data FILE --label COLUMN.
     "file": Config(
         shares=(0.01, 0.02),
         share=0.01,
-        epochs=6,
+        num_epochs=6,
         genes=200,
         samplers=("uniform", "wds"),
         seeds=(0,),

@@ -11,7 +11,7 @@ class Config:
     """What a YODO run does."""
 
     # Data set: adult and german come with `assets`; digits with scikit-learn; acs and
-    # celeba need the `data` extra and a network; utkface and csv need `path`.
+    # celeba need the `data` extra and a network; utkface and csv need `data`.
     dataset: Literal["adult", "german", "digits", "acs", "celeba", "utkface", "csv"] = (
         "adult"
     )
@@ -20,8 +20,9 @@ class Config:
     sensitive: str = "sex"
     # Outcome: an attribute's name (celeba) or the label's column (csv).
     outcome: str = ""
-    # File or folder of the data; found by itself where it is empty.
-    path: str = ""
+    # File or folder of the data: your own table with dataset "csv"; of the other data
+    # sets it is found by itself where it is empty.
+    data: str = ""
     # Gap that the training closes.
     gap: Literal["demographic_parity", "equal_opportunity", "equalized_odds"] = (
         "demographic_parity"
@@ -74,10 +75,6 @@ class Config:
                 raise ValueError(f"{name}: expected at least {bound}, got {value}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: expected distinct numbers, got {self.seeds}")
-        if self.dataset in {"utkface", "csv"} and not self.path:
-            raise ValueError(
-                f"path: expected the {self.dataset} file or folder, got none"
-            )
 
 
 _ADULT = Config()
@@ -89,7 +86,11 @@ PRESETS: dict[str, Config] = {
     "smoke": dataclasses.replace(
         _ADULT, num_epochs=1, num_levels=11, num_fixed=2, seeds=(0,)
     ),
+    # Five seeds.
+    "full": dataclasses.replace(_ADULT, seeds=(0, 1, 2, 3, 4)),
     "adult": dataclasses.replace(_ADULT, seeds=(0, 1, 2, 3, 4)),
+    # Your own table: --data FILE --outcome COLUMN --sensitive COLUMN.
+    "file": dataclasses.replace(_ADULT, dataset="csv", sensitive=""),
     "adult-race": dataclasses.replace(
         _ADULT, sensitive="race", seeds=(0, 1, 2, 3, 4), gap_limit=0.1
     ),

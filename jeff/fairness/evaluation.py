@@ -134,9 +134,7 @@ def _measure(prob, label, group, alphas):
 def evaluate(
     apply_fn: ApplyFn,
     line: Line,
-    x: PyTree,
-    y: Shaped[Array, " people"],
-    group: Shaped[Array, " people"],
+    examples: Examples,
     alphas: Float[Array, " levels"],
     *,
     alphas_at_once: int = 1,
@@ -146,9 +144,7 @@ def evaluate(
     Args:
       apply_fn: as in `jeff.fairness.predict`.
       line: the two ends.
-      x: inputs, leading axis ``people``.
-      y: outcomes, 0 or 1.
-      group: groups, 0 or 1.
+      examples: the people, their outcomes and groups, 0 or 1.
       alphas: levels in [0, 1], shape [levels].
       alphas_at_once: as in `jeff.fairness.predict`.
 
@@ -159,16 +155,18 @@ def evaluate(
       ValueError: if lengths differ, ``alphas`` is not a vector, or an outcome or group
         is neither 0 nor 1.
     """
-    check_codes(y, group)
-    return _evaluate(apply_fn, line, x, y, group, jnp.asarray(alphas), alphas_at_once)
+    check_codes(examples.label, examples.group)
+    return _evaluate(apply_fn, line, examples, jnp.asarray(alphas), alphas_at_once)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 6))
-def _evaluate(apply_fn, line, x, y, group, alphas, alphas_at_once):
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _evaluate(apply_fn, line, examples, alphas, alphas_at_once):
     if alphas.ndim != 1:
         raise ValueError(f"alphas: expected a vector of levels, got {alphas.shape}")
-    prob = predict(apply_fn, line, x, alphas, alphas_at_once=alphas_at_once)
-    return measure(prob, y, group, alphas)
+    prob = predict(
+        apply_fn, line, examples.inputs, alphas, alphas_at_once=alphas_at_once
+    )
+    return measure(prob, examples.label, examples.group, alphas)
 
 
 class Choice(NamedTuple):
@@ -194,9 +192,7 @@ class NoLevelError(ValueError):
 def choose_alpha(
     apply_fn: ApplyFn,
     line: Line,
-    x: PyTree,
-    y: Shaped[Array, " people"],
-    group: Shaped[Array, " people"],
+    examples: Examples,
     alphas: Float[Array, " levels"],
     *,
     key: PRNGKeyArray,
@@ -216,9 +212,8 @@ def choose_alpha(
     Args:
       apply_fn: as in `jeff.fairness.predict`.
       line: the two ends.
-      x: inputs of validation people, seen neither in training nor in the test.
-      y: their outcomes, 0 or 1.
-      group: their groups, 0 or 1.
+      examples: validation people, seen neither in training nor in the test; their
+        outcomes and groups, 0 or 1.
       alphas: candidate levels, shape [levels].
       key: random key of the resampling.
       metric: a name in `jeff.fairness.model.GAPS`; it is taken of hard decisions.
@@ -241,17 +236,18 @@ def choose_alpha(
         raise ValueError(f"at_most: expected a gap in (0, 1], got {at_most}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number in (0, 1), got {confidence}")
-    check_codes(y, group)
-    _check_cells(metric, y, group)
-    prob = predict(apply_fn, line, x, alphas)
+    inputs, label, group = examples
+    check_codes(label, group)
+    _check_cells(metric, label, group)
+    prob = predict(apply_fn, line, inputs, alphas)
     if not jnp.isfinite(prob).all():
         bad = int((~jnp.isfinite(prob)).any(0).sum())
         raise ValueError(
             f"apply_fn: expected finite probabilities, got NaN for {bad} of "
             f"{prob.shape[1]} people; a gap cannot be bounded from them"
         )
-    gap, upper = _gap_bounds(prob, y, group, key, metric, confidence, num_samples)
-    accuracy = jax.vmap(metrics.accuracy, in_axes=(0, None))(prob, y)
+    gap, upper = _gap_bounds(prob, label, group, key, metric, confidence, num_samples)
+    accuracy = jax.vmap(metrics.accuracy, in_axes=(0, None))(prob, label)
     allowed = upper <= at_most
     if not allowed.any():
         best = int(jnp.argmin(upper))

@@ -7,10 +7,10 @@ its second derivatives, become a map of pairs (`pair_sums`, `pair_scores`) with
 intervals, a null, and a test of the product term.
 
 `celluformer` (flax) and `train` are imported by name; `baselines`, `nid`, `enrichment`,
-`fidelity` and `rivals` are what the method is compared with and by.
+`evaluation` and `rivals` are what the method is compared with and by.
 """
 
-from jeff_graph.cells import baselines, enrichment, fidelity, nid, rivals
+from jeff_graph.cells import baselines, enrichment, evaluation, nid, rivals
 from jeff_graph.cells.confirm import PairTest, product_test
 from jeff_graph.cells.expression import (
     Expression,
@@ -93,8 +93,8 @@ __all__ = [
     "effective_size",
     "empty_sketch",
     "enrichment",
+    "evaluation",
     "false_discovery_rate",
-    "fidelity",
     "gene_moments",
     "hash_parameters",
     "hashes",

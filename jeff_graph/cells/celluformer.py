@@ -47,7 +47,7 @@ class Config(NamedTuple):
       heads: of attention, in each layer.
       layers: of attention and feed-forward.
       hidden: width of the feed-forward layer.
-      dropout: probability of dropping a unit, in [0, 1).
+      dropout_rate: probability of dropping a unit, in [0, 1).
     """
 
     num_genes: int
@@ -56,7 +56,7 @@ class Config(NamedTuple):
     heads: int = 8
     layers: int = 4
     hidden: int = 512
-    dropout: float = 0.1
+    dropout_rate: float = 0.1
 
 
 class Layer(nnx.Module):
@@ -70,7 +70,7 @@ class Layer(nnx.Module):
           rngs: random keys for the initial parameters.
         """
         width = config.width
-        self.heads, self.rate = config.heads, float(config.dropout)
+        self.heads, self.rate = config.heads, float(config.dropout_rate)
         self.project = nnx.Linear(width, 3 * width, rngs=rngs)
         self.output = nnx.Linear(width, width, rngs=rngs)
         self.up = nnx.Linear(width, config.hidden, rngs=rngs)
@@ -154,15 +154,17 @@ def init(config: Config, *, key: PRNGKeyArray) -> PyTree:
 
     Raises:
       ValueError: if a size is below 1, the width is no multiple of the heads, or the
-        dropout is outside [0, 1).
+        ``dropout_rate`` is outside [0, 1).
     """
     if min(config[:6]) < 1 or config.width % config.heads:
         raise ValueError(
             "config: expected sizes of at least 1 and a width that the heads divide, "
             f"got {config}"
         )
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout: expected a share below 1, got {config.dropout}")
+    if not 0 <= config.dropout_rate < 1:
+        raise ValueError(
+            f"dropout_rate: expected a share below 1, got {config.dropout_rate}"
+        )
     return _init(config, key)
 
 

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jeff.batches import Shuffled
 from jeff.steps import Metrics, Step, init_state, make_step, run_epochs
 
-__all__ = ["Weights", "fit_mlp", "nid_scores"]
+__all__ = ["Weights", "nid_scores", "train_mlp"]
 
 # Kernels [fan in, fan out] from the first layer to the last.
 Weights: TypeAlias = list[Float[Array, "fan_in fan_out"]]
@@ -69,7 +69,7 @@ def nid_scores(kernels: Sequence[Float[Array, "_ _"]]) -> Float[Array, "genes ge
     return jax.lax.scan(add, zero, (first.T, ways))[0]
 
 
-def fit_mlp(
+def train_mlp(
     x: Float[Array, "cells genes"],
     labels: Int[Array, " cells"],
     *,
@@ -77,7 +77,7 @@ def fit_mlp(
     num_classes: int = 2,
     hidden: tuple[int, ...] = (64, 32),
     l1: float = 1e-4,
-    epochs: int = 30,
+    num_epochs: int = 30,
     batch_size: int = 128,
     learning_rate: float = 3e-3,
 ) -> Weights:
@@ -90,7 +90,7 @@ def fit_mlp(
       num_classes: number of classes.
       hidden: widths of the hidden layers.
       l1: penalty on the absolute values of the kernels.
-      epochs: passes over the cells.
+      num_epochs: passes over the cells.
       batch_size: cells a step; all of them where there are fewer.
       learning_rate: of Adam.
 
@@ -100,10 +100,10 @@ def fit_mlp(
     Raises:
       ValueError: if a number is below 1.
     """
-    if min(epochs, batch_size, num_classes, *hidden) < 1 or not hidden:
+    if min(num_epochs, batch_size, num_classes, *hidden) < 1 or not hidden:
         raise ValueError(
-            "epochs, batch_size, num_classes, hidden: expected at least 1 each, got "
-            f"{epochs}, {batch_size}, {num_classes}, {hidden}"
+            "num_epochs, batch_size, num_classes, hidden: expected at least 1 each, "
+            f"got {num_epochs}, {batch_size}, {num_classes}, {hidden}"
         )
     deviation = x.std(0)
     x = (x - x.mean(0)) / jnp.where(deviation > 0, deviation, 1.0)
@@ -119,7 +119,7 @@ def fit_mlp(
     optimizer = optax.adam(learning_rate)
     state = init_state((layers, linear), optimizer, key=steps)
     batches = Shuffled((x, labels), min(batch_size, len(x)), order)
-    state, _ = run_epochs(_step(optimizer, l1), state, batches, num_epochs=epochs)
+    state, _ = run_epochs(_step(optimizer, l1), state, batches, num_epochs=num_epochs)
     return [kernel for kernel, _ in state.params[0]]
 
 

@@ -11,6 +11,7 @@ whole, `loaders` the data sets. `nets` (flax) and `train` are imported by name.
 
 from jeff_graph.editing import methods, replay, rivals
 from jeff_graph.editing.editor import Editor, Outcome
+from jeff_graph.editing.evaluation import batch, independent, sequential
 from jeff_graph.editing.features import row_normalise
 from jeff_graph.editing.graphs import (
     Graph,
@@ -29,7 +30,6 @@ from jeff_graph.editing.gre import (
 )
 from jeff_graph.editing.log import EditLog
 from jeff_graph.editing.nearby import nearby_tasks
-from jeff_graph.editing.protocols import batch, independent, sequential
 from jeff_graph.editing.report import EditReport
 from jeff_graph.editing.sampling import (
     Neighbourhood,

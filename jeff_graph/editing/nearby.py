@@ -29,7 +29,7 @@ class Nearby(NamedTuple):
 
 
 def nearby_tasks(graph: Graph, targets: Any, hops: int) -> Nearby:
-    """A task for each target, for `jeff_graph.editing.protocols.independent`.
+    """A task for each target, for `jeff_graph.editing.evaluation.independent`.
 
     Args:
       graph: the whole graph; read on the host.

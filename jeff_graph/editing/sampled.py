@@ -23,12 +23,12 @@ from jeff_graph.editing.network import ApplyFn
 from jeff_graph.editing.sampling import Incoming, sample_neighbours
 from jeff_graph.editing.splits import Split
 from jeff_graph.editing.task import mean_error
-from jeff_graph.editing.train import Trained, accuracies
+from jeff_graph.editing.training import Trained, accuracies
 
-__all__ = ["train_sampled"]
+__all__ = ["fit_sampled"]
 
 
-def train_sampled(
+def fit_sampled(
     apply_fn: ApplyFn,
     params: PyTree,
     graph: Graph,
@@ -37,7 +37,7 @@ def train_sampled(
     key: PRNGKeyArray,
     fanouts: Sequence[int | None] = (10, 5),
     batch_size: int = 512,
-    epochs: int = 5,
+    num_epochs: int = 5,
     chunk_steps: int = 16,
     optimizer: optax.GradientTransformation | None = None,
     workdir: str | Path | None = None,
@@ -45,7 +45,7 @@ def train_sampled(
 ) -> Trained:
     """Train on batches of training nodes and a sample of what they depend on.
 
-    As `jeff_graph.editing.train.train`, inductive and with the best parameters by
+    As `jeff_graph.editing.training.fit`, inductive and with the best parameters by
     validation kept, but a step costs ``batch_size`` nodes with their samples, whatever
     the size of the graph. A validation is one forward pass over the whole graph.
 
@@ -57,7 +57,7 @@ def train_sampled(
       key: random key of order, samples and dropout.
       fanouts: for each layer of the network, the most neighbours to take at a node.
       batch_size: training nodes a step; all of them where there are fewer.
-      epochs: passes over the training nodes; full batches only.
+      num_epochs: passes over the training nodes; full batches only.
       chunk_steps: steps between two validations, whose samples are held at a time.
       optimizer: any optax transformation; Adam at .01 by default.
       workdir: as of `jeff.training.fit`, which also resumes there.
@@ -76,7 +76,7 @@ def train_sampled(
     order, samples, dropout = jax.random.split(key, 3)
     nodes = np.flatnonzero(np.asarray(split.train))
     batches = Shuffled(jnp.asarray(nodes), min(batch_size, len(nodes)), order)
-    num_steps = epochs * batches.steps_per_epoch
+    num_steps = num_epochs * batches.steps_per_epoch
     result = fit(
         _step(apply_fn, optimizer, batches.batch_size),
         init_state(params, optimizer, key=dropout),

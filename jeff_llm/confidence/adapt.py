@@ -23,7 +23,7 @@ from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune, trunk
 
-__all__ = ["Recipe", "train"]
+__all__ = ["Recipe", "fit"]
 
 # Packed rows, and what frozen layers made of them.
 _Batch: TypeAlias = tuple[finetune.Packed, Any]
@@ -34,11 +34,11 @@ _CHUNK = 8
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How `train` trains.
+    """How `fit` trains.
 
     Attributes:
       rank: inner size of LoRA's factors; the paper has 2 to 8.
-      epochs: passes over the examples.
+      num_epochs: passes over the examples.
       learning_rate: peak of AdamW's, reached after a tenth of the steps, then along a
         cosine to a tenth of it.
       batch_size: packed rows a step.
@@ -56,7 +56,7 @@ class Recipe:
     """
 
     rank: int = 8
-    epochs: int = 2
+    num_epochs: int = 2
     learning_rate: float = 1e-3
     batch_size: int = 8
     row_tokens: int = 64
@@ -67,7 +67,7 @@ class Recipe:
 
     def __post_init__(self):
         """Check ranges."""
-        for name in ("rank", "epochs", "batch_size", "row_tokens"):
+        for name in ("rank", "num_epochs", "batch_size", "row_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"{name}: expected at least 1, got {getattr(self, name)}"
@@ -78,7 +78,7 @@ class Recipe:
             )
 
 
-def train(
+def fit(
     model: LanguageModel,
     examples: Sequence[finetune.Example],
     *,
@@ -126,7 +126,7 @@ def train(
         base = trunk.upper(model, recipe.first_layer)
     batches = _batches((packed, embedded), batch, order_key)
     # Whole chunks alone, so that trainings of other lengths compile nothing.
-    chunks = -(-recipe.epochs * (len(packed.tokens) // batch) // _CHUNK)
+    chunks = -(-recipe.num_epochs * (len(packed.tokens) // batch) // _CHUNK)
     output = "^embedding$" if model.config.tied else "^head/kernel$"
     inner = lora.ATTENTION if recipe.where == "attention" else lora.LINEAR
     head = recipe.head or (bool(rows) and not model.config.tied)

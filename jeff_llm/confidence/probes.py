@@ -89,7 +89,7 @@ def apply(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("epochs", "batch_size", "hidden", "num_layers")
+    jax.jit, static_argnames=("num_epochs", "batch_size", "hidden", "num_layers")
 )
 def train(
     features: Float[Array, "settings queries width"],
@@ -97,7 +97,7 @@ def train(
     *,
     keys: Key[Array, " settings"],
     where: Bool[Array, "settings queries"] | None = None,
-    epochs: int = 20,
+    num_epochs: int = 20,
     learning_rate: float | Array = 5e-4,
     weight_decay: float | Array = 0.0,
     batch_size: int = 32,
@@ -111,7 +111,7 @@ def train(
       correct: whether the answer was right.
       keys: a random key for each setting.
       where: queries that count; all by default.
-      epochs: passes over the queries.
+      num_epochs: passes over the queries.
       learning_rate: of Adam.
       weight_decay: decoupled, of AdamW.
       batch_size: queries a step.
@@ -141,7 +141,7 @@ def train(
         layers = init(x.shape[-1], key=first, hidden=hidden, num_layers=num_layers)
         state: TrainState = init_state(layers, optimizer, key=first)
         batches = Shuffled((scaled, y, counts), min(batch_size, len(y)), second)
-        state, _ = run_epochs(step, state, batches, num_epochs=epochs)
+        state, _ = run_epochs(step, state, batches, num_epochs=num_epochs)
         return Probe(state.params, mean, jnp.sqrt(variance + 1e-6))
 
     return jax.vmap(one)(features, correct, where, keys)

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jeff_llm.confidence import reading, uncertainty
-from jeff_llm.confidence.adapt import Recipe, train
+from jeff_llm.confidence.adapt import Recipe, fit
 from jeff_llm.generate import batching
 from jeff_llm.models import adapters, lora
 from jeff_llm.models.language_model import LanguageModel
@@ -36,9 +36,9 @@ __all__ = [
     "Recipe",
     "add_tokens",
     "confidence",
+    "fit",
     "load",
     "make_examples",
-    "train",
 ]
 
 
@@ -199,7 +199,7 @@ def load(
 
     Args:
       model: the base, as it was before `add_tokens`; it stays as it is.
-      directory: where `jeff_llm.models.adapters.save` wrote the factors of `train`.
+      directory: where `jeff_llm.models.adapters.save` wrote the factors of `fit`.
       names: of the two tokens.
 
     Returns:

@@ -55,9 +55,9 @@ def test_every_metric_by_hand():
 
 
 def test_levels_equal_one_at_a_time(people):
-    together = evaluation.evaluate(threshold, LINE, *people, ALPHAS)
+    together = evaluation.evaluate(threshold, LINE, people, ALPHAS)
     for place in (0, 4, 10):
-        alone = evaluation.evaluate(threshold, LINE, *people, ALPHAS[place : place + 1])
+        alone = evaluation.evaluate(threshold, LINE, people, ALPHAS[place : place + 1])
         for name in evaluation.Evaluation._fields:
             np.testing.assert_allclose(
                 getattr(together, name)[place], getattr(alone, name)[0], atol=1e-6
@@ -73,7 +73,7 @@ def test_one_compilation_for_another_line_and_other_levels(people):
 
     for start in (1.0, 2.0):
         line = yodo.Line(jnp.array(start), jnp.array(0.0))
-        evaluation.evaluate(counted, line, *people, ALPHAS**2)
+        evaluation.evaluate(counted, line, people, ALPHAS**2)
     assert len(traces) == 1
 
 
@@ -91,7 +91,7 @@ def gridded_volume(found):
 
 
 def test_hypervolume_of_an_evaluation(people):
-    found = evaluation.evaluate(threshold, LINE, *people, ALPHAS)
+    found = evaluation.evaluate(threshold, LINE, people, ALPHAS)
     small = found.hypervolume(reference=(0.1, 0.1))
     assert 0 <= small < found.hypervolume() < 1
     by_hand = gridded_volume(found)
@@ -100,9 +100,9 @@ def test_hypervolume_of_an_evaluation(people):
 
 def test_chosen_level_is_the_most_accurate_allowed(people, key):
     choice = evaluation.choose_alpha(
-        threshold, LINE, *people, ALPHAS, key=key, at_most=0.2
+        threshold, LINE, people, ALPHAS, key=key, at_most=0.2
     )
-    found = evaluation.evaluate(threshold, LINE, *people, ALPHAS)
+    found = evaluation.evaluate(threshold, LINE, people, ALPHAS)
     assert choice.gap <= choice.gap_upper <= 0.2
     place = int(jnp.argmin(jnp.abs(ALPHAS - choice.alpha)))
     assert choice.gap == pytest.approx(float(found.demographic_parity[place]), abs=1e-6)
@@ -115,7 +115,7 @@ def test_chosen_level_is_the_most_accurate_allowed(people, key):
 def test_a_stricter_limit_is_never_more_accurate(people, key):
     accuracy = [
         evaluation.choose_alpha(
-            threshold, LINE, *people, ALPHAS, key=key, at_most=limit
+            threshold, LINE, people, ALPHAS, key=key, at_most=limit
         ).accuracy
         for limit in (0.08, 0.15, 0.3, 1.0)
     ]
@@ -127,14 +127,14 @@ def test_a_stricter_limit_is_never_more_accurate(people, key):
 def test_the_confidence_holds_in_simulation(key):
     """The true gap of the chosen level exceeds the limit in at most 5% of the draws."""
     truth = evaluation.evaluate(
-        threshold, LINE, *draw(jax.random.fold_in(key, 10**6), 400_000), ALPHAS
+        threshold, LINE, draw(jax.random.fold_in(key, 10**6), 400_000), ALPHAS
     ).demographic_parity
     broken = 0
     for trial in range(100):
         choice = evaluation.choose_alpha(
             threshold,
             LINE,
-            *draw(jax.random.fold_in(key, trial), 500),
+            draw(jax.random.fold_in(key, trial), 500),
             ALPHAS,
             key=key,
             at_most=0.2,
@@ -149,7 +149,7 @@ def test_the_confidence_holds_in_simulation(key):
 @pytest.mark.parametrize("metric", ["equal_opportunity", "equalized_odds"])
 def test_other_gaps_bound_themselves(people, key, metric):
     choice = evaluation.choose_alpha(
-        threshold, LINE, *people, ALPHAS, key=key, metric=metric, at_most=0.6
+        threshold, LINE, people, ALPHAS, key=key, metric=metric, at_most=0.6
     )
     hard = gaps.harden(yodo.predict(threshold, LINE, people.inputs, choice.alpha))
     value = yodo.GAPS[metric](hard, people.group, people.label)
@@ -168,7 +168,7 @@ def test_other_gaps_bound_themselves(people, key, metric):
 def test_bad_choices(people, key, change, words):
     with pytest.raises(ValueError, match=words):
         evaluation.choose_alpha(
-            threshold, LINE, *people, ALPHAS, **{"key": key, "at_most": 0.2, **change}
+            threshold, LINE, people, ALPHAS, **{"key": key, "at_most": 0.2, **change}
         )
 
 
@@ -201,7 +201,7 @@ def test_no_guarantee_from_an_empty_cell(key, metric, change, words):
     people = few(key, 50)._replace(**change)
     with pytest.raises(ValueError, match=words):
         evaluation.choose_alpha(
-            threshold, LINE, *people, ALPHAS, key=key, metric=metric, at_most=1.0
+            threshold, LINE, people, ALPHAS, key=key, metric=metric, at_most=1.0
         )
 
 
@@ -212,7 +212,7 @@ def test_no_guarantee_from_nan(key, level):
 
     with pytest.raises(ValueError, match=r"apply_fn: .*got NaN for 500 of 500 people"):
         evaluation.choose_alpha(
-            broken, LINE, *few(key, 50), ALPHAS, key=key, at_most=1.0
+            broken, LINE, few(key, 50), ALPHAS, key=key, at_most=1.0
         )
 
 
@@ -221,7 +221,7 @@ def test_resamples_that_lose_a_group_do_not_count_as_fair(key, members):
     """True gap .30, limit .25: with one or two members the bound is the worst, 1."""
     for trial in range(20):
         people = few(jax.random.fold_in(key, trial), members)
-        arguments = (threshold, LINE, *people, ALPHAS[:1])
+        arguments = (threshold, LINE, people, ALPHAS[:1])
         choice = evaluation.choose_alpha(*arguments, key=key, at_most=1.0)
         assert choice.gap_upper == 1.0
         with pytest.raises(evaluation.NoLevelError, match=r"smallest bound is 1\.0"):
@@ -245,9 +245,9 @@ def test_other_codes_are_refused(people, key, field, codes):
     words = rf"{field}: expected only 0 and 1, got values {low}, {high}"
     optimizer = optax.sgd(0.1)
     for call in (
-        lambda: evaluation.evaluate(threshold, LINE, *wrong, ALPHAS),
+        lambda: evaluation.evaluate(threshold, LINE, wrong, ALPHAS),
         lambda: evaluation.choose_alpha(
-            threshold, LINE, *wrong, ALPHAS, key=key, at_most=1.0
+            threshold, LINE, wrong, ALPHAS, key=key, at_most=1.0
         ),
         lambda: evaluation.measure(
             jnp.ones((1, 2000)), wrong.label, wrong.group, ALPHAS[:1]
@@ -261,7 +261,7 @@ def test_other_codes_are_refused(people, key, field, codes):
 
 def test_levels_must_be_a_vector(people):
     with pytest.raises(ValueError, match="alphas"):
-        evaluation._evaluate(threshold, LINE, *people, jnp.ones((2, 2)), 1)
+        evaluation._evaluate(threshold, LINE, people, jnp.ones((2, 2)), 1)
 
 
 def test_fixed_models_of_several_weights_side_by_side(people, key):

@@ -23,7 +23,7 @@ import optax
 from jax.sharding import PartitionSpec
 
 from configs.yodo import Config
-from jeff import assets, checkpoint, line, metrics, sharding, training
+from jeff import assets, checkpoint, files, line, metrics, sharding, training
 from jeff.fairness import evaluation, front, gaps, simplex, tabular, yodo
 from jeff.sharding import make_mesh
 from train_scripts.cli import main
@@ -81,7 +81,7 @@ def csv_file(folder: Path, name: str, content: bytes) -> tabular.Dataset:
 
 
 def choose(**options: Any) -> evaluation.Choice:
-    return evaluation.choose_alpha(linear, LINE, *PEOPLE, ALPHAS, key=KEY, **options)
+    return evaluation.choose_alpha(linear, LINE, PEOPLE, ALPHAS, key=KEY, **options)
 
 
 def fit(loss: Any = 1.0, **options: Any) -> training.FitResult:
@@ -294,7 +294,7 @@ ROWS = [
     Row("an unknown system", lambda tmp: command("run", "yoda"),
         "SystemExit", "SYSTEM", "one of yodo", "'yoda'"),
     Row("a result cut short",
-        lambda tmp: results.read(results.write_text(tmp / "result.json", '{"seed": ')),
+        lambda tmp: results.read(files.write_text(tmp / "result.json", '{"seed": ')),
         V, "result.json", "valid JSON", "9 bytes"),
 ]
 # fmt: on

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jeff import sharding
-from jeff_graph.editing import gre, methods, protocols
+from jeff_graph.editing import evaluation, gre, methods
 from jeff_graph.editing.task import make_task
 
 SHAPES = {"embed": (16, 8), "bias": (8,), "scale": ()}
@@ -75,7 +75,7 @@ def edits(mesh: jax.sharding.Mesh) -> None:
 
     @jax.jit
     def run(targets):
-        return protocols.independent(
+        return evaluation.independent(
             method, params, task, targets, test, key=jax.random.key(0)
         )
 

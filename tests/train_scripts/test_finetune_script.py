@@ -40,7 +40,7 @@ def config(data, tiny_chat_model, tmp_path):
         batch_size=2,
         max_tokens=64,
         learning_rate=5e-3,
-        validation=0.2,
+        holdout=0.2,
     )
 
 
@@ -130,7 +130,7 @@ def test_a_folder_of_another_run_is_refused(config):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rank", 0), ("validation", 1.0), ("learning_rate", 0.0), ("tensor", 0)],
+    [("rank", 0), ("holdout", 1.0), ("learning_rate", 0.0), ("tensor", 0)],
 )
 def test_ranges(config, field, value):
     with pytest.raises(ValueError, match=f"{field}: expected"):

@@ -130,7 +130,6 @@ def test_words_that_tyro_refuses(words, said, capsys):
         ("--learning-rate nan", ["learning_rate: expected at least 0, got nan"]),
         ("--seeds 1 1", ["seeds: expected distinct numbers, got (1, 1)"]),
         ("--gap parity", ["--gap", "parity", "demographic_parity"]),
-        ("--dataset csv", ["data: expected the csv file or folder, got none"]),
     ],
 )
 @pytest.mark.parametrize("folder_first", [False, True])
@@ -196,6 +195,13 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path, capsys):
     runs = tmp_path / "runs"
     assert main([*run_words(tmp_path / "none.csv"), "--runs", str(runs)]) == 1
     assert f"{tmp_path}/none.csv" in capsys.readouterr().err
+    assert not list((runs / "yodo").iterdir())
+
+
+def test_a_data_set_whose_file_is_not_named(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    assert main(["run", "yodo", "file", "--runs", str(runs)]) == 1
+    assert "data: expected the csv file or folder, got none" in capsys.readouterr().err
     assert not list((runs / "yodo").iterdir())
 
 

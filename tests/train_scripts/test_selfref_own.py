@@ -55,8 +55,8 @@ def test_marked_answers(write, tiny_chat_model, model, tmp_path) -> None:
         data=str(write(marked())),
         model=str(tiny_chat_model),
         rank=2,
-        epochs=2,
-        held_out=0.4,
+        num_epochs=2,
+        holdout=0.4,
         max_error=0.5,
         merged=True,
         seeds=(0,),
@@ -122,11 +122,11 @@ def test_the_model_answers(write, tiny_chat_model, model, tmp_path) -> None:
 def test_equal_prompts_stay_together(write, model) -> None:
     rows = [{"prompt": f"q{n % 5}", "answer": "a"} for n in range(20)]
     questions = own.read_questions(write(rows), model)
-    train, test = own._split(Config(data="own", held_out=0.4), questions)
+    train, test = own._split(Config(data="own", holdout=0.4), questions)
     assert sorted([*train, *test]) == list(range(20)) and len(test) == 8
     assert not set(train % 5) & set(test % 5)
     draws = [
-        own._split(Config(data="own", held_out=0.4, seeds=(seed,)), questions)
+        own._split(Config(data="own", holdout=0.4, seeds=(seed,)), questions)
         for seed in range(4)
     ]
     assert len({frozenset(held % 5) for _, held in draws}) > 1

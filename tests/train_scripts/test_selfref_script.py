@@ -21,7 +21,7 @@ CONFIG = Config(
     samples=1,
     rank=2,
     first_layer=1,
-    epochs=1,
+    num_epochs=1,
     seeds=(0, 1),
 )
 

@@ -16,7 +16,7 @@ from train_scripts.wds import run as wds
 
 TINY = dataclasses.replace(
     PRESETS["smoke"],
-    data="simulated",
+    dataset="simulated",
     label="label",
     type="type",
     cells=400,
@@ -130,7 +130,7 @@ def test_mistakes_in_the_data(tmp_path, options, message):
         ({"permutations": 2}, "0 or at least 3"),
         ({"genes": 1}, "genes: expected at least 2"),
         ({"holdout": 0.0}, "holdout: expected a share above 0"),
-        ({"dropout": 1.0}, "dropout: expected a share below 1"),
+        ({"dropout_rate": 1.0}, "dropout_rate: expected a share below 1"),
         ({"power": -1.0}, "prior_cells, power"),
         ({"seeds": (1, 1)}, "seeds: expected distinct"),
     ],

@@ -190,7 +190,7 @@ def _optimizer(config: Config, num_steps: int) -> optax.GradientTransformation:
 def _split(
     config: Config, examples: list[finetune.Example]
 ) -> tuple[list[finetune.Example], list[finetune.Example]]:
-    count = int(len(examples) * config.validation)
+    count = int(len(examples) * config.holdout)
     if count == len(examples):
         raise ValueError(f"data: expected more rows than {count} to train on")
     order = np.random.default_rng(config.seed).permutation(len(examples))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from configs.gre import Config
-from jeff_graph.editing import methods, protocols, replay, rivals
+from jeff_graph.editing import evaluation, methods, replay, rivals
 from jeff_graph.editing.graphs import Graph, hop_distance
 from jeff_graph.editing.nearby import Nearby, nearby_tasks
 from jeff_graph.editing.report import HOPS, EditReport
@@ -140,7 +140,7 @@ def _protocol(
         settings = {"key": key, "hops": hops, "bisections": config.bisections}
         given = (method, params, task, targets, test)
         if protocol_name == "independent":
-            return protocols.independent(
+            return evaluation.independent(
                 *given,
                 max_steps=config.max_steps,
                 edits_at_once=config.edits_at_once or _at_once(),
@@ -148,9 +148,9 @@ def _protocol(
                 **settings,
             )
         if protocol_name == "sequential":
-            protocol, steps = protocols.sequential, config.max_steps
+            protocol, steps = evaluation.sequential, config.max_steps
         else:
-            protocol, steps = protocols.batch, config.batch_steps
+            protocol, steps = evaluation.batch, config.batch_steps
         return protocol(*given, max_steps=steps, **settings)[1]
 
     def timed(*arguments: Any) -> tuple[EditReport, float]:

@@ -19,10 +19,10 @@ from jaxtyping import PyTree
 
 from configs.gre import Config
 from jeff import files
-from jeff_graph.editing import loaders, nets, train
+from jeff_graph.editing import loaders, nets, training
 from jeff_graph.editing.graphs import Graph, subgraph
 from jeff_graph.editing.messages import compressed
-from jeff_graph.editing.sampled import train_sampled
+from jeff_graph.editing.sampled import fit_sampled
 from jeff_graph.editing.simulate import simulate_graph
 from jeff_graph.editing.splits import split
 from jeff_graph.editing.task import ApplyFn, make_task
@@ -83,9 +83,8 @@ def load(config: Config) -> Graph:
         "citeseer": functools.partial(loaders.load_planetoid, "citeseer"),
         "amazon-photo": loaders.load_amazon_photo,
         "simulated": simulate_graph,
-        "npz": functools.partial(loaders.load_npz, config.path),
     }
-    return load[config.dataset]()
+    return loaders.load_npz(config.data) if config.data else load[config.dataset]()
 
 
 def _measure_all(
@@ -142,7 +141,7 @@ def train_all(
                 width,
                 classes,
                 hidden=config.hidden,
-                dropout_rate=config.dropout,
+                dropout_rate=config.dropout_rate,
                 key=seed_key(seed, 0),
             )
         )
@@ -171,14 +170,14 @@ def _train(
     given = (apply_fn, params, graph, parts)
     settings: dict[str, Any] = {
         "key": seed_key(seed, 2),
-        "epochs": config.epochs,
+        "num_epochs": config.num_epochs,
         "optimizer": optimizer,
     }
     if config.fanouts:
         sizes = {"fanouts": config.fanouts, "batch_size": config.batch_size}
-        trained = train_sampled(*given, **sizes, **settings)
+        trained = fit_sampled(*given, **sizes, **settings)
     else:
-        trained = train.train(*given, **settings)
+        trained = training.fit(*given, **settings)
     logits = jax.jit(apply_fn)(trained.params, graph)
     wrong = np.flatnonzero(parts.valid & (logits.argmax(-1) != graph.labels))
     task = make_task(

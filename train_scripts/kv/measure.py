@@ -9,7 +9,7 @@ import numpy as np
 
 from configs.kv import Config
 from jeff_llm import generate, kv
-from jeff_llm.kv import evaluate
+from jeff_llm.kv import evaluation
 from jeff_llm.models.cache import init_cache
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.kv import summary
@@ -29,12 +29,12 @@ class Data(NamedTuple):
 
 def layers_of(config: Config, model: LanguageModel, data: Data) -> Layers:
     """Norms, and errors at each width, layer by layer on the calibration text."""
-    keys, values = evaluate.activations(model, jnp.asarray(data.calibration))
+    keys, values = evaluation.activations(model, jnp.asarray(data.calibration))
     errors = {
         (axis, bits): np.stack(
             [
-                evaluate.squared_errors(keys, bits, config.group_size, axis),
-                evaluate.squared_errors(values, bits, config.group_size, "token"),
+                evaluation.squared_errors(keys, bits, config.group_size, axis),
+                evaluation.squared_errors(values, bits, config.group_size, "token"),
             ],
             axis=1,
         )
@@ -113,7 +113,7 @@ def row_of(
 def _measure(config: Config, model: LanguageModel, data: Data, cell: Cell) -> Measured:
     """Perplexity and accuracy for each seed, and the bytes of a long cache."""
     seeds = len(config.seeds)
-    each = evaluate.perplexity(
+    each = evaluation.perplexity(
         model, jnp.asarray(data.texts), make_cache=cell.make_cache
     )
     perplexity = np.exp(np.log(np.asarray(each)).reshape(seeds, -1).mean(1))

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from configs.kv import Config
+from jeff import files
 from jeff_llm.models import weights
 from jeff_llm.models.language_model import LanguageModel
-from train_scripts.kv import claims, summary
+from train_scripts.kv import claims, measure, summary
+from train_scripts.kv.measure import Data
 from train_scripts.questions import cities
 from train_scripts.running import results
+from train_scripts.running.rows import measure_rows
 
 __all__ = ["run"]
 
@@ -67,7 +70,7 @@ def _load(config: Config, model: LanguageModel) -> Data:
     needed = config.texts * len(config.seeds) + 1
     if rows < needed:
         raise ValueError(
-            f"path: expected a text of at least {needed * config.tokens} tokens, got "
+            f"data: expected a text of at least {needed * config.tokens} tokens, got "
             f"{len(ids)}; take fewer texts, seeds or tokens"
         )
     table = ids[: rows * config.tokens].reshape(rows, config.tokens)
@@ -81,8 +84,8 @@ def _load(config: Config, model: LanguageModel) -> Data:
 
 
 def _text(config: Config) -> str:
-    if config.path:
-        return Path(config.path).read_text(encoding="utf-8")
+    if config.data:
+        return Path(config.data).read_text(encoding="utf-8")
     from pydoc_data.topics import topics
 
     return "\n".join(topics.values())

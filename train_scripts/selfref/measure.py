@@ -188,7 +188,7 @@ def recipe(config: Config, model: LanguageModel) -> selfref.Recipe:
     first = config.first_layer
     return selfref.Recipe(
         rank=config.rank,
-        epochs=config.epochs,
+        num_epochs=config.num_epochs,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         where=config.where,
@@ -200,7 +200,7 @@ def recipe(config: Config, model: LanguageModel) -> selfref.Recipe:
 def _train(
     job: _Job, examples: list[finetune.Example], workdir: Path, rows: tuple[int, ...]
 ) -> LanguageModel:
-    return selfref.train(
+    return selfref.fit(
         job.base,
         examples,
         key=job.key,

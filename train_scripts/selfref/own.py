@@ -123,7 +123,7 @@ def teach(config: Config, workdir: Path, say: measure.Say) -> Part:
         token_weight=config.token_weight,
     )
     say(f"learning from {len(examples)} answers")
-    tuned, factors = selfref.train(
+    tuned, factors = selfref.fit(
         base,
         examples,
         key=key,
@@ -219,7 +219,7 @@ def _split(
         [str(question.prompt) for question in questions], return_inverse=True
     )
     count = int(which.max(initial=-1)) + 1
-    test = round(count * config.held_out)
+    test = round(count * config.holdout)
     if min(test, count - test) < 2:
         raise ValueError(
             f"{config.data}: expected at least 2 different prompts to learn from and 2 "

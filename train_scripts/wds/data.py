@@ -4,14 +4,14 @@ import contextlib
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from configs.wds import Config
-from jeff_graph.cells import expression, fidelity, h5ad, preprocess, simulate
+from jeff_graph.cells import evaluation, expression, h5ad, preprocess, simulate
 from jeff_graph.cells.expression import Source
 from jeff_graph.cells.preprocess import Recipe
 from jeff_graph.cells.simulate import Truth
@@ -65,14 +65,14 @@ def load(config: Config, seed: int) -> Iterator[Cells]:
     """
     with contextlib.ExitStack() as stack:
         truth = None
-        if config.data == "simulated":
-            source: Any = simulate.simulate_cells(config.cells, seed=seed)
-            truth = source.truth
-        elif config.data == "pbmc":
-            source = h5ad.load_pbmc()
-        else:
+        if config.data:
             layer = config.layer or "X"
             source = stack.enter_context(h5ad.open_cells(config.data, layer))
+        elif config.dataset == "simulated":
+            source: Any = simulate.simulate_cells(config.cells, seed=seed)
+            truth = source.truth
+        else:
+            source = h5ad.load_pbmc()
         codes, classes = expression.label_codes(
             source.column(config.label), name=f"label {config.label!r}"
         )
@@ -127,5 +127,5 @@ def known_pairs(
             f"pairs: expected pairs of the {len(chosen)} chosen genes, got none among "
             f"{len(here)}; keep more genes (--genes), or name them (--keep)"
         )
-    known = fidelity.planted_mask(len(chosen), local[here])
+    known = evaluation.planted_mask(len(chosen), local[here])
     return known, within, int((~here).sum())

@@ -11,7 +11,7 @@ from jeff_graph.cells import (
     baselines,
     confirm,
     enrichment,
-    fidelity,
+    evaluation,
     interactions,
     nid,
     preprocess,
@@ -65,7 +65,7 @@ def judge(cells: Cells, scores: Array, known: Array, seed: int) -> dict[str, flo
       The share of pairs seen and the enrichment of the known ones; where the truth is
       known, AUROC over all pairs, and over those of markers of one type.
     """
-    values = fidelity.pair_values(scores)
+    values = evaluation.pair_values(scores)
     seen = ~jnp.isnan(values)
     found = {"seen": float(seen.mean())}
     if 0 < int((known & seen).sum()) < int(seen.sum()):
@@ -74,10 +74,10 @@ def judge(cells: Cells, scores: Array, known: Array, seed: int) -> dict[str, flo
         )
         found["nes"] = float(jnp.nan_to_num(enriched.normalised))
     if cells.known is not None:
-        found["auroc"] = float(fidelity.planted_auroc(scores, cells.known))
+        found["auroc"] = float(evaluation.planted_auroc(scores, cells.known))
     if cells.within is not None:
         found["auroc_within"] = float(
-            fidelity.planted_auroc(scores, known, where=cells.within)
+            evaluation.planted_auroc(scores, known, where=cells.within)
         )
     return found
 
@@ -87,7 +87,7 @@ def known_or_correlated(cells: Cells, chosen: np.ndarray) -> Array:
     if cells.known is not None:
         return cells.known
     x = jnp.asarray(cells.prepared.take(chosen).toarray())
-    values = fidelity.pair_values(jnp.abs(baselines.spearman(x)))
+    values = evaluation.pair_values(jnp.abs(baselines.spearman(x)))
     number = min(TOP, len(values) // 10)
     return jnp.zeros(len(values), bool).at[jnp.argsort(-values)[:number]].set(True)
 
@@ -112,7 +112,7 @@ def without_network(
         maps["cs_core"] = jnp.abs(found.correlation)
     real = labels >= 0
     kernels = jax.jit(
-        lambda x, y: nid.fit_mlp(
+        lambda x, y: nid.train_mlp(
             x, y, key=seed_key(seed, 7), num_classes=len(cells.classes)
         )
     )(x[real], jnp.asarray(labels[real]))
@@ -126,5 +126,5 @@ def without_network(
     row = {}
     for name, scores in maps.items():
         row |= {f"{name}_{k}": v for k, v in judge(cells, scores, known, seed).items()}
-        row[f"{name}_agreement"] = float(fidelity.rank_agreement(scores, reference))
+        row[f"{name}_agreement"] = float(evaluation.rank_agreement(scores, reference))
     return row

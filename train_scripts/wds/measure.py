@@ -12,7 +12,7 @@ from jaxtyping import Array
 from configs.wds import Config
 from jeff_graph.cells import (
     celluformer,
-    fidelity,
+    evaluation,
     hessian,
     interactions,
 )
@@ -153,8 +153,8 @@ def _compare(
     scores = interactions.pair_scores(sums, prior_cells=prior)
     found = judge(cells, scores, known, seed)
     top = min(TOP, len(known))
-    found["overlap"] = float(fidelity.overlap_at(scores, reference, top))
-    found["agreement"] = float(fidelity.rank_agreement(scores, reference))
+    found["overlap"] = float(evaluation.overlap_at(scores, reference, top))
+    found["agreement"] = float(evaluation.rank_agreement(scores, reference))
     found["effective"] = float(picked.effective) / len(rows)
     if cells.types is not None:
         names, counts = np.unique(cells.types, return_counts=True)

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from scipy.sparse import csr_array
 
 from configs.wds import Config
-from jeff_graph.cells import celluformer, train
+from jeff_graph.cells import celluformer, training
 from jeff_graph.cells.tokens import Tokens, make_tokens
 from train_scripts.running.seeds import seed_key
 from train_scripts.wds.data import Cells
@@ -85,15 +85,15 @@ def fit(
         config.heads,
         config.layers,
         config.hidden,
-        config.dropout,
+        config.dropout_rate,
     )
-    found = train.train(
+    found = training.fit(
         celluformer.make_apply(shape),
         celluformer.init(shape, key=seed_key(seed, 1)),
         tokens_of(cells.prepared.take(trained)),
         jnp.asarray(labels),
         key=seed_key(seed, 2),
-        epochs=config.epochs,
+        num_epochs=config.num_epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         workdir=workdir,
@@ -114,4 +114,4 @@ def held_out_accuracy(network: Network, cells: Cells) -> float:
     tokens = tokens_of(cells.prepared.take(network.held_out))
     labels = jnp.asarray(cells.codes[network.held_out])
     apply_fn = celluformer.make_apply(network.config)
-    return train.accuracy(apply_fn, network.params, tokens, labels)
+    return training.accuracy(apply_fn, network.params, tokens, labels)

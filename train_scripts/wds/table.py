@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from configs.wds import Config
 from jeff import files
-from jeff_graph.cells import celluformer, confirm, fidelity, interactions
+from jeff_graph.cells import celluformer, confirm, evaluation, interactions
 from jeff_graph.cells.sampling import diversity_weights
 from train_scripts.running.seeds import seed_key
 from train_scripts.wds.data import Cells
@@ -92,11 +92,11 @@ def write(
     if config.permutations:
         null = _null(config, first, scores, workdir, say)
         columns |= dict(zip(("lift", "p_value", "q_value"), null, strict=True))
-        row |= _found("null", fidelity.pair_values(null.q_value), cells.known)
+        row |= _found("null", evaluation.pair_values(null.q_value), cells.known)
         if cells.known is not None:
             lift = judge(cells, null.lift, cells.known, first.seed)
             row |= {f"lift_{name}": lift[name] for name in lift if "auroc" in name}
-    ranked = fidelity.rank_pairs(scores)
+    ranked = evaluation.rank_pairs(scores)
     tested = _test(config, first, ranked)
     known = _ranked_known(cells, ranked)
     row |= _found(
@@ -148,7 +148,7 @@ def _null(
 
 
 def _test(
-    config: Config, first: First, ranked: fidelity.RankedPairs
+    config: Config, first: First, ranked: evaluation.RankedPairs
 ) -> tuple[np.ndarray, np.ndarray]:
     """P and q of the product term of the highest pairs, on cells nobody trained on.
 
@@ -171,7 +171,7 @@ def _test(
     return np.asarray(least), np.asarray(interactions.false_discovery_rate(least))
 
 
-def _ranked_known(cells: Cells, ranked: fidelity.RankedPairs) -> np.ndarray | None:
+def _ranked_known(cells: Cells, ranked: evaluation.RankedPairs) -> np.ndarray | None:
     if cells.known is None:
         return None
     number = len(cells.prepared.genes)
@@ -190,7 +190,7 @@ def _found(name: str, q_value: Any, known: Any) -> dict[str, float]:
 
 def _csv(
     cells: Cells,
-    ranked: fidelity.RankedPairs,
+    ranked: evaluation.RankedPairs,
     columns: dict[str, Array],
     tested: tuple[np.ndarray, np.ndarray],
 ) -> str:
@@ -213,7 +213,7 @@ def _plots(
     first: First,
     scores: Array,
     columns: dict[str, Array],
-    ranked: fidelity.RankedPairs,
+    ranked: evaluation.RankedPairs,
 ) -> str:
     cells = first.cells
     names = cells.prepared.genes

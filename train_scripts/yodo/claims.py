@@ -3,6 +3,7 @@
 import numpy as np
 
 from configs.yodo import Config
+from train_scripts.running.claims import at_least, at_most
 from train_scripts.running.results import Claim
 from train_scripts.running.seeds import spread
 from train_scripts.yodo.summary import Seed, each_seed

@@ -135,12 +135,11 @@ def measure(
     alphas = jnp.linspace(0, 1, config.num_levels)
     test = parts.test
     sweep = functools.partial(evaluation.evaluate, apply_fn, trained.line)
-    on_test = (test.inputs, test.label, test.group, alphas)
-    jax.block_until_ready(sweep(*on_test))  # compiles
+    jax.block_until_ready(sweep(test, alphas))  # compiles
     began = time.perf_counter()
-    levels = jax.block_until_ready(sweep(*on_test))
+    levels = jax.block_until_ready(sweep(test, alphas))
     seconds = time.perf_counter() - began
-    held_out = sweep(*parts.validation, alphas)
+    held_out = sweep(parts.validation, alphas)
     gaps = getattr(levels, config.gap)
     served = gaps[monotone_levels(getattr(held_out, config.gap))]
     prob = jax.lax.map(
@@ -180,9 +179,7 @@ def _choose(
         return evaluation.choose_alpha(
             apply_fn,
             trained,
-            validation.inputs,
-            validation.label,
-            validation.group,
+            validation,
             alphas,
             key=seed_key(seed, CHOICE),
             metric=config.gap,

@@ -10,10 +10,11 @@ import jax
 import optax
 
 from configs.yodo import Config
-from jeff import checkpoint, training
+from jeff import checkpoint, files, training
 from jeff.fairness import evaluation, images, tabular, yodo
 from train_scripts.running import results
-from train_scripts.yodo import summary
+from train_scripts.running.seeds import seed_key
+from train_scripts.yodo import claims, measure, summary
 
 __all__ = ["run"]
 
@@ -70,7 +71,12 @@ def run(
 
 def _load(config: Config, seed: int) -> tuple[tabular.Splits, tuple[str, str]]:
     key = seed_key(seed, measure.DATA)
-    path = config.path or None
+    path = config.data or None
+    if config.dataset in {"utkface", "csv"} and not path:
+        raise ValueError(
+            f"data: expected the {config.dataset} file or folder, got none; name it "
+            "with --data"
+        )
     if config.dataset == "digits":
         return images.coloured_digits(key=key), ("first colour", "second colour")
     if config.dataset == "adult":
@@ -84,10 +90,10 @@ def _load(config: Config, seed: int) -> tuple[tabular.Splits, tuple[str, str]]:
         source = path or "flwrlabs/celeba"
         data = images.celeba(config.outcome, config.sensitive, source=source)
     elif config.dataset == "utkface":
-        data = images.utkface(config.path)
+        data = images.utkface(config.data)
     else:
         data = tabular.read_csv(
-            config.path, label=config.outcome, group=config.sensitive
+            config.data, label=config.outcome, group=config.sensitive
         )
     return tabular.split(data, key=key, standardize=bool(data.features)), data.groups
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 from scipy.sparse import csr_array
 
-from jeff_graph.cells import baselines, enrichment, fidelity, nid, rivals
+from jeff_graph.cells import baselines, enrichment, evaluation, nid, rivals
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,13 @@ def test_nid_finds_planted_products():
     x = rng.normal(size=(4000, 10)).astype("f4")
     odds = 3 * x[:, 0] * x[:, 1] + 3 * x[:, 2] * x[:, 3] + 2 * x[:, 4] - 2 * x[:, 5]
     labels = jnp.asarray((rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(np.int32))
-    kernels = jax.jit(lambda x, y: nid.fit_mlp(x, y, key=jax.random.key(0)))(x, labels)
-    planted = fidelity.planted_mask(10, np.array([[0, 1], [2, 3]]))
-    assert fidelity.planted_auroc(nid.nid_scores(kernels), planted) > 0.95
-    with pytest.raises(ValueError, match="epochs, batch_size"):
-        nid.fit_mlp(jnp.asarray(x), labels, key=jax.random.key(0), epochs=0)
+    kernels = jax.jit(lambda x, y: nid.train_mlp(x, y, key=jax.random.key(0)))(
+        x, labels
+    )
+    planted = evaluation.planted_mask(10, np.array([[0, 1], [2, 3]]))
+    assert evaluation.planted_auroc(nid.nid_scores(kernels), planted) > 0.95
+    with pytest.raises(ValueError, match="num_epochs, batch_size"):
+        nid.train_mlp(jnp.asarray(x), labels, key=jax.random.key(0), num_epochs=0)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -166,15 +168,15 @@ def test_agreement_of_maps(maps):
     a, b = np.asarray(one)[pairs], np.asarray(other)[pairs]
     seen = ~np.isnan(a)
     expected = scipy.stats.spearmanr(a[seen], b[seen]).statistic
-    assert float(fidelity.rank_agreement(one, other)) == pytest.approx(
+    assert float(evaluation.rank_agreement(one, other)) == pytest.approx(
         expected, abs=1e-5
     )
     top = [set(np.argsort(-np.where(seen, v, -np.inf))[:5].tolist()) for v in (a, b)]
-    assert float(fidelity.overlap_at(one, other, 5)) * 5 == pytest.approx(
+    assert float(evaluation.overlap_at(one, other, 5)) * 5 == pytest.approx(
         len(top[0] & top[1])
     )
-    assert float(fidelity.overlap_at(one, one, 28)) == 1
-    ranked = fidelity.rank_pairs(one)
+    assert float(evaluation.overlap_at(one, one, 28)) == 1
+    ranked = evaluation.rank_pairs(one)
     assert (ranked.first < ranked.second).all()
     assert np.isnan(ranked.score[-1])
     assert [int(ranked.first[-1]), int(ranked.second[-1])] == [3, 4]
@@ -182,28 +184,31 @@ def test_agreement_of_maps(maps):
 
 
 def test_planted_pairs_are_told_from_others(maps):
-    planted = fidelity.planted_mask(8, np.array([[1, 0], [4, 3]]))
-    values = np.asarray(fidelity.pair_values(maps[0]))
+    planted = evaluation.planted_mask(8, np.array([[1, 0], [4, 3]]))
+    values = np.asarray(evaluation.pair_values(maps[0]))
     values = np.where(np.isnan(values), -99, values)
     pairs = [
         (hit > miss) + 0.5 * (hit == miss)
         for hit, miss in itertools.product(values[planted], values[~planted])
     ]
-    found = fidelity.planted_auroc(maps[0], planted)
+    found = evaluation.planted_auroc(maps[0], planted)
     assert float(found) == pytest.approx(np.mean(pairs), abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: fidelity.pair_values(m[0][:3]), r"\[genes, genes\], got \(3, 8\)"),
-        (lambda m: fidelity.overlap_at(m[0], m[1], 29), "expected 1 to 28 pairs"),
+        (lambda m: evaluation.pair_values(m[0][:3]), r"\[genes, genes\], got \(3, 8\)"),
+        (lambda m: evaluation.overlap_at(m[0], m[1], 29), "expected 1 to 28 pairs"),
         (
-            lambda m: fidelity.rank_agreement(m[0], m[1][:3, :3]),
+            lambda m: evaluation.rank_agreement(m[0], m[1][:3, :3]),
             "maps of the same genes",
         ),
-        (lambda m: fidelity.planted_mask(8, np.array([[2, 2]])), "two different genes"),
-        (lambda m: fidelity.planted_mask(8, np.array([[2, 8]])), "from 0 to 7"),
+        (
+            lambda m: evaluation.planted_mask(8, np.array([[2, 2]])),
+            "two different genes",
+        ),
+        (lambda m: evaluation.planted_mask(8, np.array([[2, 8]])), "from 0 to 7"),
         (
             lambda m: rivals.uniform(3, 4, key=jax.random.key(0)),
             "expected 1 to 3 cells",

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_graph.cells import celluformer, train
+from jeff_graph.cells import celluformer, training
 from jeff_graph.cells.tokens import Tokens, make_tokens
 
 CONFIG = celluformer.Config(12, 3, width=8, heads=2, layers=2, hidden=16)
@@ -87,12 +87,14 @@ def test_it_learns_a_product_of_two_genes():
     on = rng.random((1200, 6)) < 0.5
     labels = jnp.asarray((on[:, 0] ^ on[:, 1]).astype(np.int32))
     tokens = make_tokens(np.where(on, 2.0, 0.0).astype("f4") + 0.1)
-    config = celluformer.Config(6, 2, width=16, heads=2, layers=1, hidden=32, dropout=0)
+    config = celluformer.Config(
+        6, 2, width=16, heads=2, layers=1, hidden=32, dropout_rate=0
+    )
     apply_fn = celluformer.make_apply(config)
     params = celluformer.init(config, key=jax.random.key(1))
-    keys = {"key": jax.random.key(2), "epochs": 20, "batch_size": 64}
-    found = train.train(apply_fn, params, tokens, labels, learning_rate=5e-3, **keys)
-    assert train.accuracy(apply_fn, found.params, tokens, labels) > 0.95
+    keys = {"key": jax.random.key(2), "num_epochs": 20, "batch_size": 64}
+    found = training.fit(apply_fn, params, tokens, labels, learning_rate=5e-3, **keys)
+    assert training.accuracy(apply_fn, found.params, tokens, labels) > 0.95
     assert found.loss < 0.3
 
 
@@ -109,14 +111,14 @@ def test_it_learns_a_product_of_two_genes():
         ),
         (
             lambda: celluformer.init(
-                CONFIG._replace(dropout=1.0), key=jax.random.key(0)
+                CONFIG._replace(dropout_rate=1.0), key=jax.random.key(0)
             ),
-            "dropout: expected a share below 1",
+            "dropout_rate: expected a share below 1",
         ),
         (lambda: make_tokens(np.array([[1.0, -1.0]])), "1 negative"),
         (lambda: make_tokens(np.ones((2, 3)), width=2), "width: expected at least 3"),
         (
-            lambda: train.train(
+            lambda: training.fit(
                 celluformer.make_apply(CONFIG),
                 {},
                 make_tokens(np.ones((2, 3))),

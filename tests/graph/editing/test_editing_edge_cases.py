@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jeff_graph import editing
-from jeff_graph.editing import methods, nets, replay, train
+from jeff_graph.editing import methods, nets, replay, training
 
 METHODS = {
     "gd": methods.gradient_descent,
@@ -52,8 +52,8 @@ def ready(arrays, network):
 
 def trained(network, graph, parts, epochs=20):
     apply_fn, params = network
-    return train.train(
-        apply_fn, params, graph, parts, key=jax.random.key(1), epochs=epochs
+    return training.fit(
+        apply_fn, params, graph, parts, key=jax.random.key(1), num_epochs=epochs
     ).params
 
 

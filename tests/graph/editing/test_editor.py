@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_graph.editing import Editor, methods, protocols, replay, rivals
+from jeff_graph.editing import Editor, evaluation, methods, replay, rivals
 from jeff_graph.editing.log import BudgetExceededError
 
 
@@ -36,7 +36,7 @@ def test_edits_are_those_of_the_protocol(start, linear, edit_data):
         editor, outcome = editor.edit(node)
         outcomes.append(outcome)
     run = functools.partial(
-        protocols.sequential, editor.method, max_steps=40, bisections=3
+        evaluation.sequential, editor.method, max_steps=40, bisections=3
     )
     final, report = jax.jit(run)(params, task, targets, test, key=jax.random.key(0))
     assert all(outcome.success for outcome in outcomes)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jeff_graph.editing import make_graph, nets
+from jeff_graph.editing.evaluation import independent
 from jeff_graph.editing.graphs import subgraph
 from jeff_graph.editing.methods import gradient_descent, gre
 from jeff_graph.editing.nearby import nearby_tasks
-from jeff_graph.editing.protocols import independent
 from jeff_graph.editing.task import make_task
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_graph.editing import methods, protocols, rivals
+from jeff_graph.editing import evaluation, methods, rivals
 from jeff_graph.editing import task as tasks
 from jeff_graph.editing.task import Edit
 
@@ -145,11 +145,11 @@ def test_rivals_run_all_protocols(linear, edit_data, make, key):
 
     @jax.jit
     def run(key):
-        _, one = protocols.sequential(
+        _, one = evaluation.sequential(
             method, params, task, targets, test, key=key, hops=hops
         )
-        _, all_at_once = protocols.batch(method, params, task, targets, test, key=key)
-        each = protocols.independent(method, params, task, targets, test, key=key)
+        _, all_at_once = evaluation.batch(method, params, task, targets, test, key=key)
+        each = evaluation.independent(method, params, task, targets, test, key=key)
         return one, all_at_once, each
 
     first, again, other = run(key), run(key), run(jax.random.key(9))

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from jeff_graph.editing.nets import make_net, split_net
-from jeff_graph.editing.sampled import train_sampled
+from jeff_graph.editing.sampled import fit_sampled
 from jeff_graph.editing.simulate import simulate_graph
 from jeff_graph.editing.splits import split
-from jeff_graph.editing.train import train
+from jeff_graph.editing.training import train
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def test_all_neighbours_in_one_batch_are_the_whole_graph(graph, key):
     parts = split(graph.labels, 200, 100, key=key)
     net = make_net("gcn", 8, 3, hidden=8, dropout_rate=0.0, key=key)
     apply_fn, params = split_net(net)
-    settings = {"epochs": 6, "key": key}
+    settings = {"num_epochs": 6, "key": key}
     whole = train(apply_fn, params, graph, parts, **settings)
-    sampled = train_sampled(
+    sampled = fit_sampled(
         apply_fn,
         params,
         graph,
@@ -59,7 +59,7 @@ def test_it_learns_and_goes_on_where_it_broke_off(graph, key, tmp_path):
     apply_fn, params = split_net(net)
 
     def run(epochs, workdir):
-        return train_sampled(
+        return fit_sampled(
             apply_fn,
             params,
             graph,
@@ -67,7 +67,7 @@ def test_it_learns_and_goes_on_where_it_broke_off(graph, key, tmp_path):
             key=key,
             fanouts=(5, 3),
             batch_size=20,
-            epochs=epochs,
+            num_epochs=epochs,
             chunk_steps=10,
             workdir=workdir,
         )
@@ -85,10 +85,10 @@ def test_mistakes(graph, key, unchecked):
     parts = split(graph.labels, 200, 100, key=key)
 
     def run(parts=parts, **settings):
-        return train_sampled(apply_fn, params, graph, parts, key=key, **settings)
+        return fit_sampled(apply_fn, params, graph, parts, key=key, **settings)
 
     with pytest.raises(ValueError, match="num_steps: expected at least 1, got 0"):
-        run(epochs=0)
+        run(num_epochs=0)
     with pytest.raises(ValueError, match="batch_size: expected 1 to 200"):
         run(batch_size=0)
     with pytest.raises(ValueError, match="fanouts: expected at least 1"):

@@ -12,7 +12,7 @@ from jeff_llm.confidence import adapt, reading, selfref
 from jeff_llm.models import adapters, decoder, lora
 from jeff_llm.tuning import finetune, trunk
 
-RECIPE = selfref.Recipe(rank=2, epochs=1, batch_size=2, row_tokens=16, head=False)
+RECIPE = selfref.Recipe(rank=2, num_epochs=1, batch_size=2, row_tokens=16, head=False)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_wrong_answers_have_a_gradient_of_exactly_zero(grown) -> None:
 def test_only_factors_and_two_rows_change(grown) -> None:
     model, ids = grown
     before = jax.tree.map(np.array, model.params)
-    tuned, factors = selfref.train(
+    tuned, factors = selfref.fit(
         model, examples(ids), key=jax.random.key(0), recipe=RECIPE, rows=list(ids)
     )
     jax.tree.map(np.testing.assert_array_equal, before, model.params)
@@ -197,9 +197,9 @@ def test_a_token_is_learned(either) -> None:
         token_weight=4.0,
     )
     recipe = dataclasses.replace(
-        RECIPE, rank=8, epochs=12, batch_size=8, learning_rate=1e-2
+        RECIPE, rank=8, num_epochs=12, batch_size=8, learning_rate=1e-2
     )
-    tuned, _ = selfref.train(
+    tuned, _ = selfref.fit(
         model, made, key=jax.random.key(1), recipe=recipe, rows=list(ids)
     )
     before = selfref.confidence(model, questions[200:], answers[200:], ids)
@@ -215,10 +215,10 @@ def test_trainings_of_other_lengths_compile_nothing(grown) -> None:
     assert step is adapt._make_step(model.config, 0.0, 8)[0]
     some = examples(ids)
     options = {"key": jax.random.key(0), "rows": list(ids)}
-    selfref.train(model, some, recipe=RECIPE, **options)
+    selfref.fit(model, some, recipe=RECIPE, **options)
     compiled = training._scan_stacked_jit._cache_size()
-    longer = dataclasses.replace(RECIPE, epochs=3, learning_rate=1e-2)
-    selfref.train(model, some * 6, recipe=longer, **options)
+    longer = dataclasses.replace(RECIPE, num_epochs=3, learning_rate=1e-2)
+    selfref.fit(model, some * 6, recipe=longer, **options)
     assert training._scan_stacked_jit._cache_size() == compiled
 
 
@@ -235,7 +235,7 @@ def test_frozen_lower_layers_are_read_once(grown) -> None:
     )
     np.testing.assert_allclose(whole, rest, rtol=1e-5)
     recipe = dataclasses.replace(RECIPE, first_layer=2)
-    _, factors = selfref.train(
+    _, factors = selfref.fit(
         model, examples(ids), key=jax.random.key(0), recipe=recipe, rows=list(ids)
     )
     for pair in factors.factors.values():
@@ -269,17 +269,17 @@ def test_bad_recipes(grown) -> None:
         selfref.Recipe(learning_rate=0.0)
     both = dataclasses.replace(RECIPE, head=True, first_layer=1)
     with pytest.raises(ValueError, match="expected 0 beside head=True"):
-        selfref.train(model, examples(ids), key=jax.random.key(0), recipe=both)
+        selfref.fit(model, examples(ids), key=jax.random.key(0), recipe=both)
     deep = dataclasses.replace(RECIPE, first_layer=3)
     with pytest.raises(ValueError, match="layer: expected 1 to 2 of 3 layers, got 3"):
-        selfref.train(model, examples(ids), key=jax.random.key(0), recipe=deep)
+        selfref.fit(model, examples(ids), key=jax.random.key(0), recipe=deep)
 
 
 def test_a_training_goes_on_from_factors(grown) -> None:
     model, ids = grown
     options = {"key": jax.random.key(0), "recipe": RECIPE, "rows": list(ids)}
-    _, first = selfref.train(model, examples(ids), **options)
-    _, more = selfref.train(model, examples(ids), start=first, **options)
+    _, first = selfref.fit(model, examples(ids), **options)
+    _, more = selfref.fit(model, examples(ids), start=first, **options)
     assert reading.read(model, [[1]], [[2]]).log_probs.shape[0] == 1
     changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), first, more)
     assert any(jax.tree.leaves(changed))
@@ -288,7 +288,7 @@ def test_a_training_goes_on_from_factors(grown) -> None:
 def test_a_taught_model_is_loaded_from_its_adapters(base, grown, tmp_path) -> None:
     model, ids = grown
     options = {"key": jax.random.key(0), "recipe": RECIPE}
-    tuned, factors = selfref.train(model, examples(ids), rows=list(ids), **options)
+    tuned, factors = selfref.fit(model, examples(ids), rows=list(ids), **options)
     adapters.save(tmp_path / "a", factors, base="base")
     again, tokens = selfref.load(base, tmp_path / "a")
     assert tokens == ids
@@ -297,7 +297,7 @@ def test_a_taught_model_is_loaded_from_its_adapters(base, grown, tmp_path) -> No
         for each in (tuned, again)
     ]
     np.testing.assert_allclose(*found, atol=1e-5)
-    _, plain = selfref.train(model, examples(ids), **options)
+    _, plain = selfref.fit(model, examples(ids), **options)
     adapters.save(tmp_path / "b", plain)
     with pytest.raises(ValueError, match=r"rows of tokens \(53, 54\), got none"):
         selfref.load(base, tmp_path / "b")

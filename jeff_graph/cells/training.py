@@ -16,15 +16,15 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from jeff import training
 from jeff.batches import Shuffled
 from jeff.steps import Metrics, Step, init_state, make_step
-from jeff.training import fit
 from jeff_graph.cells.tokens import Tokens
 
 # apply_fn(params, tokens, key=None) -> logits [cells, classes].
 ApplyFn: TypeAlias = Callable[..., Array]
 
-__all__ = ["Trained", "accuracy", "train"]
+__all__ = ["Trained", "accuracy", "fit"]
 
 
 class Trained(NamedTuple):
@@ -39,14 +39,14 @@ class Trained(NamedTuple):
     loss: float
 
 
-def train(
+def fit(
     apply_fn: ApplyFn,
     params: PyTree,
     tokens: Tokens,
     labels: Int[Array | np.ndarray, " cells"],
     *,
     key: PRNGKeyArray,
-    epochs: int = 4,
+    num_epochs: int = 4,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-2,
@@ -62,7 +62,7 @@ def train(
       tokens: the cells.
       labels: class of each, from 0.
       key: random key of batches and dropout.
-      epochs: passes over the cells.
+      num_epochs: passes over the cells.
       batch_size: cells a step; all of them where there are fewer.
       learning_rate: the highest.
       weight_decay: of Adam, decoupled.
@@ -85,9 +85,9 @@ def train(
     order, dropout = jax.random.split(key)
     data = jax.tree.map(jnp.asarray, (tokens, labels))
     batches = Shuffled(data, min(batch_size, len(labels)), order)
-    steps = epochs * batches.steps_per_epoch
+    steps = num_epochs * batches.steps_per_epoch
     optimizer = _optimizer(steps, learning_rate, weight_decay)
-    result = fit(
+    result = training.fit(
         _step(apply_fn, optimizer),
         init_state(params, optimizer, key=dropout),
         batches,

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jeff_graph.editing import methods, protocols, replay
+from jeff_graph.editing import evaluation, methods, replay
 from jeff_graph.editing.task import Method, MethodState, make_task
 
 RATE = 0.05
@@ -64,7 +64,7 @@ def run(protocol, linear, edit_data, method=None, **options):
 
 def test_independent_equals_a_loop(linear, edit_data):
     params, task, targets, test, hops = edit_data
-    report = run(protocols.independent, linear, edit_data)
+    report = run(evaluation.independent, linear, edit_data)
     drawdowns, by_hop, moved = [], [], []
     for place, target in enumerate(np.asarray(targets)):
         state = optax.adam(RATE).init(params)
@@ -88,15 +88,15 @@ def test_independent_equals_a_loop(linear, edit_data):
 
 
 def test_few_at_once_equal_all_at_once(linear, edit_data):
-    whole = run(protocols.independent, linear, edit_data)
-    parts = run(protocols.independent, linear, edit_data, edits_at_once=4)
+    whole = run(evaluation.independent, linear, edit_data)
+    parts = run(evaluation.independent, linear, edit_data, edits_at_once=4)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_sequential_equals_a_loop(linear, edit_data):
     params, task, targets, test, hops = edit_data
-    end, report = run(protocols.sequential, linear, edit_data)
+    end, report = run(evaluation.sequential, linear, edit_data)
     now, state = params, optax.adam(RATE).init(params)
     for place, target in enumerate(np.asarray(targets)):
         now, _, state, right, steps = edit_by_hand(now, state, task, [target])
@@ -118,7 +118,7 @@ def test_sequential_equals_a_loop(linear, edit_data):
 @pytest.mark.parametrize("max_steps", [3, 20])
 def test_batch_equals_a_loop(linear, edit_data, max_steps):
     params, task, targets, test, hops = edit_data
-    end, report = run(protocols.batch, linear, edit_data, max_steps=max_steps)
+    end, report = run(evaluation.batch, linear, edit_data, max_steps=max_steps)
     state = optax.adam(RATE).init(params)
     now, _, _, right, steps = edit_by_hand(params, state, task, targets, max_steps)
     np.testing.assert_allclose(end["w"], now["w"], atol=1e-5)
@@ -135,7 +135,7 @@ def test_bisections_find_the_smallest_last_step(linear, edit_data):
     params, task, targets, test, hops = edit_data
     for place in (0, 1):
         one = (params, task, targets[place : place + 1], test, hops[place : place + 1])
-        end, report = run(protocols.sequential, linear, one, bisections=8)
+        end, report = run(evaluation.sequential, linear, one, bisections=8)
         state = optax.adam(RATE).init(params)
         full, before, *_ = edit_by_hand(params, state, task, [targets[place]])
         assert report.success.all()
@@ -149,17 +149,17 @@ def test_bisections_find_the_smallest_last_step(linear, edit_data):
 
 
 def test_bisections_leave_failures_and_untouched_models_alone(linear, edit_data):
-    plain, _ = run(protocols.sequential, linear, edit_data, max_steps=1)
+    plain, _ = run(evaluation.sequential, linear, edit_data, max_steps=1)
     params, task, targets, test, hops = edit_data
     right = (params, task, targets[3:4], test, hops[3:4])
-    end, report = run(protocols.sequential, linear, right, bisections=4)
+    end, report = run(evaluation.sequential, linear, right, bisections=4)
     assert report.steps.tolist() == [0]
     np.testing.assert_array_equal(end["w"], params["w"])
     assert jnp.abs(plain["w"] - params["w"]).max() > 0
     far = (params, task, targets[:1], test, hops[:1])
     options = {"max_steps": 1, "bisections": 4}
     slow = methods.gradient_descent(linear, learning_rate=1e-6)
-    moved, report = run(protocols.sequential, linear, far, slow, **options)
+    moved, report = run(evaluation.sequential, linear, far, slow, **options)
     assert not report.success.any()
     np.testing.assert_allclose(jnp.abs(moved["w"] - params["w"]).max(), 1e-6, rtol=0.2)
 
@@ -182,7 +182,7 @@ def test_an_edit_that_keeps_goes_on_until_earlier_targets_are_right(keeps, steps
     )
     both = jnp.ones(2, bool)
     task = make_task(jnp.zeros(2), jnp.array([1, 1]), both)
-    clock, report = protocols.sequential(
+    clock, report = evaluation.sequential(
         method, jnp.zeros(()), task, jnp.arange(2), both, key=jax.random.key(0)
     )
     assert clock == sum(steps)
@@ -193,10 +193,10 @@ def test_an_edit_that_keeps_goes_on_until_earlier_targets_are_right(keeps, steps
 
 def test_no_hops_and_no_test_nodes_at_a_distance(linear, edit_data):
     hops = edit_data[4]
-    report = run(protocols.independent, linear, (*edit_data[:4], None))
+    report = run(evaluation.independent, linear, (*edit_data[:4], None))
     assert np.isnan(report.hop_drawdown).all()
     far = jnp.where(hops == 2, 4, hops)
-    report = run(protocols.independent, linear, (*edit_data[:4], far))
+    report = run(evaluation.independent, linear, (*edit_data[:4], far))
     np.testing.assert_array_equal(np.isnan(report.hop_drawdown), [False, True, False])
 
 
@@ -220,8 +220,8 @@ def test_padding_changes_nothing(linear, edit_data):
         replay.distilled_replay(linear),
         replay.rehearsal(linear),
     ):
-        _, one = run(protocols.sequential, linear, edit_data, method)
-        _, other = run(protocols.sequential, linear, data, method)
+        _, one = run(evaluation.sequential, linear, edit_data, method)
+        _, other = run(evaluation.sequential, linear, data, method)
         for mine, theirs in zip(one, other, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
 
@@ -243,9 +243,9 @@ def test_bad_arguments(unchecked, linear, edit_data, change, message):
     given = {"targets": targets, "test": test, "hops": hops} | change
     method = methods.gradient_descent(linear)
     for protocol in (
-        protocols.independent,
-        protocols.sequential,
-        protocols.batch,
+        evaluation.independent,
+        evaluation.sequential,
+        evaluation.batch,
     ):
         with pytest.raises(ValueError, match=message):
             protocol(method, params, task, key=jax.random.key(0), **given)
@@ -256,8 +256,8 @@ def test_other_bad_arguments(unchecked, linear, edit_data):
     method = methods.gradient_descent(linear)
     key = jax.random.key(0)
     with pytest.raises(TypeError, match="targets: expected node numbers, got float32"):
-        protocols.batch(method, params, task, targets * 1.0, test, key=key)
+        evaluation.batch(method, params, task, targets * 1.0, test, key=key)
     with pytest.raises(ValueError, match=r"edits_at_once: .* at least 1, got 0"):
-        protocols.independent(
+        evaluation.independent(
             method, params, task, targets, test, key=key, edits_at_once=0
         )

@@ -18,15 +18,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from jeff import training
 from jeff.steps import Metrics, Step, init_state, make_step
-from jeff.training import EarlyStop, fit
+from jeff.training import EarlyStop
 from jeff_graph.editing.checks import check_parts
 from jeff_graph.editing.graphs import Graph, subgraph
 from jeff_graph.editing.network import ApplyFn
 from jeff_graph.editing.splits import Split
 from jeff_graph.editing.task import mean_error
 
-__all__ = ["Trained", "accuracies", "accuracy", "train"]
+__all__ = ["Trained", "accuracies", "accuracy", "fit"]
 
 
 class Trained(NamedTuple):
@@ -64,14 +65,14 @@ def accuracy(
     return right.sum() / jnp.maximum(where.sum(), 1)
 
 
-def train(
+def fit(
     apply_fn: ApplyFn,
     params: PyTree,
     graph: Graph,
     split: Split,
     *,
     key: PRNGKeyArray,
-    epochs: int = 200,
+    num_epochs: int = 200,
     optimizer: optax.GradientTransformation | None = None,
     workdir: str | Path | None = None,
     progress: bool = False,
@@ -85,7 +86,7 @@ def train(
       graph: the whole graph.
       split: its parts.
       key: random key of dropout.
-      epochs: number of steps.
+      num_epochs: number of steps.
       optimizer: any optax transformation; Adam at .01 by default.
       workdir: as of `jeff.training.fit`, which also resumes there.
       progress: show a progress bar on standard error.
@@ -95,24 +96,24 @@ def train(
 
     Raises:
       FloatingPointError: at the first loss that is not finite.
-      ValueError: if ``epochs`` is below 1, a mask does not fit the graph, or there is
-        no training or no validation node.
+      ValueError: if ``num_epochs`` is below 1, a mask does not fit the graph, or there
+        is no training or no validation node.
     """
     check_parts(train=split.train, valid=split.valid)
     optimizer = _adam() if optimizer is None else optimizer
-    result = fit(
+    result = training.fit(
         _step(apply_fn, optimizer),
         init_state(params, optimizer, key=key),
         np.int32,  # the batch is the graph; of a step it needs no more than its number
-        num_steps=epochs,
+        num_steps=num_epochs,
         constants=(subgraph(graph, split.train), split.train),
         chunk_steps=1,
-        checkpoint_every=epochs,
+        checkpoint_every=num_epochs,
         workdir=workdir,
         validate=lambda state: {
             "valid": float(accuracies(apply_fn, state.params, graph, split).valid)
         },
-        early_stop=EarlyStop("valid", patience=epochs, mode="max"),
+        early_stop=EarlyStop("valid", patience=num_epochs, mode="max"),
         progress=progress,
     )
     best = result.state.params
