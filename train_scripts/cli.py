@@ -107,13 +107,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(words: list[str]) -> tuple[Any, list[str]]:
     """The command, and the fields of a run, which its configuration parses."""
+    runs, words = _take_runs(words or ["--help"])
     fields: list[str] = []
-    words = words or ["--help"]
-    if words[0] == "run" and len(words) > 1 and not words[1].startswith("-"):
+    if words[:1] == ["run"] and words[1:2] and not words[1].startswith("-"):
         flags = [i for i, word in enumerate(words) if word.startswith("-")]
         first = min(flags, default=len(words))
-        runs, fields = _take_runs(words[first:])
-        words = words[:first] + runs
+        words, fields = words[:first], words[first:]
+    words = [*words, *runs]
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         args=words,
@@ -125,7 +125,7 @@ def _parse(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def _take_runs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take ``--runs FOLDER`` or ``--runs=FOLDER`` out of the fields of a run."""
+    """Take ``--runs FOLDER`` or ``--runs=FOLDER`` out, wherever it stands."""
     for place, word in enumerate(words):
         if word.startswith("--runs="):
             return [word], words[:place] + words[place + 1 :]

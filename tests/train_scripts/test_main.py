@@ -158,8 +158,11 @@ def test_list(capsys):
         assert system.title in out
 
 
-def test_report_without_runs(tmp_path, capsys):
-    assert main(["report", "--runs", str(tmp_path / "none")]) == 1
+@pytest.mark.parametrize("before", [False, True])
+def test_report_without_runs(before, tmp_path, capsys):
+    """The folder may stand before the command or behind it."""
+    runs = ["--runs", str(tmp_path / "none")]
+    assert main([*runs, "report"] if before else ["report", *runs]) == 1
     err = capsys.readouterr().err
     assert err.startswith(f"error: {tmp_path}/none: expected runs in")
     assert "`python -m train_scripts demo`" in err
