@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from jeff.checks import require
 from jeff_llm.models.tensor_info import NUMPY_DTYPES
 
 __all__ = ["save_safetensors"]
@@ -151,7 +152,6 @@ def _little(dtype: np.dtype) -> np.dtype:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray], texts: dict[str, str]) -> _Part:
-    from safetensors.numpy import save_file
-
-    save_file(arrays, path, texts)
+    package = require("safetensors.numpy", extra="llm")
+    package.save_file(arrays, path, texts)
     return _Part(path, list(arrays), sum(array.nbytes for array in arrays.values()))
