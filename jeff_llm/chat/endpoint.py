@@ -33,6 +33,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC
 from typing import Any, NamedTuple
 
+from jeff.checks import require
 from jeff_llm.chat.messages import Answer, ChatError, Price, Request, before_stop
 
 __all__ = ["OpenAICompatible"]
@@ -127,12 +128,10 @@ class OpenAICompatible:
         Raises:
           ChatError: if no attempt brought one.
         """
-        import tenacity
-
+        tenacity = require("tenacity", extra="llm")
         jitter = tenacity.wait_random_exponential(self._backoff, self._max_backoff)
 
-        def last(state: tenacity.RetryCallState) -> _Outcome:
-            assert state.outcome is not None
+        def last(state: Any) -> _Outcome:
             return state.outcome.result()
 
         retrying = tenacity.AsyncRetrying(
@@ -165,8 +164,7 @@ class OpenAICompatible:
                 await client.close()
 
     def _connect(self) -> Any:
-        import openai
-
+        openai = require("openai", extra="llm")
         client = openai.AsyncOpenAI(
             base_url=self._base_url,
             api_key=self._api_key or "none",
