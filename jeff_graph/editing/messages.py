@@ -61,8 +61,8 @@ def compressed(graph: Graph) -> Graph:
 
 
 def sum_neighbours(
-    graph: Graph, x: Float[Array, "nodes *width"]
-) -> Float[Array, "nodes *width"]:
+    graph: Graph, x: Float[Array, " nodes *width"]
+) -> Float[Array, " nodes *width"]:
     """Sum of what the neighbours send, ``sum_{j -> i} x_j``.
 
     Args:
@@ -76,8 +76,8 @@ def sum_neighbours(
 
 
 def mean_neighbours(
-    graph: Graph, x: Float[Array, "nodes *width"]
-) -> Float[Array, "nodes *width"]:
+    graph: Graph, x: Float[Array, " nodes *width"]
+) -> Float[Array, " nodes *width"]:
     """Mean of what the neighbours send, ``sum_{j -> i} x_j / d_i``.
 
     Args:
@@ -92,8 +92,8 @@ def mean_neighbours(
 
 
 def propagate(
-    graph: Graph, x: Float[Array, "nodes *width"]
-) -> Float[Array, "nodes *width"]:
+    graph: Graph, x: Float[Array, " nodes *width"]
+) -> Float[Array, " nodes *width"]:
     """One step of symmetrically normalised propagation, each node tied to itself.
 
     ``D^(-1/2) (A + I) D^(-1/2) x`` with ``D = degree + 1``.
@@ -157,7 +157,7 @@ def attend(
     return (mixed / total[..., None]).astype(x.dtype)
 
 
-def _neighbour_sum(graph: Graph, x: Array) -> Float[Array, "nodes *width"]:
+def _neighbour_sum(graph: Graph, x: Array) -> Float[Array, " nodes *width"]:
     """Sum of what the neighbours send, in float32 at least."""
     if graph.starts is None or x.ndim != 2:
         return _segment_sum(graph, _sent(graph, x))
@@ -189,7 +189,7 @@ def _backward(
 _symmetric_sum.defvjp(_forward, _backward)
 
 
-def _sent(graph: Graph, x: Array) -> Float[Array, "edges *width"]:
+def _sent(graph: Graph, x: Array) -> Float[Array, " edges *width"]:
     return x.at[graph.senders].get(mode="promise_in_bounds")
 
 
@@ -198,11 +198,11 @@ def _targets(graph: Graph) -> Int[Array, " edges"]:
     return jnp.where(graph.edge_mask, graph.receivers, graph.num_nodes)
 
 
-def _segment_sum(graph: Graph, messages: Array) -> Float[Array, "nodes *width"]:
+def _segment_sum(graph: Graph, messages: Array) -> Float[Array, " nodes *width"]:
     wide = messages.astype(jnp.promote_types(messages.dtype, jnp.float32))
     return jax.ops.segment_sum(wide, _targets(graph), graph.num_nodes)
 
 
-def _each(value: Array, x: Array) -> Float[Array, "nodes *ones"]:
+def _each(value: Array, x: Array) -> Float[Array, " nodes *ones"]:
     """A number of each node, to be broadcast against ``x``."""
     return value.reshape(-1, *[1] * (x.ndim - 1))

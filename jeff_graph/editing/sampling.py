@@ -163,16 +163,15 @@ def neighbourhoods(graph: Graph, nodes: Any, hops: int) -> Neighbourhood:
     return jax.tree.map(jnp.asarray, stacked)
 
 
-def by_size(
-    graph: Graph, nodes: Any, hops: int, *, base: int = 4
-) -> list[tuple[Any, Neighbourhood]]:
+def by_size(graph: Graph, nodes: Any, hops: int) -> list[tuple[Any, Neighbourhood]]:
     """As `neighbourhoods`, in groups of like size: less padding, one program a group.
+
+    Within a group, sizes differ by less than a factor of four.
 
     Args:
       graph: as for `neighbourhoods`.
       nodes: likewise.
       hops: likewise.
-      base: within a group, sizes differ by less than this factor; at least 2.
 
     Returns:
       For each group, smallest first, the places in ``nodes`` of its members, int32
@@ -180,14 +179,12 @@ def by_size(
 
     Raises:
       TypeError: as `neighbourhoods`.
-      ValueError: likewise, or if ``base`` is below 2.
+      ValueError: likewise.
     """
-    if base < 2:
-        raise ValueError(f"base: expected at least 2, got {base}")
     cuts = _cut_each(graph, nodes, hops)
     sizes = np.array([cut.graph.num_nodes for cut in cuts])
-    # Whatever is below the square costs next to nothing.
-    group = np.floor(np.log(np.maximum(sizes, base**2)) / np.log(base) + 1e-9)
+    # Powers of four; whatever is below the square costs next to nothing.
+    group = np.floor(np.log2(np.maximum(sizes, 16)) / 2 + 1e-9)
     return [
         (places.astype(np.int32), _stack([cuts[i] for i in places], graph.num_nodes))
         for places in (np.flatnonzero(group == each) for each in np.unique(group))

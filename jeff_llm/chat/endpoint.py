@@ -9,9 +9,15 @@ Blog, 2015) and is no shorter than what ``Retry-After`` asks for:
 * a body that is not JSON, such as the page of a gateway or a body cut on the way.
 
 Everything else is final at once: another status, and JSON without the fields of a chat
-completion, which asking again would not bring. The client's own retries are off. Of the
-environment the client reads what concerns the network (proxies, certificates); keys,
-organisation and project are parameters or nothing.
+completion, which asking again would not bring.
+
+`tenacity` repeats and waits. The client's own retries are off, for they wait by fixed
+numbers (at most 8 s, or two minutes where the endpoint asks for them), take a time-out
+for each read, do not ask again after a broken body, and tell no number of attempts.
+``Retry-After`` is read here: the client's reader is private to it.
+
+Of the environment the client reads what concerns the network (proxies, certificates);
+keys, organisation and project are parameters or nothing.
 """
 
 import asyncio
@@ -20,7 +26,6 @@ import dataclasses
 import email.utils
 import json
 import math
-import random
 import re
 import time
 import urllib.parse
@@ -28,6 +33,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC
 from typing import Any, NamedTuple
 
+from jeff.checks import require
 from jeff_llm.chat.messages import Answer, ChatError, Price, Request, before_stop
 
 __all__ = ["OpenAICompatible"]
@@ -35,11 +41,12 @@ __all__ = ["OpenAICompatible"]
 _SHOWN = 200  # characters of a body that an error repeats
 
 
-class _Failure(NamedTuple):
-    """Why an attempt brought no answer, and whether another may."""
+class _Outcome(NamedTuple):
+    """An answer; or why an attempt brought none, and whether another may."""
 
-    cause: str
-    retry: bool
+    answer: Answer | None
+    cause: str = ""
+    retry: bool = False
     retry_after: float = 0.0  # seconds
 
 
@@ -121,19 +128,25 @@ class OpenAICompatible:
         Raises:
           ChatError: if no attempt brought one.
         """
-        attempt = 0
+        tenacity = require("tenacity", extra="llm")
+        jitter = tenacity.wait_random_exponential(self._backoff, self._max_backoff)
+
+        def last(state: Any) -> _Outcome:
+            return state.outcome.result()
+
+        retrying = tenacity.AsyncRetrying(
+            sleep=asyncio.sleep,
+            stop=tenacity.stop_after_attempt(self._retries + 1),
+            wait=lambda state: max(jitter(state), last(state).retry_after),
+            retry=tenacity.retry_if_result(lambda outcome: outcome.retry),
+            retry_error_callback=last,
+        )
         async with self._client() as client:
-            while True:
-                attempt += 1
-                outcome = await self._attempt(client, request)
-                if isinstance(outcome, Answer):
-                    return outcome
-                if not outcome.retry or attempt > self._retries:
-                    break
-                bound = self._backoff * 2.0 ** min(attempt - 1, 40)
-                wait = random.uniform(0.0, min(bound, self._max_backoff))
-                await asyncio.sleep(max(wait, outcome.retry_after))
-        raise ChatError(self.name, attempt, outcome.cause)
+            outcome = await retrying(self._attempt, client, request)
+        if outcome.answer is None:
+            attempts = retrying.statistics["attempt_number"]
+            raise ChatError(self.name, attempts, outcome.cause)
+        return outcome.answer
 
     @contextlib.asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
@@ -151,8 +164,7 @@ class OpenAICompatible:
                 await client.close()
 
     def _connect(self) -> Any:
-        import openai
-
+        openai = require("openai", extra="llm")
         client = openai.AsyncOpenAI(
             base_url=self._base_url,
             api_key=self._api_key or "none",
@@ -163,7 +175,7 @@ class OpenAICompatible:
         client.organization = client.project = None
         return client
 
-    async def _attempt(self, client: Any, request: Request) -> Answer | _Failure:
+    async def _attempt(self, client: Any, request: Request) -> _Outcome:
         import openai
 
         create = client.chat.completions.with_raw_response.create
@@ -171,22 +183,26 @@ class OpenAICompatible:
             async with asyncio.timeout(self._timeout):
                 response = (await create(**self._fields(request))).http_response
         except TimeoutError:
-            return _Failure(f"no answer within {self._timeout} s", retry=True)
+            return _Outcome(None, f"no answer within {self._timeout} s", retry=True)
         except openai.APIStatusError as error:
             return self._refused(error.response)
         except openai.APIConnectionError as error:
             reason = self._start(repr(error.__cause__ or error))
-            return _Failure(f"no connection to {self._base_url}: {reason}", retry=True)
+            return _Outcome(
+                None, f"no connection to {self._base_url}: {reason}", retry=True
+            )
         try:
             body = json.loads(response.text)
         except (ValueError, RecursionError):
             kind = response.headers.get("content-type", "no content type")
             said = f"a body of {kind}: {self._start(response.text)}"
-            return _Failure(f"expected JSON, came {said}", retry=True)
+            return _Outcome(None, f"expected JSON, came {said}", retry=True)
         try:
-            return self._read(body, request)
+            return _Outcome(self._read(body, request))
         except ValueError as error:
-            return _Failure(f"{error}, in {self._start(response.text)}", retry=False)
+            return _Outcome(
+                None, f"{error}, in {self._start(response.text)}", retry=False
+            )
 
     def _fields(self, request: Request) -> dict[str, Any]:
         """The body of the request; only what was asked for, as servers differ."""
@@ -208,39 +224,36 @@ class OpenAICompatible:
             fields["response_format"] = {"type": "json_schema", "json_schema": wanted}
         return {name: value for name, value in fields.items() if value is not None}
 
-    def _refused(self, response: Any) -> _Failure:
+    def _refused(self, response: Any) -> _Outcome:
         status = response.status_code
         cause = f"status {status}: {self._start(response.text)}"
         if status not in (408, 409, 429) and status < 500:
-            return _Failure(cause, retry=False)
+            return _Outcome(None, cause, retry=False)
         wait = _retry_after(response.headers.get("retry-after", "0"))
         if wait > self._max_backoff:
             longer = f"more than max_backoff={self._max_backoff}"
-            return _Failure(f"{cause}; asks to wait {wait:g} s, {longer}", retry=False)
-        return _Failure(cause, retry=True, retry_after=wait)
+            return _Outcome(
+                None, f"{cause}; asks to wait {wait:g} s, {longer}", retry=False
+            )
+        return _Outcome(None, cause, retry=True, retry_after=wait)
 
     def _read(self, body: Any, request: Request) -> Answer:
         """The answer in a chat completion; a ValueError says what is missing."""
-        message = _field(body, dict, "choices", 0, "message")
-        reason = _field(body, str, "choices", 0, "finish_reason")
-        # Null where the model refused or came to no answer; the reason says which.
-        text = _field(message, (str, type(None)), "content") or ""
+        from jeff_llm.chat.completion import read_completion
+
+        came = read_completion(body, logprobs=request.logprobs)
+        text = came.content or ""
         # Some servers leave in what they stopped at, or do not stop.
         shown = before_stop(text, request.stop)
-        prompt = _field(body, int, "usage", "prompt_tokens")
-        completion = _field(body, int, "usage", "completion_tokens")
-        log_probs = None
-        if request.logprobs:
-            tokens = _field(body, list, "choices", 0, "logprobs", "content")
-            log_probs = tuple(float(_field(t, (int, float), "logprob")) for t in tokens)
+        log_probs = tuple(token.logprob for token in came.tokens or ())
         return Answer(
             text=shown,
-            finish_reason=reason if shown == text else "stop",
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            log_probs=log_probs,
-            cost=self._price.cost(prompt, completion),
-            model=str(body.get("model") or self.name),
+            finish_reason=came.finish_reason if shown == text else "stop",
+            prompt_tokens=came.prompt_tokens,
+            completion_tokens=came.completion_tokens,
+            log_probs=log_probs if request.logprobs else None,
+            cost=self._price.cost(came.prompt_tokens, came.completion_tokens),
+            model=came.model or self.name,
         )
 
     def _start(self, text: str) -> str:
@@ -248,26 +261,6 @@ class OpenAICompatible:
         if self._api_key is not None:
             text = text.replace(self._api_key, "***")
         return repr(" ".join(text[: 4 * _SHOWN].split())[:_SHOWN])
-
-
-def _field(value: Any, kind: type | tuple[type, ...], *path: str | int) -> Any:
-    """What JSON holds at a path, which must be of a kind.
-
-    >>> _field({"choices": [{"index": 7}]}, int, "choices", 0, "index")
-    7
-    """
-    for step in path:
-        try:
-            value = value[step]
-        except (IndexError, KeyError, TypeError):
-            value = None
-    if not isinstance(value, kind):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        expected = " or ".join(each.__name__ for each in kinds)
-        came = "nothing" if value is None else type(value).__name__
-        where = ".".join(map(str, path))
-        raise ValueError(f"{where}: expected {expected}, came {came}")
-    return value
 
 
 def _retry_after(header: str) -> float:

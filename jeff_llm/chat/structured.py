@@ -5,14 +5,19 @@ finds it and checks it against a schema; `ask_json` gives the model one chance t
 what cannot be used. How often neither helps is a result of its own:
 `parse_failure_rate`.
 
-The subset of JSON Schema (draft 2020-12) that is understood: ``type``, ``enum``,
-``properties``, ``required``, ``additionalProperties``, ``items``, ``minimum`` and
-``maximum``; ``title`` and ``description`` may be there. Any other keyword is an error
-before anything is asked, never a condition that is silently not checked.
+The package `jsonschema` checks values, by draft 2020-12. Written here:
+
+* which keywords a schema may have: ``type``, ``enum``, ``properties``, ``required``,
+  ``additionalProperties``, ``items``, ``minimum``, ``maximum``, ``title`` and
+  ``description``, which endpoints that hold a model to a schema know too. Any other is
+  an error before anything is asked, for `jsonschema` passes over a misspelt keyword;
+* the words of an error, as they go back to the model;
+* infinity, which ``1e999`` is read as, is no number: JSON has no such value.
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -20,21 +25,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jeff.checks import require
 from jeff_llm.chat.messages import Answer, ChatError, ChatModel, Message, Request
 
 __all__ = ["Parsed", "ask_json", "check_schema", "parse_failure_rate", "parse_json"]
 
 Schema = Mapping[str, Any]
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "number": (int, float),
-    "integer": int,
-    "boolean": bool,
-    "null": type(None),
-}
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _KEYWORDS = {
     "additionalProperties": (bool, Mapping),
     "description": str,
@@ -138,16 +136,14 @@ def parse_json(text: str, schema: Schema) -> Any:
     {'label': 'no'}
     """
     check_schema(schema)
+    validator = _validator()(schema)
     errors = []
     for value in _candidates(text):
-        try:
-            _check(value, schema, "$")
-        except ValueError as error:
-            errors.append(error)
-        else:
+        if (error := next(validator.iter_errors(value), None)) is None:
             return value
+        errors.append(error)
     if errors:
-        raise errors[0]
+        raise ValueError(_words(errors[0]))
     raise ValueError(f"text: expected JSON, found none in {text.strip()!r:.200}")
 
 
@@ -217,65 +213,40 @@ def _no_constant(name: str) -> Any:
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, strict=False)
 
 
-def _check(value: Any, schema: Schema, path: str) -> None:
-    """Raise a ValueError that names the first path where a value breaks its schema."""
-    types = _types(schema)
-    if types and not any(_is(value, name) for name in types):
-        raise ValueError(f"{path}: expected {' or '.join(types)}, got {_short(value)}")
-    if "enum" in schema and not any(_same(value, each) for each in schema["enum"]):
-        allowed = ", ".join(map(json.dumps, schema["enum"]))
-        raise ValueError(f"{path}: expected one of {allowed}, got {_short(value)}")
-    if _is(value, "number"):
-        _check_range(value, schema, path)
-    if isinstance(value, dict):
-        _check_object(value, schema, path)
-    if isinstance(value, list) and "items" in schema:
-        for index, item in enumerate(value):
-            _check(item, schema["items"], f"{path}[{index}]")
+@functools.cache
+def _validator() -> Any:
+    jsonschema = require("jsonschema", extra="llm")
+    draft = jsonschema.Draft202012Validator
+    kinds = {
+        "number": _is_number,
+        "object": lambda _, value: isinstance(value, Mapping),
+    }
+    types = draft.TYPE_CHECKER.redefine_many(kinds)
+    return jsonschema.validators.extend(draft, type_checker=types)
 
 
-def _check_range(value: int | float, schema: Schema, path: str) -> None:
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if least is not None and value < least:
-        raise ValueError(f"{path}: expected at least {least}, got {value}")
-    if most is not None and value > most:
-        raise ValueError(f"{path}: expected at most {most}, got {value}")
+def _is_number(_: Any, value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_object(value: dict[str, Any], schema: Schema, path: str) -> None:
-    for name in schema.get("required", []):
-        if name not in value:
-            raise ValueError(f"{path}.{name}: expected, but missing")
-    properties, others = (
-        schema.get("properties", {}),
-        schema.get("additionalProperties"),
-    )
-    for name, inner in value.items():
-        if name in properties:
-            _check(inner, properties[name], f"{path}.{name}")
-        elif others is False:
-            raise ValueError(f"{path}.{name}: not expected; leave it out")
-        elif isinstance(others, Mapping):
-            _check(inner, others, f"{path}.{name}")
-
-
-def _is(value: Any, name: str) -> bool:
-    """Whether a JSON value is of a type; 1.0 is an integer, and true is no number."""
-    if isinstance(value, bool):
-        return name == "boolean"
-    if name == "integer" and isinstance(value, float):
-        return value.is_integer()
-    if name == "number" and isinstance(value, float):
-        return math.isfinite(value)  # 1e999 is read as infinity
-    return isinstance(value, _TYPES[name])
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
-
-
-def _short(value: Any) -> str:
-    return f"{json.dumps(value):.80}"
+def _words(error: Any) -> str:
+    """What breaks the schema, with its path: a sentence that a model can follow."""
+    path, asked, value = error.json_path, error.validator_value, error.instance
+    if error.validator == "required":
+        missing = next(name for name in asked if name not in value)
+        return f"{path}.{missing}: expected, but missing"
+    if error.validator == "additionalProperties":
+        surplus = next(n for n in value if n not in error.schema.get("properties", {}))
+        return f"{path}.{surplus}: not expected; leave it out"
+    expected = {
+        "type": lambda: " or ".join(_types(error.schema)),
+        "enum": lambda: "one of " + ", ".join(map(json.dumps, asked)),
+        "minimum": lambda: f"at least {asked}",
+        "maximum": lambda: f"at most {asked}",
+    }[error.validator]()
+    return f"{path}: expected {expected}, got {json.dumps(value):.80}"
 
 
 async def _repaired(

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Int
 __all__ = [
     "Verbalized",
     "cluster_texts",
-    "cluster_vectors",
     "jaccard",
     "normalise",
     "parse_confidence",
@@ -145,39 +144,3 @@ def cluster_texts(texts: Sequence[str]) -> Int[np.ndarray, " texts"]:
     """
     seen: dict[str, int] = {}
     return np.array([seen.setdefault(normalise(t), len(seen)) for t in texts], int)
-
-
-def cluster_vectors(
-    vectors: Float[np.ndarray, "texts width"], *, threshold: float = 0.8
-) -> Int[np.ndarray, " texts"]:
-    """Number texts by meaning, taken from their embeddings.
-
-    A text joins the first cluster whose first member is as near as the threshold.
-
-    Args:
-      vectors: embeddings, of `jeff_llm.models.encoder` say; of any length but 0.
-      threshold: least cosine.
-
-    Returns:
-      Numbers from 0, in order of first appearance.
-
-    Raises:
-      ValueError: if a vector is zero, or the threshold is outside [-1, 1].
-    """
-    if not -1 <= threshold <= 1:
-        raise ValueError(f"threshold: expected a cosine in [-1, 1], got {threshold}")
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not length.all():
-        raise ValueError(
-            f"vectors: expected none of length 0, got one in row {int(length.argmin())}"
-        )
-    unit, first, found = vectors / length, [], []
-    for row in unit:
-        near = next(
-            (k for k, other in enumerate(first) if row @ other >= threshold), -1
-        )
-        if near < 0:
-            near = len(first)
-            first.append(row)
-        found.append(near)
-    return np.array(found, int)

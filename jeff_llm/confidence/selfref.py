@@ -103,7 +103,6 @@ def make_examples(
     key: PRNGKeyArray,
     unconfident_share: float | int = 1.0,
     mask_wrong: bool = True,
-    answer_weight: float | int = 1.0,
     token_weight: float | int = 1.0,
 ) -> list[finetune.Example]:
     """Training examples from a model's own answers.
@@ -117,13 +116,11 @@ def make_examples(
       unconfident_share: share of the wrong answers that are kept, the paper's alpha.
       mask_wrong: leave a wrong answer's tokens out of the loss. Without it the model
         is taught its mistakes; here to show that.
-      answer_weight: weight in the loss of each token of a right answer.
       token_weight: weight of the last token.
 
     Returns:
       Examples in the order of the questions: a question's tokens have weight 0, a right
-        answer's ``answer_weight``, a wrong one's 0, the token behind it
-        ``token_weight``.
+        answer's 1, a wrong one's 0, the token behind it ``token_weight``.
 
     Raises:
       ValueError: if numbers differ, the share is outside [0, 1], or only one of the
@@ -153,7 +150,7 @@ def make_examples(
     for place in np.flatnonzero(kept).tolist():
         question, answer = list(questions[place]), list(answers[place])
         last = tokens.confident if right[place] else tokens.unconfident
-        learned = answer_weight if right[place] or not mask_wrong else 0.0
+        learned = 1.0 if right[place] or not mask_wrong else 0.0
         weights = [0.0] * len(question) + [learned] * len(answer)
         examples.append(
             finetune.Example([*question, *answer, last], [*weights, token_weight])

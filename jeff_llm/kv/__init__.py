@@ -10,8 +10,6 @@ from jeff_llm.kv import bounds
 from jeff_llm.kv.allocate import (
     allocate_bits,
     allocate_groups,
-    ideal_bits,
-    total_error,
 )
 from jeff_llm.kv.attention import Implementation
 from jeff_llm.kv.cache import (
@@ -44,7 +42,6 @@ __all__ = [
     "bounds",
     "dequantize",
     "effective_bits",
-    "ideal_bits",
     "init_cache",
     "nbytes",
     "prefill",
@@ -52,5 +49,4 @@ __all__ = [
     "rotate",
     "scores_from_activations",
     "scores_from_weights",
-    "total_error",
 ]

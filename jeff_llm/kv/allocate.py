@@ -28,12 +28,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-__all__ = [
-    "allocate_bits",
-    "allocate_groups",
-    "ideal_bits",
-    "total_error",
-]
+__all__ = ["allocate_bits", "allocate_groups"]
 
 Scores: TypeAlias = Float[Array | np.ndarray, "layers 2"]
 
@@ -80,38 +75,6 @@ def allocate_bits(
     return rungs[_climb(weights, 4.0**-rungs, rungs, budget * weights.size)]
 
 
-def ideal_bits(scores: Scores, budget: float | int) -> Float[np.ndarray, "layers 2"]:
-    """The widths that `allocate_bits` would choose if any real number were a width.
-
-    ``b_i = B + log2(c_i / geometric mean of c) / 2``, by Lagrange: at the least error
-    all ``c_i 4^(-b_i)`` are equal.
-
-    Args:
-      scores: squared norms, positive, in any unit.
-      budget: mean width B over all tensors, in bits.
-
-    Returns:
-      The width of each tensor; it may be negative where a score is far below the rest.
-
-    Raises:
-      ValueError: if scores are of another shape or not positive, or anything is not
-        finite.
-
-    >>> ideal_bits(np.array([[16.0, 1.0]]), budget=4)
-    array([[5., 3.]])
-    """
-    weights = _checked(scores)
-    if not weights.all():
-        raise ValueError(
-            "scores: expected positive squared norms, got 0, whose ideal width is "
-            "minus infinity; leave that layer out"
-        )
-    if not math.isfinite(budget):
-        raise ValueError(f"budget: expected a finite number of bits, got {budget}")
-    logs = np.log2(weights)
-    return budget + (logs - logs.mean()) / 2
-
-
 def allocate_groups(
     scores: Scores, group_size: int, ladder: Sequence[int] = (32, 64, 128)
 ) -> Int[np.ndarray, "layers 2"]:
@@ -146,32 +109,6 @@ def allocate_groups(
             f"got {group_size}"
         )
     return sizes[_climb(weights, sizes, 1 / sizes, weights.size / group_size)]
-
-
-def total_error(
-    scores: Scores, bits: Int[np.ndarray, "layers 2"] | Float[np.ndarray, "layers 2"]
-) -> float:
-    """What `allocate_bits` makes small, ``sum_i c_i 4^(-b_i)``.
-
-    Args:
-      scores: squared norms ``c_i``.
-      bits: the width of each tensor.
-
-    Returns:
-      The sum, in the unit of the scores.
-
-    Raises:
-      ValueError: if scores are not as in `allocate_bits`, or ``bits`` of another shape.
-
-    >>> total_error(np.array([[16.0, 1.0]]), np.array([[4, 2]]))
-    0.125
-    """
-    weights = _checked(scores)
-    if bits.shape != weights.shape:
-        raise ValueError(
-            f"bits: expected shape {weights.shape} as of scores, got {bits.shape}"
-        )
-    return float(np.sum(weights * 4.0**-bits))
 
 
 def _checked(scores: Scores) -> Float[np.ndarray, "layers 2"]:

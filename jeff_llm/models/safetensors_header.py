@@ -4,6 +4,11 @@ A header is material from outside, so every number in it is checked against the 
 before it is used. The tensors must cover the file without gap or overlap, as the
 format demands.
 
+Why not the package `safetensors`, which writes our files: its numpy front end copies
+each tensor into memory, and opens no 8-bit floats. Here a header gives places in a
+mapped file, so a tensor is read when it is needed, straight onto a mesh; and an error
+names the file and the tensor.
+
 References:
   https://github.com/safetensors/safetensors#format
 """

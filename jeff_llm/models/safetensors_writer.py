@@ -1,7 +1,9 @@
-"""Writing safetensors as transformers opens them: one file, or shards and an index.
+"""Write safetensors as transformers opens them: one file, or shards and an index.
 
-References:
-  https://github.com/safetensors/safetensors#format
+The package `safetensors` writes each file. What it lacks is here: arrays are asked for
+one shard at a time, so a model is never held twice, and a set of files appears under
+its names only when all are complete. It also writes a tensor named ``__metadata__``,
+which no reader opens, and strided arrays in the order of their memory.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from jeff.checks import require
 from jeff_llm.models.tensor_info import NUMPY_DTYPES
 
 __all__ = ["save_safetensors"]
@@ -149,24 +152,6 @@ def _little(dtype: np.dtype) -> np.dtype:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray], texts: dict[str, str]) -> _Part:
-    # The widest types first, so that each tensor is aligned to its own.
-    names = sorted(arrays, key=lambda name: -arrays[name].itemsize)
-    header: dict[str, object] = {"__metadata__": texts}
-    place = 0
-    for name in names:
-        array = arrays[name]
-        stop = place + array.nbytes
-        header[name] = {
-            "dtype": _NAMES[array.dtype],
-            "shape": array.shape,
-            "data_offsets": [place, stop],
-        }
-        place = stop
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("xb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
-            # As bytes: bfloat16 is no type of the buffer protocol.
-            file.write(arrays[name].reshape(-1).view(np.uint8).data)
-    return _Part(path, list(arrays), place)
+    package = require("safetensors.numpy", extra="llm")
+    package.save_file(arrays, path, texts)
+    return _Part(path, list(arrays), sum(array.nbytes for array in arrays.values()))

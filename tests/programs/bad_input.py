@@ -277,7 +277,7 @@ ROWS = [
         F, "adult.csv", "the file of the asset 'adult'", "missing"),
     Row("an asset that is nowhere",
         lambda tmp: find("hpo", JEFF_DATA=tmp, JEFF_CACHE=tmp),
-        F, "'hpo'", "To bring it: python -m train_scripts assets hpo",
+        F, "'hpo'", "To bring it: python -m jeff.assets hpo",
         "hp.obo is missing"),
     Row("an unknown asset", lambda tmp: find("adults"),
         V, "name", "one of adult, german", "'adults'"),

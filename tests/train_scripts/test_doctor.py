@@ -152,7 +152,7 @@ def test_assets_absent(fresh: Path) -> None:
     assert list(found) == list(assets.ASSETS)
     for name, check in found.items():
         assert not check.ok
-        assert check.remedy == f"python -m train_scripts assets {name}"
+        assert check.remedy == f"python -m jeff.assets {name}"
         assert check.needed == (name in NEEDED)
     text, status = printed(doctor.show)
     assert status == 1
@@ -258,7 +258,7 @@ def test_list_on_a_fresh_machine() -> None:
     text, _ = printed(listing.show, 200)
     assert "missing: adult, german, tabular/" in text
     assert "here:" not in text
-    assert "python -m train_scripts assets NAME" in text
+    assert "python -m jeff.assets NAME" in text
     assert "JEFF_DATA" in text
 
 

@@ -227,6 +227,25 @@ def test_log_probs(server, model):
     assert "choices.0.logprobs.content: expected list, came nothing" in error.cause
 
 
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (
+            {"logprob": float("nan")},
+            ".logprob: Input should be a finite number, came nan",
+        ),
+        ({"logprob": "-1"}, ".logprob: expected float, came str"),
+        ({"token": "4"}, ".logprob: Field required, came {'token': '4'}"),
+        (-1.0, ": expected dict, came float"),
+    ],
+)
+def test_a_log_prob_that_is_none(token, said, server, model):
+    """The token is named; NaN would pass through every mean unseen."""
+    server.replies = [good(logprobs={"content": [{"logprob": -1}, token]})]
+    error = failure(model(), Request(REQUEST.messages, logprobs=True))
+    assert error.cause.startswith(f"choices.0.logprobs.content.1{said}, in ")
+
+
 def test_what_the_server_stopped_at_is_not_in_the_text(server, model):
     server.replies = [good("4. Next", finish_reason="length"), good("4.")]
     stopped = Request(REQUEST.messages, stop=("Next", "."))
@@ -321,8 +340,9 @@ def test_waits_double_their_bound_and_are_random(server, model, monkeypatch):
     monkeypatch.setattr("asyncio.sleep", sleep)
     server.replies = [Reply(500)]
     failure(model(retries=6, backoff=1.5, max_backoff=20.0))
-    assert bounds == [(0.0, high) for high in (1.5, 3.0, 6.0, 12.0, 20.0, 20.0)]
-    assert waits == [high / 2 for _, high in bounds]
+    expected = [1.5, 3.0, 6.0, 12.0, 20.0, 20.0]
+    assert waits == [high / 2 for high in expected]
+    assert bounds[: len(waits)] == [(0.0, high) for high in expected]
 
 
 BROKEN = [
@@ -362,8 +382,8 @@ WRONG = {
         body='{"error": "no such route"}'
     ),
     "choices.0.message: expected dict, came nothing": Reply(body='{"choices": []}'),
-    "choices.0.message: expected dict, came nothing, in '[7]'": Reply(body="[7]"),
-    "choices.0.message: expected dict, came nothing, in 'null'": Reply(body="null"),
+    "body: expected dict, came list, in '[7]'": Reply(body="[7]"),
+    "body: expected dict, came nothing, in 'null'": Reply(body="null"),
     "choices.0.message: expected dict, came str": Reply(
         body='{"choices": [{"message": "4"}]}'
     ),
@@ -374,7 +394,10 @@ WRONG = {
     "usage.completion_tokens: expected int, came nothing": without(
         "usage", "completion_tokens"
     ),
-    "content: expected str or NoneType, came list": good([{"type": "text"}]),  # pyright: ignore
+    "usage.prompt_tokens: expected int, came bool": Reply(
+        body=json.dumps(completion() | {"usage": {"prompt_tokens": True}})
+    ),
+    "choices.0.message.content: expected str, came list": good([{"type": "text"}]),  # pyright: ignore
 }
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
@@ -124,6 +125,13 @@ def test_values_of_a_schema(text, schema, value):
         ("1", {"type": "boolean"}, "$: expected boolean, got 1"),
         ("true", {"enum": [1]}, "$: expected one of 1, got true"),
         ("7.5", {"type": "integer"}, "$: expected integer, got 7.5"),
+        ("[true]", {"enum": [[1]]}, "$: expected one of [1], got [true]"),
+        ("-1e999", {"minimum": 0, "type": "number"}, "$: expected number, got -Inf"),
+        (
+            '{"a": {"b": 1}}',
+            MappingProxyType({"additionalProperties": MappingProxyType(LABEL)}),
+            "$.a.label: expected, but missing",
+        ),
     ],
 )
 def test_what_is_said_of_other_values(text, schema, said):

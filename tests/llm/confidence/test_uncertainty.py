@@ -160,12 +160,6 @@ def test_clusters() -> None:
         1,
         2,
     ]
-    vectors = np.array([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0]])
-    assert samples.cluster_vectors(vectors).tolist() == [0, 0, 1]
-    with pytest.raises(ValueError, match="length 0, got one in row 1"):
-        samples.cluster_vectors(np.array([[1.0], [0.0]]))
-    with pytest.raises(ValueError, match="expected a cosine"):
-        samples.cluster_vectors(vectors, threshold=2.0)
 
 
 @pytest.fixture(scope="module")
