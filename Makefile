@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test test-long coverage lint bench lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,6 +27,12 @@ demo: $(VENV)/.scripts  ## Run every system at its demo preset; ends in runs/rep
 test: $(VENV)/.dev  ## Run the whole test suite.
 	$(BIN)/python -m train_scripts assets || echo "Tests that need these data will skip."
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-long: $(VENV)/.dev  ## The same, with parsers fuzzed six times as long.
+	JEFF_EXAMPLES=long $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+coverage: $(VENV)/.dev  ## The same, and which lines and branches it runs.
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.dev  ## Check formatting, lint and types.
 	$(BIN)/ruff format --check .

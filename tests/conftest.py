@@ -9,10 +9,35 @@ if os.environ["JAX_PLATFORMS"] != "cpu":
     # GPUs would take float32 products in TF32, three digits short of the tolerances.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
+import hypothesis
 import jax
 import pytest
 
 from jeff import assets
+
+# Parsers are fuzzed at 50 examples, and at 300 by ``make test-long``.
+hypothesis.settings.register_profile("short", max_examples=50)
+hypothesis.settings.register_profile("long", max_examples=300)
+hypothesis.settings.load_profile(os.environ.get("JEFF_EXAMPLES", "short"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One cache of compiled programs for all workers, and what they start.
+
+    It lies beside pytest's own cache, so that a second run compiles next to nothing.
+    """
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR", str(config.rootpath / ".pytest_cache" / "jax")
+    )
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    for name, kind in (
+        ("jax_compilation_cache_dir", str),
+        ("jax_persistent_cache_min_compile_time_secs", float),
+        ("jax_persistent_cache_min_entry_size_bytes", int),
+    ):
+        jax.config.update(name, kind(os.environ[name.upper()]))
+
 
 # Programs are run by tests, some with peers that may be missing; they hold no tests.
 collect_ignore = ["programs"]

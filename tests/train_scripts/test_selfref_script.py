@@ -8,9 +8,10 @@ import pytest
 
 from configs.selfref import PRESETS, Config
 from train_scripts.questions import cities, city_questions
+from train_scripts.routing import run as routing
 from train_scripts.running import results
-from train_scripts.selfref import measure, summary
 from train_scripts.selfref import run as selfref
+from train_scripts.selfref import summary
 from train_scripts.selfref.measure import Found
 
 CONFIG = Config(
@@ -54,23 +55,10 @@ def made(monkeypatch, tiny_chat_model, tmp_path_factory):
     return str(folder)
 
 
-def test_a_run_with_a_break(made, tmp_path, monkeypatch) -> None:
-    """A seed that was measured before the break is not measured again."""
+def test_a_run(made, tmp_path) -> None:
+    """It writes result, table and plots."""
     config = dataclasses.replace(CONFIG, model=made)
-    measured, seen = measure.measure, []
-
-    def broken(config, model, seed, workdir, say):
-        seen.append(seed)
-        if len(seen) == 2:
-            raise KeyboardInterrupt
-        return measured(config, model, seed, workdir, say)
-
-    monkeypatch.setattr(measure, "measure", broken)
-    with pytest.raises(KeyboardInterrupt):
-        selfref.run(config, tmp_path, progress=False)
-    assert not (tmp_path / "result.json").exists()
     result = selfref.run(config, tmp_path, progress=False)
-    assert seen == [0, 1, 1]
     assert results.read(tmp_path / "result.json") == result
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         "01_routing.png",
@@ -90,7 +78,7 @@ def test_routing_on_the_same_questions(made, tmp_path) -> None:
     from configs.routing import Config as RoutingConfig
 
     config = RoutingConfig(parts=("cities",), model=made, train=12, test=12, samples=1)
-    result = selfref.run(config, tmp_path, progress=False)
+    result = routing.run(config, tmp_path, progress=False)
     table = (tmp_path / "table.md").read_text()
     assert "| measure | X | Y | mean | AUROC |" in table
     assert "Thresholds by perplexity" in table

@@ -62,29 +62,9 @@ def test_a_run_writes_table_and_plots(whole):
 
 
 @pytest.mark.slow
-def test_the_same_run_after_a_break(whole, tmp_path, monkeypatch):
-    """The seed that was measured before the break is not measured again."""
-    measured, measure = [], wds.measure
-
-    def broken(config, cells, seed, workdir, say):
-        measured.append(seed)
-        if len(measured) == 2:
-            raise KeyboardInterrupt
-        return measure(config, cells, seed, workdir, say)
-
-    monkeypatch.setattr(wds, "measure", broken)
-    with pytest.raises(KeyboardInterrupt):
-        wds.run(TINY, tmp_path, progress=False)
-    again = wds.run(TINY, tmp_path, progress=False)
-    assert measured == [0, 1, 1]
-    assert again.metrics == whole[0].metrics
-    assert again.claims == whole[0].claims
-
-
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", ["dense int", "sparse log"])
-def test_a_file_of_ones_own(tmp_path, capsys, form):
+def test_a_file(tmp_path, capsys, form):
     anndata = pytest.importorskip("anndata", reason="h5ad files need anndata")
     pd = pytest.importorskip("pandas")
     cells = simulate.simulate_cells(300, seed=1)

@@ -183,7 +183,7 @@ def test_lies(kind: str) -> None:
         parse_gguf(content, "f")
 
 
-@settings(max_examples=300, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=5000, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8)),

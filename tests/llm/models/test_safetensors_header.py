@@ -97,7 +97,7 @@ def test_lies(kind: str) -> None:
         parse_safetensors(content, "f")
 
 
-@settings(max_examples=300, deadline=5000)
+@settings(deadline=5000)
 @given(
     st.lists(
         st.tuples(

@@ -375,7 +375,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["gguf", "safetensors"])
-@settings(max_examples=150, deadline=5000)
+@settings(deadline=5000)
 @given(st.data())
 def test_damaged(
     kind: str,

@@ -313,7 +313,7 @@ def test_stream_holds_back_halves() -> None:
     assert parts == ["", "é", "", "", "\ufffd"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(st.data())
 def test_stream_of_any_bytes(data: st.DataObject) -> None:
     """Text or not, the parts make the whole, and no part is taken back."""
