@@ -1,7 +1,7 @@
 """Association of genes without a network: Pearson, Spearman, CS-CORE.
 
-None of them sees the label: they find genes that occur together, which is what an
-interaction score must do better than.
+None of them reads the label. They find genes that occur together; an interaction score
+must do better.
 
 References:
   Su et al., "Cell-type-specific co-expression inference from single cell RNA-sequencing
@@ -20,7 +20,7 @@ __all__ = ["Coexpression", "cs_core", "pearson", "spearman"]
 
 
 class Coexpression(NamedTuple):
-    """What CS-CORE estimates of the expression beneath the counts.
+    """CS-CORE's estimates of the expression beneath the counts.
 
     Attributes:
       correlation: of the underlying expression, in [-1, 1]; 0 where a gene's variance
@@ -59,9 +59,10 @@ def pearson(
     check_same_length(x=x[:, 0], weights=weights)
     share = jnp.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
     mean = share @ x
+    # Centred before the product: E[xy] - E[x]E[y] would cancel in float32.
     centred = (x - mean) * jnp.sqrt(share)[:, None]
     covariance = centred.T @ centred
-    # What rounding leaves of a constant gene is no variance.
+    # A constant gene keeps a little variance from rounding, which does not count.
     real = jnp.diag(covariance) > 1e-11 * mean**2
     return _correlation(jnp.where(real[:, None] & real, covariance, 0.0))
 

@@ -5,9 +5,9 @@ expression; there are no positions. Post-norm layers follow, then the mean over 
 and a linear head.
 
 Different from the official code: padding is masked in attention and in the mean, so it
-never changes an answer; attention is that of each layer's own input (there, every layer
-is fed the embedding when attention is read); the same gene ids serve training and
-reading (there, they differ by one). Embeddings start with unit variance, where the
+never changes an output; attention is that of each layer's own input (there, every layer
+receives the embedding when attention is read); training and reading use the same gene
+ids (there, they differ by one). Embeddings start with unit variance, where the
 paper says nothing.
 
 Nothing else in `jeff_graph.cells` needs this network: the interaction map takes any
@@ -34,6 +34,7 @@ __all__ = ["ApplyFn", "CelluFormer", "Config", "init", "make_apply", "make_atten
 # apply_fn(params, tokens, key=None) -> logits [cells, classes].
 ApplyFn: TypeAlias = Callable[..., Array]
 
+# Finite, so that the softmax of a cell without genes is no NaN.
 _UNSEEN = -1e30
 
 
@@ -122,6 +123,7 @@ class CelluFormer(nnx.Module):
     ]:
         """Logits, and the attention of every layer."""
         mask = jnp.asarray(tokens.values) > 0
+        # Padding may hold any gene: its value is 0, so any row will do.
         embedding = self.embedding[...].at[tokens.genes].get(mode="clip")
         x = embedding * tokens.values[..., None]
         keys = [None] * len(self.layers)
@@ -205,7 +207,8 @@ def make_attention(config: Config) -> Callable[[PyTree, Tokens], Array]:
     def attention_fn(params: PyTree, tokens: Tokens) -> Array:
         _, maps = _merged(config, params)(tokens)
         mean = functools.reduce(jnp.add, (part.mean(1) for part in maps)) / len(maps)
-        # A cell without genes attends to nothing, instead of to its padding alike.
+        # A cell without genes attends to nothing; the softmax alone would give its
+        # padding equal shares.
         return jnp.where((tokens.values > 0)[:, None, :], mean, 0.0)
 
     return attention_fn

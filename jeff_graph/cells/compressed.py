@@ -1,7 +1,8 @@
-"""Checks of compressed rows that a file holds, before any code follows their numbers.
+"""Checks of compressed rows in a file, before any code follows their pointers.
 
-anndata and scipy believe row pointers and column indices: a wrong one reads memory that
-is not the matrix's, or ends the process. Pointers are checked when a file is opened,
+anndata and scipy trust row pointers and column indices: a wrong one reads memory
+  outside
+the matrix, or ends the process. Pointers are checked when a file is opened,
 indices a chunk at a time while it streams.
 """
 

@@ -1,9 +1,9 @@
 """Does a pair matter beyond its genes? A score test on cells that no network saw.
 
-Attention singles out genes that bear on the label, alone or together. This test asks
-for the product term of a logistic regression that has both genes by themselves; it
-needs the fit without the product alone, so that hundreds of pairs cost one vmapped
-call. Its p-values hold for pairs that were chosen on other cells.
+Attention finds genes that bear on the label, alone or together. This test asks for the
+product term of a logistic regression that has both genes by themselves. It needs only
+the fit without the product, so hundreds of pairs cost one vmapped call. Its p-values
+hold for pairs that were chosen on other cells.
 
 Reference: Rao, "Large sample tests of statistical hypotheses", 1948.
 """
@@ -21,7 +21,7 @@ __all__ = ["PairTest", "product_test"]
 
 
 class PairTest(NamedTuple):
-    """What the product of two genes adds to a logistic regression on both.
+    """Test of the product of two genes in a logistic regression on both.
 
     Attributes:
       statistic: score over its standard deviation; standard normal without interaction.
@@ -76,7 +76,8 @@ def _statistics(
     target = label.astype(x.dtype)
     deviation = x.std(0)
     x = (x - x.mean(0)) / jnp.where(deviation > 0, deviation, 1.0)
-    # Changes no estimate, and keeps a gene without variance from dividing by 0.
+    # Too small to change an estimate; it keeps a gene without variance from dividing
+    # by 0.
     ridge = 1e-4 * jnp.eye(3)
 
     def one(pair: Array) -> Array:
@@ -96,6 +97,7 @@ def _statistics(
         rest = jnp.linalg.solve(scaled @ design.T + ridge, scaled @ product)
         left = product - rest @ design
         spread = (variance * left**2).sum()
+        # Where the genes explain the product almost fully, its score is rounding noise.
         known = spread > 1e-3 * (variance * product**2).sum()
         score = (left * (target - chance)).sum() / jnp.sqrt(jnp.where(known, spread, 1))
         return jnp.where(known, score, 0.0)

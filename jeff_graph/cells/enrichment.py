@@ -21,7 +21,7 @@ __all__ = ["Enrichment", "enrichment_score", "prerank"]
 
 
 class Enrichment(NamedTuple):
-    """How a set lies in a ranked list.
+    """Place of a set in a ranked list.
 
     Attributes:
       score: the running sum farthest from 0, in [-1, 1].
@@ -85,6 +85,8 @@ def _prerank(
     weight: float | Array,
     sizes: tuple[int, int],
 ) -> Enrichment:
+    # Stable, so that ties keep the list's order and the result is reproducible; items
+    # that are not listed go last, where they add nothing.
     order = jnp.argsort(jnp.where(listed, -scores, jnp.inf), stable=True)
     scores, hits, listed = (
         jnp.where(listed, scores, 0.0)[order],
@@ -99,6 +101,7 @@ def _prerank(
         return _running(scores, rank < hits.sum(), listed, weight)[0]
 
     null = jax.lax.map(random, jax.random.split(key, sizes[0]), batch_size=sizes[1])
+    # GSEA normalises by random sets of the score's own sign.
     same = (null >= 0) == (score >= 0)
     mean = jnp.where(same, jnp.abs(null), 0).sum() / same.sum()
     beyond = same & (jnp.abs(null) >= jnp.abs(score))

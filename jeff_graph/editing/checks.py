@@ -1,4 +1,4 @@
-"""What a graph refuses, told by what was expected and what came."""
+"""Checks of a graph's arrays; errors name the expected and the actual value."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def check_mask_length(name: str, mask: Array, nodes: int) -> None:
 
     Args:
       name: the argument's name.
-      mask: what came.
+      mask: the mask to check.
       nodes: number of nodes.
 
     Raises:
@@ -52,7 +52,7 @@ def checked_features(features: Any) -> Any:
     """Refuse features that are no finite numbers for each node.
 
     Args:
-      features: what came.
+      features: the features to check.
 
     Returns:
       float32 [nodes, width]; sparse ones as they are.
@@ -76,6 +76,7 @@ def checked_features(features: Any) -> Any:
             f"features: expected [nodes, width] of at least 1, got {features.shape}"
         )
     features = features.astype(np.float32)
+    # One NaN feature would spread over its neighbourhood, and name no node.
     bad = np.argwhere(~np.isfinite(features))
     if len(bad):
         node, column = bad[0].tolist()
@@ -90,7 +91,7 @@ def checked_labels(labels: Any, nodes: int) -> np.ndarray:
     """Refuse labels that are no class for each node.
 
     Args:
-      labels: what came.
+      labels: the labels to check.
       nodes: number of nodes.
 
     Returns:
@@ -120,7 +121,7 @@ def checked_edges(edges: Any, nodes: int) -> np.ndarray:
     """Refuse edges that are no pairs of nodes.
 
     Args:
-      edges: what came.
+      edges: the edges to check.
       nodes: number of nodes.
 
     Returns:
@@ -131,6 +132,7 @@ def checked_edges(edges: Any, nodes: int) -> np.ndarray:
       ValueError: if they are no pairs, or one names a node that does not exist.
     """
     edges = np.asarray(edges)
+    # An empty list has no integer dtype and no second axis, and is no mistake.
     if not edges.size:
         return np.zeros((0, 2), np.int64)
     if edges.dtype.kind not in "iu":

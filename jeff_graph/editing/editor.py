@@ -1,9 +1,9 @@
-"""One trained model, put right node by node.
+"""Correct a trained model node by node, within a budget and with a way back.
 
-Where the protocols measure a method on many nodes, an `Editor` is for use: it remembers
-what was asked before, keeps every version of the model, and takes in no edit that fails
-or costs more accuracy than its budget. It is an immutable value; every call returns
-another. An edit is one compiled call, compiled once for all nodes.
+The protocols measure a method on many nodes; an `Editor` is for use. It remembers the
+earlier edits, keeps every version of the model, and accepts no edit that fails or costs
+more accuracy than its budget. It is an immutable value; every call returns another. An
+edit is one compiled call, compiled once for all nodes.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ __all__ = ["Editor", "Outcome"]
 
 
 class Outcome(NamedTuple):
-    """What came of an edit.
+    """Result of an edit.
 
     Attributes:
       success: is the node right? If not, the model was left as it was.
       steps: steps taken; 0 where the node was right already.
       drawdown: accuracy lost on the test nodes since before the first edit, in points,
-        if the edit is taken in.
+        if the edit is accepted.
       retained: share of the earlier edits that are right after this one, in [0, 1];
         1 where there is none.
     """
@@ -122,7 +122,7 @@ class Editor:
 
     @property
     def targets(self) -> tuple[int, ...]:
-        """The nodes that were put right, in order."""
+        """The corrected nodes, in order."""
         return tuple(int(entry.target) for entry in self.log.entries)
 
     def logits(self) -> Array:
@@ -134,7 +134,7 @@ class Editor:
         return self.method.logits(self.params, self.task)
 
     def edit(self, node: int, label: int | None = None) -> tuple["Editor", Outcome]:
-        """Put one node right.
+        """Correct one node.
 
         Args:
           node: its number.
@@ -146,11 +146,13 @@ class Editor:
         Raises:
           ValueError: if the node or the class does not exist, or, as
             `jeff_graph.editing.log.BudgetExceededError`, if the edit would cost too
-            much; nothing has changed then.
+            much; the model is then unchanged.
         """
         labels = self._asked(node, label)
         task = dataclasses.replace(self.task, labels=labels)
+        # From the number of edits, so that undoing and editing again repeats the draw.
         seed = jax.random.fold_in(self.state.key, len(self.log.entries))
+        # Built by numpy: scattering into an array would compile once a length.
         earlier = np.zeros(labels.shape, bool)
         earlier[list(self.targets)] = True
         params, *found = _edit(
@@ -181,7 +183,7 @@ class Editor:
           An editor without them. The classes that were asked for stay in its task.
 
         Raises:
-          IndexError: if there are not so many.
+          IndexError: if there are fewer.
         """
         return dataclasses.replace(self, log=self.log.undo(count))
 
@@ -211,6 +213,7 @@ def _edit(
     node: Array,
     earlier: Array,
 ) -> tuple[PyTree, Array, Array, Array, Array]:
+    # The node is a number of the program and not part of it: all nodes share one.
     target = jnp.arange(test.shape[0]) == node
     earlier = earlier & ~target
     edit = Edit(target, earlier)

@@ -1,4 +1,4 @@
-"""Graphs to edit: digits offline, citation and purchase networks, files of one's own.
+"""Graphs to edit: digits offline, citation and purchase networks, your own files.
 
 Every loader returns a `Graph` without padding. Features of the named data sets are
 row-normalised, as the literature trains on them.
@@ -117,7 +117,7 @@ def load_amazon_photo() -> Graph:
 
 
 def load_digits_graph(neighbours: int = 10) -> Graph:
-    """Scikit-learn's digits, each tied to the images nearest to it; needs no files.
+    """Scikit-learn's digits, each connected to its nearest images; needs no files.
 
     1,797 nodes of 64 pixels in [0, 1], 10 classes.
 
@@ -155,20 +155,23 @@ def knn_edges(features: np.ndarray, neighbours: int) -> np.ndarray:
     nodes = len(features)
     if not 1 <= neighbours < nodes:
         raise ValueError(f"neighbours: expected 1 to {nodes - 1}, got {neighbours}")
+    # In float64: the expanded square cancels, and near points would tie in float32.
     points = np.asarray(features, np.float64)
     squares = (points**2).sum(1)
     near = []
+    # In pieces: all distances at once are nodes squared.
     for first in range(0, nodes, 1024):
         rows = np.arange(first, min(first + 1024, nodes))
         distance = squares - 2 * points[rows] @ points.T
         distance[np.arange(len(rows)), rows] = np.inf
+        # Stable, so that equal distances give the same graph on every machine.
         near.append(np.argsort(distance, axis=1, kind="stable")[:, :neighbours])
     receivers = np.repeat(np.arange(nodes), neighbours)
     return np.stack([np.concatenate(near).reshape(-1), receivers], axis=1)
 
 
 def load_npz(path: str | Path) -> Graph:
-    """A graph of one's own, from a file of plain arrays.
+    """A graph of your own, from a file of plain arrays.
 
     Args:
       path: the file, in one of the two forms that the module describes; edges are
@@ -179,8 +182,8 @@ def load_npz(path: str | Path) -> Graph:
 
     Raises:
       FileNotFoundError: if there is no file.
-      ValueError: if it is none, holds pickled objects, lacks an array, or the arrays
-        make no graph; names the file.
+      ValueError: if it is no npz file, holds pickled objects, lacks an array, or the
+        arrays make no graph; names the file.
     """
     arrays = _read(Path(path))
     try:

@@ -1,4 +1,4 @@
-"""What graph networks share: a stack of layers, and its division for the methods."""
+"""Base of the graph networks: a stack of layers, split into function and parameters."""
 
 import itertools
 from collections.abc import Callable
@@ -113,6 +113,7 @@ class Network(nnx.Module):
             x = self.activation(x)
             if key is not None:
                 x = dropout(x, self.dropout_rate, key=jax.random.fold_in(key, index))
+        # Losses and drawdowns compare logits, whatever the layers compute in.
         return last(graph, x).astype(jnp.float32)
 
 

@@ -77,6 +77,8 @@ def _contract(left: PyTree, right: PyTree, batched: int) -> Array:
     for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
         wide = wide_dtype(a, b)
         axes = tuple(range(1, a.ndim)), tuple(range(batched, b.ndim))
+        # The sign of a product decides whether a step conflicts, so a GPU or TPU must
+        # not round the factors: hence the precision, and sums in float32 at least.
         total += jax.lax.dot_general(
             a.astype(wide), b.astype(wide), (axes, ((), ())), precision="highest"
         )
@@ -118,7 +120,7 @@ def leading_axis(name: str, tree: PyTree) -> int:
 
     Args:
       name: the argument's name.
-      tree: what came.
+      tree: the pytree to check.
 
     Returns:
       K.
@@ -140,7 +142,7 @@ def check_fit(anchors: PyTree, tree: PyTree) -> None:
     """Check that anchors are a pytree's, with one leading axis more.
 
     Args:
-      anchors: what came.
+      anchors: the anchors to check.
       tree: parameters, gradients or updates.
 
     Raises:

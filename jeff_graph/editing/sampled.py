@@ -1,4 +1,4 @@
-"""Training on sampled neighbourhoods, for graphs whose every step would be too large.
+"""Training on sampled neighbourhoods, for graphs too large for whole steps.
 
 Reference: Hamilton et al., "Inductive Representation Learning on Large Graphs",
 NeurIPS 2017.
@@ -110,6 +110,7 @@ def _sampler(
     def sample(step: int) -> Graph:
         epoch, place = divmod(int(step), batches.steps_per_epoch)
         seeds = nodes[order(epoch)[place]]
+        # A function of the step alone: a resumed run draws the same samples.
         drawn = jax.random.fold_in(key, int(step))
         return sample_neighbours(edges, seeds, fanouts, key=drawn).graph
 

@@ -1,8 +1,8 @@
-"""Neighbour sampling: small graphs cut out of one that does not fit.
+"""Neighbour sampling: small graphs cut out of a large one.
 
 From the seeds outwards, each node of a hop takes up to ``fanout`` of the edges that end
-at it, drawn without replacement. What is drawn is on the host and padded to sizes that
-seeds and fanouts determine, so that every sample runs through one compiled program.
+at it, drawn without replacement. Samples are drawn on the host and padded to sizes that
+seeds and fanouts determine, so that all of them share one compiled program.
 
 A cut graph has dense features, and it carries degrees: the edges taken at a node that
 was expanded, and at a node of the last hop, whose own edges are left out, those that
@@ -88,6 +88,7 @@ class Incoming:
         senders = self.senders[self.starts[nodes][owner] + rank]
         if fanout is None or counts.max(initial=0) <= fanout:
             return senders, owner
+        # A random order within each owner; its first `fanout` are the draw.
         order = np.lexsort((random.random(len(owner)), owner))
         # Owners ascend, so the rank of a place is the same after the sort.
         chosen = order[rank < fanout]
@@ -166,7 +167,7 @@ def neighbourhoods(graph: Graph, nodes: Any, hops: int) -> Neighbourhood:
 def by_size(
     graph: Graph, nodes: Any, hops: int, *, base: int = 4
 ) -> list[tuple[Any, Neighbourhood]]:
-    """As `neighbourhoods`, in groups of like size: less padding, one program a group.
+    """As `neighbourhoods`, in groups of similar size: less padding, one program each.
 
     Args:
       graph: as for `neighbourhoods`.
@@ -223,11 +224,13 @@ def _cut(
         found, owner = whole.take(frontier, fanout, random)
         receivers.append(len(ids) - len(frontier) + owner)
         taken.append(np.bincount(owner, minlength=len(frontier)))
+        # Only nodes that were not met before are expanded in the next hop.
         frontier = np.unique(found[slot[found] < 0])
         slot[frontier] = len(ids) + np.arange(len(frontier))
         ids = np.concatenate([ids, frontier])
         senders.append(slot[found])
     last = fanouts[-1] if fanouts else None
+    # Edges of the last hop are not cut out, but normalisation needs their number.
     rim = whole.degrees[frontier]
     taken.append(rim if last is None else np.minimum(rim, last))
     small = Graph(

@@ -1,8 +1,8 @@
 """Training a network on the nodes of the training part, for editing afterwards.
 
 Inductive: gradients see the subgraph of the training nodes alone; validation and test
-see the whole graph, on which edits are made. Full-graph steps, and of all epochs the
-parameters with the best validation accuracy are kept.
+see the whole graph, on which edits are made. Steps take the full graph. Of all epochs,
+the parameters with the best validation accuracy are kept.
 
 Reference: "Gradient Rewiring for Editable Graph Neural Network Training", NeurIPS 2024,
 experimental setting.

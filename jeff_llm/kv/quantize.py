@@ -8,7 +8,7 @@ outliers keep to their channels) or ``group_size`` channels of one token
   zero = min x,  scale = (max x - zero) / L,  code = round((x - zero) / scale),
 
 and is restored as ``code * scale + zero``, at most ``scale / 2`` from x. The zero is a
-number of its own, not a code. Where zero and scale are stored in fewer bits, the zero
+stored number, not a code. Where zero and scale are stored in fewer bits, the zero
 is rounded down and the scale up, and codes are taken against what is stored: so the
 bound holds for the stored scale.
 
@@ -44,6 +44,7 @@ __all__ = [
     "unpack",
 ]
 
+# Tokens of a block. A register of a TPU has as many lanes.
 BLOCK = 128
 WIDTHS = (2, 4, 8, 16)
 # With the range of float32. One of float16 would overflow in outlying channels.
@@ -134,13 +135,16 @@ def quantize(
     if bits == 16:
         none = jnp.zeros((*blocks.shape[:-2], 0, channels), scale_dtype)
         return QuantizedTensor(blocks, none, none, bits, group_size, axis)
+    # Ranges and steps in float32: in bfloat16 a range would lose the codes' last bits.
     grouped, over = _group(blocks.astype(jnp.float32), group_size, axis)
     zero = _stored(grouped.min(over, keepdims=True), scale_dtype, -1)
     steps = 2**bits - 1
     step = (grouped.max(over, keepdims=True) - zero.astype(jnp.float32)) / steps
     scale = _stored(step, scale_dtype, 1)
+    # A constant group has scale 0 and codes 0.
     divisor = jnp.where(scale == 0, 1, scale).astype(jnp.float32)
     codes = jnp.round((grouped - zero.astype(jnp.float32)) / divisor)
+    # A guard: a code beyond its width would spill into the bits of its neighbour.
     codes = jnp.clip(codes, 0, steps).astype(jnp.uint32).reshape(blocks.shape)
     return QuantizedTensor(
         pack(codes, bits),
@@ -264,6 +268,7 @@ def _shifts(bits: int) -> UInt32[Array, "planes 1 1"]:
 
 def _stored(x: Float[Array, "..."], dtype: Any, direction: int) -> Array:
     """Cast to fewer bits, rounding down (-1) or up (1)."""
+    # astype rounds to nearest; where that went the wrong way, take the next number.
     cast = x.astype(dtype)
     further = jnp.nextafter(cast, jnp.asarray(direction * jnp.inf, dtype))
     wide = cast.astype(x.dtype)
