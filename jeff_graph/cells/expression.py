@@ -1,4 +1,4 @@
-"""Cells by genes, in memory or streamed: what every other module reads.
+"""Cells by genes, in memory or streamed: the input of every other module.
 
 A `Source` gives chunks of cells as compressed sparse rows, so that nothing needs all
 cells at once. `Expression` holds them in memory, `jeff_graph.cells.h5ad` streams them
@@ -142,7 +142,7 @@ def make_expression(
     genes: Sequence[str] | np.ndarray | None = None,
     obs: Mapping[str, Any] | None = None,
 ) -> Expression:
-    """Put cells into the form that everything here reads.
+    """Bring cells into the form that this package reads.
 
     Args:
       values: counts, or their logarithm, [cells, genes]: a dense array or a scipy
@@ -184,7 +184,7 @@ def collect(source: Source, *columns: str) -> Expression:
 
     Args:
       source: the cells.
-      *columns: those to take along.
+      *columns: names of columns to include.
 
     Returns:
       An `Expression`.
@@ -201,7 +201,7 @@ def clean_chunk(
 
     Args:
       values: [cells, genes], dense or sparse.
-      place: what an error calls them.
+      place: their name in an error.
       genes: names for the error.
       first: number of the first cell, for the error.
 
@@ -209,7 +209,7 @@ def clean_chunk(
       Rows with sorted indices, duplicates summed.
 
     Raises:
-      ValueError: if a value is negative or not finite; says where the first is.
+      ValueError: if a value is negative or not finite; names the place of the first.
       TypeError: if the values are not real numbers.
     """
     if np.dtype(values.dtype).kind not in "buif":
@@ -220,6 +220,7 @@ def clean_chunk(
     bad = ~(np.isfinite(data) & (data >= 0))
     if bad.any():
         raise ValueError(_describe(rows, bad, place, genes, first))
+    # Stored zeros would count as expressed genes, and duplicates as two.
     if not given.has_canonical_format or (data == 0).any():
         rows = rows.copy()  # its indices are the caller's
         rows.sum_duplicates()
@@ -250,7 +251,7 @@ def check_genes(genes: Any, number: int, place: str) -> np.ndarray:
     Args:
       genes: the names.
       number: how many are expected.
-      place: what an error calls them.
+      place: their name in an error.
 
     Returns:
       An array of strings.
@@ -279,7 +280,7 @@ def label_codes(
 
     Args:
       column: one value a cell; None, NaN and the empty string are missing.
-      name: what an error calls it.
+      name: its name in an error.
 
     Returns:
       ``(codes, classes)``: int32 codes in the order of ``classes``, -1 for missing
@@ -293,6 +294,8 @@ def label_codes(
     """
     values = np.asarray(column)
     missing = np.array([_is_missing(value) for value in values.tolist()], bool)
+    # pandas stores whole numbers with a gap as floats; their names should be "1", not
+    # "1.0".
     if values.dtype.kind == "f":
         kinds = np.unique(values[~missing])
         if len(kinds) > 20 and (kinds != np.round(kinds)).any():
@@ -323,7 +326,7 @@ def find_column(columns: Mapping[str, Any], name: str, place: str) -> np.ndarray
     Args:
       columns: by name.
       name: the one wanted.
-      place: what the error calls them.
+      place: their name in an error.
 
     Returns:
       Its values.

@@ -1,4 +1,4 @@
-"""How well a map of pairs from few cells agrees with that of all cells, and with truth.
+"""Agreement of a map of pairs with that of all cells, and with the planted truth.
 
 Maps are [genes, genes] and symmetric; a pair that no cell expresses is NaN and ranks
 below every pair that was seen.
@@ -75,6 +75,7 @@ def rank_pairs(pair_map: Float[Array, "genes genes"]) -> RankedPairs:
     """
     values = pair_values(pair_map)
     first, second = jnp.triu_indices(pair_map.shape[0], 1)
+    # Stable, so that ties keep the order of genes on every machine.
     order = jnp.argsort(-_unseen_last(values), stable=True)
     return RankedPairs(first[order], second[order], values[order])
 
@@ -175,6 +176,7 @@ def planted_auroc(
     """
     values = pair_values(pair_map)
     least = jnp.nanmin(jnp.where(jnp.isfinite(values), values, jnp.nan))
+    # NaN would make the AUROC NaN; unseen pairs tie below all others instead.
     values = jnp.where(jnp.isnan(values), least - 1, values)
     return metrics.auroc(values, planted, where=where)
 

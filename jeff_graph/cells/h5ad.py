@@ -1,4 +1,4 @@
-"""Cells streamed from files that anndata wrote, h5ad or zarr: never read whole.
+"""Cells streamed from files of anndata, h5ad or zarr: never read whole.
 
 X may be dense or compressed by rows, counts or their logarithm, of any real dtype.
 Files are read through anndata, element by element.
@@ -138,6 +138,7 @@ class CellFile:
                 f"cells: expected indices from 0 to {self.num_cells - 1}, got "
                 f"{cells.min()} to {cells.max()}"
             )
+        # HDF5 reads ascending, distinct rows alone.
         distinct, back = np.unique(cells, return_inverse=True)
         if not distinct.size:
             return csr_array((0, len(self.genes)), dtype=np.float32)
@@ -177,7 +178,7 @@ def open_cells(path: str | Path, layer: str = "X") -> CellFile:
       FileNotFoundError: if there is nothing at the path.
       ValueError: if it is no such file, it is damaged, there is no such layer, names of
         genes repeat, or X is compressed by columns.
-      ImportError: if anndata is missing; says how to get it.
+      ImportError: if anndata is missing; names the command that installs it.
     """
     path = Path(path)
     if not path.exists():
@@ -222,15 +223,15 @@ def load_pbmc() -> Expression:
       An `Expression`.
 
     Raises:
-      FileNotFoundError: if the file is not here; says how to get it.
-      ImportError: if anndata is missing; says how to get it.
+      FileNotFoundError: if the file is not here; names the command that fetches it.
+      ImportError: if anndata is missing; names the command that installs it.
     """
     with open_cells(assets.find("pbmc"), layer="raw") as source:
         return collect(source, *source.obs)
 
 
 class _Parts(NamedTuple):
-    """What `CellFile` needs of an open file."""
+    """The parts of an open file that `CellFile` reads."""
 
     matrix: Any
     genes: Any
@@ -261,7 +262,7 @@ def _parts(path: Path, group: Any, layer: str) -> _Parts:
 
 
 def _old_parts(path: Path, group: Any, layer: str) -> _Parts:
-    """The layout of before 2020, which anndata brings up to date itself."""
+    """The layout before 2020, which anndata converts itself."""
     import anndata
 
     for name, key in (("X", "X"), ("raw", "raw.X")):
@@ -288,7 +289,7 @@ def _read(element: Any) -> Any:
     from anndata.io import read_elem
 
     with warnings.catch_warnings():
-        # Old files are read as they are; how they should be written is no news here.
+        # Warnings about outdated encodings: they concern writing, and this only reads.
         warnings.simplefilter("ignore")
         return read_elem(element)
 

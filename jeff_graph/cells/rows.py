@@ -62,6 +62,7 @@ def make_rows(
     starts[:rows], counts[:rows] = sparse.indptr[:-1], np.diff(sparse.indptr)
     behind = (0, num_nonzeros - nonzeros)
     genes = np.pad(np.asarray(sparse.indices, np.int32), behind)
+    # Padding has value 1, whose logarithm is finite.
     return Rows(genes, np.pad(values, behind, constant_values=1), starts, counts)
 
 
@@ -78,6 +79,7 @@ def sparse_values(cells: Any) -> tuple[csr_array, Float[np.ndarray, " nonzeros"]
       ValueError: if values are negative or not finite.
     """
     sparse = csr_array(cells)
+    # Checked after the cast: a float64 beyond float32's range becomes infinite there.
     values = np.asarray(sparse.data, np.float32)
     if not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(

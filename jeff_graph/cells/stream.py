@@ -1,11 +1,12 @@
-"""The two passes over cells that do not fit into memory, on many cores or devices.
+"""Sketching and scoring of cells that do not fit into memory, in two passes.
 
 A source gives chunks of cells (`jeff_graph.cells.expression.Source`); a chunk is hashed
-and counted, or hashed and scored, and forgotten. Memory holds the sketch, a chunk a
-worker, and in the second pass one number a cell.
+and counted, or hashed and scored, and then dropped. Memory holds the sketch, at most
+two chunks per worker, and in the second pass one number per cell. Chunks run on several
+threads, devices or processes.
 
-Counts are integers and add, so neither the size of chunks, the number of workers, of
-devices, nor of processes changes them by a bit.
+Counts are integers and add, so they are the same to the bit for any size of chunks and
+any number of workers, devices and processes.
 """
 
 import collections
@@ -173,6 +174,7 @@ def _stack(chunk: Any, devices: int) -> Rows:
     sparse = csr_array(chunk)
     size = -(-(len(sparse.indptr) - 1) // devices)
     parts = [sparse[i * size : (i + 1) * size] for i in range(devices)]
+    # Shards of one array have one shape: all take the size of the largest.
     most = len(make_rows(max(parts, key=lambda part: part.nnz)).genes)
     made = [make_rows(part, num_rows=size, num_nonzeros=most) for part in parts]
     return Rows(*(np.stack(leaves) for leaves in zip(*made, strict=True)))
@@ -185,6 +187,7 @@ def _map(
     workers: int | None,
 ) -> Iterator[tuple[T, int]]:
     """Results in order, with at most two chunks a worker in memory."""
+    # One chunk's program uses few cores of a CPU, and fills an accelerator.
     if workers is None:
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     if workers < 1:
@@ -193,6 +196,7 @@ def _map(
     def run(chunk: Any) -> tuple[T, int]:
         _check_genes(chunk, params)
         result = function(make_rows(chunk, num_rows=_round_rows(chunk.shape[0])))
+        # Waiting in the thread: dispatch alone would queue every chunk in memory.
         return jax.block_until_ready(result), chunk.shape[0]
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:

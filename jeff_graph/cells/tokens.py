@@ -1,4 +1,4 @@
-"""Cells as padded lists of the genes that they express: what a Transformer reads."""
+"""Cells as padded lists of their expressed genes: the input of a Transformer."""
 
 from typing import Any, NamedTuple
 

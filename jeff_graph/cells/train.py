@@ -123,6 +123,7 @@ def accuracy(
     return float((predicted == labels).mean())
 
 
+# One object for the same numbers, or `fit` would compile its step again.
 @functools.lru_cache(maxsize=16)
 def _optimizer(
     steps: int, learning_rate: float, weight_decay: float
