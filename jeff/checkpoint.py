@@ -1,10 +1,10 @@
 """Checkpoints of any pytree, written whole or not at all.
 
-A thin layer over orbax that adds what a library needs: leaves are stored under their
-path (``params/layers/0/kernel``), so that a checkpoint can be opened without the code
-that made it; typed random keys are stored as their words; a restored tree goes straight
-into the shapes, dtypes and shardings that were asked for; and every failure names the
-checkpoint and the leaf. Nothing is pickled.
+A thin layer over orbax. Leaves are stored under their path
+(``params/layers/0/kernel``), so that a checkpoint can be opened without the code that
+made it. Typed random keys are stored as their words. A restored tree goes straight into
+the requested shapes, dtypes and shardings. Every failure names the checkpoint and the
+leaf. Nothing is pickled.
 """
 
 import json
@@ -111,9 +111,9 @@ def metadata(path: str | Path, *, internal: bool = False) -> dict[str, Any]:
 class Checkpoints:
     """The checkpoints of one training run: ``<directory>/<step>``.
 
-    Writing goes on in the background while training continues; a step's directory
-    appears when it is complete. Use as a context manager: leaving it waits for the last
-    write.
+    Writing continues in the background while training goes on; a step's directory
+    appears when it is complete. Use it as a context manager: leaving it waits for the
+    last write.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2):
@@ -147,6 +147,8 @@ class Checkpoints:
           tree: as in `jeff.checkpoint.save`.
           metadata: as in `jeff.checkpoint.save`.
         """
+        # The write is asynchronous; the next chunk overwrites donated buffers
+        # meanwhile.
         copy = jax.tree.map(
             lambda leaf: jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf, tree
         )
@@ -212,6 +214,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
+    # orbax stores plain arrays: a typed key is stored as its words and implementation.
     names, leaves, _ = _flatten(tree)
     arrays, keys = {}, {}
     for name, leaf in zip(names, leaves, strict=True):
@@ -246,7 +249,7 @@ def _read(path: Path, args: ocp.args.Composite) -> Any:
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             return checkpointer.restore(path, args)
-    except Exception as error:
+    except Exception as error:  # orbax raises many kinds for a damaged file
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(
             f"{path}: expected a complete checkpoint, but it cannot be read "

@@ -64,7 +64,7 @@ def check_floating(**arrays: Array | None) -> None:
 
 
 def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
-    """Check that every argument holds yes and no: bool, or an integer type of 0 and 1.
+    """Check that every argument is binary: bool, or integers 0 and 1.
 
     Any other code would count as a member, and a group coded 1 and 2 would have no
     gap. Values are checked where they are concrete.
@@ -125,8 +125,8 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
     Args:
       name: the argument's name.
-      value: what came.
-      choices: what is allowed.
+      value: the value given.
+      choices: the allowed values.
 
     Raises:
       ValueError: if ``value`` is none of ``choices``.
@@ -136,7 +136,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def require(module: str, *, extra: str) -> Any:
-    """Import a module that an optional extra brings.
+    """Import a module of an optional extra.
 
     Args:
       module: dotted name.
@@ -146,7 +146,7 @@ def require(module: str, *, extra: str) -> Any:
       The module.
 
     Raises:
-      ImportError: if it is not installed; gives the command that brings it.
+      ImportError: if it is not installed; names the command that installs it.
     """
     try:
         return importlib.import_module(module)

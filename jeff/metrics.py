@@ -2,10 +2,10 @@
 
 All functions are pure, of static shape, and jit and vmap; each takes one unbatched set
 of predictions. A ``where`` mask equals taking the subset, so that padded batches and
-vmapped splits need no dynamic shapes; what stands at masked places is never looked at,
-NaN included. Elsewhere a NaN makes the result NaN. Where a metric is undefined (AUROC
-of one class, a mean over nobody) the result is NaN too, by choice: a made-up number
-would go unnoticed.
+vmapped splits need no dynamic shapes. Masked places are ignored, NaN included.
+Elsewhere a NaN makes the result NaN. Where a metric is undefined (AUROC of one class, a
+mean over no rows) the result is NaN too, by choice: an invented number would go
+unnoticed.
 
 Ties are treated exactly: tied scores count as one threshold, so that no result depends
 on the order of the rows.
@@ -69,6 +69,7 @@ def accuracy(
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
     prob, label, where = _prepare("prob", prob, label, where)
+    # A comparison with NaN is False, and would count as a decision of 0.
     right = jnp.where(jnp.isnan(prob), prob, (prob >= threshold) == label)
     return _mean(right, where)
 
@@ -128,6 +129,8 @@ def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
     score, positive, negative = _ordered(score, label, where)
     first, last = _ties(score)
     up_to = jnp.cumsum(negative)
+    # Negatives strictly below, and half of those that tie; the sort's order of equal
+    # scores drops out.
     below = up_to[first] - negative[first]
     beaten = (below + up_to[last]) / 2 / jnp.sum(negative)
     return _nan_if_any(score, _mean(beaten, positive))
@@ -160,6 +163,7 @@ def average_precision(
     score, label, where = _prepare("score", score, label, where)
     score, positive, negative = _ordered(-score, label, where)
     _, last = _ties(score)
+    # At the end of a run of ties: they pass the threshold together.
     hits = jnp.cumsum(positive)[last]
     precision = hits / (hits + jnp.cumsum(negative)[last])
     return _nan_if_any(score, _mean(precision, positive))
@@ -211,6 +215,8 @@ def expected_calibration_error(
     else:
         edges = _quantiles(prob, where, num_bins)
     index = jnp.searchsorted(edges, prob, side="left")
+    # n_b |mean p - mean y| = |sum (p - y)|: no division by a bin's size, which may be
+    # 0.
     excess = jnp.where(where, prob - label, 0)
     per_bin = jax.ops.segment_sum(excess, index, num_segments=num_bins)
     return jnp.sum(jnp.abs(per_bin)) / jnp.sum(where)
@@ -285,7 +291,7 @@ def kendall_tau(x: Number, y: Number) -> Scalar:
 
     ``(C - D) / sqrt((C + D + T_x) (C + D + T_y))``, counting concordant and discordant
     pairs and those tied in one argument only. It compares all pairs, ``O(rows^2)``
-    operations, which is meant for up to some ten thousand rows.
+    operations, so it is meant for up to about ten thousand rows.
 
     Args:
       x: numbers, shape [rows].
@@ -316,11 +322,12 @@ def _prepare(
     *,
     label_name: str = "label",
 ) -> tuple[Score, Mask, Mask]:
-    """Check the arguments; give masked rows an innocent score."""
+    """Check the arguments; give masked rows a score of 0."""
     check_same_length(**{name: score, label_name: label, "where": where})
     check_floating(**{name: score})
     check_mask(where=where)
     check_binary(where, **{label_name: label})
+    # In float32 at least: half precision counts no further than 2,048 rows.
     score = score.astype(jnp.promote_types(score.dtype, jnp.float32))
     if where is None:
         where = jnp.ones(score.shape, bool)

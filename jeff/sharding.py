@@ -101,12 +101,12 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Split a batch over the devices of a mesh.
 
     With several processes each passes its own rows, equally many, and gets the global
-    array, whose first axis is that of all processes' rows together. Processes that
+    array, whose first axis holds the rows of all processes. Processes that
     share a place along ``data`` and ``fsdp`` (a ``tensor`` axis that spans them) must
     pass the same rows.
 
     Args:
-      batch: a pytree of arrays with a common first axis, or different ones.
+      batch: a pytree of arrays; their first axes may differ.
       mesh: a mesh of `make_mesh`.
 
     Returns:
@@ -121,6 +121,8 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     True
     """
     sharding = batch_sharding(mesh)
+    # A row of places shares one part of the batch; this process must hold the parts of
+    # all rows in which it has a device.
     places = mesh.devices.reshape(-1, mesh.shape["tensor"])
     mine = jax.process_index()
     local = sum(any(d.process_index == mine for d in place) for place in places)

@@ -1,4 +1,4 @@
-"""Trade-off fronts: which models are worth having, and how good a set of them is.
+"""Trade-off fronts: undominated models, and the hypervolume of a set of them.
 
 A model is a point (error, gap), smaller being better in both. Shapes are static, so
 that both functions jit and vmap, over seeds or bootstrap samples for example.
@@ -20,7 +20,7 @@ __all__ = ["hypervolume", "monotone_levels", "pareto_front"]
 def pareto_front(
     errors: Float[Array, " points"], gaps: Float[Array, " points"]
 ) -> Bool[Array, " points"]:
-    """Tell which points no other point dominates.
+    """Mask of the points that no other point dominates.
 
     ``a`` dominates ``b`` when it is no worse in both coordinates and better in one. Of
     exact duplicates the first is kept. One sort and one running minimum, so it takes
@@ -44,6 +44,8 @@ def pareto_front(
     _check(errors, gaps)
     finite = jnp.isfinite(errors) & jnp.isfinite(gaps)
     errors, gaps = jnp.where(finite, errors, jnp.inf), jnp.where(finite, gaps, jnp.inf)
+    # By error, then gap: the first of several points with one error is the best, and a
+    # point is on the front if its gap is below all gaps before it.
     order = jnp.lexsort((gaps, errors))
     ordered = gaps[order]
     best_before = jnp.concatenate(
@@ -63,7 +65,7 @@ def hypervolume(
 
     The box runs from (0, 0) to ``reference``; the dominated part is the union of the
     rectangles from each point to ``reference``. It is found by an exact sweep over the
-    errors: between two consecutive errors the height is ``reference[1]`` less the
+    errors: between two consecutive errors the height is ``reference[1]`` minus the
     smallest gap so far.
 
     Args:
@@ -91,6 +93,7 @@ def hypervolume(
         )
     worst_error, worst_gap = (jnp.asarray(bound, errors.dtype) for bound in reference)
     inside = (errors >= 0) & (errors <= worst_error) & (gaps >= 0) & (gaps <= worst_gap)
+    # Points outside move to the reference corner, where they add no area.
     errors = jnp.where(inside, errors, worst_error)
     gaps = jnp.where(inside, gaps, worst_gap)
     order = jnp.argsort(errors)

@@ -1,4 +1,4 @@
-"""Image data sets for fairness: coloured digits offline, CelebA and UTKFace by hub.
+"""Image data sets for fairness: coloured digits, CelebA and UTKFace.
 
 Every loader returns the same `Dataset` as `jeff.fairness.tabular`, with images as
 inputs, so that split, training and evaluation are the same.
@@ -25,11 +25,11 @@ def coloured_digits(
     correlation: float = 0.9,
     fractions: tuple[float, float] = (0.6, 0.1),
 ) -> Splits:
-    """Scikit-learn's digits in two colours that betray the label in training only.
+    """Scikit-learn's digits in two colours that reveal the label in training only.
 
     The label is ``digit >= 5``. In the training and validation parts the colour equals
     the label with probability ``correlation``; in the test part it is a fair coin. A
-    model that leans on colour is accurate in training, unfair and wrong in the test.
+    model that uses colour is accurate in training, unfair and wrong in the test.
 
     Args:
       key: random key of colours and split.
@@ -175,6 +175,7 @@ def utkface(folder: str | Path, *, least_age: int = 35, size: int = 64) -> Datas
             f"{folder}: expected images named <age>_<gender>_<race>_<date>.jpg, found "
             "none; extract the UTKFace archive there"
         )
+    # A generator: each image is opened, resized and dropped before the next.
     opened = ({**row, "image": image.open(row["path"])} for row in rows)
     return from_images(
         opened,

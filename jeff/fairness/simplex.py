@@ -1,9 +1,9 @@
 """Several fair ends from one training: a simplex instead of a line.
 
-Vertex 0 is accurate; every other vertex is fair in its own way: another attribute
-(sex, race) or another notion (demographic parity, equal opportunity). At inference the
+Vertex 0 is accurate. Every other vertex is fair for one attribute (sex, race) or one
+notion of fairness (demographic parity, equal opportunity). At inference the
 user mixes them with barycentric weights. With one fair end this is the line of
-`jeff.fairness.yodo`. The paper has a line only; the simplex is ours.
+`jeff.fairness.yodo`. The paper has only a line; the simplex is jeff's own.
 """
 
 import functools
@@ -61,6 +61,7 @@ def sample_weights(
         raise ValueError(f"end_mass: expected a probability in [0, 1], got {end_mass}")
     which, where, side = jax.random.split(key, 3)
     vertex = jax.nn.one_hot(jax.random.randint(side, (), 0, num_ends), num_ends)
+    # A Dirichlet with ones is uniform on the simplex.
     inside = jax.random.dirichlet(where, jnp.ones(num_ends))
     return jnp.where(jax.random.bernoulli(which, end_mass), vertex, inside)
 

@@ -167,7 +167,7 @@ def read_csv(
     groups: tuple[str, str] = ("0", "1"),
     favourable: int = 1,
 ) -> Dataset:
-    """A data set of one's own: a table of numbers with a header.
+    """A data set from your own table of numbers with a header.
 
     Args:
       path: csv, csv.gz, or a zip that holds one csv.
