@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, and where each stood."""
+"""JSON lines: one object per line, with its place in the file."""
 
 import json
 from pathlib import Path

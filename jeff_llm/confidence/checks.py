@@ -1,4 +1,4 @@
-"""Checks of what queries bring: lengths always, values where they can be seen."""
+"""Checks of queries: lengths always, values where they are concrete."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +15,9 @@ def check_queries(
     rates: Array | None,
     where: Array | None,
 ) -> None:
-    """Refuse queries that do not fit together, and values that mean nothing.
+    """Refuse queries whose shapes do not fit, and values out of range.
 
-    Under jit and vmap shapes alone are known; NaN then runs through.
+    Under jit and vmap only shapes are known; NaN then propagates.
 
     Args:
       confidence: of the small model's answers.
@@ -27,7 +27,7 @@ def check_queries(
       where: queries to count, or None.
 
     Raises:
-      ValueError: naming the argument, what was expected and what came.
+      ValueError: naming the argument, the expected and the actual value.
       TypeError: if ``where`` is not bool.
     """
     shape = jnp.shape(confidence)
@@ -88,7 +88,7 @@ def check_share(name: str, values: np.ndarray) -> None:
     """Refuse values outside [0, 1], NaN among them.
 
     Args:
-      name: what they are, for the error.
+      name: their name in the error.
       values: the values.
 
     Raises:

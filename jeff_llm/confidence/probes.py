@@ -1,4 +1,4 @@
-"""A small network that reads from a hidden state whether the answer will be right.
+"""A small network that predicts from a hidden state whether the answer is right.
 
 All settings are trained at once: data sets and seeds are leading axes of the arrays,
 and the training is vmapped over them. `trained_probe` learns on the data set it is used
@@ -224,6 +224,7 @@ def ood_probe(
 
 
 def _moments(x: Array, counts: Array) -> tuple[Array, Array]:
+    # Two passes: E[x^2] - E[x]^2 would cancel for features far from 0.
     total = jnp.maximum(counts.sum(), 1)
     mean = jnp.where(counts[:, None], x, 0).sum(0) / total
     variance = jnp.where(counts[:, None], (x - mean) ** 2, 0).sum(0) / total

@@ -3,8 +3,8 @@
 `for_rate`, `for_accuracy` and `for_budget` choose it from a log. `with_guarantee`
 chooses it so that the answers kept at the small model are wrong at most a stated share
 of the time, with a stated probability over the draw of the log, whatever the
-distribution: the only assumption is that log and traffic are drawn alike and
-independently.
+distribution. The only assumption is that log and traffic are independent draws from one
+distribution.
 
 References:
   Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS
@@ -26,13 +26,14 @@ from jeff_llm.confidence.checks import check_confidence, check_queries, check_sh
 
 __all__ = ["Router", "for_accuracy", "for_budget", "for_rate", "with_guarantee"]
 
-# Thresholds that `with_guarantee` tests.
+# Thresholds that `with_guarantee` tests. More of them lie closer, and each then has a
+# smaller share of delta.
 _TESTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Router:
-    """Which queries go to the large model.
+    """A rule for the queries that go to the large model.
 
     Attributes:
       threshold: queries with less confidence are sent on; infinity sends on all,
@@ -40,7 +41,7 @@ class Router:
       tie_rate: share of the queries with exactly this confidence that are sent on: 1
         sends on all of them, less needs ``uniform`` in the call.
       rate: share of the log's queries that are sent on.
-      accuracy: expected accuracy on the log; NaN where it was not asked for.
+      accuracy: expected accuracy on the log; NaN where it was not computed.
       max_error: bound on the error rate of kept answers; None without a guarantee.
       delta: probability with which the bound may fail; None without a guarantee.
     """
@@ -86,8 +87,8 @@ def for_rate(confidence: Float[Array, " queries"], rate: float | int) -> Router:
       rate: share to send on, in [0, 1].
 
     Returns:
-      The router. Where many queries have the threshold's own confidence, its
-      ``tie_rate`` says which share of them is to go.
+      The router. Where many queries have exactly the threshold's confidence, its
+      ``tie_rate`` is the share of them to send on.
 
     Raises:
       ValueError: if a confidence is no finite number, there is none, or the rate is
@@ -124,8 +125,8 @@ def for_accuracy(
       The router.
 
     Raises:
-      ValueError: if no share of the queries reaches the accuracy; says how far it
-        gets. Also if the log is not as `jeff_llm.confidence.routing.curve` wants it.
+      ValueError: if no share of the queries reaches the accuracy; gives the highest
+        one. Also as `jeff_llm.confidence.routing.curve`.
     """
     log = _arrays(confidence, small_correct, large_correct)
     rate = float(routing.rate_to_match(*log, accuracy=jnp.asarray(float(accuracy))))
@@ -162,8 +163,8 @@ def for_budget(
       The router; its rate is found to a thousandth.
 
     Raises:
-      ValueError: if the small model alone is beyond the budget, or the log is not as
-        `jeff_llm.confidence.routing.curve` wants it.
+      ValueError: if the small model alone exceeds the budget, or as
+        `jeff_llm.confidence.routing.curve`.
     """
     log = _arrays(confidence, small_correct, large_correct)
     if small_cost > budget:
@@ -187,7 +188,7 @@ def with_guarantee(
     max_error: float,
     delta: float = 0.1,
 ) -> Router:
-    """The lowest threshold above which answers are proved to be right often enough.
+    """The lowest threshold above which the error rate is bounded with confidence.
 
     ``P(P(wrong | confidence > threshold) <= max_error) >= 1 - delta``, the outer
     probability over the draw of the log. Ten numbers k of answers to keep are tested,
@@ -200,7 +201,7 @@ def with_guarantee(
     Args:
       confidence: of answers in a log, drawn independently, as the traffic will be.
       correct: whether each is right.
-      max_error: largest error rate of the answers that are kept, in (0, 1).
+      max_error: largest error rate of the kept answers, in (0, 1).
       delta: probability that the bound may fail, in (0, 1).
 
     Returns:
@@ -223,9 +224,10 @@ def with_guarantee(
     values, right = values[order], right[order]
     least = math.ceil(math.log(delta / _TESTS) / math.log(1 - max_error))
     best = math.inf
+    # Fixed before any label is read, or the union bound would not hold.
     sizes = np.geomspace(min(least, len(values)), len(values), _TESTS)
     for size in np.rint(sizes).astype(int).tolist():
-        # Ties with the next answer are left out, as that answer is.
+        # Ties with the next answer are excluded together with it.
         last = -math.inf if size >= len(values) else values[size]
         kept = values > last
         wrong, count = int(np.sum(kept & ~right)), int(kept.sum())
@@ -236,7 +238,7 @@ def with_guarantee(
 
 
 def _upper_bound(wrong: int, count: int, delta: float) -> float:
-    """Largest error rate under which so few wrong answers have probability delta."""
+    """Clopper-Pearson bound: as few wrong answers have probability delta under it."""
     if wrong >= count:
         return 1.0
     return float(betaincinv(wrong + 1, count - wrong, 1 - delta))

@@ -1,12 +1,12 @@
-"""From a small model to a large one: what each share of the traffic buys.
+"""Routing from a small model to a large one: accuracy and cost at every rate.
 
-The queries of which the small model is least sure go to the large one. `curve` follows
-accuracy and cost as their share r grows from 0 to 1; everything is exact in expectation
-over the order of ties, and r n need not be a whole number. `sweep` does it for
-thousands of settings in one compiled call, padded queries left out by a mask.
+The queries with the least confidence go to the large model. `curve` gives accuracy and
+cost as their share r grows from 0 to 1. It is exact in expectation over the order of
+ties, and r n need not be a whole number. `sweep` does it for thousands of settings in
+one compiled call, with padded queries masked.
 
-Alignment is the AUROC of confidence against correctness: it says whether wrong answers
-can be told from right ones, which calibration does not.
+Alignment is the AUROC of confidence against correctness. It measures whether right
+answers can be separated from wrong ones, which calibration does not.
 
 References:
   Chuang et al., "Confident or Seek Stronger: Exploring Uncertainty-Based On-device LLM
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class RoutingCurve(NamedTuple):
-    """What routing the least confident queries gives.
+    """Accuracy, cost and scores of routing the least confident queries.
 
     Attributes:
       rates: shares of the queries that go to the large model.
@@ -49,8 +49,8 @@ class RoutingCurve(NamedTuple):
         between that of an oracle and random: 0 random, 1 oracle; NaN where an oracle
         gains nothing over random.
       rate_to_match: least rate at which the accuracy is that of the large model.
-      alignment: AUROC of confidence against the small model's being right; NaN where
-        it is always right or always wrong.
+      alignment: AUROC of confidence against the small model's correctness; NaN where it
+        is always right or always wrong.
     """
 
     rates: Float[Array, " rates"]
@@ -74,8 +74,8 @@ def curve(
     """Accuracy and cost as the least confident queries go to the large model.
 
     ``accuracy(r) = (sum over the n r least confident of large_correct, over the others
-    of small_correct) / n``. Every query is paid for at the small model, whose
-    confidence is needed, and those that are sent on at the large one as well.
+    of small_correct) / n``. Every query has the cost of the small model, whose
+    confidence is needed; a query that is sent on has that of the large one as well.
 
     Args:
       confidence: of the small model's answers, higher being surer.
@@ -87,7 +87,7 @@ def curve(
       where: queries to count; all by default.
 
     Returns:
-      The curve; with NaN where an input is NaN and that cannot be seen, under jit.
+      The curve; under jit, where values cannot be checked, NaN where an input is NaN.
 
     Raises:
       ValueError: if lengths differ, there is no query, or a value is NaN or, of
@@ -215,8 +215,8 @@ def sweep(
 ) -> RoutingCurve:
     """The curves of thousands of settings in one compiled call.
 
-    A setting is a small and a large model, a data set, a measure, a seed. Settings with
-    fewer queries than others are padded, and ``where`` says with what.
+    A setting is a small and a large model, a data set, a measure and a seed. Settings
+    with fewer queries than others are padded; ``where`` marks the real ones.
 
     Args:
       confidence: of each setting's queries; anything where ``where`` is false.

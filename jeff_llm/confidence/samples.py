@@ -1,6 +1,6 @@
-"""From sampled and spoken texts to arrays: similarity, clusters, and numbers said.
+"""From texts to arrays: similarity, clusters, and verbalised confidences.
 
-What `jeff_llm.confidence.uncertainty` then turns into confidences.
+`jeff_llm.confidence.uncertainty` turns the arrays into confidences.
 """
 
 import re
@@ -28,10 +28,10 @@ _NUMBER = re.compile(
 
 
 class Verbalized(NamedTuple):
-    """Confidences that a model said.
+    """Verbalised confidences.
 
     Attributes:
-      confidence: in [0, 1]; where nothing could be read, what `verbalized` was told.
+      confidence: in [0, 1]; where nothing could be read, ``missing`` of `verbalized`.
       parsed: whether a number could be read.
       parse_rate: share of the texts in which one could.
     """
@@ -42,10 +42,10 @@ class Verbalized(NamedTuple):
 
 
 def verbalized(texts: Sequence[str], *, missing: float | int = 0.0) -> Verbalized:
-    """Read the confidences that a model said.
+    """Read the confidences that a model verbalised.
 
     Args:
-      texts: what it said, one text a question.
+      texts: its answers, one per question.
       missing: confidence where no number can be read; 0 sends the question on.
 
     Returns:
@@ -98,7 +98,7 @@ def jaccard(texts: Sequence[str]) -> Float[np.ndarray, "texts texts"]:
     """Similarity of texts by the words that they share, ``|A & B| / |A | B|``.
 
     Args:
-      texts: the texts; words are set apart by white space and compared in lower case.
+      texts: the texts; words are separated by white space and compared in lower case.
 
     Returns:
       Symmetric, ones on the diagonal. Two texts without words share none.
@@ -117,7 +117,7 @@ def jaccard(texts: Sequence[str]) -> Float[np.ndarray, "texts texts"]:
 
 
 def normalise(text: str) -> str:
-    """A text as answers are compared: lower case, no punctuation, single spaces.
+    """A text in the form for comparison: lower case, no punctuation, single spaces.
 
     Args:
       text: the text.
@@ -155,7 +155,7 @@ def cluster_vectors(
     A text joins the first cluster whose first member is as near as the threshold.
 
     Args:
-      vectors: embeddings, of `jeff_llm.models.encoder` say; of any length but 0.
+      vectors: embeddings, such as those of `jeff_llm.models.encoder`; not zero.
       threshold: least cosine.
 
     Returns:

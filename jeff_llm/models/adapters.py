@@ -2,9 +2,8 @@
 
 ``adapter_model.safetensors`` holds A as [rank, in] and B as [out, rank] for each layer,
 ``adapter_config.json`` the scale. `save` writes what peft opens beside the same base
-model, `load` reads what peft wrote. Trained rows of the embedding have no place in
-peft's format that carries over between its versions: they stand in the same file under
-names of ours.
+model, `load` reads what peft wrote. peft's format has no stable place for trained rows
+of the embedding, so they are stored in the same file under jeff's own names.
 """
 
 import json
@@ -29,7 +28,7 @@ _MODULES = {r.path: r.name.removesuffix(".weight") for r in SAFETENSORS_RULES}
 
 
 def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
-    """Write factors.
+    """Write factors in peft's format.
 
     Args:
       directory: made if it is missing.
@@ -79,7 +78,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
 
 
 def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
-    """Read factors.
+    """Read factors in peft's format.
 
     Args:
       directory: as `save` or peft wrote it.
@@ -138,7 +137,7 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
 
 
 def merged(model: LanguageModel, directory: str | Path) -> LanguageModel:
-    """A model with the factors of a folder added in.
+    """A model with the factors of a folder merged in.
 
     Args:
       model: the base.

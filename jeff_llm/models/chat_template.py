@@ -1,8 +1,9 @@
 """Chat templates: a conversation as the text that a model was trained on.
 
-A template comes with the model, so it is code of a stranger: it runs in jinja2's
-sandbox and sees copies of plain data alone. The settings are those of transformers, so
-that the text is the same to the letter.
+A template comes with the model, so it is untrusted code: it runs in jinja2's sandbox
+  and
+sees only copies of plain data. The settings are those of transformers, so that the text
+is identical.
 """
 
 import functools
@@ -23,9 +24,9 @@ def render_chat_template(
 
     Args:
       template: source of the template, in jinja2.
-      messages: the conversation; each message has ``role`` and ``content``, and what
-        else the template reads. Keys whose value is None are left out.
-      variables: what else the template sees, such as ``bos_token`` and
+      messages: the conversation; each message has ``role`` and ``content``, and other
+        keys that the template reads. Keys whose value is None are left out.
+      variables: other variables of the template, such as ``bos_token`` and
         ``add_generation_prompt``. ``tools`` and ``documents`` are None where they are
         not given.
 
@@ -33,7 +34,7 @@ def render_chat_template(
       The text.
 
     Raises:
-      TypeError: if a message is no mapping, or holds something else than JSON does.
+      TypeError: if a message is no mapping, or has values that are not JSON.
       ValueError: if the template is wrong, refuses the conversation, or tries to leave
         the sandbox; names the line of the template.
 

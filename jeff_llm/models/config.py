@@ -1,9 +1,10 @@
-"""What a decoder is made of: one frozen dataclass, read from and written to files.
+"""Configuration of a decoder: one frozen dataclass, read from and written to files.
 
 It covers the Llama family: SmolLM2, Llama 2 and 3, Mistral, Qwen2, Qwen2.5 and Qwen3.
-`from_transformers` and `to_transformers` speak ``config.json``; `from_gguf` speaks the
-key-value fields of a GGUF file. A field that the decoder could not honour (another
-activation, an unknown kind of RoPE scaling) is an error: a model that loads is right.
+`from_transformers` and `to_transformers` read and write ``config.json``; `from_gguf`
+reads the key-value fields of a GGUF file. A field that the decoder cannot honour
+(another activation, an unknown kind of RoPE scaling) is an error, so a model that loads
+computes the right numbers.
 """
 
 import dataclasses
@@ -42,7 +43,7 @@ class DecoderConfig:
       attention_bias: query, key and value have a bias.
       output_bias: the attention's output has a bias.
       qk_norm: RMSNorm over each head's query and key, before RoPE.
-      sliding_window: a token sees that many tokens, itself counted; None for all.
+      sliding_window: tokens that a token sees, itself counted; None for all.
       sliding_layers: for each layer whether the window applies; None for all layers.
       architecture: family under which transformers knows it.
     """
@@ -225,7 +226,7 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
 
     Args:
       metadata: the fields.
-      shapes: shape of each tensor by name: some options show in the tensors alone.
+      shapes: shape of each tensor by name; some options appear only there.
 
     Returns:
       The configuration; RoPE frequency factors stored as a tensor are read by
@@ -288,7 +289,7 @@ def _required(values: Mapping[str, Any], name: str) -> int:
 def _sliding(
     values: Mapping[str, Any], num_layers: int
 ) -> tuple[int | None, tuple[bool, ...] | None]:
-    """The window, and the layers that have it where not all do.
+    """The window, and the layers that have it if not all do.
 
     Missing fields have the defaults of the families' classes in transformers.
     """

@@ -1,14 +1,14 @@
-"""A tokenizer out of the key-value fields of a GGUF file.
+"""A tokenizer from the key-value fields of a GGUF file.
 
-Two kinds are exact and therefore built. Byte-level BPE (``gpt2``) is split by the
-regular expressions of the published ``tokenizer.json`` files, told apart by
+Two kinds can be built exactly; others are refused. Byte-level BPE (``gpt2``) is split
+by the regular expressions of the published ``tokenizer.json`` files, told apart by
 ``tokenizer.ggml.pre``. SentencePiece BPE (``llama``) has scores instead of merges:
 every split of a piece into two pieces is a merge, in the order of the scores.
 
-GGUF does not say how SentencePiece treats leading spaces: as in llama.cpp and in
+GGUF does not specify how SentencePiece treats leading spaces. As in llama.cpp and in
 SentencePiece itself, a space is put before every stretch of text between special
-tokens, also where there is one already. transformers 5 does so once, and only where
-there is none.
+tokens, even if there is one already. transformers 5 does so once, and only if there is
+none.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ _WORDS = (
 
 
 def build_backend(metadata: Mapping[str, Any]) -> Any:
-    """Build the `tokenizers.Tokenizer` that a GGUF file describes.
+    """Build the `tokenizers.Tokenizer` of a GGUF file.
 
     Args:
       metadata: key-value fields, as `jeff_llm.models.tensors.open_gguf` reads them.
@@ -220,7 +220,7 @@ def _scored_merges(fields: _Fields) -> list[tuple[str, str]]:
     pieces = {t: s for t, s in zip(fields.tokens, scores, strict=True)}
     pieces = {t: s for t, s in pieces.items() if t not in excluded}
     if spaced := [piece for piece in pieces if " " in piece]:
-        # Gemma's: its scores are not in the order of its merges either.
+        # Gemma's vocabulary; its scores are not in the order of its merges either.
         raise fields.error("tokens", f"{_SPACE} for a space in each piece", spaced[0])
     return [
         (piece[:cut], piece[cut:])
@@ -242,7 +242,7 @@ def _add_special(backend: Any, fields: _Fields) -> None:
 
 
 def _add_template(backend: Any, fields: _Fields) -> None:
-    """What is put before and behind a text when special tokens are asked for."""
+    """Add the special tokens before and after a text."""
     from tokenizers.processors import TemplateProcessing
 
     default = fields.get("model") == "llama" or fields.get("pre") == "llama-bpe"

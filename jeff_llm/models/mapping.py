@@ -1,6 +1,6 @@
-"""Between the tensors of a file and a pytree of parameters, by a table of names.
+"""Conversion between tensors of a file and a pytree of parameters, by rules.
 
-A `Rule` says which tensor is which leaf: ``Rule("blk.{layer}.ffn_up.weight",
+A `Rule` maps a tensor to a leaf: ``Rule("blk.{layer}.ffn_up.weight",
 "layers/up/kernel", "transpose")``. Where the name has a ``{layer}``, the leaf stacks
 all layers along its first axis. One table serves reading and writing.
 """
@@ -38,7 +38,7 @@ class Readable(Protocol):
 
 
 class Transform(NamedTuple):
-    """How a tensor becomes a leaf, and back.
+    """A change of layout between tensor and leaf, both ways.
 
     Attributes:
       read: of the file's array.
@@ -50,12 +50,12 @@ class Transform(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One line of a table of names.
+    """The mapping of one tensor, or of one in each layer, to a leaf.
 
     Attributes:
       name: tensor in the file; ``{layer}`` stands for the number of a layer.
       path: leaf of the parameters, keys joined by "/".
-      transform: "none", "transpose" (files hold [out, in], we hold [in, out]), or a
+      transform: "none", "transpose" (files hold [out, in], jeff holds [in, out]), or a
         `Transform`.
     """
 
@@ -79,18 +79,18 @@ def to_params(
     dtype: Any = np.float32,
     place: Callable[[str, np.ndarray], jax.Array] | None = None,
 ) -> dict[str, Any]:
-    """Read parameters.
+    """Read parameters from tensors.
 
-    Leaf by leaf, so that beside the parameters themselves at most two leaves are in
+    It reads leaf by leaf, so that beside the parameters at most two leaves are in
     memory. Two threads read, since dequantising takes longer than the disk.
 
     Args:
       rules: the table; rules whose leaf is not in ``shapes`` are left out.
       tensors: the file.
-      shapes: nested dictionaries of what is wanted, with shapes.
-      ignore: regular expressions of tensors that may be there and are not wanted.
+      shapes: nested dictionaries of the shapes of the parameters.
+      ignore: regular expressions of tensors to ignore.
       dtype: of the parameters.
-      place: ``(path, array) -> jax.Array``, puts a leaf where it belongs; the default
+      place: ``(path, array) -> jax.Array``, puts a leaf on its devices; the default
         device by default.
 
     Returns:
@@ -114,7 +114,7 @@ def to_params(
 
 
 def to_tensors(rules: Sequence[Rule], params: PyTree) -> dict[str, np.ndarray]:
-    """Write parameters.
+    """Convert parameters to tensors.
 
     Args:
       rules: the table.
@@ -124,7 +124,7 @@ def to_tensors(rules: Sequence[Rule], params: PyTree) -> dict[str, np.ndarray]:
       Tensor by name, layers apart.
 
     Raises:
-      ValueError: naming a leaf that no rule knows.
+      ValueError: naming a leaf without a rule.
     """
     by_path = {rule.path: rule for rule in rules}
     tensors = {}

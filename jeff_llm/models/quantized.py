@@ -1,8 +1,8 @@
-"""Frozen kernels in eight bits: a base for LoRA, or for decoding, at a quarter's size.
+"""Frozen kernels in eight bits: a base for LoRA or decoding at a quarter of the size.
 
-Symmetric, one scale an output channel: ``kernel ~ codes * scale`` with ``scale =
+Symmetric, with one scale per output channel: ``kernel ~ codes * scale`` with ``scale =
 max |column| / 127``. The product ``x @ kernel`` multiplies by the scales afterwards, so
-no kernel is ever restored whole but by `Int8Kernel.astype`.
+only `Int8Kernel.astype` restores a whole kernel.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ __all__ = ["Int8Kernel", "quantize_kernels"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Int8Kernel:
-    """A kernel that multiplies as ``x @ kernel`` does.
+    """A kernel in eight bits, for use as ``x @ kernel``.
 
     Invariant: ``|codes| <= 127``; the error of a weight is at most half its scale.
 

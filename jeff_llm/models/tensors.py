@@ -1,9 +1,9 @@
 """Files of tensors: GGUF and safetensors read, safetensors written.
 
-Nothing here knows architectures. Opening a file reads its header alone; a tensor is
-read, and dequantised, when it is asked for. Plain types are memory-mapped: no copy is
-made, and cutting a file that is in use ends the process, so replace files by renaming,
-as `save_safetensors` does.
+This module knows no architectures. Opening a file reads only its header; a tensor is
+read, and dequantised, on request. Plain types are memory-mapped without a copy.
+Truncating a file that is in use ends the process, so replace files by renaming, as
+`save_safetensors` does.
 """
 
 import json
@@ -36,7 +36,7 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class LazyTensor:
-    """One tensor of a file, read when it is asked for.
+    """One tensor of a file, read on request.
 
     Attributes:
       name: its name in the file.
@@ -53,7 +53,7 @@ class LazyTensor:
     path: Path
 
     def read(self) -> np.ndarray:
-        """Read the tensor. Several threads may read at a time, and gain from it.
+        """Read the tensor; several threads may read at a time, which is faster.
 
         Returns:
           The array: float32 where the file holds a quantised type, else the file's own
@@ -79,8 +79,8 @@ class TensorFile(Mapping[str, LazyTensor]):
 
     Attributes:
       path: the file or directory that was opened.
-      metadata: what it says about itself, as plain Python values: the key-value fields
-        of GGUF, ``__metadata__`` of safetensors.
+      metadata: the key-value fields of GGUF, or ``__metadata__`` of safetensors, as
+        plain Python values.
     """
 
     path: Path

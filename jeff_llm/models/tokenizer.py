@@ -1,7 +1,7 @@
 """Text to token ids and back, on the `tokenizers` library.
 
-One class whatever the source: a directory as transformers writes it, or the fields of
-a GGUF file. Tokenizers do not change: `Tokenizer.with_tokens` returns another one.
+One class for all sources: a directory as transformers writes it, or the fields of a
+GGUF file. Tokenizers are immutable: `Tokenizer.with_tokens` returns another one.
 """
 
 import operator
@@ -25,15 +25,14 @@ _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|en
 
 
 class Tokenizer:
-    """A vocabulary, the way to cut a text into it, and the model's chat template.
+    """A vocabulary with its encoding, and the model's chat template.
 
     Attributes:
       vocab_size: all ids lie below it.
       bos_id: token that begins a text, or None.
       eos_id: token that ends a text, or None.
       pad_id: token for padding, or None.
-      stop_ids: tokens after which a model has said what it had to say: ``eos_id``, then
-        those that end a turn.
+      stop_ids: tokens that end an answer: ``eos_id``, then those that end a turn.
       chat_template: source of the template, or None.
     """
 
@@ -86,8 +85,8 @@ class Tokenizer:
 
         Args:
           text: the text; special tokens in it become their ids.
-          add_special_tokens: put what the model expects before and behind it. Not for
-            the text of a chat template, which has it already.
+          add_special_tokens: add the special tokens that the model expects. Not for the
+            text of a chat template, which has them already.
 
         Returns:
           The ids.
@@ -143,7 +142,7 @@ class Tokenizer:
         )
 
     def tokens(self, ids: Iterable[SupportsIndex]) -> list[str]:
-        """Tokens as the vocabulary spells them, to show them one by one.
+        """Tokens in the vocabulary's spelling, to show them one by one.
 
         Args:
           ids: the tokens.
@@ -201,7 +200,7 @@ class Tokenizer:
           messages: mappings with ``role`` and ``content``.
           add_generation_prompt: end with the beginning of the model's answer.
           chat_template: another template than the model's own.
-          **variables: what else the template reads, such as ``tools``.
+          **variables: other variables of the template, such as ``tools``.
 
         Returns:
           The text, special tokens included; encode it without adding them again.
@@ -271,7 +270,7 @@ def from_directory(path: str | Path) -> Tokenizer:
     """Read a tokenizer that transformers, or `Tokenizer.save`, wrote.
 
     Args:
-      path: a directory with ``tokenizer.json`` and what else there is of
+      path: a directory with ``tokenizer.json`` and optionally
         ``tokenizer_config.json``, ``special_tokens_map.json`` and
         ``chat_template.jinja``; or a ``tokenizer.json`` with these beside it.
 

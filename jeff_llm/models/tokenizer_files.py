@@ -17,7 +17,7 @@ _SPECIAL, _TEMPLATE = "special_tokens_map.json", "chat_template.jinja"
 
 
 class TokenizerFiles(NamedTuple):
-    """What the files say.
+    """Content of a tokenizer's files.
 
     Attributes:
       backend: a `tokenizers.Tokenizer`.
@@ -31,7 +31,7 @@ class TokenizerFiles(NamedTuple):
 
 
 def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
-    """Read a tokenizer.
+    """Read a tokenizer's files.
 
     Args:
       path: a directory with ``tokenizer.json`` and perhaps ``tokenizer_config.json``,
@@ -39,7 +39,7 @@ def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
         ``tokenizer.json``, in whose directory the others are looked for.
 
     Returns:
-      What they say.
+      Their content.
 
     Raises:
       FileNotFoundError: if there is no ``tokenizer.json``.

@@ -1,4 +1,4 @@
-"""Published weights, read into our pytrees and written for others.
+"""Published weights, read into pytrees and written for transformers.
 
 `load` takes the name of an asset, a GGUF file, a directory of safetensors as
 transformers writes them, the id of a model on the Hugging Face hub, or an installed
@@ -62,8 +62,8 @@ def load(
     """Load a language model with its tokenizer.
 
     Args:
-      name_or_path: looked for in this order: a GGUF file or a directory of
-        safetensors; an asset such as ``smollm2``; an installed package that carries
+      name_or_path: looked up in this order: a GGUF file or a directory of
+        safetensors; an asset such as ``smollm2``; an installed package that contains
         one GGUF file or one ``model.safetensors``; a model of the hub, as
         ``organisation/name``.
       dtype: of the parameters, and with them of the computation.
@@ -159,6 +159,7 @@ def load_directory(
         [*architectures.SAFETENSORS_IGNORED],
     )
     if config.tied:
+        # Some files store the tied head once more.
         ignored.append(r"^lm_head\.weight$")
     params = _read(file, config, rules, ignored, dtype, mesh, partitions)
     tokenizer = None
@@ -170,7 +171,7 @@ def load_directory(
 def save(
     model: LanguageModel, directory: str | Path, *, max_shard_bytes: int = 5 * 10**9
 ) -> Path:
-    """Write a model so that transformers opens it.
+    """Write a model in the format of transformers.
 
     Args:
       model: the model; merge LoRA's factors into it first.
@@ -276,7 +277,7 @@ def _config_json(path: Path) -> dict[str, Any]:
 
 
 def _named(path: Path, function: Any, *arguments: Any) -> Any:
-    """Call, and name the file in what goes wrong."""
+    """Call a function; errors name the file."""
     try:
         return function(*arguments)
     except (ValueError, KeyError) as error:
@@ -304,6 +305,7 @@ def _read(
     def place(path: str, array: np.ndarray) -> jax.Array:
         if mesh is None:
             return jnp.asarray(array)
+        # Leaf by leaf: no device, and not the host, ever holds the whole model.
         return sharding.shard_params({path: array}, mesh, partitions)[path]
 
     return _named(
