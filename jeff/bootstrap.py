@@ -106,6 +106,8 @@ def bootstrap_interval(
     samples = bootstrap_samples(
         statistic, arrays, key=key, num_samples=num_samples, batch_size=batch_size
     )
+    # nanquantile: a resample may leave the statistic undefined, which is no reason to
+    # lose the interval.
     low, high = (
         jax.tree.map(lambda leaf, q=q: jnp.nanquantile(leaf, q, axis=0), samples)
         for q in ((1 - confidence) / 2, (1 + confidence) / 2)

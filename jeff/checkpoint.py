@@ -196,6 +196,7 @@ class Checkpoints:
 
 
 def _path_name(path: tuple[Any, ...]) -> str:
+    # A bare array has an empty path.
     return jax.tree_util.keystr(path, simple=True, separator="/") or "value"
 
 
@@ -227,6 +228,7 @@ def _save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
             raise TypeError(f"{name}: expected an array or a number, got {type(leaf)}")
     record = {"user": dict(user), "keys": keys}
     try:
+        # Checked before anything is written.
         json.dumps(record)
     except TypeError as error:
         raise TypeError(f"metadata: expected what JSON can hold; {error}") from error
@@ -260,6 +262,7 @@ def _read(path: Path, args: ocp.args.Composite) -> Any:
 def _describe(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
     _existing(path)
     try:
+        # The index alone: shapes and dtypes without reading an array.
         index = ocp.PyTreeCheckpointHandler().metadata(epath.Path(path / _LEAVES))
         return {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
@@ -279,10 +282,14 @@ def _target(
     path: Path,
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape, dtype and sharding of each stored leaf, checked against ``like``."""
+    # Without a sharding in `like` a leaf goes to the default device: the devices on
+    # which it was saved may not exist here.
     here = SingleDeviceSharding(jax.devices()[0])
     if like is None:
         return {name: _struct(leaf, here) for name, leaf in stored.items()}
     names, leaves, _ = _flatten(like)
+    # By name and not by place: a tree of another structure must not be filled in
+    # silence.
     missing, surplus = set(names) - set(stored), set(stored) - set(names)
     if missing or surplus:
         raise ValueError(

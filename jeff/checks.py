@@ -32,6 +32,7 @@ def check_same_length(**vectors: Array | None) -> None:
       ValueError: naming the first argument that is no vector or differs in length.
     """
     shapes = {name: jnp.shape(v) for name, v in vectors.items() if v is not None}
+    # The first argument sets the length, so that the error names another one.
     first = next(iter(shapes))
     for name, shape in shapes.items():
         if len(shape) != 1:
@@ -85,6 +86,7 @@ def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
                 f"{name}: expected a bool or 0/1 integer array, "
                 f"got {jnp.result_type(array)}"
             )
+        # A tracer has no values yet; under jit the caller's check outside must do.
         if not (_concrete(array) and _concrete(where)):
             continue
         values = np.asarray(array)

@@ -47,6 +47,7 @@ def interpolate(start: PyTree, end: PyTree, t: Float[Array, ""] | float) -> PyTr
     check_same_structure(start, end)
 
     def point(first: Array, last: Array) -> Array:
+        # In the leaf's dtype: a float32 position would promote bfloat16 parameters.
         position = jnp.asarray(t, first.dtype)
         # Not first + t (last - first), which would miss the end by a rounding.
         return (1 - position) * first + position * last
@@ -184,6 +185,7 @@ def check_same_structure(start: PyTree, end: PyTree) -> None:
                 f"start, got {jnp.result_type(v)}{jnp.shape(v)}; build both ends from "
                 "the same network"
             )
+        # A point between two integers is no integer.
         if not jnp.issubdtype(jnp.result_type(u), jnp.floating):
             raise TypeError(
                 f"start{name}: expected floating-point parameters, got "

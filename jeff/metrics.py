@@ -214,6 +214,7 @@ def expected_calibration_error(
         edges = jnp.asarray(np.arange(1, num_bins) / num_bins, prob.dtype)
     else:
         edges = _quantiles(prob, where, num_bins)
+    # Bins are closed on the right: a probability on an edge belongs to the lower bin.
     index = jnp.searchsorted(edges, prob, side="left")
     # n_b |mean p - mean y| = |sum (p - y)|: no division by a bin's size, which may be
     # 0.
@@ -255,6 +256,7 @@ def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]
     first, last = _ties(key)
     up_to = jnp.cumsum(wrong)
     before = up_to[first] - wrong[first]
+    # Within a run of ties, errors count in proportion to how much of it is covered.
     count = jnp.arange(1, key.size + 1)
     share = (count - first) / (last - first + 1)
     risk = (before + share * (up_to[last] - before)) / count
@@ -359,6 +361,7 @@ def _ties(
     change = ordered[1:] != ordered[:-1]
     edge = jnp.ones(min(ordered.size, 1), bool)
     starts, ends = jnp.concatenate([edge, change]), jnp.concatenate([change, edge])
+    # A run's first place is carried forward, its last place backward.
     first = jax.lax.cummax(jnp.where(starts, place, 0))
     last = jax.lax.cummin(jnp.where(ends, place, ordered.size), reverse=True)
     return first, last

@@ -45,6 +45,7 @@ def dropout(x: Float[Array, "..."], rate: float, *, key: Array) -> Float[Array, 
     # The fewest bits that can express the rate.
     width = next(bits for bits in (1, 2, 4, 8) if of_256 % (256 >> bits) == 0)
     threshold = of_256 >> (8 - width)
+    # By the rounded rate, so that the expectation is exact.
     scale = jnp.asarray(256 / (256 - of_256), x.dtype)
     drawn = _small_integers(x.size, width, key).reshape(x.shape)
     return jnp.where(drawn >= threshold, x * scale, 0)

@@ -38,6 +38,7 @@ class RunLog:
           show: show a progress bar on standard error.
           title: text beside the bar.
         """
+        # One process writes; several would interleave their lines.
         first_process = jax.process_index() == 0
         self.rows: list[dict[str, int | float]] = []
         self._total, self._start, self._title = total, start, title

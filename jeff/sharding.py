@@ -94,6 +94,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     Returns:
       The sharding, for arrays of any rank above 0.
     """
+    # Over fsdp too: devices that hold parts of the parameters work on different rows.
     return NamedSharding(mesh, PartitionSpec(_BATCH_AXES))
 
 
@@ -261,8 +262,10 @@ def _check_partition(
 
 
 def _place(leaf: ArrayLike, sharding: NamedSharding) -> jax.Array:
+    # On one host JAX places the array itself.
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
+    # A typed key has no numpy form, so its words are placed.
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         words = _place(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))

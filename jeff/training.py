@@ -194,6 +194,8 @@ def fit(
             run.state, metrics = _run_chunk(
                 step_fn, run.state, batches, indices, batch_sharding, constants
             )
+            # Reading the metrics waits for the chunk, so the time below is that of the
+            # work.
             row = _summary(metrics, run.step, saved)
             row["seconds"] = time.perf_counter() - began
             run.step += len(indices)
@@ -258,6 +260,7 @@ class _Progress:
         like = {"state": self.state} | ({"best": self.best} if self.track_best else {})
         tree = saved.restore(step, like)
         self.step, self.state, self.best = step, tree["state"], tree.get("best")
+        # Best value and patience too, or a resumed run would stop at another step.
         for name, value in saved.metadata(step).items():
             setattr(self, name, value)
 
@@ -300,6 +303,7 @@ def _run_chunk(
 ) -> tuple[PyTree, Metrics]:
     if isinstance(batches, Shuffled):
         epochs, places = np.divmod(steps, batches.steps_per_epoch)
+        # A chunk may span epochs; only those that it touches are permuted.
         order = jnp.concatenate(
             [
                 batches.order(epoch)[places[epochs == epoch]]
@@ -312,6 +316,7 @@ def _run_chunk(
     # Stacked on the host: one transfer a chunk instead of one a step.
     stacked = jax.tree.map(lambda *rows: np.stack(rows), *map(batches, steps.tolist()))
     if sharding is not None:
+        # The first axis is the scan's: steps follow each other and are not split.
         over_steps = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
         stacked = jax.tree.map(
             lambda leaf: jax.make_array_from_process_local_data(over_steps, leaf),

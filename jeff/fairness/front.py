@@ -124,6 +124,8 @@ def monotone_levels(gaps: Float[Array, " levels"]) -> Int[Array, " levels"]:
     """
     _check(gaps, gaps)
     smallest = jax.lax.cummin(gaps)
+    # Strictly smaller gaps alone: of equal ones the level nearer the accurate end
+    # serves.
     before = jnp.concatenate([jnp.full(1, jnp.inf, gaps.dtype), smallest[:-1]])
     places = jnp.where(gaps < before, jnp.arange(gaps.shape[0]), 0)
     return jax.lax.cummax(places)

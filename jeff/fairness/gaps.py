@@ -79,6 +79,7 @@ def harden(
     check_floating(prob=prob)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
+    # A comparison with NaN is False, and would pass for a decision of 0.
     decided = (prob >= threshold).astype(prob.dtype)
     return jnp.where(jnp.isnan(prob), prob, decided)
 
@@ -279,6 +280,7 @@ def p_rule(
     """
     rates, present = _rates(prob, group, None, where, weight, axis_name=axis_name)
     low, high = rates.min(), rates.max()
+    # Two rates of 0 are parity, not 0 / 0.
     defined = present.all() & (high > 0)
     return jnp.where(defined, low / jnp.where(defined, high, 1), 1)
 

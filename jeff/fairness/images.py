@@ -49,6 +49,7 @@ def coloured_digits(
     pixels, digit = _digits()
     label = (digit >= 5).astype(np.int32)
     splitting, painting = jax.random.split(key)
+    # Split before painting: training and test have different colours by design.
     parts = stratified_indices(label, key=splitting, fractions=fractions)
     chances = (correlation, correlation, 0.5)
     keys = jax.random.split(painting, 3)
@@ -195,6 +196,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 def _paint(
     pixels: np.ndarray, label: np.ndarray, chance: float, key: PRNGKeyArray
 ) -> Examples:
+    # Group and colour are one: the network can read the group from the channel.
     agrees = jax.random.bernoulli(key, chance, (len(label),))
     group = jnp.where(agrees, label, 1 - label)
     channels = jax.nn.one_hot(group, 2)

@@ -89,6 +89,7 @@ def call(
     """
     if key is None:
         return apply_fn(params, inputs)
+    # Found by name, so that a network without dropout needs no unused parameter.
     parameters = inspect.signature(apply_fn).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if "key" in parameters or takes_any:

@@ -103,6 +103,7 @@ def loss(
     num_fair = weights.shape[0] - 1
     group = batch.group
     if group.ndim == 1:
+        # One attribute may serve several notions of fairness.
         group = jnp.broadcast_to(group[:, None], (group.shape[0], num_fair))
     if not num_fair == len(strengths) == len(gaps) == group.shape[1]:
         raise ValueError(
@@ -185,6 +186,7 @@ def predict(
         raise ValueError(
             f"weights: expected [mixtures, ends], got {jnp.shape(weights)}"
         )
+    # One mixture after the other, so that memory stays that of one model.
     return jax.lax.map(
         lambda mixture: jax.nn.sigmoid(
             apply_fn(lines.simplex(points, mixture), inputs)

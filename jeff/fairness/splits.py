@@ -105,6 +105,7 @@ def stratified_indices(
             f"fractions: expected two positive shares below 1 in sum, got {fractions}"
         )
     parts: list[list[np.ndarray]] = [[], [], []]
+    # Each outcome is divided by itself: a small test part keeps its share of positives.
     for outcome, subkey in zip((0, 1), jax.random.split(key), strict=True):
         rows = np.flatnonzero(label == outcome)
         rows = rows[np.asarray(jax.random.permutation(subkey, len(rows)))]

@@ -194,6 +194,7 @@ def read_csv(
                 f"{path}: expected a column {name!r}, got {len(names)} columns: "
                 f"{', '.join(names[:8])}, ..."
             )
+    # The first bad value is named; NaN in one feature would make every loss NaN.
     bad = np.argwhere(~np.isfinite(table))
     if len(bad):
         row, column = bad[0]
@@ -257,6 +258,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
         raise ValueError(
             f"{path}: expected a header and rows of numbers, got {len(rows)} lines"
         )
+    # Ragged rows would become an array of objects, and fail far from the file.
     names = rows[0]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
@@ -265,6 +267,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
                 f"length), got {len(row)}"
             )
     try:
+        # One conversion for the table: numpy names the text that is no number.
         return names, np.array(rows[1:], dtype=np.float64)
     except ValueError as error:
         raise ValueError(

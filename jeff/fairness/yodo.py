@@ -132,6 +132,7 @@ def loss(
         raise ValueError(f"ramp: expected an exponent of at least 0, got {ramp}")
     params = lines.interpolate(line.start, line.end, alpha)
     error, gap_value = error_and_gap(apply_fn, params, batch, gap=gap, key=key)
+    # Kept as in the paper, though independently drawn ends are orthogonal already.
     cosine = lines.cosine_squared(line.start, line.end)
     total = error + alpha**ramp * strength * gap_value + cosine_weight * cosine
     return total, {"error": error, "gap": gap_value, "cosine": cosine}
@@ -223,6 +224,7 @@ def train(
         group is neither 0 nor 1.
     """
     check_codes(examples.label, examples.group)
+    # Separate keys: another order of people must not change the levels drawn.
     order, steps = jax.random.split(key)
     step_fn = train_step(
         apply_fn,

@@ -148,6 +148,7 @@ def cs_core(
     mean, variance = jax.lax.fori_loop(
         0, num_iterations, step, moments(jnp.ones_like(counts))
     )
+    # A gene without counts has no variance to divide by.
     v = jnp.maximum(s * mean + s**2 * variance, 1e-8)
     residual, scale = s * (counts - s * mean) / v, s**2 / v
     above, below = residual.T @ residual, scale.T @ scale
@@ -159,5 +160,6 @@ def cs_core(
 
 def _correlation(covariance: Array) -> Array:
     variance = jnp.diag(covariance)
+    # A gene without variance gets scale 0 and correlation 0, not NaN.
     scale = jnp.where(variance > 0, variance, jnp.inf) ** -0.5
     return jnp.clip(covariance * scale[:, None] * scale, -1.0, 1.0)

@@ -215,6 +215,7 @@ def make_attention(config: Config) -> Callable[[PyTree, Tokens], Array]:
 
 
 def _merged(config: Config, params: PyTree) -> CelluFormer:
+    # The structure is made once, from shapes alone.
     return nnx.merge(_graphdef(config), nnx.State(params))
 
 

@@ -52,6 +52,7 @@ def check_pointers(element: Any, place: str) -> None:
         )
     pointers = np.asarray(parts["indptr"][:])
     wrong = pointers > most
+    # Compared, not subtracted: unsigned pointers would wrap.
     wrong[1:] |= pointers[1:] < pointers[:-1]
     wrong[0] |= pointers[0] != 0
     wrong[-1] |= pointers[-1] != most

@@ -74,6 +74,7 @@ def _statistics(
     x: Array, label: Array, pairs: Array, num_iterations: int, batch_size: int
 ) -> Float[Array, " pairs"]:
     target = label.astype(x.dtype)
+    # Standardised, so that one ridge fits all genes and Newton's steps stay bounded.
     deviation = x.std(0)
     x = (x - x.mean(0)) / jnp.where(deviation > 0, deviation, 1.0)
     # Too small to change an estimate; it keeps a gene without variance from dividing
@@ -89,6 +90,8 @@ def _statistics(
             curve = (design * (chance * (1 - chance))) @ design.T + ridge
             return weight + jnp.linalg.solve(curve, design @ (target - chance))
 
+        # A fixed number of steps: pairs are vmapped, and a branch would run for all of
+        # them.
         weight = jax.lax.fori_loop(0, num_iterations, newton, jnp.zeros(3))
         chance = jax.nn.sigmoid(weight @ design)
         variance = chance * (1 - chance)

@@ -97,6 +97,7 @@ def _prerank(
 
     def random(key: PRNGKeyArray) -> Array:
         lot = jnp.where(listed, jax.random.uniform(key, hits.shape), 2.0)
+        # Ranks of random lots: a set of the same size, with static shapes.
         rank = jnp.zeros(hits.shape, int).at[jnp.argsort(lot)].set(jnp.arange(len(lot)))
         return _running(scores, rank < hits.sum(), listed, weight)[0]
 

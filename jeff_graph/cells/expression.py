@@ -215,6 +215,7 @@ def clean_chunk(
     if np.dtype(values.dtype).kind not in "buif":
         raise TypeError(f"{place}: expected real numbers, got {values.dtype}")
     given: Any = csr_array(values)
+    # Cast before the check: a float64 beyond float32's range is infinite here.
     data = given.data.astype(np.float32)
     rows = csr_array((data, given.indices, given.indptr), shape=given.shape)
     bad = ~(np.isfinite(data) & (data >= 0))
@@ -262,6 +263,7 @@ def check_genes(genes: Any, number: int, place: str) -> np.ndarray:
     names = np.array([str(gene) for gene in genes], dtype=np.str_)
     if len(names) != number:
         raise ValueError(f"{place}: expected {number} names, got {len(names)}")
+    # Columns of one name would share a rank, a token and a pair.
     counts = collections.Counter(names.tolist())
     twice = [name for name, count in counts.items() if count > 1]
     if twice:

@@ -121,6 +121,7 @@ def rank_agreement(
     """
     values = _both(one, other)
     seen = ~jnp.isnan(values).any(0)
+    # Ranked among the seen pairs alone: NaN ranks last and has weight 0.
     ranks = jax.vmap(mean_ranks)(jnp.where(seen, values, jnp.nan))
     return pearson(ranks.T, weights=seen.astype(ranks.dtype))[0, 1]
 

@@ -245,6 +245,7 @@ def _parts(path: Path, group: Any, layer: str) -> _Parts:
     _check_layer(path, layer, ["X", *raw, *layers])
     element = group[{"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")]
     encoding = str(element.attrs.get("encoding-type", "array"))
+    # Rows of compressed columns would mean reading the whole matrix for each chunk.
     if encoding == "csc_matrix":
         raise ValueError(
             f"{path}: {layer}: expected dense values or compressed rows, got "
@@ -254,6 +255,7 @@ def _parts(path: Path, group: Any, layer: str) -> _Parts:
     if encoding == "csr_matrix":
         from anndata.io import sparse_dataset
 
+        # Before anndata follows them.
         check_pointers(element, f"{path}: {layer}")
         element = sparse_dataset(element)
     genes = _read(group["raw/var" if layer == "raw" else "var"]).index
@@ -297,5 +299,6 @@ def _read(element: Any) -> Any:
 def _plain(series: Any) -> np.ndarray:
     if series.dtype.kind in "biuf":
         return series.to_numpy()
+    # Categories and nullable types become plain strings, whatever pandas' version.
     values = series.astype(object).where(series.notna(), "")
     return np.array([str(value) for value in values], dtype=np.str_)

@@ -69,6 +69,8 @@ def make_hessian(
         total, _ = jax.lax.scan(
             add, jnp.zeros((tokens, tokens)), (jnp.asarray(points, "f4"), factors)
         )
+        # Zero at padding by its value, and on the diagonal by choice: a pair has two
+        # genes.
         pair = values[:, None] * values[None, :] * (1 - jnp.eye(tokens))
         return jnp.abs(pair * (total + total.T) / 2)
 

@@ -169,6 +169,7 @@ def _batch_sums(
     mask = tokens.values > 0
     both = mask[:, :, None] & mask[:, None, :]
     cell = jnp.arange(mask.shape[0])
+    # Set by max, since padding may point at a gene that the cell has.
     held = jnp.zeros((len(cell), num_genes)).at[cell[:, None], tokens.genes].max(mask)
     # A copy of a cell counts as another cell: squares are of its weight, not of copies.
     first, second = copies * weights, copies * weights**2
@@ -265,6 +266,7 @@ def pair_interval(
 
 def _maps(sums: PairSums, prior_cells: float) -> Float[Array, "replicates genes genes"]:
     seen = (sums.weight > 0) & ~jnp.eye(sums.weight.shape[-1], dtype=bool)
+    # Attention has a direction, a pair has none.
     score = jnp.where(seen, sums.score + sums.score.mT, 0) / 2
     weight = jnp.where(seen, sums.weight, 0)
     total = weight.sum((-2, -1), keepdims=True)
@@ -314,6 +316,8 @@ def permutation_null(
     ]
     pair = jnp.triu_indices(scores.shape[0], 1)
     pooled = jnp.stack(others)[:, *pair].ravel()
+    # Sorted once, and counted by bisection: all pairs against all permutations would
+    # not fit into memory.
     pooled = jnp.sort(jnp.where(jnp.isnan(pooled), jnp.inf, pooled))
     total = jnp.isfinite(pooled).sum()
     reach = total - jnp.searchsorted(pooled, lift, side="left")

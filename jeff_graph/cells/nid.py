@@ -54,6 +54,8 @@ def nid_scores(kernels: Sequence[Float[Array, "_ _"]]) -> Float[Array, "genes ge
             "kernels: expected two or more that fit together, got shapes "
             f"{[kernel.shape for kernel in kernels]}"
         )
+    # From the output back, vector by matrix: the product of the kernels is never
+    # formed.
     ways = functools.reduce(
         lambda z, k: jnp.abs(k) @ z,
         reversed(kernels[1:-1]),
@@ -116,6 +118,7 @@ def fit_mlp(
         (make(k, shape), jnp.zeros(shape[1]))
         for k, shape in zip(keys, itertools.pairwise(widths), strict=True)
     ]
+    # Not penalised, unlike the kernels, so that main effects are cheaper here.
     linear = jnp.zeros((x.shape[1], num_classes))
     optimizer = optax.adam(learning_rate)
     state = init_state((layers, linear), optimizer, key=steps)

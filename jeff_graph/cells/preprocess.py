@@ -282,10 +282,12 @@ def choose_genes(
         )
     score = moments.variance.copy()
     if method == "dispersion":
+        # A gene without expression is excluded below, not divided by 0.
         score /= np.maximum(moments.mean, 1e-12)
     # A gene of one or two cells has the greatest dispersion, and no pairs.
     score[(moments.detected < 3) | (moments.variance <= 0)] = -np.inf
     score[kept] = np.inf
+    # Stable, so that equal scores choose the same genes on every machine.
     chosen = np.argsort(-score, kind="stable")[:num_genes]
     chosen = np.sort(chosen[score[chosen] > -np.inf])
     if len(chosen) < 2:
@@ -339,6 +341,7 @@ def make_recipe(
         raise ValueError("source: expected cells that express genes, got none")
     recipe = Recipe()
     if counts:
+        # Cells without genes have no depth.
         middle = float(np.median(depth[depth > 0]))
         recipe = Recipe(target=middle if target == "median" else target, log=True)
     if num_genes is None:

@@ -131,6 +131,7 @@ def principal_components(
         rmatvec=lambda u: given.T @ np.ravel(u) - mean * np.sum(u),
         dtype=np.float64,
     )
+    # ARPACK starts from a random vector; a given one makes the result reproducible.
     start = np.random.default_rng(seed).normal(size=min(given.shape))
     found: Any = svds(centred, number, v0=start)
     left, size, right = found

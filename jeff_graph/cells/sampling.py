@@ -250,6 +250,8 @@ def sample(
     else:
         cells, inclusion = _by_stratum(log_weight, num_cells, key, strata)
     log_w = log_weight[cells]
+    # The population mean weighs by 1 / inclusion alone; the others multiply a weight
+    # in.
     log_target = {
         "population": jnp.zeros_like(log_w),
         "diverse": log_w,
@@ -304,6 +306,7 @@ def _quotas(log_weight: np.ndarray, num_cells: int, strata: np.ndarray) -> np.nd
         room = quota < size
         wanted = left * np.where(room, share, 0.0) / share[room].sum()
         given = np.minimum(np.floor(wanted).astype(int), size - quota)
+        # All shares below one draw: the stratum farthest below its target gets it.
         if not given.any():
             given[np.argmax(np.where(room, target - quota, -np.inf))] = 1
         quota += given

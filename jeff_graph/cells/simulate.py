@@ -201,6 +201,7 @@ class SimulatedCells:
                 f"{cells.min()} to {cells.max()}"
             )
         parts = [csr_array((0, len(self.genes)), dtype=np.float32)]
+        # A block is drawn once, however many of its cells are asked for.
         order = np.argsort(cells // _BLOCK, kind="stable")
         for number in np.unique(cells // _BLOCK):
             rows = cells[order][cells[order] // _BLOCK == number]
@@ -231,6 +232,7 @@ class SimulatedCells:
         quiet = design.background / design.on * truth.means
         mean = np.where(on, truth.means, np.where(own, design.off * truth.means, quiet))
         mean *= np.exp(rng.normal(0.0, design.depth, (len(types), 1)))
+        # Gamma noise on a Poisson mean makes the counts negative binomial.
         mean *= rng.standard_gamma(design.dispersion, mean.shape) / design.dispersion
         return csr_array(rng.poisson(mean).astype(np.float32))
 

@@ -160,6 +160,7 @@ def _score(params: HashParameters, sketch: Sketch, rows: Rows) -> Array:
 @functools.partial(jax.jit, static_argnames="mesh")
 def _count_on_mesh(params: HashParameters, stacked: Rows, mesh: Mesh) -> Sketch:
     def count(params: HashParameters, part: Rows) -> Sketch:
+        # Integer counts: the sum over devices is exact in any order.
         own = _count(params, jax.tree.map(lambda leaf: leaf[0], part))
         return jax.lax.psum(own, "data")
 
@@ -203,6 +204,7 @@ def _map(
         waiting: collections.deque = collections.deque()
         for chunk in chunks:
             waiting.append(pool.submit(run, chunk))
+            # Two chunks a worker: one at work and one ready, and no more in memory.
             if len(waiting) >= 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -43,6 +43,7 @@ def make_tokens(cells: Any, *, width: int | None = None) -> Tokens:
     [[1, 2], [0, 0]]
     """
     sparse = csr_array(cells)
+    # Ascending genes: one cell gives one row of tokens, however it was stored.
     sparse.sort_indices()
     sparse, values = sparse_values(sparse)
     counts = np.diff(sparse.indptr)

@@ -136,6 +136,7 @@ def _optimizer(
     )
 
 
+# One object for one network and optimiser, or `fit` would compile again.
 @functools.lru_cache(maxsize=16)
 def _step(apply_fn: ApplyFn, optimizer: optax.GradientTransformation) -> Step:
     """The step of `fit`, one object for one network and optimiser."""

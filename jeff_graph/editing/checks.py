@@ -138,6 +138,7 @@ def checked_edges(edges: Any, nodes: int) -> np.ndarray:
     if edges.dtype.kind not in "iu":
         raise TypeError(f"edges: expected integers, got {edges.dtype}")
     if edges.ndim != 2 or edges.shape[1] != 2:
+        # PyTorch Geometric and OGB store edges as [2, edges].
         hint = "; transpose it" if edges.shape[:1] == (2,) else ""
         raise ValueError(f"edges: expected [edges, 2], got {edges.shape}{hint}")
     wrong = np.flatnonzero(((edges < 0) | (edges >= nodes)).any(1))

@@ -108,6 +108,7 @@ class Editor:
         if bisections < 0:
             raise ValueError(f"bisections: expected at least 0, got {bisections}")
         first, later = jax.random.split(key)
+        # Before `prepare`: what a method costs beforehand counts against the budget.
         reference = method.logits(params, task)
         editable = method.prepare(params, task, first)
         log = EditLog.start(editable, budget=budget)
@@ -168,6 +169,7 @@ class Editor:
         )
         success, steps, drawdown, retained = (each.item() for each in found)
         outcome = Outcome(success, steps, drawdown, retained)
+        # A failed edit has moved the model for nothing.
         if not success:
             return self, outcome
         log = self.log.add(params, int(node), drawdown)
@@ -215,6 +217,7 @@ def _edit(
 ) -> tuple[PyTree, Array, Array, Array, Array]:
     # The node is a number of the program and not part of it: all nodes share one.
     target = jnp.arange(test.shape[0]) == node
+    # A node that is edited again is no earlier target of itself.
     earlier = earlier & ~target
     edit = Edit(target, earlier)
     done = edit_once(method, params, state, task, edit, *limits)

@@ -81,6 +81,7 @@ def take_rows(features: Any, rows: np.ndarray) -> np.ndarray:
     if not isinstance(features, BCSR):
         return np.asarray(features)[rows]
     starts = np.asarray(features.indptr)
+    # All entries of all rows in one gather: a loop over rows would run in Python.
     counts = starts[rows + 1] - starts[rows]
     owner = np.repeat(np.arange(len(rows)), counts)
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -109,5 +110,6 @@ def row_normalise(
            [0.  , 0.  ]], dtype=float32)
     """
     check_floating(features=features)
+    # A node without words keeps its zeros instead of 0 / 0.
     total = jnp.abs(features).sum(-1, keepdims=True)
     return features / jnp.where(total > 0, total, 1)

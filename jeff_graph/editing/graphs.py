@@ -109,6 +109,7 @@ def make_graph(
     pairs = checked_edges(edges, nodes)
     if undirected:
         pairs = np.concatenate([pairs, pairs[:, ::-1]])
+    # Layers add self-loops themselves; a stored one would count twice.
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     # One number an edge: unique sorts by receiver, then sender, and drops doubles.
     receivers, senders = np.divmod(np.unique(pairs[:, 1] * nodes + pairs[:, 0]), nodes)

@@ -159,6 +159,7 @@ class GATLayer(nnx.Module):
             for part in (self.receiver, self.sender)
         ]
         x = attend(graph, x, *scores)
+        # Side by side in hidden layers, averaged in the last one, as in the paper.
         x = x.mean(1) if self.average else x.reshape(x.shape[0], -1)
         return x + self.bias[...].astype(self.dtype)
 
@@ -198,6 +199,7 @@ class GINLayer(nnx.Module):
         """Values of each node, [nodes, fan_out]."""
         # The bias belongs behind the sum: before it, it would count once a neighbour.
         sent = self.first.project(x)
+        # The first layer of the MLP is linear, so it is applied before the sum.
         own = (1 + self.epsilon[...]).astype(self.dtype) * sent
         total = own + sum_neighbours(graph, sent)
         hidden = jax.nn.relu(total + self.first.bias[...].astype(self.dtype))

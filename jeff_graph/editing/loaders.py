@@ -162,6 +162,7 @@ def knn_edges(features: np.ndarray, neighbours: int) -> np.ndarray:
     # In pieces: all distances at once are nodes squared.
     for first in range(0, nodes, 1024):
         rows = np.arange(first, min(first + 1024, nodes))
+        # A row's own square is the same for all its distances, and does not order them.
         distance = squares - 2 * points[rows] @ points.T
         distance[np.arange(len(rows)), rows] = np.inf
         # Stable, so that equal distances give the same graph on every machine.

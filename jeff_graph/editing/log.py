@@ -108,6 +108,7 @@ class EditLog:
           TypeError: if a leaf is not floating point.
         """
         drawdown = float(drawdown)
+        # NaN fails the comparison too, so an undefined drawdown is refused.
         if not self.accepts(drawdown):
             raise BudgetExceededError(
                 f"drawdown: expected at most the budget of {self.budget} points, the "
@@ -198,6 +199,7 @@ class EditLog:
                 f"{sorted(metadata)}"
             )
         entries = tuple(Entry(**entry) for entry in metadata["entries"])
+        # Versions differ only in values, so one tree describes all of them.
         versions = checkpoint.restore(path, [like] * (len(entries) + 1))
         budget = metadata["budget"]
         return cls(tuple(versions), math.inf if budget is None else budget, entries)

@@ -89,6 +89,8 @@ def from_loss(
     ) -> tuple[PyTree, MethodState]:
         key, draw = jax.random.split(state.key) if random else (state.key, state.key)
         gradient = jax.grad(loss_fn)(params, task, edit, state.memory, draw)
+        # An optax transformation is only functions: made anew in each step, it takes
+        # anchors as arguments of the program and not as its constants.
         optimizer = make_optimizer(state.memory)
         updates, moments = optimizer.update(gradient, state.optimizer, params)
         params = optax.apply_updates(params, updates)
@@ -151,6 +153,7 @@ def gre(
       Jiang et al., "Gradient Rewiring", 2024.
     """
     check_positive(learning_rate=learning_rate, num_anchors=num_anchors)
+    # Written so that NaN is refused as well.
     if not gamma >= 0:
         raise ValueError(f"gamma: expected a weight of at least 0, got {gamma}")
     check_choice("project", project, ("gradient", "update", "adam"))

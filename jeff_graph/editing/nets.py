@@ -134,6 +134,7 @@ class APPNP(Network):
         def step(_: Any, x: Array) -> Array:
             return (1 - self.teleport) * propagate(graph, x) + self.teleport * own
 
+        # A loop with a static bound, so that it can be differentiated.
         return jax.lax.fori_loop(0, self.steps, step, own)
 
 

@@ -105,6 +105,7 @@ def combine(
 
     def leaf(x: Array, g: Array) -> Array:
         wide = wide_dtype(x, g)
+        # In wide arithmetic and cast once: the correction may be far smaller than x.
         moved = jnp.tensordot(
             weights.astype(wide), g.astype(wide), 1, precision="highest"
         )

@@ -96,6 +96,7 @@ def independent(
     def edited(request: tuple[Array, EditTask | None]) -> tuple[PyTree, Array, Array]:
         target, place = request
         place, slot = (task, target) if place is None else (place, 0)
+        # On a neighbourhood the target is always in slot 0.
         asked = jnp.arange(place.labels.shape[0]) == slot
         # From the target and not from its place, so that a subset of targets gives the
         # same edits.
@@ -126,6 +127,8 @@ def independent(
                 for places, place in zip(*near, strict=True)
             ],
         )
+    # Measured apart: edits may have run on neighbourhoods, drawdown needs the whole
+    # graph.
     models, success, steps = done
     drawdowns, counts, moved = each(measured, (models, targets, hops))
     return EditReport(
@@ -151,6 +154,7 @@ def _each(
 
 def _in_order(places: tuple[Any, ...], groups: list[Any]) -> Any:
     """Join the results of groups, in the order of their places."""
+    # Groups come by size; the report has the order of the targets.
     order = jnp.argsort(jnp.concatenate(places))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[order], *groups)
 
@@ -252,6 +256,7 @@ def batch(
     state = method.init(params, task, later)
     nothing = jnp.zeros_like(test)
     edit = Edit(nothing.at[targets].set(True), nothing)
+    # All targets in one mask: steps stop when every one of them is right.
     done = edit_once(method, params, state, task, edit, max_steps, bisections)
     logits = method.logits(done.params, task)
     success = done.right[targets]

@@ -59,6 +59,7 @@ def nonnegative_qp(
 def _solve(gram: Array, linear: Array) -> Array:
     # A unit diagonal: the tolerances below then mean the same for every scale.
     scale = jnp.sqrt(jnp.diagonal(gram))
+    # An anchor of zeros constrains nothing, and must not divide by 0.
     live = scale > 0
     scale = jnp.where(live, scale, 1)
     unit = gram / scale[:, None] / scale

@@ -111,6 +111,7 @@ def memory_rewiring(
             state.memory,
             pulls[1],
         )
+        # Without earlier targets the further anchor is 0, and constrains nothing.
         gradient, _ = rewire_gradient(pulls[0], anchors)
         updates, moments = adam.update(gradient, state.optimizer)
         params = optax.apply_updates(params, updates)

@@ -93,6 +93,7 @@ def hop_counts(
     """
     if distance is None:
         return jnp.zeros((len(HOPS), 2), jnp.int32)
+    # Counts, not shares: they add over edits before they are divided.
     at = test & (distance == jnp.asarray(HOPS)[:, None])
     return jnp.stack([jnp.sum(lost * at, axis=1), at.sum(1)], axis=1)
 

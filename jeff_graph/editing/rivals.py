@@ -137,6 +137,7 @@ def egnn(
         # Both parts of a trained model, or the network alone before `prepare`.
         if not _is_joint(params):
             return apply_fn(params, task.inputs)
+        # Adam leaves a parameter without gradient where it is.
         frozen = jax.lax.stop_gradient(params["net"])
         return apply_fn(frozen, task.inputs) + _mlp(params["mlp"], _features(task))
 
@@ -201,6 +202,7 @@ def seed(
         params: PyTree, task: EditTask, edit: Edit, memory: PyTree, key: PRNGKeyArray
     ) -> Array:
         del memory
+        # Training nodes alone have labels to learn from.
         near = _neighbours(task, edit.target) & task.train
         drawn = _draw(task.train, num_random, key)
         nodes = edit.target | edit.earlier | near | drawn

@@ -105,6 +105,7 @@ def _sampler(
 ) -> Callable[[int], Graph]:
     """The neighbourhood of each step, a function of its number alone."""
     edges, nodes = Incoming(graph), np.asarray(batches.data)
+    # Steps come in order, so one epoch's permutation is enough.
     order = functools.lru_cache(maxsize=1)(lambda e: np.asarray(batches.order(e)))
 
     def sample(step: int) -> Graph:
@@ -125,6 +126,7 @@ def _step(
 
     def loss(params: PyTree, graph: Graph, key: PRNGKeyArray) -> tuple[Array, Metrics]:
         logits = apply_fn(params, graph, key=key)
+        # The other nodes are there for their messages; their own are cut off.
         first = jnp.arange(graph.num_nodes) < seeds
         return mean_error(logits, graph.labels, first), {}
 

@@ -62,6 +62,7 @@ class Incoming:
         kept = np.flatnonzero(np.asarray(graph.edge_mask))
         receivers = np.asarray(graph.receivers)[kept]
         if (np.diff(receivers) < 0).any():
+            # `make_graph` sorts already; other graphs may not.
             order = np.argsort(receivers, kind="stable")
             kept, receivers = kept[order], receivers[order]
         self.senders = np.asarray(graph.senders)[kept]
@@ -216,6 +217,7 @@ def _cut(
     random: Any,
 ) -> Neighbourhood:
     """One neighbourhood on the host, without padding."""
+    # Slot of each node in the cut graph, -1 for nodes that are not in it yet.
     slot = np.full(whole.graph.num_nodes, -1)
     ids, senders, receivers, taken = seeds, [], [], []
     slot[seeds] = np.arange(len(seeds))
@@ -278,4 +280,5 @@ def _most(graph: Graph, seeds: int, fanouts: Sequence[int | None]) -> tuple[int,
 
 
 def _generator(key: PRNGKeyArray) -> np.random.Generator:
+    # Sampling is on the host; numpy's generator is seeded from the key.
     return np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))

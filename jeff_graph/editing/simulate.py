@@ -62,5 +62,6 @@ def simulate_graph(
 
 
 def _draw(rng: np.random.Generator, weight: np.ndarray, count: int) -> np.ndarray:
+    # By bisection in the cumulative weights, for any number of draws at once.
     total = np.cumsum(weight)
     return np.searchsorted(total, rng.random(count) * total[-1], side="right")

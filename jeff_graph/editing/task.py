@@ -219,6 +219,7 @@ def divergence(
     Returns:
       A scalar in nats; 0 where no node counts.
     """
+    # From logits, so that a probability of 0 gives no NaN.
     before = jax.nn.log_softmax(reference.astype(jnp.float32))
     now = jax.nn.log_softmax(logits.astype(jnp.float32))
     each = jnp.sum(jnp.exp(before) * (before - now), axis=1)
@@ -268,6 +269,7 @@ def training_chunks(
     """
     if count < 1:
         raise ValueError(f"count: expected at least 1 chunk, got {count}")
+    # Masks of static shape, whatever the number of training nodes.
     rank = jnp.cumsum(where) - 1
     chunk = rank * count // jnp.maximum(where.sum(), 1)
     return where & (chunk == jnp.arange(count)[:, None])

@@ -122,6 +122,7 @@ def train(
 _adam = functools.cache(functools.partial(optax.adam, 0.01))
 
 
+# `fit` compiles once per step object, so one is kept for each network.
 @functools.lru_cache(maxsize=16)
 def _step(apply_fn: ApplyFn, optimizer: optax.GradientTransformation) -> Step:
     """The step of `fit`, one object for one network and optimiser."""

@@ -114,6 +114,7 @@ def train(
     longest = max((len(e.tokens) for e in examples), default=0)
     packed = finetune.pack(examples, max(recipe.row_tokens, longest))
     order_key, factor_key, noise_key = jax.random.split(key, 3)
+    # A few questions make fewer rows than a batch.
     batch = min(recipe.batch_size, len(packed.tokens))
     base, embedded = model, None
     if recipe.first_layer:
@@ -127,6 +128,7 @@ def train(
     batches = _batches((packed, embedded), batch, order_key)
     # Whole chunks alone, so that trainings of other lengths compile nothing.
     chunks = -(-recipe.epochs * (len(packed.tokens) // batch) // _CHUNK)
+    # A tied head is the embedding, so factors on it change the input as well.
     output = "^embedding$" if model.config.tied else "^head/kernel$"
     inner = lora.ATTENTION if recipe.where == "attention" else lora.LINEAR
     head = recipe.head or (bool(rows) and not model.config.tied)

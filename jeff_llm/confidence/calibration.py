@@ -102,11 +102,13 @@ def sample_bins(
         raise ValueError(f"share: expected a number in (0, 1], got {share}")
     if num_bins < 1:
         raise ValueError(f"num_bins: expected at least 1, got {num_bins}")
+    # A confidence of 1 belongs to the last bin.
     bins = np.minimum((values * num_bins).astype(int), num_bins - 1)
     order = np.asarray(jax.random.permutation(key, len(values)))
     # Stable, so that the order within a bin stays random.
     order = order[np.argsort(bins[order], kind="stable")]
     size = np.bincount(bins, minlength=num_bins)
+    # At least one of every bin that occurs, or rare confidences would vanish.
     kept = np.where(size > 0, np.maximum(np.rint(share * size), 1), 0).astype(int)
     begins = np.cumsum(size) - size
     rank = np.arange(len(values)) - begins[bins[order]]
@@ -188,6 +190,7 @@ def transfer(
 
     _, predicted = outcome(*calibration)
     small, large = (np.asarray(x, float) for x in (small_correct, large_correct))
+    # The other data set counts every query alike.
     even = np.full(len(there), 1 / len(there))
     actual_rates, actual = outcome(there, small, large, even)
     return Transfer(

@@ -48,8 +48,10 @@ def check_queries(
     if where is not None and where.dtype != bool:
         raise TypeError(f"where: expected a bool array, got {where.dtype}")
     seen = [confidence, small_correct, large_correct, rates, where]
+    # Values are unknown under a trace; there NaN propagates into the result.
     if any(isinstance(value, core.Tracer) for value in seen):
         return
+    # Padding may hold anything, so only counted queries are checked.
     kept = np.ones(shape, bool) if where is None else np.asarray(where)
     if not kept.any():
         raise ValueError("where: expected at least one query that counts, got none")
@@ -95,6 +97,7 @@ def check_share(name: str, values: np.ndarray) -> None:
       ValueError: naming the first one at fault.
     """
     values = np.asarray(values, float)
+    # Negated, so that NaN is found as well.
     if (bad := ~((values >= 0) & (values <= 1))).any():
         place = int(bad.reshape(-1).argmax())
         raise ValueError(

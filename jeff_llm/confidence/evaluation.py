@@ -90,6 +90,7 @@ def cross_entropy(
     >>> cross_entropy(jnp.array([0.5]), jnp.array([True])).round(4)
     Array(0.6931, dtype=float32)
     """
+    # In float32 1 - 1e-6 is still below 1; a margin of 1e-8 would not be.
     kept = jnp.clip(prob, 1e-6, 1 - 1e-6)
     return -jnp.mean(jnp.where(correct, jnp.log(kept), jnp.log1p(-kept)))
 
@@ -122,6 +123,7 @@ def rejection(
         )
     sure = np.asarray(confidence)
     area = float(metrics.auroc(jnp.asarray(sure, float), jnp.asarray(there)))
+    # Every value that occurs, and infinity, which declines all.
     edges = np.append(np.unique(sure), np.inf)
     declined = sure < edges[:, None]
     return area, declined[:, there].mean(1), declined[:, ~there].mean(1)

@@ -89,6 +89,7 @@ def from_jsonl(
         raise ValueError(f"{path}: expected at least 2 queries, got {len(found)}")
     columns = list(zip(*found, strict=True))
     prices = [value is not None for value in columns[3]]
+    # A missing cost must not count as free.
     if any(prices) and not all(prices):
         raise ValueError(
             f"{path}: expected {cost!r} in every row or in none, got it in "
@@ -96,6 +97,7 @@ def from_jsonl(
             "first without"
         )
     small = columns[1]
+    # With one outcome alone every threshold looks as good as any other.
     if set(small) in ({0.0}, {1.0}):
         raise ValueError(
             f"{path}: expected right and wrong answers of the small model, but "
@@ -116,6 +118,7 @@ def from_jsonl(
 
 def _marks(values: Sequence[float]) -> Array:
     marks = jnp.asarray(values, jnp.float32)
+    # Booleans where they suffice: sorting them carries one byte a query.
     return marks > 0 if set(values) <= {0.0, 1.0} else marks
 
 

@@ -78,6 +78,7 @@ def order(
     cost = brought[-1] if jnp.ndim(large_cost) else None
     gain = large - small
     first, last = _runs(value)
+    # Sorted values cannot tell NaN from padding, so it is looked for here.
     bad = jnp.isnan(jnp.where(where, confidence, 0.0)).any()
     mean_gain, gained = _spread(gain, first, last)
     return Ordered(
@@ -136,6 +137,7 @@ def area(found: Ordered) -> Array:
     """
     mine = jnp.sum(found.gain * (found.count - found.middle - 0.5))
     even = found.gain.sum() * found.count / 2
+    # The oracle's gain over random routing is the unit of the area.
     room = found.best - even
     return jnp.where(room > 1e-6, (mine - even) / room, jnp.nan)
 
@@ -149,6 +151,7 @@ def auroc(found: Ordered) -> Array:
     Returns:
       The area, NaN where all are right or all wrong.
     """
+    # Mann and Whitney: the rank sum of the right answers, ties at their mean rank.
     right = found.small.sum()
     wrong = found.count - right
     ranks = jnp.sum(found.small * (found.middle + 1))

@@ -131,11 +131,13 @@ def train(
         )
     if where is None:
         where = jnp.ones(correct.shape, bool)
+    # Rates may be arrays: another rate is then no other program.
     optimizer = optax.adamw(learning_rate, weight_decay=weight_decay)
     step = make_step(_loss, optimizer)
 
     def one(x: Array, y: Array, counts: Array, key: PRNGKeyArray) -> Probe:
         mean, variance = _moments(x, counts)
+        # Hidden states have a few channels far larger than the rest.
         scaled = (x - mean) / jnp.sqrt(variance + 1e-6)
         first, second = jax.random.split(key)
         layers = init(x.shape[-1], key=first, hidden=hidden, num_layers=num_layers)
@@ -207,6 +209,7 @@ def ood_probe(
         raise ValueError(f"features: expected at least 2 data sets, got {sets}")
     if where is None:
         where = jnp.ones((sets, queries), bool)
+    # Indices of all other sets, so that one gather pools them for every set.
     others = jnp.array([[k for k in range(sets) if k != own] for own in range(sets)])
 
     def pooled(values: Array) -> Array:

@@ -90,6 +90,7 @@ def read(
     batching.check_ids(model, next_tokens, "next_tokens")
     if layer is None:
         layer = max(model.config.num_layers - 8, 1)
+    # Answers of one bucket share a program; most are a few tokens.
     width = batching.bucket(max(map(len, answers)), smallest=4)
     shared, cache = prefix.share(model, rows, width, init_cache)
     options = np.asarray(next_tokens, np.int32)
@@ -165,6 +166,7 @@ def _read(
     target = jnp.take_along_axis(tokens, jnp.minimum(at[:, :-1] + 1, longest - 1), 1)
     chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
     log_probs = chosen - jax.nn.logsumexp(logits, axis=-1)
+    # Place of the answer's last token, whose logits predict what follows it.
     last = at[jnp.arange(rows), lengths]
     after = jnp.take_along_axis(out.logits, lengths[:, None, None], axis=1)[:, 0]
     hidden = out.hidden[0]

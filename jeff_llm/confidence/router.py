@@ -71,6 +71,8 @@ class Router:
           True where it goes on. Traceable. NaN goes on.
         """
         confidence = jnp.asarray(confidence)
+        # What is kept is computed: NaN compares as False, and so goes to the large
+        # model.
         kept = confidence >= self.threshold
         if self.tie_rate >= 1:
             kept = confidence > self.threshold
@@ -102,6 +104,7 @@ def for_rate(confidence: Float[Array, " queries"], rate: float | int) -> Router:
     wanted = rate * len(values)
     if wanted >= len(values):
         return Router(math.inf, rate=1.0)
+    # The query at this place stays; those below it are sent on.
     threshold = float(values[int(wanted)])
     below, tied = np.sum(values < threshold), np.sum(values == threshold)
     return Router(threshold, float((wanted - below) / tied), rate=float(rate))
@@ -176,6 +179,7 @@ def for_budget(
     found = routing.curve(
         *log, rates, small_cost=float(small_cost), large_cost=large_cost
     )
+    # Sums of costs in float32 may exceed an exactly met budget by a rounding.
     within = found.cost <= budget * (1 + 1e-6)
     best = jnp.argmax(jnp.where(within, found.accuracy, -1.0))
     return _at_rate(log, float(rates[best]))
@@ -220,6 +224,7 @@ def with_guarantee(
     values, right = _values(confidence), np.asarray(correct).astype(bool)
     if len(values) < 2:
         raise ValueError("confidence: expected at least 2 queries, got 1")
+    # Stable, so that the same log gives the same threshold on every machine.
     order = np.argsort(-values, kind="stable")
     values, right = values[order], right[order]
     least = math.ceil(math.log(delta / _TESTS) / math.log(1 - max_error))

@@ -102,10 +102,13 @@ def curve(
     found = ordered.order(confidence, small_correct, large_correct, where, large_cost)
     size = found.gain.shape[0]
     place = rates * found.count
+    # At a rate of 1 the place is behind the last query.
     index = jnp.clip(jnp.floor(place).astype(int), 0, size - 1)
     rest = place - index
     base = found.small.sum() / found.count
+    # A share that cuts a query counts the part of its gain.
     gained = found.gained[index] + rest * found.gain[index]
+    # With one cost for all queries, their order does not change what is spent.
     if found.cost is None:
         spent = place * large_cost
     else:
@@ -235,6 +238,7 @@ def sweep(
     """
     if where is None:
         where = jnp.ones(confidence.shape, bool)
+    # Shapes are checked in `curve`, once, while it is traced for one setting.
     one = functools.partial(curve, small_cost=small_cost, large_cost=large_cost)
     mapped = jax.vmap(lambda c, s, large, w: one(c, s, large, rates, where=w))
     found = mapped(confidence, small_correct, large_correct, where)

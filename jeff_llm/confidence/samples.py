@@ -83,8 +83,10 @@ def parse_confidence(text: str) -> float | None:
     >>> parse_confidence("About 85% sure"), parse_confidence("850")
     (0.85, None)
     """
+    # The first number that can be a confidence: "850" or "-3" cannot.
     for match in _NUMBER.finditer(text):
         value, unit = float(match["value"]), (match["unit"] or "").lower()
+        # Out of ten; every other unit is a percentage.
         if unit.endswith("10"):
             value /= 10
         elif unit or value > 1:
@@ -171,6 +173,7 @@ def cluster_vectors(
         raise ValueError(
             f"vectors: expected none of length 0, got one in row {int(length.argmin())}"
         )
+    # Greedy and in order: the number of clusters is not known beforehand.
     unit, first, found = vectors / length, [], []
     for row in unit:
         near = next(

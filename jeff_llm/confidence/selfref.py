@@ -77,6 +77,7 @@ def add_tokens(
     # A padded embedding may have room for them already.
     size = max(model.config.vocab_size, tokenizer.vocab_size)
     grow = size - model.config.vocab_size
+    # Set by id: with room in a padded embedding they are not the last rows.
     places = jnp.asarray(ids)
     params = dict(model.params)
     table = params["embedding"]

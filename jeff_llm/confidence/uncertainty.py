@@ -108,6 +108,7 @@ def entropy_confidence(
     check_floating(logits=logits)
     there = jnp.ones(logits.shape, bool) if where is None else where
     log_prob = jax.nn.log_softmax(jnp.where(there, logits, -jnp.inf), axis=-1)
+    # 0 log 0 counts as 0; its product would be NaN.
     terms = jnp.where(there & (log_prob > -jnp.inf), jnp.exp(log_prob) * log_prob, 0.0)
     size = jnp.maximum(there.sum(-1), 2)
     # Rounding may put the entropy of equal options a bit above log(options).
@@ -192,6 +193,7 @@ def p_true(
     Array([0.5], dtype=float32)
     """
     check_floating(true_logit=true_logit, false_logit=false_logit)
+    # A softmax of two: the normaliser over the vocabulary cancels.
     return jax.nn.sigmoid(true_logit - false_logit)
 
 
@@ -252,6 +254,7 @@ def semantic_entropy_confidence(
     weight = jax.nn.softmax(log_probs, axis=-1)
     member = jax.nn.one_hot(clusters, size)
     share = jnp.einsum("...s,...sk->...k", weight, member)
+    # xlogy is 0 at 0, where an empty cluster would give NaN.
     negative = jnp.sum(jax.scipy.special.xlogy(share, share), axis=-1)
     return jnp.clip(1 + negative / jnp.log(max(size, 2)), 0, 1)
 

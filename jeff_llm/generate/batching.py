@@ -65,6 +65,7 @@ def encode(
       ValueError: naming the prompt that is empty, too long, or has a token that the
         model lacks; or if there is none.
     """
+    # A text is a sequence too: of prompts of one letter each.
     if isinstance(prompts, str):
         raise TypeError("prompts: expected several, got one text; put it in a list")
     if not len(prompts):
@@ -155,6 +156,7 @@ def place(model: LanguageModel, *arrays: np.ndarray) -> list[jax.Array]:
       The arrays: split over the data axes where the parameters lie on a mesh of
       `jeff.sharding.make_mesh` and the batch can be split evenly, else whole.
     """
+    # Inputs follow the parameters, so that jit finds both on the same devices.
     home = getattr(jax.tree.leaves(model.params)[0], "sharding", None)
     mesh = getattr(home, "mesh", None)
     if isinstance(mesh, jax.sharding.Mesh) and _splits(mesh, len(arrays[0])):

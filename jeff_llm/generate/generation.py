@@ -117,6 +117,7 @@ def generate(
     )
     return _collect(
         model,
+        # Without the cache, which is larger than all the rest and stays on the device.
         jax.device_get(state._replace(cache=None)),
         rows,
         max_new_tokens,
@@ -168,6 +169,7 @@ def stream(
         buffer=batching.bucket(max_new_tokens),
     )
     decoded = model.tokenizer.stream()
+    # One call a token: text is wanted as it is drawn, and the program is the same.
     for step in range(max_new_tokens):
         if step:
             state = _advance(model.config, model.params, state, plan, step + 1)
@@ -234,6 +236,7 @@ def _prepare(
     stops = model.stop_ids if stop_ids is None else stop_ids
     batching.check_ids(model, stops, "stop_ids")
     padded = batching.bucket(len(rows), smallest=1)
+    # One value a row, as arrays: other temperatures then compile nothing.
     settings = sampling.rows(len(rows), padded)
     if keys is None and settings is not None:
         raise ValueError(
@@ -267,6 +270,7 @@ def _row_keys(
 ) -> Key[Array, " padded"]:
     if keys is None:  # greedy: never used, but the program has one signature
         keys = jax.random.key(0)
+    # An old-style key is two integers, and would pass for a key for each of two rows.
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         raise TypeError(
             f"keys: expected typed keys, as jax.random.key makes them, got {keys.dtype}"

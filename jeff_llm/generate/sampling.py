@@ -117,6 +117,7 @@ class Sampling:
         Raises:
           ValueError: if there are values for another number of rows.
         """
+        # Greedy everywhere: the program then has neither sort nor random numbers.
         if not np.any(np.asarray(self.temperature)):
             return None
         settings = {}

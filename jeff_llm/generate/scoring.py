@@ -160,6 +160,7 @@ def _score(
     make_cache: MakeCache,
 ) -> list[Score]:
     tokens, mask = _padded(heads, batch_size)
+    # Padded to buckets, like the prompts: few programs for any set of options.
     width = batching.bucket(max(len(item.ids) for item in items))
     count = batching.bucket(len(items), smallest=1)
     tails, tail_mask = batching.pad([item.ids for item in items], count, width)
@@ -177,6 +178,7 @@ def _score(
         tail_mask,
         make_cache=make_cache,
     )
+    # One transfer for the batch instead of one for each item.
     log_probs, greedy = np.asarray(log_probs), np.asarray(greedy)
     results = []
     for place, item in enumerate(items):

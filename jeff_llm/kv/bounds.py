@@ -154,6 +154,7 @@ def attention_error_bound(
     check_floating(logits_error=logits_error)
     if head_width < 1:
         raise ValueError(f"head_width: expected at least 1, got {head_width}")
+    # The softmax is taken of logits over sqrt(d), hence the root.
     return _wide(logits_error) / (2 * head_width**0.5)
 
 

@@ -180,6 +180,7 @@ def append(
         recent = ring.write_recent(config, recent, 0, new, positions, kept)
     else:
         stack = ring.Recent(key[None], value[None])
+        # Before the ring is overwritten: blocks may consist of tokens in both.
         blocks = storage.write_chunk(
             config, blocks, recent, stack, lengths, positions, kept
         )

@@ -195,6 +195,7 @@ class DecoderCache:
         Returns:
           The new cache.
         """
+        # Words are copied as they are: a shared prefix is not quantised again.
         blocks, recent = jax.tree.map(lambda x: x[:, rows], (self.blocks, self.recent))
         lengths = self.lengths[rows]
         return dataclasses.replace(self, blocks=blocks, recent=recent, lengths=lengths)
@@ -291,6 +292,7 @@ class DecoderCache:
                 for x in self.recent
             )
         )
+        # Lengths count in `advance`; a token that was just written is seen already.
         held = ring.recent_positions(
             config,
             recent.keys.shape[2],
@@ -303,6 +305,7 @@ class DecoderCache:
                 lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False),
                 self.blocks[stack],
             )
+            # No block exists yet, so the packed part is left out of the program.
             if self.fresh:
                 keys = values = None
             return attend_stored(

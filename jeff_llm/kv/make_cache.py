@@ -89,6 +89,7 @@ class MakeCache:
             storage.empty_blocks(config, (len(place), *shape), dtype)
             for config, place in zip(configs, places, strict=True)
         )
+        # Recent tokens have full precision in every layer, so one array holds them all.
         recent = ring.empty_recent(self.config, (layers, *shape), dtype)
         return DecoderCache(
             blocks,

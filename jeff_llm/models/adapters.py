@@ -24,6 +24,7 @@ __all__ = ["load", "merged", "save"]
 
 _PREFIX = "base_model.model."
 _ROWS, _IDS = "jeff.trained_rows", "jeff.trained_ids"
+# The modules' names in transformers, from the same table as the weights.
 _MODULES = {r.path: r.name.removesuffix(".weight") for r in SAFETENSORS_RULES}
 
 
@@ -54,6 +55,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
         for layer in range(len(a) if stacked else 1):
             name = _PREFIX + _MODULES[path].format(layer=layer)
             pick = layer if stacked else ...
+            # peft stores [out, in], and one tensor for each layer.
             tensors[f"{name}.lora_A.weight"] = np.ascontiguousarray(a[pick].T)
             tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(b[pick].T)
     if factors.rows is not None:
@@ -71,6 +73,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
         "inference_mode": True,
     }
     save_safetensors(directory / "adapter_model.safetensors", tensors)
+    # Renamed into place, so that an interrupted write leaves no half file.
     temporary = directory / ".adapter_config.json.part"
     temporary.write_text(json.dumps(config, indent=2) + "\n")
     temporary.replace(directory / "adapter_config.json")
@@ -97,6 +100,7 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: expected the adapters' configuration there")
     values = json.loads(file.read_text())
+    # Each changes what the factors mean; loading them as plain LoRA would be wrong.
     for option in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern"):
         if values.get(option):
             raise ValueError(f"{file}: expected plain LoRA, got {option}")
@@ -113,6 +117,7 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
             wanted = [f"{name}.lora_{letter}.weight" for name in found]
             if missing := [name for name in wanted if name not in names]:
                 raise ValueError(f"{directory}: missing tensor {missing[0]}")
+            # Whatever is left at the end belongs to another architecture.
             names -= set(wanted)
             read = [np.asarray(tensors[name].read(), np.float32).T for name in wanted]
             pair[key] = jnp.asarray(np.stack(read) if len(shape) == 3 else read[0])

@@ -204,6 +204,7 @@ class PlainCache:
         Returns:
           The cache.
         """
+        # `fresh` is static: the next call is another program, which reads the cache.
         return dataclasses.replace(self, lengths=self.lengths + count, fresh=False)
 
     def repeat_rows(self, rows: Int[Array, " new_batch"]) -> "PlainCache":

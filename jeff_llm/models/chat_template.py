@@ -46,7 +46,7 @@ def render_chat_template(
     seen["messages"] = [_message(m, number) for number, m in enumerate(messages)]
     try:
         return _compile(template).render(seen)
-    except Exception as error:
+    except Exception as error:  # a template can raise anything
         raise ValueError(
             f"chat template, line {_line(error)}: {type(error).__name__}: {error}; "
             "correct the messages, or pass another template"
@@ -67,6 +67,7 @@ def _plain(value: Any, where: str) -> Any:
     """A copy made of JSON's types alone: other objects have methods to misuse."""
     if value is None or type(value) in (bool, int, float, str):
         return value
+    # A subclass of str may override methods that the template calls.
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Mapping):
@@ -124,6 +125,7 @@ def _environment() -> Any:
     def raise_exception(message: str) -> None:
         raise TemplateRuntimeError(message)
 
+    # Immutable: a template must not change the messages it is given.
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )

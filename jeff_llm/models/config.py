@@ -131,6 +131,7 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
         raise ValueError(
             f"model_type: expected one of {sorted(_ARCHITECTURES)}, got {family!r}"
         )
+    # transformers 4 writes rope_scaling, transformers 5 rope_parameters.
     rope = {
         **(values.get("rope_scaling") or {}),
         **(values.get("rope_parameters") or {}),
@@ -168,6 +169,7 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
             rope, values.get("max_position_embeddings", 2048)
         ),
         tied=bool(values.get("tie_word_embeddings", False)),
+        # Qwen2 has these biases in its code and not in its configuration.
         attention_bias=qwen2 or bias,
         output_bias=bias and not qwen2,
         qk_norm=family == "qwen3",
@@ -207,6 +209,7 @@ def to_transformers(config: DecoderConfig) -> dict[str, Any]:
     }
     if config.rope_scaling is not None:
         values["rope_scaling"] = config.rope_scaling.to_transformers()
+    # Only fields that the family's class reads: an unknown one would be ignored.
     if config.architecture in {"llama", "qwen3"}:
         values["attention_bias"] = config.attention_bias
     if config.architecture != "llama":
@@ -248,9 +251,11 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
             raise ValueError(f"{family}.{name}: expected a number, got {value!r}")
         return value
 
+    # A head may be wider or narrower than width / heads.
     heads, width = field("attention.head_count"), field("embedding_length")
     head_width = field("attention.key_length", width // heads)
     rotated = field("rope.dimension_count", head_width)
+    # Partial rotation would load and compute other numbers.
     if rotated != head_width:
         raise ValueError(
             f"{family}.rope.dimension_count: expected {head_width}, the width of a "
@@ -269,6 +274,7 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
         norm_eps=field("attention.layer_norm_rms_epsilon"),
         rope_theta=float(field("rope.freq_base", 1e4)),
         rope_scaling=RopeScaling.from_gguf(metadata, family),
+        # These options have no field in GGUF; the tensors tell.
         tied="output.weight" not in shapes,
         attention_bias="blk.0.attn_q.bias" in shapes,
         output_bias="blk.0.attn_output.bias" in shapes,

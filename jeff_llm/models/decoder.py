@@ -119,6 +119,8 @@ class Decoder(nnx.Module):
             number, params, window = layer
             block = nnx.merge(graphdef, params)
             x, cache = block(x, tokens, number, window, cache)
+            # Kept in the carry, for chosen layers alone: stacking the outputs of the
+            # scan would hold the states of all layers.
             here = (wanted == number + 1)[:, None, None, None]
             return (x, jnp.where(here, x, hidden), cache), None
 

@@ -89,6 +89,7 @@ class SentenceEncoder:
         """At most ``max_tokens`` tokens, the last of which closes the text."""
         if len(row) <= self.max_tokens:
             return row
+        # The last token is the separator, which the model expects at the end.
         return row[: self.max_tokens - 1] + row[-1:]
 
 

@@ -94,6 +94,7 @@ class _Cursor:
     def count(self, least: int, what: str) -> int:
         """Number of the items that follow, of at least ``least`` bytes each."""
         count = self.number("Q", what)
+        # A forged count of 2^60 would otherwise loop or allocate for that many.
         if count * least > self.end - self.place:
             raise self.error(what, f"{count} times {least} bytes or more")
         return count
@@ -189,6 +190,7 @@ def _place(
         if name in placed:
             raise ValueError(f"{what}: expected no name twice; {_AGAIN}")
         dtype, size = _type_and_size(shape, kind, what)
+        # Without gap or overlap: a wrong offset would load numbers of another tensor.
         if first + offset != place or place + size > cursor.end:
             raise ValueError(
                 f"{what}: expected {size} bytes of data from byte {place}, behind the "

@@ -16,6 +16,7 @@ from typing import Any
 
 __all__ = ["build_backend", "special_tokens"]
 
+# Token types of llama.cpp.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 _ROLES = {
@@ -136,6 +137,7 @@ def _byte_level(fields: _Fields) -> Any:
             raise fields.error("merges", "two tokens and a space between them", merge)
         merges.append((left, right))
     try:
+        # Llama 3 takes a word that is a token as it is, whatever its merges are.
         model = models.BPE(fields.vocab, merges, ignore_merges=pre == "llama-bpe")
     except Exception as error:
         raise fields.error("merges", "merges of tokens", str(error)) from error
@@ -205,6 +207,7 @@ def _sentencepiece(fields: _Fields) -> Any:
     undo = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if fields.get("add_space_prefix", True):
         escape = normalizers.Sequence([normalizers.Prepend(_SPACE), escape])
+        # The space that was put before the text is taken off again.
         undo.append(decoders.Strip(" ", 1, 0))
     backend.normalizer = escape
     backend.decoder = decoders.Sequence(undo)
@@ -245,6 +248,7 @@ def _add_template(backend: Any, fields: _Fields) -> None:
     """Add the special tokens before and after a text."""
     from tokenizers.processors import TemplateProcessing
 
+    # llama.cpp's defaults where the file has no field.
     default = fields.get("model") == "llama" or fields.get("pre") == "llama-bpe"
     before, behind = [], []
     if fields.get("add_bos_token", default):

@@ -218,6 +218,7 @@ def apply(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
     Raises:
       ValueError: if the factors are of another model.
     """
+    # No gradient to the base: it would have the base's size.
     frozen = jax.lax.stop_gradient(params)
 
     def adapt(name: str, leaf: Any) -> Any:

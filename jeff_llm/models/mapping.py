@@ -103,6 +103,7 @@ def to_params(
     wanted = {rule.path: rule for rule in rules if rule.path in leaves}
     if absent := sorted(set(leaves) - set(wanted)):
         raise ValueError(f"rules: expected one for every leaf, none for {absent}")
+    # Before anything is read: a wrong file is found in a moment, not after gigabytes.
     _check_names(wanted, leaves, tensors, ignore)
     place = place or (lambda path, array: jax.numpy.asarray(array))
 
@@ -167,6 +168,7 @@ def _check_names(
     missing = [name for name in names if name not in tensors]
     known = set(names)
     ignored = re.compile("|".join(f"(?:{pattern})" for pattern in ignore) or r"(?!)")
+    # A tensor that nobody reads is a part of the model that would be missing.
     surplus = [n for n in tensors if n not in known and not ignored.search(n)]
     for kind, found in (("missing", missing), ("surplus", surplus)):
         if found:
@@ -185,6 +187,7 @@ def _read(
     if "{layer}" not in rule.name:
         array = _shaped(rule.name, transform(tensors[rule.name].read()), shape)
         return np.ascontiguousarray(array, dtype=dtype)
+    # Filled layer by layer, so that no second copy of the stack exists.
     out = np.empty(shape, dtype)
     for layer, name in enumerate(_names(rule, shape)):
         out[layer] = _shaped(name, transform(tensors[name].read()), shape[1:])

@@ -84,5 +84,6 @@ def quantize_kernels(params: PyTree, where: Sequence[str] = LINEAR) -> PyTree:
 def _quantize(kernel: Float[Array, "... fan_in fan_out"]) -> Int8Kernel:
     wide = kernel.astype(jnp.float32)
     scale = jnp.max(jnp.abs(wide), axis=-2, keepdims=True) / 127
+    # A column of zeros has scale 0 and codes 0.
     codes = jnp.round(wide / jnp.where(scale == 0, 1, scale))
     return Int8Kernel(codes.astype(jnp.int8), scale.astype(kernel.dtype))

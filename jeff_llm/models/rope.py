@@ -182,6 +182,8 @@ def frequencies(
         return plain.astype(np.float32), 1.0
     if scaling.kind == "linear":
         return (plain / scaling.factor).astype(np.float32), 1.0
+    # Fast frequencies turn often within the trained context and are kept; slow ones are
+    # divided; between the two a ramp blends.
     if scaling.kind == "llama3":
         turns = scaling.original_positions * plain / (2 * math.pi)
         kept = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0, 1)

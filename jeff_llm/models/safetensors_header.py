@@ -36,6 +36,7 @@ def parse_safetensors(data: mmap.mmap | bytes, source: str) -> Header:
       ValueError: if it is no such file, or its header does not fit the file; names the
         tensor.
     """
+    # Checked before the header is sliced, since the number may be anything.
     size = int.from_bytes(data[:8], "little")
     if size > min(len(data) - 8, _MAX_HEADER):
         raise ValueError(

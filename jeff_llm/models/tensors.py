@@ -165,6 +165,7 @@ def _open(path: Path, parse: Callable[[mmap.mmap | bytes, str], Header]) -> Tens
         # An empty file cannot be mapped.
         empty = not os.fstat(file.fileno()).st_size
         data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # All tensors are views of one map: the file stays open as long as one is in use.
     header = parse(data, str(path))
     raw = np.frombuffer(data, np.uint8)
     tensors = {
@@ -207,6 +208,7 @@ def _read_index(index: Path) -> tuple[dict[str, str], dict[str, Any]]:
             f"each tensor ({type(error).__name__}: {error})"
         ) from error
     for tensor, name in weight_map.items():
+        # An index from outside must not name a file in another folder.
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(
                 f"{index}: tensor {tensor!r}: expected the name of a file beside the "

@@ -60,11 +60,13 @@ class Tokenizer:
         Raises:
           ValueError: if a token of a role is not in the vocabulary.
         """
+        # Files may ask for both; they would change texts and lengths in silence.
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
         self._special = dict(special)
         self.chat_template = chat_template
+        # Ids may have gaps, so the highest one counts.
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         ids = {role: backend.token_to_id(token) for role, token in special.items()}
         if absent := [role for role, number in ids.items() if number is None]:
@@ -241,6 +243,7 @@ class Tokenizer:
                     f"names: expected new tokens, each once, got {name!r}; choose "
                     "another name"
                 )
+        # A copy: the backend of this tokenizer must not change.
         backend = Backend.from_str(self._backend.to_str())
         backend.add_special_tokens(
             [AddedToken(name, special=True, normalized=False) for name in names]

@@ -107,6 +107,7 @@ def load_gguf(
       ValueError: as in `load`.
     """
     file = open_gguf(path)
+    # One part has some of the tensors, and would look like another architecture.
     if file.metadata.get("split.count", 1) > 1:
         raise ValueError(
             f"{path}: expected a whole model, got one part of several; join them with "
@@ -188,6 +189,7 @@ def save(
     """
     directory = Path(directory)
     values = to_transformers(model.config)
+    # Kernels with LoRA's factors, or in eight bits, have no place in the format.
     shapes = jax.tree.structure(decoder.shapes(model.config))
     if jax.tree.structure(model.params) != shapes:
         raise ValueError(
@@ -214,6 +216,7 @@ def save(
 
 
 def _find(name: str, revision: str | None) -> Path:
+    # A path first: a file of that name is surely meant.
     path = Path(name).expanduser()
     if path.exists():
         return path
@@ -221,6 +224,7 @@ def _find(name: str, revision: str | None) -> Path:
         return assets.find(name)
     if (packaged := _in_package(name)) is not None:
         return packaged
+    # Only then the network.
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return _from_hub(name, revision)
     raise FileNotFoundError(

@@ -265,6 +265,7 @@ def _encode(
 def _first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
     bins: list[list[int]] = []
     room: list[int] = []
+    # Longest first: short examples fill what the long ones leave.
     for member in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         fits = (place for place, left in enumerate(room) if left >= lengths[member])
         place = next(fits, len(bins))

@@ -50,6 +50,7 @@ def read(
         some = np.arange(begin, begin + batch_size) % len(packed.tokens)
         batch = jax.tree.map(lambda x: jnp.asarray(x[some]), packed)  # noqa: B023
         rows = min(batch_size, len(packed.tokens) - begin)
+        # On the host: hidden states of a data set may exceed the device's memory.
         found.append(np.asarray(_read(config, params, batch, layer))[:rows])
     return np.concatenate(found)
 
