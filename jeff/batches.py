@@ -23,7 +23,7 @@ class Shuffled:
 
     Attributes:
       data: pytree of arrays with a common leading axis ``examples``.
-      batch_size: examples a batch.
+      batch_size: examples per batch.
       key: random key of the orders.
     """
 

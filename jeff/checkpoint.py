@@ -111,9 +111,8 @@ def metadata(path: str | Path, *, internal: bool = False) -> dict[str, Any]:
 class Checkpoints:
     """The checkpoints of one training run: ``<directory>/<step>``.
 
-    Writing continues in the background while training goes on; a step's directory
-    appears when it is complete. Use it as a context manager: leaving it waits for the
-    last write.
+    Writing continues in the background during training; a step's directory appears when
+    it is complete. Use it as a context manager: leaving it waits for the last write.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2):

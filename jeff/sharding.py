@@ -44,8 +44,8 @@ def make_mesh(
     """A mesh with the axes ``data``, ``fsdp`` and ``tensor``.
 
     Args:
-      data: devices along ``data``; one of the three sizes may be -1, which stands for
-        as many as are left.
+      data: devices along ``data``; one of the three sizes may be -1, for all devices
+        that are left.
       fsdp: devices along ``fsdp``.
       tensor: devices along ``tensor``.
       devices: the devices to use; all devices of all processes by default.

@@ -313,7 +313,7 @@ def _run_chunk(
         return _scan_indexed_jit(
             step_fn, state, batches.data, order, sharding, constants
         )
-    # Stacked on the host: one transfer a chunk instead of one a step.
+    # Stacked on the host: one transfer per chunk instead of one per step.
     stacked = jax.tree.map(lambda *rows: np.stack(rows), *map(batches, steps.tolist()))
     if sharding is not None:
         # The first axis is the scan's: steps follow each other and are not split.

@@ -242,7 +242,7 @@ def predict_each(
       Probabilities, shape [people].
 
     Raises:
-      ValueError: if there is not exactly one level a person.
+      ValueError: if there is not exactly one level per person.
     """
     alphas = jnp.asarray(alphas, jnp.float32)
     people = {leaf.shape[0] for leaf in jax.tree.leaves(inputs)}

@@ -210,7 +210,7 @@ def train(
       key: random key of order, levels and dropout.
       optimizer: any optax transformation.
       num_epochs: passes over the people.
-      batch_size: people a step.
+      batch_size: people per step.
       strength: as in `loss`.
       ramp: as in `loss`.
       gap: as in `loss`.

@@ -7,8 +7,8 @@ and a linear head.
 Different from the official code: padding is masked in attention and in the mean, so it
 never changes an output; attention is that of each layer's own input (there, every layer
 receives the embedding when attention is read); training and reading use the same gene
-ids (there, they differ by one). Embeddings start with unit variance, where the
-paper says nothing.
+ids (there, they differ by one). Embeddings start with unit variance, which the
+paper leaves open.
 
 Nothing else in `jeff_graph.cells` needs this network: the interaction map takes any
 ``attention_fn(params, tokens)``.
@@ -42,7 +42,7 @@ class Config(NamedTuple):
     """Sizes of the network; those of the paper by default.
 
     Attributes:
-      num_genes: genes that a token may stand for.
+      num_genes: genes, the vocabulary of tokens.
       num_classes: labels.
       width: of a token, a multiple of ``heads``.
       heads: of attention, in each layer.

@@ -3,7 +3,7 @@
 anndata and scipy trust row pointers and column indices: a wrong one reads memory
   outside
 the matrix, or ends the process. Pointers are checked when a file is opened,
-indices a chunk at a time while it streams.
+indices chunk by chunk while it streams.
 """
 
 from collections.abc import Sequence

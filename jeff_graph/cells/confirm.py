@@ -26,7 +26,7 @@ class PairTest(NamedTuple):
     Attributes:
       statistic: score over its standard deviation; standard normal without interaction.
         Positive where the two together make the class likelier than each by itself.
-      p_value: two-sided; 1 where the product cannot be told from the genes themselves.
+      p_value: two-sided; 1 where the genes themselves explain the product.
     """
 
     statistic: Float[Array, " pairs"]

@@ -43,7 +43,7 @@ class Source(Protocol):
         ...
 
     def column(self, name: str) -> np.ndarray:
-        """One value a cell, such as its type or its label.
+        """One value per cell, such as its type or its label.
 
         Args:
           name: of the column.
@@ -57,7 +57,7 @@ class Source(Protocol):
         """Expression of consecutive cells: finite, at least 0, float32.
 
         Args:
-          size: cells a chunk.
+          size: cells per chunk.
 
         Yields:
           Rows, the last chunk perhaps shorter.
@@ -83,7 +83,7 @@ class Expression:
     Attributes:
       values: [cells, genes], float32, finite, at least 0, no zeros stored.
       genes: names, distinct.
-      obs: columns, one value a cell.
+      obs: columns, one value per cell.
     """
 
     values: csr_array
@@ -96,7 +96,7 @@ class Expression:
         return len(self.values.indptr) - 1
 
     def column(self, name: str) -> np.ndarray:
-        """One value a cell.
+        """One value per cell.
 
         Args:
           name: of the column.
@@ -113,7 +113,7 @@ class Expression:
         """Expression of consecutive cells.
 
         Args:
-          size: cells a chunk; the last may have fewer.
+          size: cells per chunk; the last may have fewer.
 
         Yields:
           Rows of ``values``.
@@ -148,7 +148,7 @@ def make_expression(
       values: counts, or their logarithm, [cells, genes]: a dense array or a scipy
         sparse matrix of any format and real dtype.
       genes: names; "gene0" and so on by default.
-      obs: columns, one value a cell.
+      obs: columns, one value per cell.
 
     Returns:
       An `Expression`.
@@ -281,7 +281,7 @@ def label_codes(
     """Number the classes of a label.
 
     Args:
-      column: one value a cell; None, NaN and the empty string are missing.
+      column: one value per cell; None, NaN and the empty string are missing.
       name: its name in an error.
 
     Returns:
@@ -348,7 +348,7 @@ def check_size(size: int) -> None:
     """Check the size of chunks.
 
     Args:
-      size: cells a chunk.
+      size: cells per chunk.
 
     Raises:
       ValueError: if it is below 1.

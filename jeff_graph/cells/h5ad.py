@@ -84,7 +84,7 @@ class CellFile:
           name: of the column.
 
         Returns:
-          One value a cell: numbers as they are, anything else as strings, "" where a
+          One value per cell: numbers unchanged, anything else as strings, "" where a
           value is missing.
 
         Raises:
@@ -106,7 +106,7 @@ class CellFile:
         """Expression of consecutive cells.
 
         Args:
-          size: cells a chunk; the last may have fewer.
+          size: cells per chunk; the last may have fewer.
 
         Yields:
           Float32 rows.

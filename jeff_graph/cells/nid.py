@@ -94,7 +94,7 @@ def fit_mlp(
       hidden: widths of the hidden layers.
       l1: penalty on the absolute values of the kernels.
       epochs: passes over the cells.
-      batch_size: cells a step; all of them where there are fewer.
+      batch_size: cells per step; all of them where there are fewer.
       learning_rate: of Adam.
 
     Returns:

@@ -113,7 +113,7 @@ class Prepared:
           name: of the column.
 
         Returns:
-          One value a cell.
+          One value per cell.
         """
         return self.source.column(name)
 
@@ -121,7 +121,7 @@ class Prepared:
         """Prepared expression of consecutive cells.
 
         Args:
-          size: cells a chunk.
+          size: cells per chunk.
 
         Yields:
           Float32 rows.

@@ -88,7 +88,7 @@ def geosketch_cells(
       Distinct indices.
 
     Raises:
-      ImportError: if geosketch is missing; says how to get it.
+      ImportError: if geosketch is missing; names the command that installs it.
       ValueError: if more are asked than there are.
     """
     try:

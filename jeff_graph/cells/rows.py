@@ -17,8 +17,8 @@ class Rows(NamedTuple):
     cell and change nothing; a row that pads has ``counts`` of -1.
 
     Attributes:
-      genes: ids, one a nonzero.
-      values: expression, one a nonzero.
+      genes: ids, one per nonzero.
+      values: expression, one per nonzero.
       starts: first place of each cell.
       counts: number of genes of each cell; -1 for a row that is no cell.
     """

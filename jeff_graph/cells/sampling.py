@@ -264,7 +264,7 @@ def sample(
 def _first_to_come(
     log_weight: Array, num_cells: int, key: PRNGKeyArray
 ) -> tuple[Array, Array]:
-    """The first cells of a race, and their inclusion given the next one's time."""
+    """The first cells of a race, and their inclusion given the time of the next."""
     score = log_weight + jax.random.gumbel(key, log_weight.shape)
     # One draw more than asked gives the threshold; -inf stands in where all are drawn,
     # and makes their inclusion 1.

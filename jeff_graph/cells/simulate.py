@@ -139,13 +139,13 @@ class SimulatedCells:
         return -(-self.num_cells // _BLOCK)
 
     def column(self, name: str) -> np.ndarray:
-        """One value a cell: its "type" or its "label" ("case" or "control").
+        """One value per cell: its "type" or its "label" ("case" or "control").
 
         Args:
           name: of the column.
 
         Returns:
-          Strings, one a cell.
+          Strings, one per cell.
 
         Raises:
           ValueError: if there is no such column.
@@ -158,7 +158,7 @@ class SimulatedCells:
         """Counts of consecutive cells.
 
         Args:
-          size: cells a chunk; the last may have fewer. Changes no count.
+          size: cells per chunk; the last may have fewer. Changes no count.
 
         Yields:
           Float32 counts, [cells, genes].

@@ -63,7 +63,7 @@ def train(
       labels: class of each, from 0.
       key: random key of batches and dropout.
       epochs: passes over the cells.
-      batch_size: cells a step; all of them where there are fewer.
+      batch_size: cells per step; all of them where there are fewer.
       learning_rate: the highest.
       weight_decay: of Adam, decoupled.
       workdir: as of `jeff.training.fit`, which also resumes there.

@@ -55,7 +55,7 @@ def checked_features(features: Any) -> Any:
       features: the features to check.
 
     Returns:
-      float32 [nodes, width]; sparse ones as they are.
+      float32 [nodes, width]; sparse ones unchanged.
 
     Raises:
       TypeError: if they are no real numbers.

@@ -118,7 +118,7 @@ class Editor:
 
     @property
     def params(self) -> PyTree:
-        """The model as it is now (what the method edits; see `Method`)."""
+        """The present parameters (what the method edits; see `Method`)."""
         return self.log.params
 
     @property
@@ -127,7 +127,7 @@ class Editor:
         return tuple(int(entry.target) for entry in self.log.entries)
 
     def logits(self) -> Array:
-        """Logits of all nodes as the model is now.
+        """Logits of all nodes under the present model.
 
         Returns:
           The logits, [nodes, classes].

@@ -179,7 +179,7 @@ def load_npz(path: str | Path) -> Graph:
         taken as undirected.
 
     Returns:
-      The graph, its features as they are in the file.
+      The graph, with the features of the file.
 
     Raises:
       FileNotFoundError: if there is no file.
@@ -208,7 +208,7 @@ def from_pyg(data: Any) -> Graph:
         [nodes, 1], and ``edge_index`` [2, edges]: a ``torch_geometric.data.Data``.
 
     Returns:
-      The graph, its edges as they are, one way each.
+      The graph, with directed edges.
 
     Raises:
       TypeError: as `make_graph`.

@@ -62,7 +62,7 @@ class EditLog:
         """A log without edits.
 
         Args:
-          params: the model as it is.
+          params: the present model.
           budget: most drawdown that an edit may leave behind, in points; at least 0.
 
         Returns:

@@ -71,7 +71,7 @@ def wide_dtype(*leaves: Array) -> Any:
 def _contract(left: PyTree, right: PyTree, batched: int) -> Array:
     """Inner products over all but the leading axes, leaf by leaf.
 
-    Axes are contracted as they are: a sharded leaf is neither reshaped nor gathered.
+    Axes are contracted in place: a sharded leaf is neither reshaped nor gathered.
     """
     total = jnp.zeros(())
     for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):

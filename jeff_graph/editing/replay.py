@@ -132,7 +132,7 @@ def distilled_replay(
     ``CE(target) + replay CE(earlier) + locality KL(trained || edited)``, the last over
     all nodes that are no target. It needs no label but the targets': the trained
     model's own predictions are the reference. Adam starts afresh at every edit, and an
-    edit goes on, within its steps, until the earlier targets are right as well.
+    edit continues, within its steps, until the earlier targets are right as well.
 
     Args:
       apply_fn: ``(params, inputs) -> logits [nodes, classes]``.

@@ -98,7 +98,7 @@ class Method(NamedTuple):
       begin: ``(editable, state) -> state``, before every edit.
       step: ``(editable, state, task, edit) -> (editable, state)``.
       logits: ``(editable, task) -> [nodes, classes]``, in evaluation mode.
-      keeps: an edit that took a step goes on until its earlier targets are right, too.
+      keeps: an edit that took a step continues until its earlier targets are right.
     """
 
     prepare: Callable[[PyTree, EditTask, PRNGKeyArray], PyTree]

@@ -41,7 +41,7 @@ class Recipe:
       epochs: passes over the examples.
       learning_rate: peak of AdamW's, reached after a tenth of the steps, then along a
         cosine to a tenth of it.
-      batch_size: packed rows a step.
+      batch_size: packed rows per step.
       row_tokens: tokens of a packed row.
       where: kernels that get factors in each layer: those of attention, as in the
         paper, or all.

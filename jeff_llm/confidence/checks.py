@@ -69,7 +69,7 @@ def check_confidence(confidence: np.ndarray, *, unit: bool = True) -> None:
     """Refuse confidences that are not numbers.
 
     Args:
-      confidence: one a query.
+      confidence: one per query.
       unit: whether they must lie in [0, 1] as well.
 
     Raises:

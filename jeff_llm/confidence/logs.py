@@ -24,7 +24,7 @@ __all__ = ["Logs", "from_jsonl"]
 
 
 class Logs(NamedTuple):
-    """Queries, one a row.
+    """Queries, one per row.
 
     Attributes:
       confidence: of the small model, in [0, 1].

@@ -114,7 +114,7 @@ def train(
       epochs: passes over the queries.
       learning_rate: of Adam.
       weight_decay: decoupled, of AdamW.
-      batch_size: queries a step.
+      batch_size: queries per step.
       hidden: units of a hidden layer.
       num_layers: layers, the last included.
 

@@ -63,12 +63,12 @@ class Router:
 
         Args:
           confidence: of the small model's answers.
-          uniform: numbers drawn evenly from [0, 1), one a query, which break ties in
+          uniform: numbers drawn evenly from [0, 1), one per query, which break ties in
             the share that ``tie_rate`` asks for; without them ties are kept, unless
             it is 1.
 
         Returns:
-          True where it goes on. Traceable. NaN goes on.
+          True where it goes to the large model; also for NaN. Traceable.
         """
         confidence = jnp.asarray(confidence)
         # What is kept is computed: NaN compares as False, and so goes to the large

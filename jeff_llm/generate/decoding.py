@@ -85,7 +85,7 @@ def start(
       config: the decoder's configuration; static under jit.
       params: its parameters.
       tokens: prompts.
-      mask: their real tokens, at least one a row.
+      mask: their real tokens, at least one per row.
       plan: how tokens are drawn.
       buffer: tokens that may be drawn in all; static.
       hidden_layers: hidden states to keep; static.

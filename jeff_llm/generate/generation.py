@@ -73,7 +73,7 @@ def generate(
       prompts: texts, to which the tokenizer adds its special tokens, or token ids.
       max_new_tokens: tokens drawn at most for each.
       sampling: temperature and cuts; greedy by default.
-      keys: one random key, or one a row; needed unless greedy. A row's tokens
+      keys: one random key, or one per row; needed unless greedy. A row's tokens
         depend only on its key and prompt, not on the rest of the batch.
       stop_ids: tokens that end a row; the model's own by default.
       processors: change the logits before a token is drawn; see
@@ -169,7 +169,7 @@ def stream(
         buffer=batching.bucket(max_new_tokens),
     )
     decoded = model.tokenizer.stream()
-    # One call a token: text is wanted as it is drawn, and the program is the same.
+    # One call per token: its text is yielded at once, and the program is the same.
     for step in range(max_new_tokens):
         if step:
             state = _advance(model.config, model.params, state, plan, step + 1)
@@ -236,7 +236,7 @@ def _prepare(
     stops = model.stop_ids if stop_ids is None else stop_ids
     batching.check_ids(model, stops, "stop_ids")
     padded = batching.bucket(len(rows), smallest=1)
-    # One value a row, as arrays: other temperatures then compile nothing.
+    # One value per row, as arrays: other temperatures then compile nothing.
     settings = sampling.rows(len(rows), padded)
     if keys is None and settings is not None:
         raise ValueError(

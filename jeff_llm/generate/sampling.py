@@ -50,7 +50,7 @@ Processor: TypeAlias = Callable[
 
 
 class RowSampling(NamedTuple):
-    """`Sampling` with one value a row: a pytree, for compiled code.
+    """`Sampling` with one value per row: a pytree, for compiled code.
 
     Attributes:
       temperature: 0 takes the likeliest token of that row.
@@ -70,7 +70,7 @@ class Sampling:
     """Temperature and cuts of the distribution of the next token.
 
     The cuts come in the order temperature, ``top_k``, ``top_p``, ``min_p``, each on
-    what the one before left, as in transformers. Each is one value, or one a row.
+    what the one before left, as in transformers. Each is one value, or one per row.
 
     Attributes:
       temperature: logits are divided by it; 0 takes the likeliest token.
@@ -105,7 +105,7 @@ class Sampling:
                 )
 
     def rows(self, count: int, padded: int) -> RowSampling | None:
-        """One value a row of each setting, so that no value is compiled in.
+        """One value per row of each setting, so that no value is compiled in.
 
         Args:
           count: rows of the batch.

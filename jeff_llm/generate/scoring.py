@@ -30,7 +30,7 @@ class Score(NamedTuple):
     Attributes:
       total: sum of the log-probabilities of its tokens, in nats.
       mean: their mean.
-      log_probs: one a token.
+      log_probs: one per token.
       greedy: whether each token is the likeliest, so greedy decoding would write it.
     """
 

@@ -181,7 +181,7 @@ def choose_partial(
         interpreter, or None for "gpu" where it is the only device, of NVIDIA's
         compute capability 9 or more, and `jeff_llm.kv.kernels_gpu.takes` what it is
         given, and for "xla" elsewhere.
-      single: one query token a sequence, which is what the kernels are for; several
+      single: one query token per sequence, which is what the kernels are for; several
         go through "xla".
 
     Returns:

@@ -37,7 +37,7 @@ def quantization_error(
 
     ``||M - M^||_F^2 = C ||M||_F^2 4^(-b)``: a bit more halves the step. This is a
     model, not a bound. A step is a share ``1 / (2^b - 1)`` of the range, so below 4
-    bits each bit gains a little more than the model says.
+    bits each bit gains a little more than the model predicts.
 
     Args:
       squared_norm: ``||M||_F^2``, not negative.
@@ -101,7 +101,7 @@ def logits_error_bound(
 
     Args:
       queries: Q, a query a row.
-      key_error: ``K - K^``, the error of a key a row.
+      key_error: ``K - K^``, the error of a key per row.
 
     Returns:
       The bound, a scalar.

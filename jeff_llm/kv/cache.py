@@ -117,7 +117,7 @@ def prefill(
       query: rotated queries of the prompt.
       key: rotated keys.
       value: values.
-      mask: the tokens that are real; padding may stand on either side. All by default.
+      mask: the tokens that are real; padding may be on either side. All by default.
       window: tokens that a token sees at most, or None for all.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
 
@@ -216,7 +216,7 @@ def attend(
         "gpu" or "tpu" for their Pallas kernels, "interpret" for the TPU kernel in
         Pallas' interpreter; None for "gpu" where one NVIDIA GPU of compute capability
         9 or more is the only device and its kernel takes the layout and bfloat16
-        queries, else "xla". Kernels serve one query token a sequence; for more, "xla"
+        queries, else "xla". Kernels serve one query token per sequence; for more, "xla"
         is taken.
 
     Returns:

@@ -16,12 +16,12 @@ __all__ = ["CacheConfig", "EffectiveBits", "effective_bits"]
 class CacheConfig:
     """Widths and layout of a quantised cache.
 
-    The first ``sinks`` tokens and at least the last ``window`` tokens stay as they are.
-    What leaves the window is quantised in blocks of 128 tokens, so up to 127 tokens
-    more than the window are held in full precision.
+    The first ``sinks`` tokens and at least the last ``window`` tokens stay in full
+    precision. What leaves the window is quantised in blocks of 128 tokens, so up to 127
+    tokens more than the window are held in full precision.
 
     Attributes:
-      key_bits: width of keys: 2, 4, 8, or 16 for keys as they are.
+      key_bits: width of keys: 2, 4, 8, or 16 for full precision.
       value_bits: width of values, likewise.
       group_size: values that share a scale; a divisor of 128 where keys are grouped by
         channel, and of a head's width.
@@ -60,7 +60,7 @@ class CacheConfig:
             raise ValueError(
                 f"group_size: expected at least 1 value, got {self.group_size}"
             )
-        # The head's width is unknown here; the group itself stands in for it.
+        # The head's width is unknown here; the group itself replaces it.
         check_layout(16, self.group_size, self.key_axis, self.group_size)
         check_choice("scale_dtype", self.scale_dtype, SCALE_DTYPES)
 

@@ -50,7 +50,7 @@ class _Pending(NamedTuple):
 class DecoderCache:
     """Keys and values of all layers; implements `jeff_llm.models.cache.Cache`.
 
-    Invariants: as in `jeff_llm.kv.storage`; a layer stands in exactly one stack.
+    Invariants: as in `jeff_llm.kv.storage`; a layer is in exactly one stack.
 
     Attributes:
       blocks: packed keys and values of each stack, [layers of the stack, batch,
@@ -195,7 +195,7 @@ class DecoderCache:
         Returns:
           The new cache.
         """
-        # Words are copied as they are: a shared prefix is not quantised again.
+        # Words are copied: a shared prefix is not quantised again.
         blocks, recent = jax.tree.map(lambda x: x[:, rows], (self.blocks, self.recent))
         lengths = self.lengths[rows]
         return dataclasses.replace(self, blocks=blocks, recent=recent, lengths=lengths)

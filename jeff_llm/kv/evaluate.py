@@ -37,7 +37,7 @@ def perplexity(
       model: the model.
       tokens: token ids, rows of one length, a multiple of ``piece``.
       make_cache: makes the cache; the plain one by default.
-      piece: tokens read at a time. They see each other as they are.
+      piece: tokens read at a time. They see each other exactly.
 
     Returns:
       Perplexity of each row.

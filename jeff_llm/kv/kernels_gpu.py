@@ -11,7 +11,7 @@ The kernel waits for unpacking: on an H200 it reads at 40% of a copy's bandwidth
 codes restored in pairs (`jeff_llm.kv.restore_gpu`) are 1.35 times as fast as by a
 compiler's own code. With 128 registers a thread and 50 kB of shared memory four
 programs share a multiprocessor. Folding scales into queries and weights, so that codes
-are multiplied as they are, needs fewer instructions, and was slower on the chip.
+are multiplied directly, needs fewer instructions, and was slower on the chip.
 
 Code that is specific to Triton is in `jeff_llm.kv.restore_gpu`, the stores at the end
 of `_kernel`, and the compiler's parameters.

@@ -4,7 +4,7 @@ Decoding one token reads the whole cache once, so its time is at least bytes ove
 bandwidth. With keys of 4 bits, values of 2 and groups of 64, a token and key head of
 width 128 have 112 bytes, where bfloat16 has 512. After reading, unpacking costs most:
 it occupies the vector unit, while matrix products are nearly free. So no tile is
-restored: signed codes c go into the products as they are, scales s and the values m of
+restored: signed codes c go into the products directly, scales s and the values m of
 code 0 into queries q and weights p, of which each group g of tokens t or channels d has
 its own row:
 
@@ -260,7 +260,7 @@ def _members(groups: int, length: int) -> Bool[Array, "groups 1 length"]:
 def _codes(
     words: Shaped[Array, "tile rows channels"], bits: int, dtype: Any
 ) -> Float[Array, "tile 128 channels"]:
-    """Signed codes in the order of the tokens; at 16 bits the values as they are.
+    """Signed codes in the order of the tokens; at 16 bits the values themselves.
 
     ``code - 2^(bits - 1)`` is code with its top bit turned, read as a signed number; a
     product with it is half as large, and so is its error in bfloat16.

@@ -63,7 +63,7 @@ class MakeCache:
           The cache, with all lengths 0.
 
         Raises:
-          ValueError: if a size is not positive, the widths are not one pair a layer,
+          ValueError: if a size is not positive, the widths are not one pair per layer,
             or groups do not fit.
         """
         check_sizes(batch_size=batch_size, capacity=capacity)

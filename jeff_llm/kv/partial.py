@@ -41,7 +41,7 @@ def partial_attention(
       rows: queries, divided by the root of the head's width.
       keys: keys.
       values: values.
-      seen: which tokens a row sees.
+      seen: which tokens each row sees.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
 
     Returns:

@@ -15,7 +15,7 @@ bound holds for the stored scale.
 Packing is planar. A word of 32 bits holds ``n = 32 / bits`` codes of one channel,
 lowest bits first; word row r of a block holds in place j the code of token
 ``j * (128 / n) + r``. Each place is thus a run of tokens, and a kernel unpacks without
-an interleave. Sixteen bits stand for values as they are.
+an interleave. Sixteen bits mean unquantised values.
 
 Reference: Hariri et al., "Quantize What Counts: More for Keys, Less for Values", 2025.
 The official code rounds the zero to a code in one of its back ends; here it never is.
@@ -62,7 +62,7 @@ class QuantizedTensor:
 
     Attributes:
       words: [..., blocks, rows, channels]; packed codes, uint32 of ``4 * bits`` rows;
-        at 16 bits the values as they are, in 128 rows.
+        at 16 bits the values themselves, in 128 rows.
       scale: step of each group; [..., blocks, 128 / group_size, channels] for groups of
         tokens, [..., blocks, 128, channels / group_size] for groups of channels; no
         rows at 16 bits.
@@ -102,7 +102,7 @@ def quantize(
     Args:
       x: values; the number of tokens a multiple of 128, and scales between 1e-37 and
         8e37, which float32 can hold and divide by.
-      bits: width of a code: 2, 4 or 8; 16 leaves the values as they are.
+      bits: width of a code: 2, 4 or 8; 16 does not quantise.
       group_size: values that share a scale, a divisor of 128 or of the channels.
       axis: groups are tokens of one "channel", or channels of one "token".
       scale_dtype: of scales and zeros, bfloat16 or float32.

@@ -189,7 +189,7 @@ def apply(
       config: sizes and options; static under jit.
       params: parameters, as `init` gives them.
       tokens: token ids, in ``[0, vocab_size)``.
-      mask: the tokens that are real; padding may stand on either side and changes no
+      mask: the tokens that are real; padding may be on either side and changes no
         logits of real tokens. All by default.
       positions: position of each token in its sequence; counted from the mask, behind
         the cache's tokens, by default.

@@ -1,7 +1,7 @@
 """A tokenizer from the key-value fields of a GGUF file.
 
 Two kinds can be built exactly; others are refused. Byte-level BPE (``gpt2``) is split
-by the regular expressions of the published ``tokenizer.json`` files, told apart by
+by the regular expressions of the published ``tokenizer.json`` files, chosen by
 ``tokenizer.ggml.pre``. SentencePiece BPE (``llama``) has scores instead of merges:
 every split of a piece into two pieces is a merge, in the order of the scores.
 
@@ -137,7 +137,7 @@ def _byte_level(fields: _Fields) -> Any:
             raise fields.error("merges", "two tokens and a space between them", merge)
         merges.append((left, right))
     try:
-        # Llama 3 takes a word that is a token as it is, whatever its merges are.
+        # Llama 3 keeps a word that is a token whole, whatever its merges are.
         model = models.BPE(fields.vocab, merges, ignore_merges=pre == "llama-bpe")
     except Exception as error:
         raise fields.error("merges", "merges of tokens", str(error)) from error

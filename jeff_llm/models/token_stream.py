@@ -47,7 +47,7 @@ class TokenStream:
         """End the stream; the next token would begin another one.
 
         Returns:
-          What was held back; U+FFFD stands for bytes that are no character.
+          The text that was held back, with U+FFFD for bytes that are no character.
         """
         text = self._text_of(self._held)
         self._shown, self._held = [], []

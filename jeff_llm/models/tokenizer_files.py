@@ -72,7 +72,7 @@ def write_tokenizer_files(directory: str | Path, files: TokenizerFiles) -> None:
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    # The one class of transformers that takes tokenizer.json as it is.
+    # The one class of transformers that takes tokenizer.json unchanged.
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **files.special}
     _write(directory / _TOKENIZER, files.backend.to_str(pretty=True))
     _write(directory / _CONFIG, json.dumps(config, indent=2) + "\n")
