@@ -32,7 +32,7 @@ def bootstrap_samples(
       arrays: each of shape [rows, ...]; a resample takes the same rows of all.
       key: random key.
       num_samples: number of resamples, at least 1.
-      batch_size: resamples computed at one time; bounds the memory, not the result.
+      batch_size: resamples computed at a time; bounds the memory, not the result.
 
     Returns:
       A pytree like the statistic, with a leading axis ``num_samples`` on every leaf.
@@ -84,7 +84,7 @@ def bootstrap_interval(
       key: random key.
       num_samples: number of resamples, at least 1.
       confidence: coverage of the interval, in (0, 1).
-      batch_size: resamples computed at one time; bounds the memory, not the result.
+      batch_size: resamples computed at a time; bounds the memory, not the result.
 
     Returns:
       The statistic of the arrays themselves, and the low and high ends of its interval,
@@ -106,8 +106,8 @@ def bootstrap_interval(
     samples = bootstrap_samples(
         statistic, arrays, key=key, num_samples=num_samples, batch_size=batch_size
     )
-    # nanquantile: a resample may leave the statistic undefined, which is no reason to
-    # lose the interval.
+    # nanquantile: a resample may leave the statistic undefined, which is not a reason
+    # to lose the interval.
     low, high = (
         jax.tree.map(lambda leaf, q=q: jnp.nanquantile(leaf, q, axis=0), samples)
         for q in ((1 - confidence) / 2, (1 + confidence) / 2)

@@ -42,7 +42,7 @@ def save(
 
     Raises:
       FileExistsError: if ``path`` exists already.
-      TypeError: if a leaf is no array or the metadata is not JSON.
+      TypeError: if a leaf is not an array or the metadata is not JSON.
     """
     path = Path(path).absolute()
     if path.exists():

@@ -29,7 +29,7 @@ def check_same_length(**vectors: Array | None) -> None:
       **vectors: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      ValueError: naming the first argument that is no vector or differs in length.
+      ValueError: naming the first argument that is not a vector or differs in length.
     """
     shapes = {name: jnp.shape(v) for name, v in vectors.items() if v is not None}
     # The first argument sets the length, so that the error names another one.

@@ -185,7 +185,7 @@ def check_same_structure(start: PyTree, end: PyTree) -> None:
                 f"start, got {jnp.result_type(v)}{jnp.shape(v)}; build both ends from "
                 "the same network"
             )
-        # A point between two integers is no integer.
+        # A point between two integers is not an integer.
         if not jnp.issubdtype(jnp.result_type(u), jnp.floating):
             raise TypeError(
                 f"start{name}: expected floating-point parameters, got "

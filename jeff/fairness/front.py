@@ -35,7 +35,7 @@ def pareto_front(
       coordinate are never on the front.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is not a vector, or lengths differ.
       TypeError: if an argument is not floating point.
 
     >>> pareto_front(jnp.array([0.15, 0.2, 0.2]), jnp.array([0.1, 0.05, 0.2]))
@@ -79,8 +79,8 @@ def hypervolume(
       The area, a scalar; in [0, 1] when normalized, 1 for a perfect model.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or ``reference`` is no
-        pair of positive numbers.
+      ValueError: if an argument is not a vector, lengths differ, or ``reference`` is
+        not a pair of positive numbers.
       TypeError: if an argument is not floating point.
 
     >>> hypervolume(jnp.array([0.0, 0.25]), jnp.array([0.5, 0.0]), (0.5, 1.0))
@@ -116,7 +116,7 @@ def monotone_levels(gaps: Float[Array, " levels"]) -> Int[Array, " levels"]:
       Indices of levels, shape [levels]: non-decreasing, and each at most its own place.
 
     Raises:
-      ValueError: if ``gaps`` is no vector.
+      ValueError: if ``gaps`` is not a vector.
       TypeError: if ``gaps`` is not floating point.
 
     >>> monotone_levels(jnp.array([0.2, 0.1, 0.0, 0.1]))

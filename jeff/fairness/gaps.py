@@ -111,7 +111,7 @@ def group_rates(
       and group. A cell without members has rate 0.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -146,7 +146,7 @@ def demographic_parity_gap(
       gradient is 0.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -184,7 +184,7 @@ def equal_opportunity_gap(
       The gap, a scalar in [0, 1]; 0 when a group has no positive label.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -225,8 +225,8 @@ def equalized_odds_gap(
       The gap, a scalar in [0, 2] for "sum" and in [0, 1] for "max".
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, ``reduce`` is unknown, or
-        a group or label is neither 0 nor 1.
+      ValueError: if an argument is not a vector, lengths differ, ``reduce`` is unknown,
+        or a group or label is neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -267,7 +267,7 @@ def p_rule(
       too, and so does a group without members.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -312,7 +312,7 @@ def abcc(
       The area, a scalar in [0, 1]; 0 when a group has no members.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 

@@ -180,7 +180,7 @@ def predict(
       Probabilities, shape [mixtures, people].
 
     Raises:
-      ValueError: if ``weights`` is no matrix or its width is not the number of ends.
+      ValueError: if ``weights`` is not a matrix or its width is not the number of ends.
     """
     if jnp.ndim(weights) != 2:
         raise ValueError(

@@ -267,7 +267,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
                 f"length), got {len(row)}"
             )
     try:
-        # One conversion for the table: numpy names the text that is no number.
+        # One conversion for the table: numpy names the text that is not a number.
         return names, np.array(rows[1:], dtype=np.float64)
     except ValueError as error:
         raise ValueError(

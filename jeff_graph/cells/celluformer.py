@@ -155,7 +155,7 @@ def init(config: Config, *, key: PRNGKeyArray) -> PyTree:
       Nested dictionaries of float32 arrays.
 
     Raises:
-      ValueError: if a size is below 1, the width is no multiple of the heads, or the
+      ValueError: if a size is below 1, the width is not a multiple of the heads, or the
         dropout is outside [0, 1).
     """
     if min(config[:6]) < 1 or config.width % config.heads:

@@ -52,14 +52,14 @@ def product_test(
       label: the cells of the class.
       pairs: genes of each pair.
       num_iterations: of Newton's method.
-      batch_size: pairs at one time; bounds the memory, not the result.
+      batch_size: pairs at a time; bounds the memory, not the result.
 
     Returns:
       `PairTest`.
 
     Raises:
       ValueError: if the lengths differ or there is no pair.
-      TypeError: if the label is no mask.
+      TypeError: if the label is not a mask.
     """
     check_same_length(x=x[:, 0], label=label)
     check_mask(label=label)

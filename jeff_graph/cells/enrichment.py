@@ -56,14 +56,14 @@ def prerank(
       where: items of the list; all by default. Leave out pairs that were never seen.
       num_permutations: random sets of the same size.
       weight: exponent of a hit's score.
-      batch_size: random sets at one time; bounds the memory, not the result.
+      batch_size: random sets at a time; bounds the memory, not the result.
 
     Returns:
       `Enrichment`; NaN where no random set has the score's sign.
 
     Raises:
       ValueError: if the lengths differ or ``num_permutations`` is below 1.
-      TypeError: if ``hits`` is no mask.
+      TypeError: if ``hits`` is not a mask.
     """
     check_same_length(scores=scores, hits=hits, where=where)
     check_mask(hits=hits, where=where)

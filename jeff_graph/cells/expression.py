@@ -65,7 +65,7 @@ class Source(Protocol):
         ...
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Expression of some cells, in the order asked.
+        """Expression of some cells, in the requested order.
 
         Args:
           cells: indices.
@@ -126,7 +126,7 @@ class Expression:
             yield self.values[start : start + size]
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Expression of some cells, in the order asked.
+        """Expression of some cells, in the requested order.
 
         Args:
           cells: indices.

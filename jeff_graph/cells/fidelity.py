@@ -166,7 +166,7 @@ def planted_auroc(
 
     Args:
       pair_map: a score of pairs; unseen pairs are below all others, and tie.
-      planted: the planted pairs, as of `planted_mask`.
+      planted: the planted pairs, as in `planted_mask`.
       where: pairs to count; all by default.
 
     Returns:

@@ -120,7 +120,7 @@ class CellFile:
             yield self._rows(start, min(start + size, self.num_cells))
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Expression of some cells, in the order asked.
+        """Expression of some cells, in the requested order.
 
         Args:
           cells: indices, from 0; may repeat.

@@ -97,7 +97,7 @@ def pair_sums(
         default.
       num_bootstrap: number of resamples.
       key: random key of the resamples.
-      batch_size: cells at one time; bounds the memory, not the result.
+      batch_size: cells at a time; bounds the memory, not the result.
 
     Returns:
       `PairSums`, ``1 + num_bootstrap`` replicates.
@@ -247,7 +247,7 @@ def pair_interval(
     Args:
       sums: result of `pair_sums` with resamples.
       confidence: coverage of the interval, in (0, 1).
-      prior_cells: as of `pair_scores`.
+      prior_cells: as in `pair_scores`.
 
     Returns:
       ``(low, high)``; resamples without a cell that expresses both are left out.

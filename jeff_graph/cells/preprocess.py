@@ -130,7 +130,7 @@ class Prepared:
             yield apply_recipe(self.recipe, chunk)
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Prepared expression of some cells, in the order asked.
+        """Prepared expression of some cells, in the requested order.
 
         Args:
           cells: indices.
@@ -315,7 +315,7 @@ def make_recipe(
       source: the cells.
       num_genes: genes to choose; None keeps all.
       target: depth, or "median" for that of the cells; None leaves the depth.
-      method: as of `choose_genes`.
+      method: as in `choose_genes`.
       keep: names of genes that are kept in any case.
 
     Returns:

@@ -20,7 +20,7 @@ class Rows(NamedTuple):
       genes: ids, one per nonzero.
       values: expression, one per nonzero.
       starts: first place of each cell.
-      counts: number of genes of each cell; -1 for a row that is no cell.
+      counts: number of genes of each cell; -1 for a row that is not a cell.
     """
 
     genes: Int[Array | np.ndarray, " nonzeros"]

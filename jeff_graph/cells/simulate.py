@@ -34,7 +34,7 @@ class Design:
       additive: markers of each type that act by themselves, up and down in turn.
       on: mean count of a marker that is on, and ``off`` of it where it is off.
       off: see ``on``.
-      background: median count of a gene that is no marker of the cell's type.
+      background: median count of a gene that is not a marker of the cell's type.
       chance: of a marker to be on.
       interaction: log-odds of a case that a pair adds.
       main: log-odds that an additive marker adds or takes.
@@ -183,7 +183,7 @@ class SimulatedCells:
                 waiting, held = [rows[whole:]], held - whole
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Counts of some cells, in the order asked.
+        """Counts of some cells, in the requested order.
 
         Args:
           cells: indices.

@@ -83,10 +83,10 @@ def score_cells(
       chunks: expression of the same cells, or of new ones.
       params: the random numbers that the sketch was made with.
       sketch: result of `sketch_cells`, or a merge of several.
-      workers: as of `sketch_cells`.
+      workers: as in `sketch_cells`.
 
     Returns:
-      Densities, as of `jeff_graph.cells.wds.scores`; NaN for cells without genes, which
+      Densities, as in `jeff_graph.cells.wds.scores`; NaN for cells without genes, which
       are alike and few, and would be drawn first.
 
     Raises:
@@ -103,7 +103,7 @@ def sketch_on_mesh(
     """First pass with each chunk's cells spread over the ``data`` axis of a mesh.
 
     Args:
-      chunks: as of `sketch_cells`; under `jax.distributed` those of this process, as
+      chunks: as in `sketch_cells`; under `jax.distributed` those of this process, as
         many as every other process has.
       params: the random numbers of the hashes.
       mesh: from `jeff.sharding.make_mesh`.

@@ -66,7 +66,7 @@ def train(
       batch_size: cells per step; all of them where there are fewer.
       learning_rate: the highest.
       weight_decay: of Adam, decoupled.
-      workdir: as of `jeff.training.fit`, which also resumes there.
+      workdir: as in `jeff.training.fit`, which also resumes there.
       progress: show a progress bar on standard error.
 
     Returns:
@@ -114,7 +114,7 @@ def accuracy(
       params: its parameters.
       tokens: the cells.
       labels: class of each.
-      batch_size: cells at one time.
+      batch_size: cells at a time.
 
     Returns:
       The share, in [0, 1].

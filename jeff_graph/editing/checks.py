@@ -49,7 +49,7 @@ def check_parts(**parts: Array) -> None:
 
 
 def checked_features(features: Any) -> Any:
-    """Refuse features that are no finite numbers for each node.
+    """Refuse features that are not finite numbers for each node.
 
     Args:
       features: the features to check.
@@ -88,7 +88,7 @@ def checked_features(features: Any) -> Any:
 
 
 def checked_labels(labels: Any, nodes: int) -> np.ndarray:
-    """Refuse labels that are no class for each node.
+    """Refuse labels that are not one class per node.
 
     Args:
       labels: the labels to check.
@@ -98,7 +98,7 @@ def checked_labels(labels: Any, nodes: int) -> np.ndarray:
       Integers [nodes].
 
     Raises:
-      TypeError: if they are no integers.
+      TypeError: if they are not integers.
       ValueError: if their number differs, or one is below -1.
     """
     labels = np.asarray(labels)
@@ -118,7 +118,7 @@ def checked_labels(labels: Any, nodes: int) -> np.ndarray:
 
 
 def checked_edges(edges: Any, nodes: int) -> np.ndarray:
-    """Refuse edges that are no pairs of nodes.
+    """Refuse edges that are not pairs of nodes.
 
     Args:
       edges: the edges to check.
@@ -128,11 +128,11 @@ def checked_edges(edges: Any, nodes: int) -> np.ndarray:
       int64 [edges, 2].
 
     Raises:
-      TypeError: if they are no integers.
-      ValueError: if they are no pairs, or one names a node that does not exist.
+      TypeError: if they are not integers.
+      ValueError: if they are not pairs, or one names a node that does not exist.
     """
     edges = np.asarray(edges)
-    # An empty list has no integer dtype and no second axis, and is no mistake.
+    # An empty list has no integer dtype and no second axis, and is not a mistake.
     if not edges.size:
         return np.zeros((0, 2), np.int64)
     if edges.dtype.kind not in "iu":

@@ -183,8 +183,8 @@ def load_npz(path: str | Path) -> Graph:
 
     Raises:
       FileNotFoundError: if there is no file.
-      ValueError: if it is no npz file, holds pickled objects, lacks an array, or the
-        arrays make no graph; names the file.
+      ValueError: if it is not an npz file, holds pickled objects, lacks an array, or
+        the arrays make no graph; names the file.
     """
     arrays = _read(Path(path))
     try:
@@ -259,7 +259,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f"{path}: expected an npz of plain arrays, got something else ({error}); "
             "write it with numpy.savez"
         ) from error
-    # What is no array in the archive comes as bytes.
+    # What is not an array in the archive comes as bytes.
     return {name: each for name, each in found.items() if isinstance(each, np.ndarray)}
 
 

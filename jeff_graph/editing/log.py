@@ -190,7 +190,7 @@ class EditLog:
 
         Raises:
           FileNotFoundError: if there is none at ``path``.
-          ValueError: if it cannot be read, is no log, or is of another model.
+          ValueError: if it cannot be read, is not a log, or is of another model.
         """
         metadata = checkpoint.metadata(path)
         if not {"budget", "entries"} <= set(metadata):

@@ -109,10 +109,10 @@ class APPNP(Network):
         """Create the layers of the MLP.
 
         Args:
-          *args: sizes, as of `Network`.
+          *args: sizes, as in `Network`.
           teleport: weight of a node's own logits, in (0, 1].
           steps: number of repetitions, at least 0.
-          **options: as of `Network`.
+          **options: as in `Network`.
 
         Raises:
           ValueError: if ``teleport`` or ``steps`` is out of range, or as `Network`.
@@ -161,7 +161,7 @@ class SGC(Network):
           hidden: without effect.
           layers: steps of propagation, at least 1.
           dropout_rate: without effect.
-          **options: as of `Network`.
+          **options: as in `Network`.
 
         Raises:
           ValueError: if a size is below 1.

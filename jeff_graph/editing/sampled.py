@@ -60,7 +60,7 @@ def train_sampled(
       epochs: passes over the training nodes; full batches only.
       chunk_steps: steps between two validations, whose samples are held at a time.
       optimizer: any optax transformation; Adam at .01 by default.
-      workdir: as of `jeff.training.fit`, which also resumes there.
+      workdir: as in `jeff.training.fit`, which also resumes there.
       progress: show a progress bar on standard error.
 
     Returns:

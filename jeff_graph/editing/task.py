@@ -138,7 +138,7 @@ def make_task(
       The task.
 
     Raises:
-      TypeError: if labels are no integers or a mask is not bool.
+      TypeError: if labels are not integers or a mask is not bool.
       ValueError: if lengths differ.
     """
     count = labels.shape
@@ -197,7 +197,7 @@ def mean_error(
       A scalar in nats, differentiable everywhere.
     """
     where &= labels >= 0
-    # A label of -1 is no index; the mask drops whatever index 0 gives.
+    # A label of -1 is not an index; the mask drops whatever index 0 gives.
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
     index = jnp.maximum(labels, 0)[:, None]
     each = -jnp.take_along_axis(scores, index, axis=1)[:, 0]

@@ -87,7 +87,7 @@ def train(
       key: random key of dropout.
       epochs: number of steps.
       optimizer: any optax transformation; Adam at .01 by default.
-      workdir: as of `jeff.training.fit`, which also resumes there.
+      workdir: as in `jeff.training.fit`, which also resumes there.
       progress: show a progress bar on standard error.
 
     Returns:

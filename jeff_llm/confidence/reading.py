@@ -29,10 +29,10 @@ class Reading(NamedTuple):
     """A model's outputs on given answers.
 
     Attributes:
-      log_probs: log-probability of each token of an answer; 0 behind its end.
+      log_probs: log-probability of each token of an answer; 0 after its end.
       entropy: `uncertainty.entropy_confidence` of the distribution from which each
-        token came, 0 behind the end.
-      margin: `uncertainty.margin` of that distribution, 0 behind the end.
+        token came, 0 after the end.
+      margin: `uncertainty.margin` of that distribution, 0 after the end.
       where: the real tokens.
       hidden: hidden state of the chosen layer at the answer's last token.
       before: the same at the question's last token.

@@ -93,7 +93,7 @@ def for_rate(confidence: Float[Array, " queries"], rate: float | int) -> Router:
       ``tie_rate`` is the share of them to send on.
 
     Raises:
-      ValueError: if a confidence is no finite number, there is none, or the rate is
+      ValueError: if a confidence is not a finite number, there is none, or the rate is
         outside [0, 1].
 
     >>> for_rate(jnp.array([0.1, 0.4, 0.6, 0.9]), 0.5).threshold
@@ -214,8 +214,8 @@ def with_guarantee(
       a tenth and a tenth.
 
     Raises:
-      ValueError: if lengths differ, a confidence is no finite number, there are fewer
-        than two queries, or a level is outside (0, 1).
+      ValueError: if lengths differ, a confidence is not a finite number, there are
+        fewer than two queries, or a level is outside (0, 1).
     """
     for name, value in (("max_error", max_error), ("delta", delta)):
         if not 0 < value < 1:

@@ -78,7 +78,7 @@ def parse_confidence(text: str) -> float | None:
 
     Returns:
       A number in [0, 1], or None. A bare number up to 1 is a share, a larger one a
-      percentage; one that is negative or above 100 percent is no confidence.
+      percentage; one that is negative or above 100 percent is not a confidence.
 
     >>> parse_confidence("About 85% sure"), parse_confidence("850")
     (0.85, None)

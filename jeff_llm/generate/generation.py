@@ -34,13 +34,13 @@ class Generation(NamedTuple):
     """Result of `generate`.
 
     Attributes:
-      tokens: ids drawn, each row padded with zeros behind its end.
+      tokens: ids drawn, each row padded with zeros after its end.
       lengths: tokens drawn for each row, the end token counted in.
       finished: whether a row met an end token; the others were cut.
       log_probs: natural log-probability of each token under the model itself, before
-        temperature, cuts and processors; 0 behind the end.
+        temperature, cuts and processors; 0 after the end.
       hidden: hidden states of the chosen layers from which each token was drawn;
-        arbitrary behind the end.
+        arbitrary after the end.
       texts: the rows as text, without end tokens and special ones; empty without a
         tokenizer.
     """
@@ -287,7 +287,7 @@ def _collect(
 ) -> Generation:
     texts = []
     if model.tokenizer is not None:
-        # A row that ended has its end token counted in, which is no text.
+        # A row that ended has its end token counted in, which is not text.
         ends = (state.lengths - state.finished)[: len(rows)]
         texts = [
             model.tokenizer.decode(state.tokens[row, :end].tolist())

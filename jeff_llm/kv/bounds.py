@@ -77,7 +77,7 @@ def score_error_bound(
       The bound, a scalar.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is not a vector, or lengths differ.
       TypeError: if an argument is not floating point.
 
     References:
@@ -107,7 +107,7 @@ def logits_error_bound(
       The bound, a scalar.
 
     Raises:
-      ValueError: if an argument is no matrix, or widths differ.
+      ValueError: if an argument is not a matrix, or widths differ.
       TypeError: if an argument is not floating point.
 
     References:
@@ -181,7 +181,7 @@ def output_error_bound(
       The bound, a scalar.
 
     Raises:
-      ValueError: if an argument is no matrix, or shapes do not fit.
+      ValueError: if an argument is not a matrix, or shapes do not fit.
       TypeError: if an argument is not floating point.
 
     References:

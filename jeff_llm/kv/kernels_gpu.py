@@ -81,7 +81,7 @@ def packed_partial(
       Output, highest logit and sum of weights; where nothing is seen a total of 0.
 
     Raises:
-      ValueError: if there are too many rows, or groups of a size that is no power of
+      ValueError: if there are too many rows, or groups of a size that is not a power of
         two.
 
     References:

@@ -32,7 +32,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
     """Write factors in peft's format.
 
     Args:
-      directory: made if it is missing.
+      directory: created if missing.
       factors: of our decoder, kernels of its layers or its head.
       base: name of the model that they belong to.
 

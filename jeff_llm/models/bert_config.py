@@ -63,7 +63,7 @@ def from_transformers(values: Mapping[str, Any]) -> EncoderConfig:
       The configuration.
 
     Raises:
-      ValueError: if a size is missing, or the model is no BERT of this kind.
+      ValueError: if a size is missing, or the model is not a BERT of this kind.
     """
     for name, wanted in _HONOURED.items():
         if values.get(name, wanted) != wanted:

@@ -34,7 +34,7 @@ def render_chat_template(
       The text.
 
     Raises:
-      TypeError: if a message is no mapping, or has values that are not JSON.
+      TypeError: if a message is not a mapping, or has values that are not JSON.
       ValueError: if the template is wrong, refuses the conversation, or tries to leave
         the sandbox; names the line of the template.
 

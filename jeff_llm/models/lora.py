@@ -172,7 +172,7 @@ def init(
       The factors, in float32.
 
     Raises:
-      ValueError: if a pattern finds no leaf, a leaf is no matrix, the rank is not
+      ValueError: if a pattern finds no leaf, a leaf is not a matrix, the rank is not
         positive, or a token is not in the embedding.
     """
     if rank < 1:
@@ -284,7 +284,7 @@ def choose(params: PyTree, where: Sequence[str]) -> list[str]:
       Paths, each once.
 
     Raises:
-      ValueError: if a pattern finds no leaf, or one that is no matrix.
+      ValueError: if a pattern finds no leaf, or one that is not a matrix.
     """
     leaves, chosen = paths(params), []
     for pattern in where:

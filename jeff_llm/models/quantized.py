@@ -70,7 +70,7 @@ def quantize_kernels(params: PyTree, where: Sequence[str] = LINEAR) -> PyTree:
       A pytree like ``params`` with `Int8Kernel` for the kernels found.
 
     Raises:
-      ValueError: if a pattern finds nothing, or a leaf that is no matrix.
+      ValueError: if a pattern finds nothing, or a leaf that is not a matrix.
     """
     chosen = choose(params, where)
 

@@ -122,7 +122,7 @@ def open_gguf(path: str | Path) -> TensorFile:
 
     Raises:
       FileNotFoundError: if there is no file at ``path``.
-      ValueError: if it is no GGUF file, or damaged; names the key or the tensor.
+      ValueError: if it is not a GGUF file, or damaged; names the key or the tensor.
     """
     return _open(Path(path), parse_gguf)
 
@@ -140,7 +140,7 @@ def open_safetensors(path: str | Path) -> TensorFile:
     Raises:
       FileNotFoundError: if there is no file at ``path``, no weights in the directory,
         or a shard is missing.
-      ValueError: if a file is no safetensors file, or damaged, or the index does not
+      ValueError: if a file is not a safetensors file, or damaged, or the index does not
         fit the shards; names the file and the tensor.
     """
     path = Path(path)

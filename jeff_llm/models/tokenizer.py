@@ -94,7 +94,7 @@ class Tokenizer:
           The ids.
 
         Raises:
-          TypeError: if ``text`` is no text, or one that UTF-8 cannot express.
+          TypeError: if ``text`` is not a text, or one that UTF-8 cannot express.
         """
         return self.encode_all([text], add_special_tokens)[0]
 
@@ -255,7 +255,7 @@ class Tokenizer:
 
         Args:
           directory: gets ``tokenizer.json``, ``tokenizer_config.json`` and, where there
-            is a template, ``chat_template.jinja``; made where it is missing.
+            is a template, ``chat_template.jinja``; created if missing.
         """
         files = TokenizerFiles(self._backend, self._special, self.chat_template)
         write_tokenizer_files(directory, files)

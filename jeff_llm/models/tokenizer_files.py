@@ -67,7 +67,7 @@ def write_tokenizer_files(directory: str | Path, files: TokenizerFiles) -> None:
     """Write a tokenizer; each file appears when it is complete.
 
     Args:
-      directory: where to write; made where it is missing.
+      directory: where to write; created if missing.
       files: what to write. Where there is no template, an older one is removed.
     """
     directory = Path(directory)

@@ -176,7 +176,7 @@ def save(
 
     Args:
       model: the model; merge LoRA's factors into it first.
-      directory: made if it is missing; gets ``config.json``, safetensors and the
+      directory: created if missing; gets ``config.json``, safetensors and the
         tokenizer's files.
       max_shard_bytes: size from which the weights are cut into several files.
 

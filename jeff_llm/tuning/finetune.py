@@ -246,7 +246,7 @@ def _encode(
     )
     first = tokenizer.encode(before, add_special_tokens=False)
     if after.startswith(before):
-        # A line's end behind the end of turn is never generated, so it is not learned.
+        # A line's end after the end of turn is never generated, so it is not learned.
         tail = after[len(before) :].rstrip()
         second = tokenizer.encode(tail, add_special_tokens=False)
     else:
