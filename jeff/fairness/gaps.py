@@ -366,7 +366,7 @@ def _rates(
     *,
     axis_name: AxisName | None,
 ) -> tuple[Float[Array, "*cells"], Bool[Array, "*cells"]]:
-    """Rate of each cell, and whether anybody is in it; cells are (label,) group."""
+    """Rate of each cell, and whether it has examples; cells are (label,) group."""
     prob, group, label, weight = _prepare(prob, group, label, where, weight)
     member = jnp.stack([~group, group])
     if label is not None:

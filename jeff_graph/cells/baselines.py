@@ -20,7 +20,7 @@ __all__ = ["Coexpression", "cs_core", "pearson", "spearman"]
 
 
 class Coexpression(NamedTuple):
-    """CS-CORE's estimates of the expression beneath the counts.
+    """CS-CORE's estimates of the expression behind the counts.
 
     Attributes:
       correlation: of the underlying expression, in [-1, 1]; 0 where a gene's variance
@@ -110,7 +110,7 @@ def cs_core(
     *,
     num_iterations: int = 50,
 ) -> Coexpression:
-    """Co-expression beneath counts, by moments and iteratively reweighted squares.
+    """Co-expression behind counts, by moments and iteratively reweighted squares.
 
     Counts are ``x_ij ~ Poisson(s_i z_ij)`` for depths s; z has mean mu and covariance
     sigma. With ``v_ij = s_i mu_j + s_i^2 sigma_jj`` and ``r_ij = x_ij - s_i mu_j``,

@@ -201,7 +201,7 @@ def make_attention(config: Config) -> Callable[[PyTree, Tokens], Array]:
     Returns:
       ``attention_fn(params, tokens) -> [cells, tokens, tokens]``: from each token of a
       cell to each, the mean over layers and heads. Over a cell's genes every row sums
-      to 1; padding is attended to by nobody.
+      to 1; padding gets no attention.
     """
 
     def attention_fn(params: PyTree, tokens: Tokens) -> Array:

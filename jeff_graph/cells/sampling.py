@@ -112,7 +112,7 @@ def diversity_weights(
     Args:
       density: K of each cell, positive; NaN for a cell that is not to be drawn.
       where: cells that may be drawn; all with a density by default. Give the cells
-        that have genes: cells without any are alike, and few, so they look diverse.
+        that have genes: cells without any are few and equal, so they look diverse.
       power: exponent; 1 as published, 0 draws uniformly.
       least_effective: floor on `effective_size`, in [0, 1].
       kind: "inverse", or "softmax": the weights ``exp(power / (n K))`` that the paper's
@@ -216,10 +216,10 @@ def sample(
       num_cells: number of draws.
       key: random key.
       estimand: what the weights of the sample average over: "population" all cells
-        alike (inverse inclusion), "diverse" all cells by their weight (w over
+        equally (inverse inclusion), "diverse" all cells by their weight (w over
         inclusion, nearly even), "published" the paper's: w once more.
-      strata: kind of each cell, from 0; every kind is then drawn from as often as the
-        sum of its weights asks for, rounded, instead of at random.
+      strata: kind of each cell, from 0; the draws from a kind are then fixed to the
+        sum of its weights, rounded, instead of random.
       replace: draw with replacement.
 
     Returns:

@@ -87,7 +87,7 @@ def score_cells(
 
     Returns:
       Densities, as in `jeff_graph.cells.wds.scores`; NaN for cells without genes, which
-      are alike and few, and would be drawn first.
+      are few and equal, and would be drawn first.
 
     Raises:
       ValueError: as `sketch_cells`.

@@ -48,7 +48,7 @@ class Editor:
 
     Attributes:
       method: how it is edited; every edit begins with a fresh optimiser.
-      task: the graph, with the classes that were asked for.
+      task: the graph, with the requested classes.
       test: nodes whose accuracy counts, bool [nodes].
       log: versions of the model, and a budget.
       state: of the method before the first edit.
@@ -182,7 +182,7 @@ class Editor:
           count: number of edits to take back.
 
         Returns:
-          An editor without them. The classes that were asked for stay in its task.
+          An editor without them. The requested classes stay in its task.
 
         Raises:
           IndexError: if there are fewer.

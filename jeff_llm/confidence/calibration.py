@@ -190,7 +190,7 @@ def transfer(
 
     _, predicted = outcome(*calibration)
     small, large = (np.asarray(x, float) for x in (small_correct, large_correct))
-    # The other data set counts every query alike.
+    # The other data set gives every query the same weight.
     even = np.full(len(there), 1 / len(there))
     actual_rates, actual = outcome(there, small, large, even)
     return Transfer(

@@ -3,7 +3,7 @@
 `generate` is the entry point: ragged prompts in, tokens with their log-probabilities
 and hidden states out. It pads to a few shapes (`jeff_llm.generate.batching.bucket`), so
 a second call in the same bucket compiles nothing, whatever the temperatures or the end
-tokens. The pure functions beneath it are in `jeff_llm.generate.decoding`.
+tokens. The pure functions that it calls are in `jeff_llm.generate.decoding`.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """KV-AdaQuant: a packed key-value cache with more bits for keys than for values.
 
 `init_cache`, `prefill`, `append` and `attend` serve one attention layer of any model;
-`MakeCache` makes the cache of jeff's own decoder. `quantize` is the tensor beneath,
+`MakeCache` makes the cache of jeff's own decoder. `quantize` packs one tensor,
 `allocate_bits` divides a budget among layers by their scores, `bounds` limits how far
 an error can carry.
 """

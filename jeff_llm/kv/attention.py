@@ -156,8 +156,8 @@ def packed_partial(
         )
         return add(before, here)
 
-    # Bounds that depend on lengths keep one program for a growing cache, and read no
-    # tile that nobody sees. The loop has no gradient; decoding needs none.
+    # Bounds that depend on lengths keep one program for a growing cache, and skip
+    # tiles that no query sees. The loop has no gradient; decoding needs none.
     tiles = -(-jnp.max(end) // (tile * BLOCK))
     return jax.lax.fori_loop(
         jnp.min(first) // (tile * BLOCK),

@@ -169,7 +169,7 @@ def append(
     positions = lengths[:, None] + jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
     kept = mask & (positions < cache.capacity)
     count = kept.sum(1, dtype=lengths.dtype)
-    # Rotated once, when stored; `attend` turns the queries alike.
+    # Rotated once, when stored; `attend` rotates the queries the same way.
     if config.rotate:
         key = rotate(key)
     blocks, recent = _lift(cache)

@@ -168,7 +168,7 @@ def _check_names(
     missing = [name for name in names if name not in tensors]
     known = set(names)
     ignored = re.compile("|".join(f"(?:{pattern})" for pattern in ignore) or r"(?!)")
-    # A tensor that nobody reads is a part of the model that would be missing.
+    # An unread tensor means that a part of the model is missing.
     surplus = [n for n in tensors if n not in known and not ignored.search(n)]
     for kind, found in (("missing", missing), ("surplus", surplus)):
         if found:
