@@ -227,7 +227,7 @@ def sample(
 
     Raises:
       ValueError: if more cells are asked than can be drawn, the estimand is unknown, a
-        length differs, or strata and replacement are both asked for.
+        length differs, or both strata and replacement are given.
 
     References:
       Cohen and Kaplan, "Summarizing Data Using Bottom-k Sketches", PODC 2007.
