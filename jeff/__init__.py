@@ -1,6 +1,7 @@
 """jeff: fair, trustworthy and efficient deep learning as pure jitted functions.
 
-What every system stands on: lines in weight space, metrics and how sure they are, the
+The parts that all systems share: lines in weight space, metrics and their intervals,
+  the
 training loop, checkpoints, sharding and assets. The methods are in `jeff.fairness`,
 `jeff_graph` and `jeff_llm`. Modules that need more than JAX (`checkpoint`, `training`)
 are loaded when they are first used.

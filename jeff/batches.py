@@ -1,7 +1,7 @@
 """Batches whose order is a function of a key and an epoch number.
 
-Nothing about the position in the data is kept anywhere: step t of a run always sees the
-same examples, so a run can be stopped and taken up at any step.
+No position in the data is stored: step t of a run always sees the same examples, so a
+run can be stopped and resumed at any step.
 """
 
 import dataclasses
@@ -18,11 +18,12 @@ class Shuffled:
     """Batches of in-memory examples, reshuffled every epoch.
 
     Epoch e visits the examples in the order ``permutation(fold_in(key, e))``; the last
-    ``num_examples % batch_size`` of them sit that epoch out, so every batch is full.
+    ``num_examples % batch_size`` of them are left out of that epoch, so every batch is
+    full.
 
     Attributes:
       data: pytree of arrays with a common leading axis ``examples``.
-      batch_size: examples a batch.
+      batch_size: examples per batch.
       key: random key of the orders.
     """
 
@@ -64,6 +65,7 @@ class Shuffled:
           Indices, shape [steps_per_epoch, batch_size].
         """
         key = jax.random.fold_in(self.key, epoch)
+        # Full batches alone: another size would be another compiled program.
         order = jax.random.permutation(key, self.num_examples)
         used = self.steps_per_epoch * self.batch_size
         return order[:used].reshape(self.steps_per_epoch, self.batch_size)

@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap resamples and intervals of any statistic over rows.
+"""Bootstrap resamples and intervals of any statistic over rows.
 
 Both functions are pure and of static shape, so they jit and vmap. A statistic is any
 traceable function of arrays, the metrics of `jeff.metrics` among them.
@@ -32,7 +32,7 @@ def bootstrap_samples(
       arrays: each of shape [rows, ...]; a resample takes the same rows of all.
       key: random key.
       num_samples: number of resamples, at least 1.
-      batch_size: resamples computed at one time; bounds the memory, not the result.
+      batch_size: resamples computed at a time; bounds the memory, not the result.
 
     Returns:
       A pytree like the statistic, with a leading axis ``num_samples`` on every leaf.
@@ -57,6 +57,7 @@ def bootstrap_samples(
         index = jax.random.randint(key, (rows,), 0, rows)
         return statistic(*(array[index] for array in arrays))
 
+    # In batches: all resamples side by side would hold num_samples copies of the rows.
     keys = jax.random.split(key, num_samples)
     return jax.lax.map(resample, keys, batch_size=min(batch_size, num_samples))
 
@@ -82,8 +83,8 @@ def bootstrap_interval(
       arrays: each of shape [rows, ...]; a resample takes the same rows of all.
       key: random key.
       num_samples: number of resamples, at least 1.
-      confidence: probability that the interval is to cover, inside (0, 1).
-      batch_size: resamples computed at one time; bounds the memory, not the result.
+      confidence: coverage of the interval, in (0, 1).
+      batch_size: resamples computed at a time; bounds the memory, not the result.
 
     Returns:
       The statistic of the arrays themselves, and the low and high ends of its interval,
@@ -105,6 +106,8 @@ def bootstrap_interval(
     samples = bootstrap_samples(
         statistic, arrays, key=key, num_samples=num_samples, batch_size=batch_size
     )
+    # nanquantile: a resample may leave the statistic undefined, which is not a reason
+    # to lose the interval.
     low, high = (
         jax.tree.map(lambda leaf, q=q: jnp.nanquantile(leaf, q, axis=0), samples)
         for q in ((1 - confidence) / 2, (1 + confidence) / 2)

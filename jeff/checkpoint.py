@@ -1,10 +1,10 @@
 """Checkpoints of any pytree, written whole or not at all.
 
-A thin layer over orbax that adds what a library needs: leaves are stored under their
-path (``params/layers/0/kernel``), so that a checkpoint can be opened without the code
-that made it; typed random keys are stored as their words; a restored tree goes straight
-into the shapes, dtypes and shardings that were asked for; and every failure names the
-checkpoint and the leaf. Nothing is pickled.
+A thin layer over orbax. Leaves are stored under their path
+(``params/layers/0/kernel``), so that a checkpoint can be opened without the code that
+made it. Typed random keys are stored as their words. A restored tree goes straight into
+the requested shapes, dtypes and shardings. Every failure names the checkpoint and the
+leaf. Nothing is pickled.
 """
 
 import json
@@ -42,7 +42,7 @@ def save(
 
     Raises:
       FileExistsError: if ``path`` exists already.
-      TypeError: if a leaf is no array or the metadata is not JSON.
+      TypeError: if a leaf is not an array or the metadata is not JSON.
     """
     path = Path(path).absolute()
     if path.exists():
@@ -111,9 +111,8 @@ def metadata(path: str | Path, *, internal: bool = False) -> dict[str, Any]:
 class Checkpoints:
     """The checkpoints of one training run: ``<directory>/<step>``.
 
-    Writing goes on in the background while training continues; a step's directory
-    appears when it is complete. Use as a context manager: leaving it waits for the last
-    write.
+    Writing continues in the background during training; a step's directory appears when
+    it is complete. Use it as a context manager: leaving it waits for the last write.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2):
@@ -147,6 +146,8 @@ class Checkpoints:
           tree: as in `jeff.checkpoint.save`.
           metadata: as in `jeff.checkpoint.save`.
         """
+        # The write is asynchronous; the next chunk overwrites donated buffers
+        # meanwhile.
         copy = jax.tree.map(
             lambda leaf: jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf, tree
         )
@@ -194,6 +195,7 @@ class Checkpoints:
 
 
 def _path_name(path: tuple[Any, ...]) -> str:
+    # A bare array has an empty path.
     return jax.tree_util.keystr(path, simple=True, separator="/") or "value"
 
 
@@ -212,6 +214,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
+    # orbax stores plain arrays: a typed key is stored as its words and implementation.
     names, leaves, _ = _flatten(tree)
     arrays, keys = {}, {}
     for name, leaf in zip(names, leaves, strict=True):
@@ -224,6 +227,7 @@ def _save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
             raise TypeError(f"{name}: expected an array or a number, got {type(leaf)}")
     record = {"user": dict(user), "keys": keys}
     try:
+        # Checked before anything is written.
         json.dumps(record)
     except TypeError as error:
         raise TypeError(f"metadata: expected what JSON can hold; {error}") from error
@@ -246,7 +250,7 @@ def _read(path: Path, args: ocp.args.Composite) -> Any:
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             return checkpointer.restore(path, args)
-    except Exception as error:
+    except Exception as error:  # orbax raises many kinds for a damaged file
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(
             f"{path}: expected a complete checkpoint, but it cannot be read "
@@ -257,6 +261,7 @@ def _read(path: Path, args: ocp.args.Composite) -> Any:
 def _describe(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
     _existing(path)
     try:
+        # The index alone: shapes and dtypes without reading an array.
         index = ocp.PyTreeCheckpointHandler().metadata(epath.Path(path / _LEAVES))
         return {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
@@ -276,10 +281,14 @@ def _target(
     path: Path,
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape, dtype and sharding of each stored leaf, checked against ``like``."""
+    # Without a sharding in `like` a leaf goes to the default device: the devices on
+    # which it was saved may not exist here.
     here = SingleDeviceSharding(jax.devices()[0])
     if like is None:
         return {name: _struct(leaf, here) for name, leaf in stored.items()}
     names, leaves, _ = _flatten(like)
+    # By name and not by place: a tree of another structure must not be filled in
+    # silence.
     missing, surplus = set(names) - set(stored), set(stored) - set(names)
     if missing or surplus:
         raise ValueError(

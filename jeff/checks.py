@@ -29,9 +29,10 @@ def check_same_length(**vectors: Array | None) -> None:
       **vectors: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      ValueError: naming the first argument that is no vector or differs in length.
+      ValueError: naming the first argument that is not a vector or differs in length.
     """
     shapes = {name: jnp.shape(v) for name, v in vectors.items() if v is not None}
+    # The first argument sets the length, so that the error names another one.
     first = next(iter(shapes))
     for name, shape in shapes.items():
         if len(shape) != 1:
@@ -64,7 +65,7 @@ def check_floating(**arrays: Array | None) -> None:
 
 
 def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
-    """Check that every argument holds yes and no: bool, or an integer type of 0 and 1.
+    """Check that every argument is binary: bool, or integers 0 and 1.
 
     Any other code would count as a member, and a group coded 1 and 2 would have no
     gap. Values are checked where they are concrete.
@@ -85,6 +86,7 @@ def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
                 f"{name}: expected a bool or 0/1 integer array, "
                 f"got {jnp.result_type(array)}"
             )
+        # A tracer has no values yet; under jit the caller's check outside must do.
         if not (_concrete(array) and _concrete(where)):
             continue
         values = np.asarray(array)
@@ -125,8 +127,8 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
     Args:
       name: the argument's name.
-      value: what came.
-      choices: what is allowed.
+      value: the value given.
+      choices: the allowed values.
 
     Raises:
       ValueError: if ``value`` is none of ``choices``.
@@ -136,7 +138,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def require(module: str, *, extra: str) -> Any:
-    """Import a module that an optional extra brings.
+    """Import a module of an optional extra.
 
     Args:
       module: dotted name.
@@ -146,7 +148,7 @@ def require(module: str, *, extra: str) -> Any:
       The module.
 
     Raises:
-      ImportError: if it is not installed; gives the command that brings it.
+      ImportError: if it is not installed; names the command that installs it.
     """
     try:
         return importlib.import_module(module)

@@ -47,7 +47,9 @@ def interpolate(start: PyTree, end: PyTree, t: Float[Array, ""] | float) -> PyTr
     check_same_structure(start, end)
 
     def point(first: Array, last: Array) -> Array:
+        # In the leaf's dtype: a float32 position would promote bfloat16 parameters.
         position = jnp.asarray(t, first.dtype)
+        # Not first + t (last - first), which would miss the end by a rounding.
         return (1 - position) * first + position * last
 
     return jax.tree.map(point, start, end)
@@ -91,8 +93,8 @@ def cosine_squared(
     Args:
       start: parameters.
       end: parameters of the same structure, shapes and dtypes.
-      where: tells which leaves count; matrices and tensors by default, so that biases
-        and scales are left out.
+      where: whether a leaf counts; matrices and tensors by default, so that biases and
+        scales are left out.
 
     Returns:
       A scalar in [0, 1]; 0 when either side is all zeros or no leaf counts.
@@ -117,13 +119,14 @@ def cosine_squared(
     norms = sum((jnp.sum(u * u) for u, _ in pairs), zero) * sum(
         (jnp.sum(v * v) for _, v in pairs), zero
     )
+    # The inner where keeps the gradient finite where the outer one discards the value.
     return jnp.where(norms > 0, dot**2 / jnp.where(norms > 0, norms, 1), 0)
 
 
 def simplex(points: PyTree, weights: Float[Array, " ends"]) -> PyTree:
     """Parameters at one point of the simplex spanned by several ends.
 
-    ``sum_k w_k theta_k``. Weights are used as they are: those of a point inside the
+    ``sum_k w_k theta_k``. Weights are not normalised: those of a point inside the
     simplex are non-negative and sum to one.
 
     Args:
@@ -182,6 +185,7 @@ def check_same_structure(start: PyTree, end: PyTree) -> None:
                 f"start, got {jnp.result_type(v)}{jnp.shape(v)}; build both ends from "
                 "the same network"
             )
+        # A point between two integers is not an integer.
         if not jnp.issubdtype(jnp.result_type(u), jnp.floating):
             raise TypeError(
                 f"start{name}: expected floating-point parameters, got "

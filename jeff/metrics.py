@@ -2,10 +2,10 @@
 
 All functions are pure, of static shape, and jit and vmap; each takes one unbatched set
 of predictions. A ``where`` mask equals taking the subset, so that padded batches and
-vmapped splits need no dynamic shapes; what stands at masked places is never looked at,
-NaN included. Elsewhere a NaN makes the result NaN. Where a metric is undefined (AUROC
-of one class, a mean over nobody) the result is NaN too, by choice: a made-up number
-would go unnoticed.
+vmapped splits need no dynamic shapes. Masked places are ignored, NaN included.
+Elsewhere a NaN makes the result NaN. Where a metric is undefined (AUROC of one class, a
+mean over no rows) the result is NaN too, by choice: an invented number would go
+unnoticed.
 
 Ties are treated exactly: tied scores count as one threshold, so that no result depends
 on the order of the rows.
@@ -59,7 +59,7 @@ def accuracy(
       The accuracy, a scalar in [0, 1]; NaN over no rows.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or ``threshold`` is
+      ValueError: if an argument is not a vector, lengths differ, or ``threshold`` is
         outside [0, 1].
       TypeError: if a dtype is wrong.
 
@@ -69,6 +69,7 @@ def accuracy(
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
     prob, label, where = _prepare("prob", prob, label, where)
+    # A comparison with NaN is False, and would count as a decision of 0.
     right = jnp.where(jnp.isnan(prob), prob, (prob >= threshold) == label)
     return _mean(right, where)
 
@@ -85,8 +86,8 @@ def brier_score(prob: Score, label: Flag, *, where: Mask | None = None) -> Scala
       The score, a scalar in [0, 1], smaller being better; NaN over no rows.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -113,8 +114,8 @@ def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
       The area, a scalar in [0, 1]; NaN when only one class is present.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -128,6 +129,8 @@ def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
     score, positive, negative = _ordered(score, label, where)
     first, last = _ties(score)
     up_to = jnp.cumsum(negative)
+    # Negatives strictly below, and half of those that tie; the sort's order of equal
+    # scores drops out.
     below = up_to[first] - negative[first]
     beaten = (below + up_to[last]) / 2 / jnp.sum(negative)
     return _nan_if_any(score, _mean(beaten, positive))
@@ -150,8 +153,8 @@ def average_precision(
       The average precision, a scalar in (0, 1]; NaN without a positive label.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     >>> average_precision(jnp.array([0.9, 0.8, 0.7, 0.1]), jnp.array([1, 0, 0, 1]))
@@ -160,6 +163,7 @@ def average_precision(
     score, label, where = _prepare("score", score, label, where)
     score, positive, negative = _ordered(-score, label, where)
     _, last = _ties(score)
+    # At the end of a run of ties: they pass the threshold together.
     hits = jnp.cumsum(positive)[last]
     precision = hits / (hits + jnp.cumsum(negative)[last])
     return _nan_if_any(score, _mean(precision, positive))
@@ -190,7 +194,7 @@ def expected_calibration_error(
       The error, a scalar in [0, 1]; NaN over no rows.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, ``num_bins`` is not
+      ValueError: if an argument is not a vector, lengths differ, ``num_bins`` is not
         positive, or ``strategy`` is unknown.
       TypeError: if a dtype is wrong.
 
@@ -210,7 +214,10 @@ def expected_calibration_error(
         edges = jnp.asarray(np.arange(1, num_bins) / num_bins, prob.dtype)
     else:
         edges = _quantiles(prob, where, num_bins)
+    # Bins are closed on the right: a probability on an edge belongs to the lower bin.
     index = jnp.searchsorted(edges, prob, side="left")
+    # n_b |mean p - mean y| = |sum (p - y)|: no division by a bin's size, which may be
+    # 0.
     excess = jnp.where(where, prob - label, 0)
     per_bin = jax.ops.segment_sum(excess, index, num_segments=num_bins)
     return jnp.sum(jnp.abs(per_bin)) / jnp.sum(where)
@@ -231,8 +238,8 @@ def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]
       coverage, shape [rows], from 1/n to 1; and risk, shape [rows], in [0, 1].
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -249,6 +256,7 @@ def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]
     first, last = _ties(key)
     up_to = jnp.cumsum(wrong)
     before = up_to[first] - wrong[first]
+    # Within a run of ties, errors count in proportion to how much of it is covered.
     count = jnp.arange(1, key.size + 1)
     share = (count - first) / (last - first + 1)
     risk = (before + share * (up_to[last] - before)) / count
@@ -266,8 +274,8 @@ def area_under_risk_coverage(confidence: Score, correct: Flag) -> Scalar:
       The area, a scalar in [0, 1]; the error rate when all confidences are equal.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a label is neither 0
-        nor 1.
+      ValueError: if an argument is not a vector, lengths differ, or a label is neither
+        0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -285,7 +293,7 @@ def kendall_tau(x: Number, y: Number) -> Scalar:
 
     ``(C - D) / sqrt((C + D + T_x) (C + D + T_y))``, counting concordant and discordant
     pairs and those tied in one argument only. It compares all pairs, ``O(rows^2)``
-    operations, which is meant for up to some ten thousand rows.
+    operations, so it is meant for up to about ten thousand rows.
 
     Args:
       x: numbers, shape [rows].
@@ -295,7 +303,7 @@ def kendall_tau(x: Number, y: Number) -> Scalar:
       The correlation, a scalar in [-1, 1]; NaN when either argument is constant.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is not a vector, or lengths differ.
 
     References:
       Kendall, "The Treatment of Ties in Ranking Problems", Biometrika 1945.
@@ -316,11 +324,12 @@ def _prepare(
     *,
     label_name: str = "label",
 ) -> tuple[Score, Mask, Mask]:
-    """Check the arguments; give masked rows an innocent score."""
+    """Check the arguments; give masked rows a score of 0."""
     check_same_length(**{name: score, label_name: label, "where": where})
     check_floating(**{name: score})
     check_mask(where=where)
     check_binary(where, **{label_name: label})
+    # In float32 at least: half precision counts no further than 2,048 rows.
     score = score.astype(jnp.promote_types(score.dtype, jnp.float32))
     if where is None:
         where = jnp.ones(score.shape, bool)
@@ -352,6 +361,7 @@ def _ties(
     change = ordered[1:] != ordered[:-1]
     edge = jnp.ones(min(ordered.size, 1), bool)
     starts, ends = jnp.concatenate([edge, change]), jnp.concatenate([change, edge])
+    # A run's first place is carried forward, its last place backward.
     first = jax.lax.cummax(jnp.where(starts, place, 0))
     last = jax.lax.cummin(jnp.where(ends, place, ordered.size), reverse=True)
     return first, last

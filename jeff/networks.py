@@ -1,7 +1,7 @@
-"""What networks of several rooms need: a module as a pure function, and cheap dropout.
+"""Shared parts of networks: a module as a pure function, and cheap dropout.
 
-Random bits for dropout are a visible part of a training step on a CPU, so few are
-spent: one a unit at rate 1/2, two at 1/4, at most eight instead of the usual 32. The
+Random bits for dropout take a noticeable part of a training step on a CPU, so few are
+drawn: one per unit at rate 1/2, two at 1/4, at most eight instead of the usual 32. The
 rate is therefore rounded to a multiple of 1/256, and the kept units are scaled by the
 rounded rate.
 """
@@ -42,8 +42,10 @@ def dropout(x: Float[Array, "..."], rate: float, *, key: Array) -> Float[Array, 
         raise ValueError(f"rate: expected a probability in [0, 1), got {rate}")
     if of_256 == 0:
         return x
+    # The fewest bits that can express the rate.
     width = next(bits for bits in (1, 2, 4, 8) if of_256 % (256 >> bits) == 0)
     threshold = of_256 >> (8 - width)
+    # By the rounded rate, so that the expectation is exact.
     scale = jnp.asarray(256 / (256 - of_256), x.dtype)
     drawn = _small_integers(x.size, width, key).reshape(x.shape)
     return jnp.where(drawn >= threshold, x * scale, 0)

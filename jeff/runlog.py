@@ -1,7 +1,7 @@
-"""The log of a run: a row a chunk in ``metrics.jsonl``, and a progress bar.
+"""The log of a run: one row per chunk in ``metrics.jsonl``, and a progress bar.
 
-Rows are appended as they come. A run that goes on from a checkpoint first drops the
-rows behind it, so the file ends up as an unbroken run would have left it.
+Rows are appended at once. A run that resumes from a checkpoint first drops the rows
+after it, so the file equals that of an uninterrupted run.
 """
 
 import json
@@ -16,7 +16,7 @@ __all__ = ["RunLog"]
 
 
 class RunLog:
-    """Rows of numbers by step, kept in memory, on disk and before the user's eyes.
+    """Rows of numbers by step, in memory, on disk and in a progress bar.
 
     Invariant: ``rows`` equals the content of the file, where there is one.
     """
@@ -41,6 +41,7 @@ class RunLog:
           title: text beside the bar.
           shown: name of the number beside the bar; rows without it show none.
         """
+        # One process writes; several would interleave their lines.
         first_process = jax.process_index() == 0
         self.rows: list[dict[str, int | float]] = []
         self._total, self._start, self._title = total, start, title
@@ -101,7 +102,7 @@ def _read(path: Path) -> list[dict[str, int | float]]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            break  # a line cut short by a kill; what follows it is behind it
+            break  # a line cut short by a kill; no valid row follows it
     return rows
 
 

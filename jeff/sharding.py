@@ -44,8 +44,8 @@ def make_mesh(
     """A mesh with the axes ``data``, ``fsdp`` and ``tensor``.
 
     Args:
-      data: devices along ``data``; one of the three sizes may be -1, which stands for
-        as many as are left.
+      data: devices along ``data``; one of the three sizes may be -1, for all devices
+        that are left.
       fsdp: devices along ``fsdp``.
       tensor: devices along ``tensor``.
       devices: the devices to use; all devices of all processes by default.
@@ -94,6 +94,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     Returns:
       The sharding, for arrays of any rank above 0.
     """
+    # Over fsdp too: devices that hold parts of the parameters work on different rows.
     return NamedSharding(mesh, PartitionSpec(_BATCH_AXES))
 
 
@@ -101,12 +102,12 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Split a batch over the devices of a mesh.
 
     With several processes each passes its own rows, equally many, and gets the global
-    array, whose first axis is that of all processes' rows together. Processes that
+    array, whose first axis holds the rows of all processes. Processes that
     share a place along ``data`` and ``fsdp`` (a ``tensor`` axis that spans them) must
     pass the same rows.
 
     Args:
-      batch: a pytree of arrays with a common first axis, or different ones.
+      batch: a pytree of arrays; their first axes may differ.
       mesh: a mesh of `make_mesh`.
 
     Returns:
@@ -121,6 +122,8 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     True
     """
     sharding = batch_sharding(mesh)
+    # A row of places shares one part of the batch; this process must hold the parts of
+    # all rows in which it has a device.
     places = mesh.devices.reshape(-1, mesh.shape["tensor"])
     mine = jax.process_index()
     local = sum(any(d.process_index == mine for d in place) for place in places)
@@ -259,8 +262,10 @@ def _check_partition(
 
 
 def _place(leaf: ArrayLike, sharding: NamedSharding) -> jax.Array:
+    # On one host JAX places the array itself.
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
+    # A typed key has no numpy form, so its words are placed.
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         words = _place(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))

@@ -29,7 +29,7 @@ Step: TypeAlias = Callable[..., tuple[PyTree, Metrics]]
 
 
 class TrainState(NamedTuple):
-    """What one step reads and writes. Invariant: ``step`` counts finished steps."""
+    """State of a training. Invariant: ``step`` counts finished steps."""
 
     params: PyTree
     opt_state: PyTree
@@ -67,6 +67,8 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Step:
     def step(
         state: TrainState, batch: PyTree, *constants: PyTree
     ) -> tuple[TrainState, Metrics]:
+        # From the step's number, not from a chain of splits: a resumed run draws the
+        # same.
         key = jax.random.fold_in(state.key, state.step)
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, metrics), grads = grad_fn(state.params, batch, key, *constants)
@@ -104,6 +106,7 @@ def run_epochs(
     def epoch(state: PyTree, number: Array) -> tuple[PyTree, Metrics]:
         return scan_indexed(step_fn, state, batches.data, batches.order(number))
 
+    # A scan of scans: one epoch is compiled, however many there are.
     return jax.lax.scan(epoch, state, jnp.arange(num_epochs))
 
 
@@ -123,13 +126,15 @@ def scan_indexed(
       data: pytree of arrays, leading axis ``examples``.
       order: rows of each step's batch; all must exist.
       sharding: placement of each batch over a mesh, or None.
-      constants: handed to every step.
+      constants: passed to every step.
 
     Returns:
       ``(state, metrics)``; metrics have a leading axis ``steps``.
     """
 
     def step(state: PyTree, rows: Array) -> tuple[PyTree, Metrics]:
+        # Gathered inside the scan, so that no shuffled copy of the data is made. Rows
+        # come from `Shuffled` and exist, so no bounds are checked.
         batch = jax.tree.map(
             lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data
         )
@@ -152,7 +157,7 @@ def scan_stacked(
       state: initial state.
       stacked: batches, leading axis ``steps`` on every leaf.
       sharding: placement of each batch over a mesh, or None.
-      constants: handed to every step.
+      constants: passed to every step.
 
     Returns:
       ``(state, metrics)``; metrics have a leading axis ``steps``.

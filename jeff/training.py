@@ -9,8 +9,8 @@ Three levels, each usable without the next:
   checkpoints, resumption, early stopping and a stop at the first NaN.
 
 `run_epochs` and `fit` see the same batches in the same order: `Shuffled` derives the
-order of an epoch from its key and number alone, which is also why a run that was killed
-goes on as if nothing had happened.
+order of an epoch from its key and number alone. That is also why a run that was killed
+resumes with the same batches.
 """
 
 import contextlib
@@ -54,7 +54,8 @@ __all__ = [
     "run_epochs",
 ]
 
-# Compiled once a step function for the whole process, however many runs use it.
+# Compiled once per step function for the whole process, however many runs use it. The
+# state is donated: parameters and moments are updated in place.
 _scan_indexed_jit = jax.jit(
     scan_indexed, static_argnames=("step_fn", "sharding"), donate_argnames="state"
 )
@@ -72,13 +73,13 @@ class EarlyStop(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """What `fit` returns.
+    """Result of `fit`.
 
     Attributes:
       state: the final state; with early stopping, the best one.
       step: number of finished steps.
-      history: a row a chunk: step, mean training metrics, seconds (those of the first
-        chunk include compilation), validation metrics.
+      history: one row per chunk: step, mean training metrics, seconds (those of the
+        first chunk include compilation), validation metrics.
       stopped: "finished" or "early".
     """
 
@@ -91,7 +92,8 @@ class FitResult(NamedTuple):
 class NonFiniteLossError(FloatingPointError):
     """The loss became NaN or infinite; ``step`` is the first such step, from 0.
 
-    Parameters that became NaN before the loss could see it are told as the next step.
+    If parameters became NaN after the last loss was computed, the next step is
+    reported.
     """
 
     def __init__(self, step: int, checkpoint: Path | None):
@@ -129,12 +131,12 @@ def fit(
     progress: bool = True,
     description: str = "training",
 ) -> FitResult:
-    """Train, and survive being killed.
+    """Train, and resume after an interruption.
 
     Steps run in chunks under one compiled `lax.scan`; between chunks the host writes
     the log, validates, and writes a checkpoint. Called again with the same arguments
-    after an interruption, it goes on from the last checkpoint and ends with the same
-    bits as an unbroken run on the same machine.
+    after an interruption, it resumes from the last checkpoint and ends with the same
+    bits as an uninterrupted run on the same machine.
 
     Args:
       step_fn: pure ``(state, batch, *constants) -> (state, metrics)``; metrics contain
@@ -144,11 +146,11 @@ def fit(
       batches: `Shuffled` examples, or ``step -> batch`` for data that come from
         elsewhere; the function must give the same batch for the same step.
       num_steps: steps in all, those before an interruption counted in.
-      constants: handed to each step behind the batch; neither trained nor written to
-        checkpoints, such as the frozen base of LoRA. What ``step_fn`` closes over would
-        be compiled into the program.
-      chunk_steps: steps between two looks from the host; an epoch by default, or 50
-        where ``batches`` is a function.
+      constants: passed to each step after the batch; neither trained nor written to
+        checkpoints, such as the frozen base of LoRA. Arrays that ``step_fn`` closes
+        over would instead be compiled into the program.
+      chunk_steps: steps per chunk; an epoch by default, or 50 where ``batches`` is a
+        function.
       workdir: where ``metrics.jsonl`` and ``checkpoints/`` go; nothing is written when
         it is None.
       checkpoint_every: chunks between checkpoints; the last chunk always has one.
@@ -180,6 +182,8 @@ def fit(
             from jeff.checkpoint import Checkpoints  # orbax takes a second to import
 
             saved = stack.enter_context(Checkpoints(Path(workdir) / "checkpoints"))
+        # A copy, since the first chunk is given its buffers and the caller keeps
+        # `state`.
         run = _Progress(jax.tree.map(jnp.copy, state), track_best=bool(early_stop))
         run.resume(saved)
         log = RunLog(workdir, num_steps, run.step, show=progress, title=description)
@@ -190,6 +194,8 @@ def fit(
             run.state, metrics = _run_chunk(
                 step_fn, run.state, batches, indices, batch_sharding, constants
             )
+            # Reading the metrics waits for the chunk, so the time below is that of the
+            # work.
             row = _summary(metrics, run.step, saved)
             row["seconds"] = time.perf_counter() - began
             run.step += len(indices)
@@ -211,7 +217,7 @@ def fit(
 
 @dataclasses.dataclass
 class _Progress:
-    """Everything that a checkpoint must hold for a run to go on unchanged."""
+    """Everything that a checkpoint must hold for a run to resume unchanged."""
 
     state: PyTree
     track_best: bool
@@ -254,12 +260,15 @@ class _Progress:
         like = {"state": self.state} | ({"best": self.best} if self.track_best else {})
         tree = saved.restore(step, like)
         self.step, self.state, self.best = step, tree["state"], tree.get("best")
+        # Best value and patience too, or a resumed run would stop at another step.
         for name, value in saved.metadata(step).items():
             setattr(self, name, value)
 
 
 @jax.jit
 def _any_nan(state: PyTree) -> jax.Array:
+    # The loss is that before the update, so the last update can break parameters
+    # unseen.
     floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return jnp.any(
         jnp.stack([jnp.isnan(x).any() for x in floats] or [jnp.array(False)])
@@ -294,6 +303,7 @@ def _run_chunk(
 ) -> tuple[PyTree, Metrics]:
     if isinstance(batches, Shuffled):
         epochs, places = np.divmod(steps, batches.steps_per_epoch)
+        # A chunk may span epochs; only those that it touches are permuted.
         order = jnp.concatenate(
             [
                 batches.order(epoch)[places[epochs == epoch]]
@@ -303,8 +313,10 @@ def _run_chunk(
         return _scan_indexed_jit(
             step_fn, state, batches.data, order, sharding, constants
         )
+    # Stacked on the host: one transfer per chunk instead of one per step.
     stacked = jax.tree.map(lambda *rows: np.stack(rows), *map(batches, steps.tolist()))
     if sharding is not None:
+        # The first axis is the scan's: steps follow each other and are not split.
         over_steps = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
         stacked = jax.tree.map(
             lambda leaf: jax.make_array_from_process_local_data(over_steps, leaf),

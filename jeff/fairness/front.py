@@ -1,4 +1,4 @@
-"""Trade-off fronts: which models are worth having, and how good a set of them is.
+"""Trade-off fronts: undominated models, and the hypervolume of a set of them.
 
 A model is a point (error, gap), smaller being better in both. Shapes are static, so
 that both functions jit and vmap, over seeds or bootstrap samples for example.
@@ -20,7 +20,7 @@ __all__ = ["hypervolume", "monotone_levels", "pareto_front"]
 def pareto_front(
     errors: Float[Array, " points"], gaps: Float[Array, " points"]
 ) -> Bool[Array, " points"]:
-    """Tell which points no other point dominates.
+    """Mask of the points that no other point dominates.
 
     ``a`` dominates ``b`` when it is no worse in both coordinates and better in one. Of
     exact duplicates the first is kept. One sort and one running minimum, so it takes
@@ -35,7 +35,7 @@ def pareto_front(
       coordinate are never on the front.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is not a vector, or lengths differ.
       TypeError: if an argument is not floating point.
 
     >>> pareto_front(jnp.array([0.15, 0.2, 0.2]), jnp.array([0.1, 0.05, 0.2]))
@@ -44,6 +44,8 @@ def pareto_front(
     _check(errors, gaps)
     finite = jnp.isfinite(errors) & jnp.isfinite(gaps)
     errors, gaps = jnp.where(finite, errors, jnp.inf), jnp.where(finite, gaps, jnp.inf)
+    # By error, then gap: the first of several points with one error is the best, and a
+    # point is on the front if its gap is below all gaps before it.
     order = jnp.lexsort((gaps, errors))
     ordered = gaps[order]
     best_before = jnp.concatenate(
@@ -63,7 +65,7 @@ def hypervolume(
 
     The box runs from (0, 0) to ``reference``; the dominated part is the union of the
     rectangles from each point to ``reference``. It is found by an exact sweep over the
-    errors: between two consecutive errors the height is ``reference[1]`` less the
+    errors: between two consecutive errors the height is ``reference[1]`` minus the
     smallest gap so far.
 
     Args:
@@ -77,8 +79,8 @@ def hypervolume(
       The area, a scalar; in [0, 1] when normalized, 1 for a perfect model.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or ``reference`` is no
-        pair of positive numbers.
+      ValueError: if an argument is not a vector, lengths differ, or ``reference`` is
+        not a pair of positive numbers.
       TypeError: if an argument is not floating point.
 
     >>> hypervolume(jnp.array([0.0, 0.25]), jnp.array([0.5, 0.0]), (0.5, 1.0))
@@ -91,6 +93,7 @@ def hypervolume(
         )
     worst_error, worst_gap = (jnp.asarray(bound, errors.dtype) for bound in reference)
     inside = (errors >= 0) & (errors <= worst_error) & (gaps >= 0) & (gaps <= worst_gap)
+    # Points outside move to the reference corner, where they add no area.
     errors = jnp.where(inside, errors, worst_error)
     gaps = jnp.where(inside, gaps, worst_gap)
     order = jnp.argsort(errors)
@@ -113,7 +116,7 @@ def monotone_levels(gaps: Float[Array, " levels"]) -> Int[Array, " levels"]:
       Indices of levels, shape [levels]: non-decreasing, and each at most its own place.
 
     Raises:
-      ValueError: if ``gaps`` is no vector.
+      ValueError: if ``gaps`` is not a vector.
       TypeError: if ``gaps`` is not floating point.
 
     >>> monotone_levels(jnp.array([0.2, 0.1, 0.0, 0.1]))
@@ -121,6 +124,8 @@ def monotone_levels(gaps: Float[Array, " levels"]) -> Int[Array, " levels"]:
     """
     _check(gaps, gaps)
     smallest = jax.lax.cummin(gaps)
+    # Strictly smaller gaps alone: of equal ones the level nearer the accurate end
+    # serves.
     before = jnp.concatenate([jnp.full(1, jnp.inf, gaps.dtype), smallest[:-1]])
     places = jnp.where(gaps < before, jnp.arange(gaps.shape[0]), 0)
     return jax.lax.cummax(places)

@@ -4,15 +4,15 @@ Every function is soft: it takes probabilities and is differentiable, so that it
 as a loss. On 0/1 predictions, which `harden` makes, the same functions are the
 usual hard metrics of decisions.
 
-They agree on these points:
+Common to all:
 
-* ``where`` picks the people who count; the others may hold anything, NaN included.
-* ``weight`` holds sample weights; a group's rate is then a weighted mean.
+* ``where`` marks the people who count; values of the others are ignored, NaN included.
+* ``weight`` has sample weights; a group's rate is then a weighted mean.
 * ``axis_name`` joins the parts of a batch that is spread over devices: sums and counts
   are added with ``lax.psum``, so the result is that of the whole batch, not the mean of
   the parts' gaps.
-* A group without members shows no disparity (gap 0, ratio 1) and passes no gradient,
-  as suits a loss on small batches. No guarantee may rest on that:
+* A group without members gives no disparity (gap 0, ratio 1) and no gradient, as suits
+  a loss on small batches. A guarantee must not rely on that:
   `jeff.fairness.choose_alpha` refuses an empty group.
 * Groups and labels are 0 and 1; concrete arrays with other codes are refused.
 * Sums are taken in float32 at least, whatever the dtype of ``prob``.
@@ -58,7 +58,7 @@ AxisName: TypeAlias = str | tuple[str, ...]
 def harden(
     prob: Float[Array, "*shape"], threshold: float = 0.5
 ) -> Float[Array, "*shape"]:
-    """Decisions from probabilities, as numbers that the metrics of this module take.
+    """Decisions from probabilities, as 0 and 1 in floating point.
 
     ``1`` where ``prob >= threshold``, else ``0``; NaN stays NaN.
 
@@ -79,6 +79,7 @@ def harden(
     check_floating(prob=prob)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
+    # A comparison with NaN is False, and would pass for a decision of 0.
     decided = (prob >= threshold).astype(prob.dtype)
     return jnp.where(jnp.isnan(prob), prob, decided)
 
@@ -110,7 +111,7 @@ def group_rates(
       and group. A cell without members has rate 0.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -145,7 +146,7 @@ def demographic_parity_gap(
       gradient is 0.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -167,7 +168,7 @@ def equal_opportunity_gap(
     weight: Weight | None = None,
     axis_name: AxisName | None = None,
 ) -> Float[Array, ""]:
-    """Demographic parity gap among those who deserve the favourable outcome.
+    """Demographic parity gap among people with the favourable outcome.
 
     ``|E[p | s = 1, y = 1] - E[p | s = 0, y = 1]|``.
 
@@ -183,7 +184,7 @@ def equal_opportunity_gap(
       The gap, a scalar in [0, 1]; 0 when a group has no positive label.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -224,8 +225,8 @@ def equalized_odds_gap(
       The gap, a scalar in [0, 2] for "sum" and in [0, 1] for "max".
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, ``reduce`` is unknown, or
-        a group or label is neither 0 nor 1.
+      ValueError: if an argument is not a vector, lengths differ, ``reduce`` is unknown,
+        or a group or label is neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
     References:
@@ -266,7 +267,7 @@ def p_rule(
       too, and so does a group without members.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -279,6 +280,7 @@ def p_rule(
     """
     rates, present = _rates(prob, group, None, where, weight, axis_name=axis_name)
     low, high = rates.min(), rates.max()
+    # Two rates of 0 are parity, not 0 / 0.
     defined = present.all() & (high > 0)
     return jnp.where(defined, low / jnp.where(defined, high, 1), 1)
 
@@ -297,8 +299,8 @@ def abcc(
     equal, whereas the demographic parity gap, which it bounds from above, compares
     their means alone.
 
-    A distribution is no sum over people, so there is no ``axis_name`` here: gather the
-    batch, or call the function under ``jax.jit`` on sharded arrays.
+    A distribution is not a sum over people, so there is no ``axis_name`` here: gather
+    the batch, or call the function under ``jax.jit`` on sharded arrays.
 
     Args:
       prob: predicted probability of the favourable outcome, shape [people], in [0, 1].
@@ -310,7 +312,7 @@ def abcc(
       The area, a scalar in [0, 1]; 0 when a group has no members.
 
     Raises:
-      ValueError: if an argument is no vector, lengths differ, or a group or label is
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
         neither 0 nor 1.
       TypeError: if a dtype is wrong.
 
@@ -327,6 +329,7 @@ def abcc(
     cumulative = jnp.cumsum(jnp.where(member, weight, 0), axis=-1)
     count = cumulative[:, -1:] if prob.size else jnp.zeros((2, 1), prob.dtype)
     present = (count > 0).all()
+    # Both distributions are constant between neighbours, so the integral is exact.
     share = cumulative / jnp.where(present, count, 1)
     area = jnp.sum(jnp.abs(share[1] - share[0])[:-1] * jnp.diff(prob))
     return jnp.where(present, area, 0)
@@ -339,7 +342,7 @@ def _prepare(
     where: Mask | None,
     weight: Weight | None,
 ) -> tuple[Prob, Mask, Mask | None, Weight]:
-    """Check the arguments; leave out people by weight 0 and an innocent probability."""
+    """Check the arguments; people left out get weight 0 and probability 0."""
     check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
     check_floating(prob=prob, weight=weight)
     check_mask(where=where)
@@ -348,6 +351,7 @@ def _prepare(
     prob = prob.astype(dtype)
     weight = jnp.ones_like(prob) if weight is None else weight.astype(dtype)
     if where is not None:
+        # The probability too, since 0 times NaN is NaN.
         prob, weight = jnp.where(where, prob, 0), jnp.where(where, weight, 0)
     label = None if label is None else label.astype(bool)
     return prob, group.astype(bool), label, weight
@@ -362,7 +366,7 @@ def _rates(
     *,
     axis_name: AxisName | None,
 ) -> tuple[Float[Array, "*cells"], Bool[Array, "*cells"]]:
-    """Rate of each cell, and whether anybody is in it; cells are (label,) group."""
+    """Rate of each cell, and whether it has examples; cells are (label,) group."""
     prob, group, label, weight = _prepare(prob, group, label, where, weight)
     member = jnp.stack([~group, group])
     if label is not None:
@@ -370,7 +374,11 @@ def _rates(
     total = jnp.sum(jnp.where(member, weight * prob, 0), axis=-1)
     count = jnp.sum(jnp.where(member, weight, 0), axis=-1)
     if axis_name is not None:
+        # Before the division: the mean of the parts' rates is not the rate of the
+        # whole.
         total, count = jax.lax.psum((total, count), axis_name)
+    # The divisor is replaced as well: a 0 / 0 would make the gradient NaN even where
+    # the outer where discards the value.
     present = count > 0
     return jnp.where(present, total / jnp.where(present, count, 1), 0), present
 

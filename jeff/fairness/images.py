@@ -1,4 +1,4 @@
-"""Image data sets for fairness: coloured digits offline, CelebA and UTKFace by hub.
+"""Image data sets for fairness: coloured digits, CelebA and UTKFace.
 
 Every loader returns the same `Dataset` as `jeff.fairness.tabular`, with images as
 inputs, so that split, training and evaluation are the same.
@@ -24,11 +24,11 @@ def coloured_digits(
     key: PRNGKeyArray,
     correlation: float = 0.9,
 ) -> Splits:
-    """Scikit-learn's digits in two colours that betray the label in training only.
+    """Scikit-learn's digits in two colours that reveal the label in training only.
 
     The label is ``digit >= 5``. In the training and validation parts the colour equals
     the label with probability ``correlation``; in the test part it is a fair coin. A
-    model that leans on colour is accurate in training, unfair and wrong in the test.
+    model that uses colour is accurate in training, unfair and wrong in the test.
     Of the images 60% train and 10% validate.
 
     Args:
@@ -48,6 +48,7 @@ def coloured_digits(
     pixels, digit = _digits()
     label = (digit >= 5).astype(np.int32)
     splitting, painting = jax.random.split(key)
+    # Split before painting: training and test have different colours by design.
     parts = stratified_indices(label, key=splitting, fractions=(0.6, 0.1))
     chances = (correlation, correlation, 0.5)
     keys = jax.random.split(painting, 3)
@@ -173,6 +174,7 @@ def utkface(folder: str | Path, *, size: int = 64) -> Dataset:
             f"{folder}: expected images named <age>_<gender>_<race>_<date>.jpg, found "
             "none; extract the UTKFace archive there"
         )
+    # A generator: each image is opened, resized and dropped before the next.
     opened = ({**row, "image": image.open(row["path"])} for row in rows)
     return from_images(
         opened,
@@ -192,6 +194,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 def _paint(
     pixels: np.ndarray, label: np.ndarray, chance: float, key: PRNGKeyArray
 ) -> Examples:
+    # Group and colour are one: the network can read the group from the channel.
     agrees = jax.random.bernoulli(key, chance, (len(label),))
     group = jnp.where(agrees, label, 1 - label)
     channels = jax.nn.one_hot(group, 2)

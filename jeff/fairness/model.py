@@ -1,4 +1,4 @@
-"""Families of binary classifiers on a line in weight space, and what they predict.
+"""Binary classifiers on a line in weight space, and their predictions.
 
 A network is a function ``apply_fn(params, inputs) -> logits`` and a pytree of
 parameters, of any library. Two pytrees make a `Line`.
@@ -76,7 +76,7 @@ class Examples(NamedTuple):
 def call(
     apply_fn: ApplyFn, params: PyTree, inputs: PyTree, key: PRNGKeyArray | None
 ) -> Array:
-    """Call a network, with a key where there is one and the network takes one.
+    """Call a network, with a random key if one is given and the network takes it.
 
     Args:
       apply_fn: ``apply_fn(params, inputs)`` or ``apply_fn(params, inputs, key=key)``.
@@ -89,6 +89,7 @@ def call(
     """
     if key is None:
         return apply_fn(params, inputs)
+    # Found by name, so that a network without dropout needs no unused parameter.
     parameters = inspect.signature(apply_fn).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if "key" in parameters or takes_any:
@@ -129,6 +130,7 @@ def error_and_gap(
             f"{logit.shape}; squeeze the last axis of a network with one output"
         )
     label = batch.label.astype(logit.dtype)
+    # From logits: the logarithm of a saturated sigmoid would be infinite.
     error = optax.sigmoid_binary_cross_entropy(logit, label).mean()
     return error, gap_fn(jax.nn.sigmoid(logit), batch.group, batch.label)
 
@@ -139,7 +141,7 @@ def check_codes(
     """Check that labels and groups are 0 or 1, where their values are concrete.
 
     Args:
-      label: outcomes; floating point is taken too.
+      label: outcomes; floating point is accepted too.
       group: groups.
 
     Raises:
@@ -210,6 +212,8 @@ def predict(
         return at(alphas)
     if alphas.ndim != 1:
         raise ValueError(f"alphas: expected a scalar or vector, got {alphas.shape}")
+    # One level after the other by default: a level fills a CPU, and memory stays that
+    # of one model. A batch of one would still be batched, which costs time.
     if alphas_at_once == 1:
         return jax.lax.map(at, alphas)
     return jax.lax.map(at, alphas, batch_size=alphas_at_once)
@@ -224,7 +228,7 @@ def predict_each(
     *,
     people_at_once: int = 32,
 ) -> Float[Array, " people"]:
-    """Probability of the favourable outcome, every person at a level of their own.
+    """Probability of the favourable outcome, with a separate level for each person.
 
     Args:
       apply_fn: as in `predict`.
@@ -238,7 +242,7 @@ def predict_each(
       Probabilities, shape [people].
 
     Raises:
-      ValueError: if there is not exactly one level a person.
+      ValueError: if there is not exactly one level per person.
     """
     alphas = jnp.asarray(alphas, jnp.float32)
     people = {leaf.shape[0] for leaf in jax.tree.leaves(inputs)}
@@ -253,5 +257,6 @@ def predict_each(
         single = jax.tree.map(lambda leaf: leaf[None], row)
         return apply_fn(lines.interpolate(line.start, line.end, alpha), single)[0]
 
+    # Not a vmap over all people, which would hold a copy of the parameters for each.
     logit = jax.lax.map(one, (inputs, alphas), batch_size=people_at_once)
     return jax.nn.sigmoid(logit)

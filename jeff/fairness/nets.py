@@ -72,6 +72,7 @@ class MLP(nnx.Module):
             x = jax.nn.relu(layer(x))
             if key is not None:
                 x = dropout(x, self.dropout_rate, key=jax.random.fold_in(key, index))
+        # A sigmoid in the last hidden layer, as in the paper's network.
         return head(jax.nn.sigmoid(last(x)))[:, 0]
 
 
@@ -92,6 +93,8 @@ class _Convolution(nnx.Module):
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Array:
         _, height, width, _ = x.shape
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        # Nine shifted copies side by side are the patches; their order is that of the
+        # kernel.
         shifted = [
             padded[:, row : row + height, column : column + width]
             for row in range(3)
@@ -145,6 +148,7 @@ class CNN(nnx.Module):
         x = jax.nn.relu(self.first(x))
         x = nnx.avg_pool(x, (2, 2), strides=(2, 2))
         x = jax.nn.relu(self.second(x))
+        # Any multiple of 8 is pooled to 4 x 4, so the head has one size.
         window = (x.shape[1] // 4, x.shape[2] // 4)
         x = nnx.avg_pool(x, window, strides=window).reshape(x.shape[0], -1)
         x = jax.nn.relu(self.hidden(x))

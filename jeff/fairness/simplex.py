@@ -1,9 +1,9 @@
 """Several fair ends from one training: a simplex instead of a line.
 
-Vertex 0 is accurate; every other vertex is fair in its own way: another attribute
-(sex, race) or another notion (demographic parity, equal opportunity). At inference the
+Vertex 0 is accurate. Every other vertex is fair for one attribute (sex, race) or one
+notion of fairness (demographic parity, equal opportunity). At inference the
 user mixes them with barycentric weights. With one fair end this is the line of
-`jeff.fairness.yodo`. The paper has a line only; the simplex is ours.
+`jeff.fairness.yodo`. The paper has only a line; the simplex is jeff's own.
 """
 
 import functools
@@ -61,6 +61,7 @@ def sample_weights(
         raise ValueError(f"end_mass: expected a probability in [0, 1], got {end_mass}")
     which, where, side = jax.random.split(key, 3)
     vertex = jax.nn.one_hot(jax.random.randint(side, (), 0, num_ends), num_ends)
+    # A Dirichlet with ones is uniform on the simplex.
     inside = jax.random.dirichlet(where, jnp.ones(num_ends))
     return jnp.where(jax.random.bernoulli(which, end_mass), vertex, inside)
 
@@ -102,6 +103,7 @@ def loss(
     num_fair = weights.shape[0] - 1
     group = batch.group
     if group.ndim == 1:
+        # One attribute may serve several notions of fairness.
         group = jnp.broadcast_to(group[:, None], (group.shape[0], num_fair))
     if not num_fair == len(strengths) == len(gaps) == group.shape[1]:
         raise ValueError(
@@ -178,12 +180,13 @@ def predict(
       Probabilities, shape [mixtures, people].
 
     Raises:
-      ValueError: if ``weights`` is no matrix or its width is not the number of ends.
+      ValueError: if ``weights`` is not a matrix or its width is not the number of ends.
     """
     if jnp.ndim(weights) != 2:
         raise ValueError(
             f"weights: expected [mixtures, ends], got {jnp.shape(weights)}"
         )
+    # One mixture after the other, so that memory stays that of one model.
     return jax.lax.map(
         lambda mixture: jax.nn.sigmoid(
             apply_fn(lines.simplex(points, mixture), inputs)

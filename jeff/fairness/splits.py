@@ -65,6 +65,7 @@ def split(
     if standardize:
         seen = dataset.inputs[indices[0]]
         mean, scale = seen.mean(0), seen.std(0)
+        # Statistics of the training part alone: those of the test would leak into it.
         scale = np.where(scale > 0, scale, 1)
     names = ("train", "validation", "test")
     for name, rows in zip(names, indices, strict=True):
@@ -85,7 +86,7 @@ def split(
 def stratified_indices(
     label: np.ndarray, *, key: PRNGKeyArray, fractions: tuple[float, float]
 ) -> list[np.ndarray]:
-    """Rows of the training, validation and test part, each outcome divided alike.
+    """Rows of the training, validation and test part, stratified by outcome.
 
     Args:
       label: outcomes, 0 or 1, shape [people].
@@ -104,6 +105,7 @@ def stratified_indices(
             f"fractions: expected two positive shares below 1 in sum, got {fractions}"
         )
     parts: list[list[np.ndarray]] = [[], [], []]
+    # Each outcome is divided by itself: a small test part keeps its share of positives.
     for outcome, subkey in zip((0, 1), jax.random.split(key), strict=True):
         rows = np.flatnonzero(label == outcome)
         rows = rows[np.asarray(jax.random.permutation(subkey, len(rows)))]
@@ -118,7 +120,7 @@ def check_both(values: np.ndarray, where: str) -> np.ndarray:
 
     Args:
       values: numbers.
-      where: what they are, for the message.
+      where: their name in the message.
 
     Returns:
       The values as int32.

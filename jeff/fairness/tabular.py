@@ -168,7 +168,7 @@ def read_csv(
     groups: tuple[str, str] = ("0", "1"),
     favourable: int = 1,
 ) -> Dataset:
-    """A data set of one's own: a table of numbers with a header.
+    """A data set from your own table of numbers with a header.
 
     Args:
       path: csv, csv.gz, or a zip that holds one csv.
@@ -195,6 +195,7 @@ def read_csv(
                 f"{path}: expected a column {name!r}, got {len(names)} columns: "
                 f"{', '.join(names[:8])}, ..."
             )
+    # The first bad value is named; NaN in one feature would make every loss NaN.
     bad = np.argwhere(~np.isfinite(table))
     if len(bad):
         row, column = bad[0]
@@ -258,6 +259,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
         raise ValueError(
             f"{path}: expected a header and rows of numbers, got {len(rows)} lines"
         )
+    # Ragged rows would become an array of objects, and fail far from the file.
     names = rows[0]
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
@@ -266,6 +268,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
                 f"length), got {len(row)}"
             )
     try:
+        # One conversion for the table: numpy names the text that is not a number.
         return names, np.array(rows[1:], dtype=np.float64)
     except ValueError as error:
         raise ValueError(

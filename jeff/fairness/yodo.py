@@ -9,17 +9,17 @@ Deliberately different from the official code:
 * Evaluation runs without dropout; the official code never leaves training mode, which
   costs up to 0.6 points of accuracy.
 * A batch without one of the groups has no gap instead of NaN.
-* The accurate end is looked after. Half of the steps draw an end (``end_mass``; 0 is
+* The accurate end is protected. Half of the steps draw an end (``end_mass``; 0 is
   the paper's uniform draw, which visits an end with probability zero), and the weight
   of the gap may grow as ``alpha^ramp`` (1 is the paper's). With a large strength the
   paper's choices drag the accurate end down: ``docs/yodo.md`` has the measurement.
 
-As the paper has it, and worth knowing:
+As in the paper, and worth knowing:
 
-* The cosine term is inert: independently drawn ends are orthogonal already.
+* The cosine term has no effect: independently drawn ends are orthogonal already.
 * ``|gap|`` has a kink at zero: past the alpha where the signed gap vanishes, the gap
-  may grow again. `evaluate` reports gaps as they are; `jeff.fairness.monotone_levels`
-  tells which level to serve instead.
+  may grow again. `evaluate` reports gaps unchanged; `jeff.fairness.monotone_levels`
+  returns the level to serve instead.
 * Training for demographic parity can raise the equal-opportunity gap; `evaluate` always
   reports both.
 
@@ -132,6 +132,7 @@ def loss(
         raise ValueError(f"ramp: expected an exponent of at least 0, got {ramp}")
     params = lines.interpolate(line.start, line.end, alpha)
     error, gap_value = error_and_gap(apply_fn, params, batch, gap=gap, key=key)
+    # Kept as in the paper, though independently drawn ends are orthogonal already.
     cosine = lines.cosine_squared(line.start, line.end)
     total = error + alpha**ramp * strength * gap_value + cosine_weight * cosine
     return total, {"error": error, "gap": gap_value, "cosine": cosine}
@@ -147,7 +148,7 @@ def train_step(
     cosine_weight: float = 1.0,
     end_mass: float = 0.5,
 ) -> Step:
-    """The pure training step of a line, for `jeff.training.fit` or a loop of one's own.
+    """The pure training step of a line, for `jeff.training.fit` or your own loop.
 
     Args:
       apply_fn: as in `loss`.
@@ -165,6 +166,8 @@ def train_step(
     """
 
     def step_loss(line: Line, batch: Examples, key: PRNGKeyArray):
+        # One level for the whole batch, as in the paper: a gap needs a batch of one
+        # model.
         draw, noise = jax.random.split(key)
         alpha = sample_alpha(key=draw, end_mass=end_mass)
         return loss(
@@ -207,7 +210,7 @@ def train(
       key: random key of order, levels and dropout.
       optimizer: any optax transformation.
       num_epochs: passes over the people.
-      batch_size: people a step.
+      batch_size: people per step.
       strength: as in `loss`.
       ramp: as in `loss`.
       gap: as in `loss`.
@@ -221,6 +224,7 @@ def train(
         group is neither 0 nor 1.
     """
     check_codes(examples.label, examples.group)
+    # Separate keys: another order of people must not change the levels drawn.
     order, steps = jax.random.split(key)
     step_fn = train_step(
         apply_fn,

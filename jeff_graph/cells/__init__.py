@@ -1,4 +1,4 @@
-"""Gene pairs from single cells: a Transformer, and the few cells that suffice for it.
+"""Gene pairs from single cells: a Transformer, and the few cells that suffice.
 
 A source of cells (`open_cells`, `make_expression`, `simulate_cells`) is seen through a
 `Recipe`, sketched in one pass and scored in another (`sketch_cells`, `score_cells`),
@@ -6,8 +6,8 @@ and sampled (`diversity_weights`, `sample`). A network's attention over the samp
 its second derivatives, become a map of pairs (`pair_sums`, `pair_scores`) with
 intervals, a null, and a test of the product term.
 
-`celluformer` (flax) and `train` are imported by name; `baselines`, `nid`, `enrichment`,
-`evaluation` and `rivals` are what the method is compared with and by.
+`celluformer` (flax) and `training` are imported by name. `baselines`, `nid` and
+`rivals` are the methods to compare with, `enrichment` and `evaluation` compare them.
 """
 
 from jeff_graph.cells import baselines, enrichment, evaluation, nid, rivals

@@ -1,7 +1,7 @@
 """Association of genes without a network: Pearson, Spearman, CS-CORE.
 
-None of them sees the label: they find genes that occur together, which is what an
-interaction score must do better than.
+None of them reads the label. They find genes that occur together; an interaction score
+must do better.
 
 References:
   Su et al., "Cell-type-specific co-expression inference from single cell RNA-sequencing
@@ -20,7 +20,7 @@ __all__ = ["Coexpression", "cs_core", "pearson", "spearman"]
 
 
 class Coexpression(NamedTuple):
-    """What CS-CORE estimates of the expression beneath the counts.
+    """CS-CORE's estimates of the expression behind the counts.
 
     Attributes:
       correlation: of the underlying expression, in [-1, 1]; 0 where a gene's variance
@@ -59,9 +59,10 @@ def pearson(
     check_same_length(x=x[:, 0], weights=weights)
     share = jnp.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
     mean = share @ x
+    # Centred before the product: E[xy] - E[x]E[y] would cancel in float32.
     centred = (x - mean) * jnp.sqrt(share)[:, None]
     covariance = centred.T @ centred
-    # What rounding leaves of a constant gene is no variance.
+    # A constant gene keeps a little variance from rounding, which does not count.
     real = jnp.diag(covariance) > 1e-11 * mean**2
     return _correlation(jnp.where(real[:, None] & real, covariance, 0.0))
 
@@ -109,7 +110,7 @@ def cs_core(
     *,
     num_iterations: int = 50,
 ) -> Coexpression:
-    """Co-expression beneath counts, by moments and iteratively reweighted squares.
+    """Co-expression behind counts, by moments and iteratively reweighted squares.
 
     Counts are ``x_ij ~ Poisson(s_i z_ij)`` for depths s; z has mean mu and covariance
     sigma. With ``v_ij = s_i mu_j + s_i^2 sigma_jj`` and ``r_ij = x_ij - s_i mu_j``,
@@ -147,6 +148,7 @@ def cs_core(
     mean, variance = jax.lax.fori_loop(
         0, num_iterations, step, moments(jnp.ones_like(counts))
     )
+    # A gene without counts has no variance to divide by.
     v = jnp.maximum(s * mean + s**2 * variance, 1e-8)
     residual, scale = s * (counts - s * mean) / v, s**2 / v
     above, below = residual.T @ residual, scale.T @ scale
@@ -158,5 +160,6 @@ def cs_core(
 
 def _correlation(covariance: Array) -> Array:
     variance = jnp.diag(covariance)
+    # A gene without variance gets scale 0 and correlation 0, not NaN.
     scale = jnp.where(variance > 0, variance, jnp.inf) ** -0.5
     return jnp.clip(covariance * scale[:, None] * scale, -1.0, 1.0)

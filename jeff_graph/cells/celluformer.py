@@ -5,10 +5,10 @@ expression; there are no positions. Post-norm layers follow, then the mean over 
 and a linear head.
 
 Different from the official code: padding is masked in attention and in the mean, so it
-never changes an answer; attention is that of each layer's own input (there, every layer
-is fed the embedding when attention is read); the same gene ids serve training and
-reading (there, they differ by one). Embeddings start with unit variance, where the
-paper says nothing.
+never changes an output; attention is that of each layer's own input (there, every layer
+receives the embedding when attention is read); training and reading use the same gene
+ids (there, they differ by one). Embeddings start with unit variance, which the
+paper leaves open.
 
 Nothing else in `jeff_graph.cells` needs this network: the interaction map takes any
 ``attention_fn(params, tokens)``.
@@ -34,6 +34,7 @@ __all__ = ["ApplyFn", "CelluFormer", "Config", "init", "make_apply", "make_atten
 # apply_fn(params, tokens, key=None) -> logits [cells, classes].
 ApplyFn: TypeAlias = Callable[..., Array]
 
+# Finite, so that the softmax of a cell without genes is no NaN.
 _UNSEEN = -1e30
 
 
@@ -41,7 +42,7 @@ class Config(NamedTuple):
     """Sizes of the network; those of the paper by default.
 
     Attributes:
-      num_genes: genes that a token may stand for.
+      num_genes: genes, the vocabulary of tokens.
       num_classes: labels.
       width: of a token, a multiple of ``heads``.
       heads: of attention, in each layer.
@@ -122,6 +123,7 @@ class CelluFormer(nnx.Module):
     ]:
         """Logits, and the attention of every layer."""
         mask = jnp.asarray(tokens.values) > 0
+        # Padding may hold any gene: its value is 0, so any row will do.
         embedding = self.embedding[...].at[tokens.genes].get(mode="clip")
         x = embedding * tokens.values[..., None]
         keys = [None] * len(self.layers)
@@ -153,7 +155,7 @@ def init(config: Config, *, key: PRNGKeyArray) -> PyTree:
       Nested dictionaries of float32 arrays.
 
     Raises:
-      ValueError: if a size is below 1, the width is no multiple of the heads, or the
+      ValueError: if a size is below 1, the width is not a multiple of the heads, or
         ``dropout_rate`` is outside [0, 1).
     """
     if min(config[:6]) < 1 or config.width % config.heads:
@@ -201,19 +203,21 @@ def make_attention(config: Config) -> Callable[[PyTree, Tokens], Array]:
     Returns:
       ``attention_fn(params, tokens) -> [cells, tokens, tokens]``: from each token of a
       cell to each, the mean over layers and heads. Over a cell's genes every row sums
-      to 1; padding is attended to by nobody.
+      to 1; padding gets no attention.
     """
 
     def attention_fn(params: PyTree, tokens: Tokens) -> Array:
         _, maps = _merged(config, params)(tokens)
         mean = functools.reduce(jnp.add, (part.mean(1) for part in maps)) / len(maps)
-        # A cell without genes attends to nothing, instead of to its padding alike.
+        # A cell without genes attends to nothing; the softmax alone would give its
+        # padding equal shares.
         return jnp.where((tokens.values > 0)[:, None, :], mean, 0.0)
 
     return attention_fn
 
 
 def _merged(config: Config, params: PyTree) -> CelluFormer:
+    # The structure is made once, from shapes alone.
     return nnx.merge(_graphdef(config), nnx.State(params))
 
 

@@ -1,8 +1,9 @@
-"""Checks of compressed rows that a file holds, before any code follows their numbers.
+"""Checks of compressed rows in a file, before any code follows their pointers.
 
-anndata and scipy believe row pointers and column indices: a wrong one reads memory that
-is not the matrix's, or ends the process. Pointers are checked when a file is opened,
-indices a chunk at a time while it streams.
+anndata and scipy trust row pointers and column indices: a wrong one reads memory
+  outside
+the matrix, or ends the process. Pointers are checked when a file is opened,
+indices chunk by chunk while it streams.
 """
 
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def check_pointers(element: Any, place: str) -> None:
         )
     pointers = np.asarray(parts["indptr"][:])
     wrong = pointers > most
+    # Compared, not subtracted: unsigned pointers would wrap.
     wrong[1:] |= pointers[1:] < pointers[:-1]
     wrong[0] |= pointers[0] != 0
     wrong[-1] |= pointers[-1] != most

@@ -1,9 +1,9 @@
 """Does a pair matter beyond its genes? A score test on cells that no network saw.
 
-Attention singles out genes that bear on the label, alone or together. This test asks
-for the product term of a logistic regression that has both genes by themselves; it
-needs the fit without the product alone, so that hundreds of pairs cost one vmapped
-call. Its p-values hold for pairs that were chosen on other cells.
+Attention finds genes that bear on the label, alone or together. This test asks for the
+product term of a logistic regression that has both genes by themselves. It needs only
+the fit without the product, so hundreds of pairs cost one vmapped call. Its p-values
+hold for pairs that were chosen on other cells.
 
 Reference: Rao, "Large sample tests of statistical hypotheses", 1948.
 """
@@ -21,12 +21,12 @@ __all__ = ["PairTest", "product_test"]
 
 
 class PairTest(NamedTuple):
-    """What the product of two genes adds to a logistic regression on both.
+    """Test of the product of two genes in a logistic regression on both.
 
     Attributes:
       statistic: score over its standard deviation; standard normal without interaction.
         Positive where the two together make the class likelier than each by itself.
-      p_value: two-sided; 1 where the product cannot be told from the genes themselves.
+      p_value: two-sided; 1 where the genes themselves explain the product.
     """
 
     statistic: Float[Array, " pairs"]
@@ -52,14 +52,14 @@ def product_test(
       label: the cells of the class.
       pairs: genes of each pair.
       num_iterations: of Newton's method.
-      batch_size: pairs at one time; bounds the memory, not the result.
+      batch_size: pairs at a time; bounds the memory, not the result.
 
     Returns:
       `PairTest`.
 
     Raises:
       ValueError: if the lengths differ or there is no pair.
-      TypeError: if the label is no mask.
+      TypeError: if the label is not a mask.
     """
     check_same_length(x=x[:, 0], label=label)
     check_mask(label=label)
@@ -74,9 +74,11 @@ def _statistics(
     x: Array, label: Array, pairs: Array, num_iterations: int, batch_size: int
 ) -> Float[Array, " pairs"]:
     target = label.astype(x.dtype)
+    # Standardised, so that one ridge fits all genes and Newton's steps stay bounded.
     deviation = x.std(0)
     x = (x - x.mean(0)) / jnp.where(deviation > 0, deviation, 1.0)
-    # Changes no estimate, and keeps a gene without variance from dividing by 0.
+    # Too small to change an estimate; it keeps a gene without variance from dividing
+    # by 0.
     ridge = 1e-4 * jnp.eye(3)
 
     def one(pair: Array) -> Array:
@@ -88,6 +90,8 @@ def _statistics(
             curve = (design * (chance * (1 - chance))) @ design.T + ridge
             return weight + jnp.linalg.solve(curve, design @ (target - chance))
 
+        # A fixed number of steps: pairs are vmapped, and a branch would run for all of
+        # them.
         weight = jax.lax.fori_loop(0, num_iterations, newton, jnp.zeros(3))
         chance = jax.nn.sigmoid(weight @ design)
         variance = chance * (1 - chance)
@@ -96,6 +100,7 @@ def _statistics(
         rest = jnp.linalg.solve(scaled @ design.T + ridge, scaled @ product)
         left = product - rest @ design
         spread = (variance * left**2).sum()
+        # Where the genes explain the product almost fully, its score is rounding noise.
         known = spread > 1e-3 * (variance * product**2).sum()
         score = (left * (target - chance)).sum() / jnp.sqrt(jnp.where(known, spread, 1))
         return jnp.where(known, score, 0.0)

@@ -21,7 +21,7 @@ __all__ = ["Enrichment", "prerank"]
 
 
 class Enrichment(NamedTuple):
-    """How a set lies in a ranked list.
+    """Place of a set in a ranked list.
 
     Attributes:
       score: the running sum farthest from 0, in [-1, 1].
@@ -56,14 +56,14 @@ def prerank(
       where: items of the list; all by default. Leave out pairs that were never seen.
       num_permutations: random sets of the same size.
       weight: exponent of a hit's score; 0 is Kolmogorov and Smirnov's statistic.
-      batch_size: random sets at one time; bounds the memory, not the result.
+      batch_size: random sets at a time; bounds the memory, not the result.
 
     Returns:
       `Enrichment`; NaN where no random set has the score's sign.
 
     Raises:
       ValueError: if the lengths differ or ``num_permutations`` is below 1.
-      TypeError: if ``hits`` is no mask.
+      TypeError: if ``hits`` is not a mask.
     """
     check_same_length(scores=scores, hits=hits, where=where)
     check_mask(hits=hits, where=where)
@@ -85,6 +85,8 @@ def _prerank(
     weight: float | Array,
     sizes: tuple[int, int],
 ) -> Enrichment:
+    # Stable, so that ties keep the list's order and the result is reproducible; items
+    # that are not listed go last, where they add nothing.
     order = jnp.argsort(jnp.where(listed, -scores, jnp.inf), stable=True)
     scores, hits, listed = (
         jnp.where(listed, scores, 0.0)[order],
@@ -95,10 +97,12 @@ def _prerank(
 
     def random(key: PRNGKeyArray) -> Array:
         lot = jnp.where(listed, jax.random.uniform(key, hits.shape), 2.0)
+        # Ranks of random lots: a set of the same size, with static shapes.
         rank = jnp.zeros(hits.shape, int).at[jnp.argsort(lot)].set(jnp.arange(len(lot)))
         return _running(scores, rank < hits.sum(), listed, weight)[0]
 
     null = jax.lax.map(random, jax.random.split(key, sizes[0]), batch_size=sizes[1])
+    # GSEA normalises by random sets of the score's own sign.
     same = (null >= 0) == (score >= 0)
     mean = jnp.where(same, jnp.abs(null), 0).sum() / same.sum()
     beyond = same & (jnp.abs(null) >= jnp.abs(score))

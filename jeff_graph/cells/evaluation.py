@@ -1,4 +1,4 @@
-"""How well a map of pairs from few cells agrees with that of all cells, and with truth.
+"""Agreement of a map of pairs with that of all cells, and with the planted truth.
 
 Maps are [genes, genes] and symmetric; a pair that no cell expresses is NaN and ranks
 below every pair that was seen.
@@ -75,6 +75,7 @@ def rank_pairs(pair_map: Float[Array, "genes genes"]) -> RankedPairs:
     """
     values = pair_values(pair_map)
     first, second = jnp.triu_indices(pair_map.shape[0], 1)
+    # Stable, so that ties keep the order of genes on every machine.
     order = jnp.argsort(-_unseen_last(values), stable=True)
     return RankedPairs(first[order], second[order], values[order])
 
@@ -120,6 +121,7 @@ def rank_agreement(
     """
     values = _both(one, other)
     seen = ~jnp.isnan(values).any(0)
+    # Ranked among the seen pairs alone: NaN ranks last and has weight 0.
     ranks = jax.vmap(mean_ranks)(jnp.where(seen, values, jnp.nan))
     return pearson(ranks.T, weights=seen.astype(ranks.dtype))[0, 1]
 
@@ -164,7 +166,7 @@ def planted_auroc(
 
     Args:
       pair_map: a score of pairs; unseen pairs are below all others, and tie.
-      planted: the planted pairs, as of `planted_mask`.
+      planted: the planted pairs, as in `planted_mask`.
       where: pairs to count; all by default.
 
     Returns:
@@ -175,6 +177,7 @@ def planted_auroc(
     """
     values = pair_values(pair_map)
     least = jnp.nanmin(jnp.where(jnp.isfinite(values), values, jnp.nan))
+    # NaN would make the AUROC NaN; unseen pairs tie below all others instead.
     values = jnp.where(jnp.isnan(values), least - 1, values)
     return metrics.auroc(values, planted, where=where)
 

@@ -1,4 +1,4 @@
-"""Cells by genes, in memory or streamed: what every other module reads.
+"""Cells by genes, in memory or streamed: the input of every other module.
 
 A `Source` gives chunks of cells as compressed sparse rows, so that nothing needs all
 cells at once. `Expression` holds them in memory, `jeff_graph.cells.h5ad` streams them
@@ -45,7 +45,7 @@ class Source(Protocol):
         ...
 
     def column(self, name: str) -> np.ndarray:
-        """One value a cell, such as its type or its label.
+        """One value per cell, such as its type or its label.
 
         Args:
           name: of the column.
@@ -59,7 +59,7 @@ class Source(Protocol):
         """Expression of consecutive cells: finite, at least 0, float32.
 
         Args:
-          size: cells a chunk.
+          size: cells per chunk.
 
         Yields:
           Rows, the last chunk perhaps shorter.
@@ -67,7 +67,7 @@ class Source(Protocol):
         ...
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Expression of some cells, in the order asked.
+        """Expression of some cells, in the requested order.
 
         Args:
           cells: indices.
@@ -85,7 +85,7 @@ class Expression:
     Attributes:
       values: [cells, genes], float32, finite, at least 0, no zeros stored.
       genes: names, distinct.
-      obs: columns, one value a cell.
+      obs: columns, one value per cell.
     """
 
     values: csr_array
@@ -98,7 +98,7 @@ class Expression:
         return len(self.values.indptr) - 1
 
     def column(self, name: str) -> np.ndarray:
-        """One value a cell.
+        """One value per cell.
 
         Args:
           name: of the column.
@@ -115,7 +115,7 @@ class Expression:
         """Expression of consecutive cells.
 
         Args:
-          size: cells a chunk; the last may have fewer.
+          size: cells per chunk; the last may have fewer.
 
         Yields:
           Rows of ``values``.
@@ -128,7 +128,7 @@ class Expression:
             yield mark_checked(self.values[start : start + size])
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Expression of some cells, in the order asked.
+        """Expression of some cells, in the requested order.
 
         Args:
           cells: indices.
@@ -144,13 +144,13 @@ def make_expression(
     genes: Sequence[str] | np.ndarray | None = None,
     obs: Mapping[str, Any] | None = None,
 ) -> Expression:
-    """Put cells into the form that everything here reads.
+    """Bring cells into the form that this package reads.
 
     Args:
       values: counts, or their logarithm, [cells, genes]: a dense array or a scipy
         sparse matrix of any format and real dtype.
       genes: names; "gene0" and so on by default.
-      obs: columns, one value a cell.
+      obs: columns, one value per cell.
 
     Returns:
       An `Expression`.
@@ -186,7 +186,7 @@ def collect(source: Source, *columns: str) -> Expression:
 
     Args:
       source: the cells.
-      *columns: those to take along.
+      *columns: names of columns to include.
 
     Returns:
       An `Expression`.
@@ -203,7 +203,7 @@ def clean_chunk(
 
     Args:
       values: [cells, genes], dense or sparse.
-      place: what an error calls them.
+      place: their name in an error.
       genes: names for the error.
       first: number of the first cell, for the error.
 
@@ -211,17 +211,19 @@ def clean_chunk(
       Rows with sorted indices, duplicates summed.
 
     Raises:
-      ValueError: if a value is negative or not finite; says where the first is.
+      ValueError: if a value is negative or not finite; names the place of the first.
       TypeError: if the values are not real numbers.
     """
     if np.dtype(values.dtype).kind not in "buif":
         raise TypeError(f"{place}: expected real numbers, got {values.dtype}")
     given: Any = csr_array(values)
+    # Cast before the check: a float64 beyond float32's range is infinite here.
     data = given.data.astype(np.float32)
     rows = csr_array((data, given.indices, given.indptr), shape=given.shape)
     bad = ~(np.isfinite(data) & (data >= 0))
     if bad.any():
         raise ValueError(_describe(rows, bad, place, genes, first))
+    # Stored zeros would count as expressed genes, and duplicates as two.
     if not given.has_canonical_format or (data == 0).any():
         rows = rows.copy()  # its indices are the caller's
         rows.sum_duplicates()
@@ -252,7 +254,7 @@ def check_genes(genes: Any, number: int, place: str) -> np.ndarray:
     Args:
       genes: the names.
       number: how many are expected.
-      place: what an error calls them.
+      place: their name in an error.
 
     Returns:
       An array of strings.
@@ -263,6 +265,7 @@ def check_genes(genes: Any, number: int, place: str) -> np.ndarray:
     names = np.array([str(gene) for gene in genes], dtype=np.str_)
     if len(names) != number:
         raise ValueError(f"{place}: expected {number} names, got {len(names)}")
+    # Columns of one name would share a rank, a token and a pair.
     counts = collections.Counter(names.tolist())
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
@@ -280,8 +283,8 @@ def label_codes(
     """Number the classes of a label.
 
     Args:
-      column: one value a cell; None, NaN and the empty string are missing.
-      name: what an error calls it.
+      column: one value per cell; None, NaN and the empty string are missing.
+      name: its name in an error.
 
     Returns:
       ``(codes, classes)``: int32 codes in the order of ``classes``, -1 for missing
@@ -295,6 +298,8 @@ def label_codes(
     """
     values = np.asarray(column)
     missing = np.array([_is_missing(value) for value in values.tolist()], bool)
+    # pandas stores whole numbers with a gap as floats; their names should be "1", not
+    # "1.0".
     if values.dtype.kind == "f":
         kinds = np.unique(values[~missing])
         if len(kinds) > 20 and (kinds != np.round(kinds)).any():
@@ -325,7 +330,7 @@ def find_column(columns: Mapping[str, Any], name: str, place: str) -> np.ndarray
     Args:
       columns: by name.
       name: the one wanted.
-      place: what the error calls them.
+      place: their name in an error.
 
     Returns:
       Its values.
@@ -345,7 +350,7 @@ def check_size(size: int) -> None:
     """Check the size of chunks.
 
     Args:
-      size: cells a chunk.
+      size: cells per chunk.
 
     Raises:
       ValueError: if it is below 1.

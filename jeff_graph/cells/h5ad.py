@@ -1,4 +1,4 @@
-"""Cells streamed from files that anndata wrote, h5ad or zarr: never read whole.
+"""Cells streamed from files of anndata, h5ad or zarr: never read whole.
 
 X may be dense or compressed by rows, counts or their logarithm, of any real dtype.
 Files are read through anndata, element by element.
@@ -85,7 +85,7 @@ class CellFile:
           name: of the column.
 
         Returns:
-          One value a cell: numbers as they are, anything else as strings, "" where a
+          One value per cell: numbers unchanged, anything else as strings, "" where a
           value is missing.
 
         Raises:
@@ -107,7 +107,7 @@ class CellFile:
         """Expression of consecutive cells.
 
         Args:
-          size: cells a chunk; the last may have fewer.
+          size: cells per chunk; the last may have fewer.
 
         Yields:
           Float32 rows.
@@ -121,7 +121,7 @@ class CellFile:
             yield self._rows(start, min(start + size, self.num_cells))
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Expression of some cells, in the order asked.
+        """Expression of some cells, in the requested order.
 
         Args:
           cells: indices, from 0; may repeat.
@@ -139,6 +139,7 @@ class CellFile:
                 f"cells: expected indices from 0 to {self.num_cells - 1}, got "
                 f"{cells.min()} to {cells.max()}"
             )
+        # HDF5 reads ascending, distinct rows alone.
         distinct, back = np.unique(cells, return_inverse=True)
         if not distinct.size:
             return csr_array((0, len(self.genes)), dtype=np.float32)
@@ -179,7 +180,7 @@ def open_cells(path: str | Path, layer: str = "X") -> CellFile:
       FileNotFoundError: if there is nothing at the path.
       ValueError: if it is no such file, it is damaged, there is no such layer, names of
         genes repeat, or X is compressed by columns.
-      ImportError: if anndata is missing; says how to get it.
+      ImportError: if anndata is missing; names the command that installs it.
     """
     path = Path(path)
     if not path.exists():
@@ -224,15 +225,15 @@ def load_pbmc() -> Expression:
       An `Expression`.
 
     Raises:
-      FileNotFoundError: if the file is not here; says how to get it.
-      ImportError: if anndata is missing; says how to get it.
+      FileNotFoundError: if the file is not here; names the command that fetches it.
+      ImportError: if anndata is missing; names the command that installs it.
     """
     with open_cells(assets.find("pbmc"), layer="raw") as source:
         return collect(source, *source.obs)
 
 
 class _Parts(NamedTuple):
-    """What `CellFile` needs of an open file."""
+    """The parts of an open file that `CellFile` reads."""
 
     matrix: Any
     genes: Any
@@ -246,6 +247,7 @@ def _parts(path: Path, group: Any, layer: str) -> _Parts:
     _check_layer(path, layer, ["X", *raw, *layers])
     element = group[{"X": "X", "raw": "raw/X"}.get(layer, f"layers/{layer}")]
     encoding = str(element.attrs.get("encoding-type", "array"))
+    # Rows of compressed columns would mean reading the whole matrix for each chunk.
     if encoding == "csc_matrix":
         raise ValueError(
             f"{path}: {layer}: expected dense values or compressed rows, got "
@@ -255,6 +257,7 @@ def _parts(path: Path, group: Any, layer: str) -> _Parts:
     if encoding == "csr_matrix":
         from anndata.io import sparse_dataset
 
+        # Before anndata follows them.
         check_pointers(element, f"{path}: {layer}")
         element = sparse_dataset(element)
     genes = _read(group["raw/var" if layer == "raw" else "var"]).index
@@ -263,7 +266,7 @@ def _parts(path: Path, group: Any, layer: str) -> _Parts:
 
 
 def _old_parts(path: Path, group: Any, layer: str) -> _Parts:
-    """The layout of before 2020, which anndata brings up to date itself."""
+    """The layout before 2020, which anndata converts itself."""
     import anndata
 
     for name, key in (("X", "X"), ("raw", "raw.X")):
@@ -290,7 +293,7 @@ def _read(element: Any) -> Any:
     from anndata.io import read_elem
 
     with warnings.catch_warnings():
-        # Old files are read as they are; how they should be written is no news here.
+        # Warnings about outdated encodings: they concern writing, and this only reads.
         warnings.simplefilter("ignore")
         return read_elem(element)
 
@@ -298,5 +301,6 @@ def _read(element: Any) -> Any:
 def _plain(series: Any) -> np.ndarray:
     if series.dtype.kind in "biuf":
         return series.to_numpy()
+    # Categories and nullable types become plain strings, whatever pandas' version.
     values = series.astype(object).where(series.notna(), "")
     return np.array([str(value) for value in values], dtype=np.str_)

@@ -1,8 +1,8 @@
-"""Gene pairs by second derivatives: what a network's answer owes to two genes at once.
+"""Gene pairs by second derivatives of a network: integrated Hessians.
 
-A check on attention from the same network: integrated Hessians say how much of the
-logit of a cell's class comes from a pair together. For n tokens it costs n gradients a
-cell and point, which is what a diverse sample of the cells pays for.
+A check on attention from the same network: integrated Hessians measure how much of the
+logit of a cell's class comes from a pair together. For n tokens they cost n gradients
+per cell and point, which a diverse sample of the cells makes affordable.
 
 Reference: Janizek, Sturmfels and Lee, "Explaining Explanations: Axiomatic Feature
 Interactions for Deep Networks", Journal of Machine Learning Research, 2021.
@@ -48,7 +48,7 @@ def make_hessian(
     if num_points < 1:
         raise ValueError(f"num_points: expected at least 1, got {num_points}")
     nodes, weights = np.polynomial.legendre.leggauss(num_points)
-    points = (nodes + 1) / 2
+    points = (nodes + 1) / 2  # from [-1, 1] to [0, 1]; weights halve likewise
     factors = jnp.asarray(-points * np.log(points) * weights / 2, jnp.float32)
 
     def margin(values: Array, params: PyTree, genes: Array, label: Array) -> Array:
@@ -65,9 +65,12 @@ def make_hessian(
             return total + factor * second, None
 
         tokens = len(values)
+        # A scan over points, so that one Hessian is in memory at a time.
         total, _ = jax.lax.scan(
             add, jnp.zeros((tokens, tokens)), (jnp.asarray(points, "f4"), factors)
         )
+        # Zero at padding by its value, and on the diagonal by choice: a pair has two
+        # genes.
         pair = values[:, None] * values[None, :] * (1 - jnp.eye(tokens))
         return jnp.abs(pair * (total + total.T) / 2)
 

@@ -5,7 +5,7 @@ both, over layers and heads; symmetrised, and kept for the chosen genes alone. S
 cells add, so parts of the cells merge exactly.
 
 Different from the official code: attention comes from each layer's real input; cells
-are weighted by what the sampler's estimand asks for; a pair that no cell expresses is
+are weighted for the sampler's estimand; a pair that no cell expresses is
 NaN, not 0; every pair has an interval (bootstrap over cells) and a p-value against
 networks that were trained on permuted labels.
 
@@ -43,8 +43,8 @@ class PairSums(NamedTuple):
     """Sums over cells from which every pair's score follows; they add.
 
     Attributes:
-      score: weighted sum of a pair's scores. The first replicate holds the cells as
-        they are, the others are resampled.
+      score: weighted sum of a pair's scores. The first replicate has each cell once,
+        the others are resampled.
       weight: sum of the weights of the cells that express both genes, likewise.
       square: sum of the squares of those weights, likewise.
       cells: number of cells that express both.
@@ -57,7 +57,7 @@ class PairSums(NamedTuple):
 
 
 class Null(NamedTuple):
-    """How far each pair stands above networks that learned from permuted labels.
+    """Comparison of each pair with networks that learned from permuted labels.
 
     Attributes:
       lift: ``(score - mean) / sd`` over the permutations; NaN for unseen pairs.
@@ -91,13 +91,13 @@ def pair_sums(
         [cells, tokens, tokens]; attention, or `jeff_graph.cells.hessian`. Pass the same
         object again and nothing is compiled again.
       params: its parameters.
-      tokens: the cells; those without genes count nowhere.
+      tokens: the cells; those without genes do not count.
       num_genes: number of genes, above every id.
       weights: of the cells, as `jeff_graph.cells.sampling.Sample` has them; even by
         default.
       num_bootstrap: number of resamples.
       key: random key of the resamples.
-      batch_size: cells at one time; bounds the memory, not the result.
+      batch_size: cells at a time; bounds the memory, not the result.
 
     Returns:
       `PairSums`, ``1 + num_bootstrap`` replicates.
@@ -135,6 +135,7 @@ def _pair_sums(
 ) -> PairSums:
     num_genes, num_bootstrap, size = sizes
     cells = weights.shape[0]
+    # Padding cells have weight 0, and so change no sum.
     padded = -cells % size
     tokens, weights = jax.tree.map(
         lambda leaf: jnp.pad(leaf, [(0, padded)] + [(0, 0)] * (leaf.ndim - 1)).reshape(
@@ -145,6 +146,8 @@ def _pair_sums(
 
     def add(sums: PairSums, batch: tuple) -> tuple[PairSums, None]:
         tokens, weights, number = batch
+        # Poisson copies, not a multinomial: no cell's draw depends on the others, so
+        # batches and parts can be drawn apart.
         copies = jax.random.poisson(
             jax.random.fold_in(key, number), 1.0, (num_bootstrap, size)
         )
@@ -166,9 +169,12 @@ def _batch_sums(
     mask = tokens.values > 0
     both = mask[:, :, None] & mask[:, None, :]
     cell = jnp.arange(mask.shape[0])
+    # Set by max, since padding may point at a gene that the cell has.
     held = jnp.zeros((len(cell), num_genes)).at[cell[:, None], tokens.genes].max(mask)
-    # A copy of a cell counts as another cell, so the square is of its own weight.
+    # A copy of a cell counts as another cell: squares are of its weight, not of copies.
     first, second = copies * weights, copies * weights**2
+    # Without resamples scatter straight into the map. With them, one dense map a cell
+    # serves all replicates as a matrix product.
     if copies.shape[0] == 1:
         flat = jnp.where(both, found, 0) * first[0][:, None, None]
         place = (tokens.genes[:, :, None], tokens.genes[:, None, :])
@@ -240,8 +246,8 @@ def pair_interval(
 
     Args:
       sums: result of `pair_sums` with resamples.
-      confidence: probability that the interval is to cover, inside (0, 1).
-      prior_cells: as of `pair_scores`.
+      confidence: coverage of the interval, in (0, 1).
+      prior_cells: as in `pair_scores`.
 
     Returns:
       ``(low, high)``; resamples without a cell that expresses both are left out.
@@ -260,10 +266,13 @@ def pair_interval(
 
 def _maps(sums: PairSums, prior_cells: float) -> Float[Array, "replicates genes genes"]:
     seen = (sums.weight > 0) & ~jnp.eye(sums.weight.shape[-1], dtype=bool)
+    # Attention has a direction, a pair has none.
     score = jnp.where(seen, sums.score + sums.score.mT, 0) / 2
     weight = jnp.where(seen, sums.weight, 0)
     total = weight.sum((-2, -1), keepdims=True)
     mean = score.sum((-2, -1), keepdims=True) / jnp.where(total > 0, total, 1)
+    # Divisors are replaced where nothing was seen, so that no NaN enters a gradient or
+    # a sum; the result is set to NaN at the end.
     own = score / jnp.where(seen, weight, 1)
     number = weight**2 / jnp.where(seen, sums.square, 1)
     ratio = (number * own + prior_cells * mean) / jnp.where(
@@ -279,9 +288,10 @@ def permutation_null(
     """Compare a map with maps of networks that were trained on permuted labels.
 
     A pair's lift is ``(Z - mean) / sd`` over the permutations, with half of the
-    variance from the pair and half from the median pair, as a few permutations tell a
-    pair's own poorly. Each permutation's map is given a lift against the others, and
-    the p-value is the share of those, pooled over pairs, that reach the lift.
+    variance from the pair and half from the median pair, because a few permutations
+    estimate a pair's variance poorly. Each permutation's map gets a lift against the
+    others, and the p-value is the share of those, pooled over pairs, that reach the
+    lift.
 
     Args:
       scores: the map of the network that learned from the real labels.
@@ -306,9 +316,12 @@ def permutation_null(
     ]
     pair = jnp.triu_indices(scores.shape[0], 1)
     pooled = jnp.stack(others)[:, *pair].ravel()
+    # Sorted once, and counted by bisection: all pairs against all permutations would
+    # not fit into memory.
     pooled = jnp.sort(jnp.where(jnp.isnan(pooled), jnp.inf, pooled))
     total = jnp.isfinite(pooled).sum()
     reach = total - jnp.searchsorted(pooled, lift, side="left")
+    # The real map counts as one of the permutations, so no p-value is 0.
     p_value = jnp.where(jnp.isnan(lift), 1.0, (1 + reach) / (1 + total))
     flat = false_discovery_rate(p_value[pair], where=~jnp.isnan(lift[pair]))
     q_value = jnp.ones_like(lift).at[pair].set(flat)
@@ -348,5 +361,6 @@ def false_discovery_rate(
     order = jnp.argsort(jnp.where(counted, p_value, 2.0))
     rank = jnp.arange(1, len(p_value) + 1)
     scaled = jnp.where(counted[order], p_value[order] * counted.sum() / rank, 1.0)
+    # A q-value must not fall as p rises: the least of all larger p.
     least = jax.lax.cummin(scaled, reverse=True)
     return jnp.ones_like(p_value).at[order].set(jnp.minimum(least, 1.0))

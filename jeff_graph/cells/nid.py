@@ -1,10 +1,10 @@
-"""NID: interactions read off the weights of a multilayer perceptron.
+"""NID: interactions from the weights of a multilayer perceptron.
 
 Two inputs can only interact where they meet in a unit of the first layer. A unit counts
-for as much as its way to the output is strong, and a pair for the weaker of its two
-weights there. The weights are made sparse by an L1 penalty, and a linear term beside
-the network takes the main effects, which would otherwise look like interactions; the
-official code has a small network per input in that place.
+by the strength of its paths to the output, and a pair by the weaker of its two weights
+there. An L1 penalty makes the weights sparse. A linear term beside the network takes
+the main effects, which would otherwise look like interactions; the official code has a
+small network per input instead.
 
 Reference: Tsang, Cheng and Liu, "Detecting Statistical Interactions from Neural Network
 Weights", ICLR 2018.
@@ -32,7 +32,7 @@ Weights: TypeAlias = list[Float[Array, "fan_in fan_out"]]
 def nid_scores(kernels: Sequence[Float[Array, "_ _"]]) -> Float[Array, "genes genes"]:
     """Strength of every pair: ``sum_h z_h min(|W1[i, h]|, |W1[j, h]|)``.
 
-    ``z = |W2| |W3| ... |W_L| 1`` is the strength of a first-layer unit's ways to the
+    ``z = |W2| |W3| ... |W_L| 1`` is the strength of a first-layer unit's paths to the
     outputs, summed over classes.
 
     Args:
@@ -54,6 +54,8 @@ def nid_scores(kernels: Sequence[Float[Array, "_ _"]]) -> Float[Array, "genes ge
             "kernels: expected two or more that fit together, got shapes "
             f"{[kernel.shape for kernel in kernels]}"
         )
+    # From the output back, vector by matrix: the product of the kernels is never
+    # formed.
     ways = functools.reduce(
         lambda z, k: jnp.abs(k) @ z,
         reversed(kernels[1:-1]),
@@ -61,6 +63,7 @@ def nid_scores(kernels: Sequence[Float[Array, "_ _"]]) -> Float[Array, "genes ge
     )
     first = jnp.abs(kernels[0]) * 1.0
 
+    # Unit by unit: minima of all units at once are genes by genes by units.
     def add(total: Array, unit: tuple[Array, Array]) -> tuple[Array, None]:
         weight, way = unit
         return total + way * jnp.minimum(weight[:, None], weight[None, :]), None
@@ -91,7 +94,7 @@ def train_mlp(
       hidden: widths of the hidden layers.
       l1: penalty on the absolute values of the kernels.
       num_epochs: passes over the cells.
-      batch_size: cells a step; all of them where there are fewer.
+      batch_size: cells per step; all of them where there are fewer.
       learning_rate: of Adam.
 
     Returns:
@@ -115,6 +118,7 @@ def train_mlp(
         (make(k, shape), jnp.zeros(shape[1]))
         for k, shape in zip(keys, itertools.pairwise(widths), strict=True)
     ]
+    # Not penalised, unlike the kernels, so that main effects are cheaper here.
     linear = jnp.zeros((x.shape[1], num_classes))
     optimizer = optax.adam(learning_rate)
     state = init_state((layers, linear), optimizer, key=steps)

@@ -1,9 +1,10 @@
-"""What is done to counts before cells are compared: depth, logarithm, choice of genes.
+"""Preparation of counts: depth, logarithm, choice of genes.
 
-Min-max similarity follows sequencing depth, so shallow cells look diverse; and most
+Min-max similarity depends on sequencing depth, so shallow cells look diverse. Most
 genes are noise that all cells share, so rare cell types do not look diverse. Dividing
 by depth and keeping the most dispersed genes is therefore part of the method here.
-Everything streams: one or two passes, memory of a chunk and of a number a cell.
+Everything streams, in one pass for the depth and one more to choose genes. Memory holds
+a chunk and one number per cell.
 
 References:
   Satija et al., "Spatial reconstruction of single-cell gene expression data", Nature
@@ -38,7 +39,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is done to every chunk.
+    """Preparation of every chunk.
 
     Attributes:
       genes: columns to keep, in this order; None for all.
@@ -113,7 +114,7 @@ class Prepared:
           name: of the column.
 
         Returns:
-          One value a cell.
+          One value per cell.
         """
         return self.source.column(name)
 
@@ -121,7 +122,7 @@ class Prepared:
         """Prepared expression of consecutive cells.
 
         Args:
-          size: cells a chunk.
+          size: cells per chunk.
 
         Yields:
           Float32 rows.
@@ -130,7 +131,7 @@ class Prepared:
             yield apply_recipe(self.recipe, chunk)
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Prepared expression of some cells, in the order asked.
+        """Prepared expression of some cells, in the requested order.
 
         Args:
           cells: indices.
@@ -142,7 +143,7 @@ class Prepared:
 
 
 def prepare(source: Source, recipe: Recipe) -> Prepared:
-    """Look at a source through a recipe, chunk by chunk.
+    """Apply a recipe to a source, chunk by chunk as it is read.
 
     Args:
       source: the cells.
@@ -177,6 +178,7 @@ def apply_recipe(recipe: Recipe, chunk: csr_array) -> csr_array:
     if recipe.target is not None:
         depth = np.asarray(chunk.sum(axis=1, dtype=np.float64)).ravel()
         scale = recipe.target / np.where(depth > 0, depth, 1.0)
+        # Scaled before genes are dropped: the depth is that of all genes.
         values = values * np.repeat(scale.astype(np.float32), np.diff(chunk.indptr))
     if recipe.log:
         values = np.log1p(values)
@@ -216,6 +218,7 @@ def gene_moments(chunks: Iterable[csr_array]) -> Moments:
     for chunk in chunks:
         given: Any = chunk
         genes, (cells, number) = chunk.indices, given.shape
+        # Sums over millions of cells: float32 would stop counting at 2^24.
         values = chunk.data.astype(np.float64)
         powers = (values, values**2, np.ones_like(values))
         sums = [np.bincount(genes, power, minlength=number) for power in powers]
@@ -282,9 +285,12 @@ def choose_genes(
         )
     score = moments.variance.copy()
     if method == "dispersion":
+        # A gene without expression is excluded below, not divided by 0.
         score /= np.maximum(moments.mean, 1e-12)
+    # A gene of one or two cells has the greatest dispersion, and no pairs.
     score[(moments.detected < 3) | (moments.variance <= 0)] = -np.inf
     score[kept] = np.inf
+    # Stable, so that equal scores choose the same genes on every machine.
     chosen = np.argsort(-score, kind="stable")[:num_genes]
     chosen = np.sort(chosen[score[chosen] > -np.inf])
     if len(chosen) < 2:
@@ -303,16 +309,16 @@ def make_recipe(
     method: Literal["dispersion", "variance"] = "dispersion",
     keep: Iterable[str] = (),
 ) -> Recipe:
-    """Choose a recipe by looking at all cells, in at most two passes.
+    """Choose a recipe from all cells: one pass over them, two to choose genes.
 
-    Counts are scaled to one depth and the logarithm is taken; what is no count is taken
-    as logarithms already, and left as it is.
+    Counts are scaled to one depth and their logarithm is taken. Values that are not
+    whole numbers are taken for logarithms and stay unchanged.
 
     Args:
       source: the cells.
       num_genes: genes to choose; None keeps all.
       target: depth, or "median" for that of the cells; None leaves the depth.
-      method: as of `choose_genes`.
+      method: as in `choose_genes`.
       keep: names of genes that are kept in any case.
 
     Returns:
@@ -338,6 +344,7 @@ def make_recipe(
         raise ValueError("source: expected cells that express genes, got none")
     recipe = Recipe()
     if counts:
+        # Cells without genes have no depth.
         middle = float(np.median(depth[depth > 0]))
         recipe = Recipe(target=middle if target == "median" else target, log=True)
     if num_genes is None:

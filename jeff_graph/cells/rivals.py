@@ -1,4 +1,4 @@
-"""Other ways to pick cells: uniform, k-centre, geometric sketching.
+"""Other ways to choose cells: uniform, k-centre, geometric sketching.
 
 References:
   Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical
@@ -66,6 +66,7 @@ def _farthest_first(x: Array, number: int, first: Array) -> Array:
     def pick(distance: Array, _: None) -> tuple[Array, Array]:
         chosen = distance.argmax()
         nearer = jnp.minimum(distance, ((x - x[chosen]) ** 2).sum(1))
+        # Below any distance, so that no cell is chosen twice.
         return nearer.at[chosen].set(-1.0), chosen
 
     nearest = ((x - x[first]) ** 2).sum(1).at[first].set(-1.0)
@@ -76,7 +77,7 @@ def _farthest_first(x: Array, number: int, first: Array) -> Array:
 def geosketch_cells(
     x: Float[np.ndarray, "cells dims"], number: int, *, seed: int
 ) -> Int[np.ndarray, " draws"]:
-    """Cells by geometric sketching: alike from every box of an even cover.
+    """Cells by geometric sketching: evenly from the boxes of a cover.
 
     Args:
       x: coordinates, such as principal components.
@@ -87,7 +88,7 @@ def geosketch_cells(
       Distinct indices.
 
     Raises:
-      ImportError: if geosketch is missing; says how to get it.
+      ImportError: if geosketch is missing; names the command that installs it.
       ValueError: if more are asked than there are.
     """
     try:
@@ -123,16 +124,19 @@ def principal_components(
         )
     mean = np.asarray(given.mean(axis=0)).ravel()
     operator: Any = LinearOperator
+    # Centring would fill the sparse matrix; the mean is taken off each product instead.
     centred = operator(
         given.shape,
         matvec=lambda v: given @ np.ravel(v) - mean @ np.ravel(v),
         rmatvec=lambda u: given.T @ np.ravel(u) - mean * np.sum(u),
         dtype=np.float64,
     )
+    # ARPACK starts from a random vector; a given one makes the result reproducible.
     start = np.random.default_rng(seed).normal(size=min(given.shape))
     found: Any = svds(centred, number, v0=start)
     left, size, right = found
     order = np.argsort(-size)
+    # Signs of singular vectors are arbitrary: the largest entry is made positive.
     sign = np.sign(right[np.arange(number), np.abs(right).argmax(1)])
     return ((left * size * sign)[:, order]).astype(np.float32)
 

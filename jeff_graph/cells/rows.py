@@ -17,10 +17,10 @@ class Rows(NamedTuple):
     cell and change nothing; a row that pads has ``counts`` of -1.
 
     Attributes:
-      genes: ids, one a nonzero.
-      values: expression, one a nonzero.
+      genes: ids, one per nonzero.
+      values: expression, one per nonzero.
       starts: first place of each cell.
-      counts: number of genes of each cell; -1 for a row that is no cell.
+      counts: number of genes of each cell; -1 for a row that is not a cell.
     """
 
     genes: Int[Array | np.ndarray, " nonzeros"]
@@ -62,6 +62,7 @@ def make_rows(
     starts[:rows], counts[:rows] = sparse.indptr[:-1], np.diff(sparse.indptr)
     behind = (0, num_nonzeros - nonzeros)
     genes = np.pad(np.asarray(sparse.indices, np.int32), behind)
+    # Padding has value 1, whose logarithm is finite.
     return Rows(genes, np.pad(values, behind, constant_values=1), starts, counts)
 
 
@@ -110,6 +111,7 @@ def sparse_values(cells: Any) -> tuple[csr_array, Float[np.ndarray, " nonzeros"]
       ValueError: if values are negative or not finite.
     """
     sparse = csr_array(cells)
+    # Checked after the cast: a float64 beyond float32's range becomes infinite there.
     values = np.asarray(sparse.data, np.float32)
     fine = is_checked(cells) or (np.isfinite(values).all() and (values >= 0).all())
     if not fine:

@@ -1,10 +1,10 @@
-"""Drawing cells by their diversity, and what a weighted mean over them estimates.
+"""Drawing cells by their diversity, with weights for a named estimand.
 
 A cell's weight is ``K^-power`` for its density K of `jeff_graph.cells.wds.scores`; the
 paper's is power 1. Draws are by Gumbel top-k on the logarithm: without replacement, in
 one pass. The paper draws by the weights and then weights by them again, which targets
-neither the mean over the cells nor a uniform mean over kinds of cells; here the
-estimand is named, and the sample carries the weights for it.
+neither the mean over the cells nor a uniform mean over kinds of cells. Here the
+estimand is named, and the sample has the weights for it.
 
 Reference: arXiv 2410.15616, section 4. Inclusion probabilities: Cohen and Kaplan,
 "Summarizing Data Using Bottom-k Sketches", PODC 2007; Rosen, "Asymptotic Theory for
@@ -37,7 +37,7 @@ _ESTIMANDS = ("population", "diverse", "published")
 
 
 class Weights(NamedTuple):
-    """How likely cells are to be drawn.
+    """Weights by which cells are drawn.
 
     Attributes:
       log_weight: natural logarithm; -inf for a cell that is never drawn.
@@ -53,7 +53,7 @@ class Weights(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Cells that were drawn, and how to average over them.
+    """Drawn cells, and weights to average over them.
 
     Attributes:
       cells: indices, in the order drawn; distinct unless drawn with replacement.
@@ -72,7 +72,7 @@ class Sample(NamedTuple):
 def effective_size(
     log_weight: Float[Array, " cells"],
 ) -> Float[Array, ""]:
-    """What share of a weighted sample its mean over all cells is worth.
+    """Effective share of a weighted sample, for means over all cells.
 
     Drawn with probability p, weighted by 1 / p, k cells are worth ``k (E 1/p)^2 /
     E (1/p)^2 = k / (mean(w) mean(1 / w))`` uniform ones, by Kish's formula, for
@@ -87,6 +87,7 @@ def effective_size(
     >>> float(effective_size(jnp.log(jnp.array([1.0, 1.0, 1.0]))))
     1.0
     """
+    # In logarithms: weights of a high power span more than float32's range.
     real = log_weight > -jnp.inf
     number = jnp.log(real.sum())
     up = jax.nn.logsumexp(log_weight, where=real) - number
@@ -111,7 +112,7 @@ def diversity_weights(
     Args:
       density: K of each cell, positive; NaN for a cell that is not to be drawn.
       where: cells that may be drawn; all with a density by default. Give the cells
-        that have genes: cells without any are alike, and few, so they look diverse.
+        that have genes: cells without any are few and equal, so they look diverse.
       power: exponent; 1 as published, 0 draws uniformly.
       least_effective: floor on `effective_size`, in [0, 1].
       kind: "inverse", or "softmax": the weights ``exp(power / (n K))`` that the paper's
@@ -133,6 +134,7 @@ def diversity_weights(
     real = density > 0
     if where is not None:
         real &= where
+    # Replaced before the logarithm, whose NaN would pass through a later where.
     safe = jnp.where(real, density, 1.0)
     score = -jnp.log(safe) if kind == "inverse" else 1 / (safe * real.sum())
 
@@ -147,6 +149,7 @@ def diversity_weights(
 
     asked = jnp.asarray(power, jnp.float32)
     low, _ = jax.lax.fori_loop(0, 24, halve, (jnp.zeros(()), asked))
+    # As asked where that suffices: bisection only approaches its upper end.
     used = jnp.where(effective_size(at(asked)) >= least_effective, asked, low)
     return Weights(at(used), used, effective_size(at(used)))
 
@@ -178,6 +181,7 @@ def inclusion_probabilities(
     shifted = log_weight - jnp.max(log_weight)
 
     def expected(log_time: Array) -> Array:
+        # expm1 keeps the digits of small probabilities, which 1 - exp would cancel.
         return -jnp.expm1(-jnp.exp(shifted + log_time))
 
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -185,6 +189,7 @@ def inclusion_probabilities(
         few = expected(middle).sum() < num_cells
         return jnp.where(few, middle, ends[0]), jnp.where(few, ends[1], middle)
 
+    # Bisection in log time: from a time at which nothing came to one where all came.
     least = jnp.min(jnp.where(possible, shifted, 0.0))
     ends = (jnp.full((), -40.0), 10.0 - least)
     return expected(jax.lax.fori_loop(0, 60, halve, ends)[0])
@@ -211,10 +216,10 @@ def sample(
       num_cells: number of draws.
       key: random key.
       estimand: what the weights of the sample average over: "population" all cells
-        alike (inverse inclusion), "diverse" all cells by their weight (w over
+        equally (inverse inclusion), "diverse" all cells by their weight (w over
         inclusion, nearly even), "published" the paper's: w once more.
-      strata: kind of each cell, from 0; every kind is then drawn from as often as the
-        sum of its weights asks for, rounded, instead of at random.
+      strata: kind of each cell, from 0; the draws from a kind are then fixed to the
+        sum of its weights, rounded, instead of random.
       replace: draw with replacement.
 
     Returns:
@@ -222,7 +227,7 @@ def sample(
 
     Raises:
       ValueError: if more cells are asked than can be drawn, the estimand is unknown, a
-        length differs, or strata and replacement are both asked for.
+        length differs, or both strata and replacement are given.
 
     References:
       Cohen and Kaplan, "Summarizing Data Using Bottom-k Sketches", PODC 2007.
@@ -245,6 +250,8 @@ def sample(
     else:
         cells, inclusion = _by_stratum(log_weight, num_cells, key, strata)
     log_w = log_weight[cells]
+    # The population mean weighs by 1 / inclusion alone; the others multiply a weight
+    # in.
     log_target = {
         "population": jnp.zeros_like(log_w),
         "diverse": log_w,
@@ -257,8 +264,10 @@ def sample(
 def _first_to_come(
     log_weight: Array, num_cells: int, key: PRNGKeyArray
 ) -> tuple[Array, Array]:
-    """The first cells of a race, and their inclusion given the next one's time."""
+    """The first cells of a race, and their inclusion given the time of the next."""
     score = log_weight + jax.random.gumbel(key, log_weight.shape)
+    # One draw more than asked gives the threshold; -inf stands in where all are drawn,
+    # and makes their inclusion 1.
     score, cells = jax.lax.top_k(jnp.append(score, -jnp.inf), num_cells + 1)
     cells = cells[:-1]
     return cells, -jnp.expm1(-jnp.exp(log_weight[cells] - score[-1]))
@@ -297,6 +306,7 @@ def _quotas(log_weight: np.ndarray, num_cells: int, strata: np.ndarray) -> np.nd
         room = quota < size
         wanted = left * np.where(room, share, 0.0) / share[room].sum()
         given = np.minimum(np.floor(wanted).astype(int), size - quota)
+        # All shares below one draw: the stratum farthest below its target gets it.
         if not given.any():
             given[np.argmax(np.where(room, target - quota, -np.inf))] = 1
         quota += given

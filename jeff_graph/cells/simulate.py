@@ -1,10 +1,10 @@
-"""Made cells with planted interactions, so that the truth is known.
+"""Simulated cells with planted interactions, so that the truth is known.
 
 Every cell type has marker genes that switch on and off from cell to cell, and among
 them a few pairs: where both genes of a pair are on, the cell is more likely a case.
-Beside the pairs, single markers raise or lower the risk by themselves, and the rest of
-the markers mean nothing for it. So a pair can be told neither by its genes' occurring
-together (all markers of a type do), nor by its genes' bearing on the label alone.
+Other markers raise or lower the risk by themselves, and the remaining markers have no
+effect. So a pair cannot be found by co-occurrence of its genes (all markers of a type
+occur together), nor by the effect of each gene on the label alone.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _BLOCK = 2048
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """What kind of cells are made.
+    """Design of the simulated cells.
 
     Attributes:
       num_genes: genes in all; those that are no marker are background.
@@ -34,7 +34,7 @@ class Design:
       additive: markers of each type that act by themselves, up and down in turn.
       on: mean count of a marker that is on, and ``off`` of it where it is off.
       off: see ``on``.
-      background: median count of a gene that is no marker of the cell's type.
+      background: median count of a gene that is not a marker of the cell's type.
       chance: of a marker to be on.
       interaction: log-odds of a case that a pair adds.
       main: log-odds that an additive marker adds or takes.
@@ -75,7 +75,7 @@ class Design:
 
 
 class Truth(NamedTuple):
-    """What was planted.
+    """The planted truth.
 
     Attributes:
       pairs: genes of each planted pair.
@@ -93,15 +93,15 @@ class Truth(NamedTuple):
 
 
 class SimulatedCells:
-    """A source of made cells that holds none of them: blocks are drawn anew each time.
+    """A source of simulated cells; blocks are drawn again each time and never stored.
 
     It is a `jeff_graph.cells.expression.Source`; columns "type" and "label".
 
     Attributes:
       num_cells: number of cells.
       genes: names.
-      design: what is made.
-      truth: what was planted.
+      design: the design.
+      truth: the planted truth.
     """
 
     num_cells: int
@@ -139,13 +139,13 @@ class SimulatedCells:
         return -(-self.num_cells // _BLOCK)
 
     def column(self, name: str) -> np.ndarray:
-        """One value a cell: its "type" or its "label" ("case" or "control").
+        """One value per cell: its "type" or its "label" ("case" or "control").
 
         Args:
           name: of the column.
 
         Returns:
-          Strings, one a cell.
+          Strings, one per cell.
 
         Raises:
           ValueError: if there is no such column.
@@ -158,7 +158,7 @@ class SimulatedCells:
         """Counts of consecutive cells.
 
         Args:
-          size: cells a chunk; the last may have fewer. Changes no count.
+          size: cells per chunk; the last may have fewer. Changes no count.
 
         Yields:
           Float32 counts, [cells, genes].
@@ -183,7 +183,7 @@ class SimulatedCells:
                 waiting, held = [rows[whole:]], held - whole
 
     def take(self, cells: Int[Array | np.ndarray, " rows"]) -> csr_array:
-        """Counts of some cells, in the order asked.
+        """Counts of some cells, in the requested order.
 
         Args:
           cells: indices.
@@ -201,6 +201,7 @@ class SimulatedCells:
                 f"{cells.min()} to {cells.max()}"
             )
         parts = [csr_array((0, len(self.genes)), dtype=np.float32)]
+        # A block is drawn once, however many of its cells are asked for.
         order = np.argsort(cells // _BLOCK, kind="stable")
         for number in np.unique(cells // _BLOCK):
             rows = cells[order][cells[order] // _BLOCK == number]
@@ -210,6 +211,7 @@ class SimulatedCells:
     def _states(self, number: int) -> tuple:
         """Which markers of a block are on; types and cases; and its generator."""
         design, truth = self.design, self.truth
+        # Seeded by block: any block can be drawn alone, in any order.
         rng = np.random.default_rng([self.seed, number])
         cells = min(_BLOCK, self.num_cells - number * _BLOCK)
         types = rng.choice(len(design.shares), cells, p=design.shares)
@@ -219,6 +221,7 @@ class SimulatedCells:
         odds = design.main * (on[:, truth.additive] @ sign)
         first, second = truth.pairs.T
         odds += design.interaction * (on[:, first] & on[:, second]).sum(1)
+        # Minus the mean of the pairs' terms, to balance cases and controls roughly.
         odds -= design.interaction * design.pairs * design.chance**2
         cases = rng.random(cells) < 1 / (1 + np.exp(-odds))
         return on, types, cases, own, rng
@@ -229,6 +232,7 @@ class SimulatedCells:
         quiet = design.background / design.on * truth.means
         mean = np.where(on, truth.means, np.where(own, design.off * truth.means, quiet))
         mean *= np.exp(rng.normal(0.0, design.depth, (len(types), 1)))
+        # Gamma noise on a Poisson mean makes the counts negative binomial.
         mean *= rng.standard_gamma(design.dispersion, mean.shape) / design.dispersion
         return csr_array(rng.poisson(mean).astype(np.float32))
 
@@ -236,7 +240,7 @@ class SimulatedCells:
 def simulate_cells(
     num_cells: int = 20_000, *, design: Design | None = None, seed: int = 0
 ) -> SimulatedCells:
-    """Made cells with planted pairs; the same seed gives the same cells.
+    """Simulated cells with planted pairs; the same seed gives the same cells.
 
     Counts are negative binomial: Poisson of a mean times a cell's log-normal depth
     times Gamma noise. A planted pair adds its log-odds where both of its genes are on.

@@ -1,11 +1,12 @@
-"""The two passes over cells that do not fit into memory, on many cores or devices.
+"""Sketching and scoring of cells that do not fit into memory, in two passes.
 
 A source gives chunks of cells (`jeff_graph.cells.expression.Source`); a chunk is hashed
-and counted, or hashed and scored, and forgotten. Memory holds the sketch, a chunk a
-worker, and in the second pass one number a cell.
+and counted, or hashed and scored, and then dropped. Memory holds the sketch, at most
+two chunks per worker, and in the second pass one number per cell. Chunks run on several
+threads, devices or processes.
 
-Counts are integers and add, so neither the size of chunks, the number of workers, of
-devices, nor of processes changes them by a bit.
+Counts are integers and add, so they are the same to the bit for any size of chunks and
+any number of workers, devices and processes.
 """
 
 import collections
@@ -82,11 +83,11 @@ def score_cells(
       chunks: expression of the same cells, or of new ones.
       params: the random numbers that the sketch was made with.
       sketch: result of `sketch_cells`, or a merge of several.
-      workers: as of `sketch_cells`.
+      workers: as in `sketch_cells`.
 
     Returns:
-      Densities, as of `jeff_graph.cells.wds.scores`; NaN for cells without genes, which
-      are alike and few, and would be drawn first.
+      Densities, as in `jeff_graph.cells.wds.scores`; NaN for cells without genes, which
+      are few and equal, and would be drawn first.
 
     Raises:
       ValueError: as `sketch_cells`.
@@ -102,7 +103,7 @@ def sketch_on_mesh(
     """First pass with each chunk's cells spread over the ``data`` axis of a mesh.
 
     Args:
-      chunks: as of `sketch_cells`; under `jax.distributed` those of this process, as
+      chunks: as in `sketch_cells`; under `jax.distributed` those of this process, as
         many as every other process has.
       params: the random numbers of the hashes.
       mesh: from `jeff.sharding.make_mesh`.
@@ -159,6 +160,7 @@ def _score(params: HashParameters, sketch: Sketch, rows: Rows) -> Array:
 @functools.partial(jax.jit, static_argnames="mesh")
 def _count_on_mesh(params: HashParameters, stacked: Rows, mesh: Mesh) -> Sketch:
     def count(params: HashParameters, part: Rows) -> Sketch:
+        # Integer counts: the sum over devices is exact in any order.
         own = _count(params, jax.tree.map(lambda leaf: leaf[0], part))
         return jax.lax.psum(own, "data")
 
@@ -173,6 +175,7 @@ def _stack(chunk: Any, devices: int) -> Rows:
     sparse = csr_array(chunk)
     size = -(-(len(sparse.indptr) - 1) // devices)
     parts = [sparse[i * size : (i + 1) * size] for i in range(devices)]
+    # Shards of one array have one shape: all take the size of the largest.
     most = len(make_rows(max(parts, key=lambda part: part.nnz)).genes)
     made = [make_rows(part, num_rows=size, num_nonzeros=most) for part in parts]
     return Rows(*(np.stack(leaves) for leaves in zip(*made, strict=True)))
@@ -185,6 +188,7 @@ def _map(
     workers: int | None,
 ) -> Iterator[tuple[T, int]]:
     """Results in order, with at most two chunks a worker in memory."""
+    # One chunk's program uses few cores of a CPU, and fills an accelerator.
     if workers is None:
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     if workers < 1:
@@ -193,12 +197,14 @@ def _map(
     def run(chunk: Any) -> tuple[T, int]:
         _check_genes(chunk, params)
         result = function(make_rows(chunk, num_rows=_round_rows(chunk.shape[0])))
+        # Waiting in the thread: dispatch alone would queue every chunk in memory.
         return jax.block_until_ready(result), chunk.shape[0]
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         waiting: collections.deque = collections.deque()
         for chunk in chunks:
             waiting.append(pool.submit(run, chunk))
+            # Two chunks a worker: one at work and one ready, and no more in memory.
             if len(waiting) >= 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

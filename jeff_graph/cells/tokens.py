@@ -1,4 +1,4 @@
-"""Cells as padded lists of the genes that they express: what a Transformer reads."""
+"""Cells as padded lists of their expressed genes: the input of a Transformer."""
 
 from typing import Any, NamedTuple
 
@@ -11,10 +11,10 @@ __all__ = ["Tokens", "make_tokens"]
 
 
 class Tokens(NamedTuple):
-    """The expressed genes of cells, one a token.
+    """The expressed genes of cells, one per token.
 
     Invariants: a token is real where its value is above 0, padding has a value of 0;
-    the real tokens of a cell stand for distinct genes.
+    the real tokens of a cell are distinct genes.
 
     Attributes:
       genes: id of each token's gene, in [0, genes).
@@ -30,7 +30,7 @@ def make_tokens(cells: Any, *, width: int | None = None) -> Tokens:
 
     Args:
       cells: dense array or scipy sparse matrix, [cells, genes], no negative values.
-      width: tokens a cell, padding included; by default those of the largest cell.
+      width: tokens per cell, padding included; by default those of the largest cell.
 
     Returns:
       `Tokens` of numpy arrays, genes in ascending order.
@@ -42,6 +42,7 @@ def make_tokens(cells: Any, *, width: int | None = None) -> Tokens:
     [[1, 2], [0, 0]]
     """
     sparse, values = sparse_values(cells)
+    # Ascending genes: one cell gives one row of tokens, however it was stored.
     if not sparse.has_sorted_indices:
         sparse = sparse.sorted_indices()
         values = np.asarray(sparse.data, np.float32)

@@ -63,10 +63,10 @@ def fit(
       labels: class of each, from 0.
       key: random key of batches and dropout.
       num_epochs: passes over the cells.
-      batch_size: cells a step; all of them where there are fewer.
+      batch_size: cells per step; all of them where there are fewer.
       learning_rate: the highest.
       weight_decay: of Adam, decoupled.
-      workdir: as of `jeff.training.fit`, which also resumes there.
+      workdir: as in `jeff.training.fit`, which also resumes there.
       progress: show a progress bar on standard error.
 
     Returns:
@@ -114,7 +114,7 @@ def accuracy(
       params: its parameters.
       tokens: the cells.
       labels: class of each.
-      batch_size: cells at one time.
+      batch_size: cells at a time.
 
     Returns:
       The share, in [0, 1].
@@ -123,6 +123,7 @@ def accuracy(
     return float((predicted == labels).mean())
 
 
+# One object for the same numbers, or `fit` would compile its step again.
 @functools.lru_cache(maxsize=16)
 def _optimizer(
     steps: int, learning_rate: float, weight_decay: float
@@ -135,6 +136,7 @@ def _optimizer(
     )
 
 
+# One object for one network and optimiser, or `fit` would compile again.
 @functools.lru_cache(maxsize=16)
 def _step(apply_fn: ApplyFn, optimizer: optax.GradientTransformation) -> Step:
     """The step of `fit`, one object for one network and optimiser."""

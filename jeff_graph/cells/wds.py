@@ -1,4 +1,4 @@
-"""Weighted diversified sampling: how alike is a cell to all others, in two passes.
+"""Weighted diversified sampling: the density of each cell, in two passes.
 
 0-bit consistent weighted sampling hashes a cell to one of its genes, such that two
 cells collide with (nearly) the probability of their min-max similarity. Counting the
@@ -6,12 +6,12 @@ hashes of all cells, and reading the counts at the hashes of one cell, gives tha
 mean similarity to the data: the kernel density K. Cells of low density are the diverse
 ones; `jeff_graph.cells.sampling` draws by ``1 / K``.
 
-A `Sketch` is a table of counts, so it merges by addition: over chunks, devices,
-machines, and days.
+A `Sketch` is a table of counts, so it merges by addition over chunks, devices and
+machines.
 
-Different from the official code: c is drawn as the paper has it (there, b is used in
-its place), all is in logarithms (there, exponentials overflow), and a cell without
-genes has a bucket of its own instead of gene 0.
+Different from the official code: c is drawn as in the paper (there, b is used instead),
+hashes are computed in logarithms (there, exponentials overflow), and a cell without
+genes has a separate bucket instead of gene 0.
 
 References:
   "Weighted Diversified Sampling for Efficient Data-Driven Single-Cell Gene-Gene
@@ -161,7 +161,7 @@ def hashes(
     rows = cells.counts.shape[0]
     on_cpu = jax.default_backend() == "cpu"
     size = block or (_BLOCK if on_cpu else max(rows, 1))
-    # Cells of like size side by side: a block takes as long as its largest.
+    # Cells of similar size side by side: a block takes as long as its largest.
     order = jnp.argsort(cells.counts)
     padded = -rows % size
     starts, counts = (
@@ -186,6 +186,7 @@ def _hash_block(
     """Genes of one block of cells, a nonzero of each at a time."""
 
     def visit(slot: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        # Slots behind a cell's genes read whatever is there, and compete with -inf.
         place = starts + slot
         gene = genes.at[place].get(mode="clip")
         log_value = jnp.where(
@@ -200,6 +201,7 @@ def _hash_block(
 
 
 def _dense_hashes(params: HashParameters, cells: Array) -> Int[Array, "cells hashes"]:
+    # Zeros become -inf, which never competes.
     log_values = jnp.log(jnp.where(cells > 0, cells, 0.0)).astype(jnp.float32)
 
     def visit(gene: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -214,10 +216,11 @@ def _dense_hashes(params: HashParameters, cells: Array) -> Int[Array, "cells has
 def _keep_least(
     params: HashParameters, gene: Array, log_value: Array, best: tuple[Array, Array]
 ) -> tuple[Array, Array]:
-    """Let one gene of each cell compete; ``log_value`` of -inf does not."""
+    """Let one gene of each cell compete; a ``log_value`` of -inf never wins."""
     slope, offset, base, rate = (part[gene] for part in params)
     log_a = base - rate * jnp.floor(log_value[:, None] * slope + offset)
     least, winner = best
+    # Strictly less, so that the first of a tie wins whatever the block's size.
     wins = log_a < least
     return jnp.where(wins, log_a, least), jnp.where(wins, gene[:, None], winner)
 
@@ -255,6 +258,7 @@ def update(sketch: Sketch, hashed: Int[Array, "cells hashes"]) -> Sketch:
     """
     _check_hashes(sketch, hashed)
     real = hashed[:, 0] >= 0
+    # Padding rows go past the end, where the scatter drops them.
     place = jnp.where(real[:, None], hashed, sketch.counts.shape[1])
     counts = sketch.counts.at[jnp.arange(hashed.shape[1]), place].add(1, mode="drop")
     return Sketch(counts, sketch.num_cells + real.sum(dtype=jnp.int32))
@@ -280,6 +284,7 @@ def merge(*sketches: Sketch) -> Sketch:
             "sketches: expected at least one, with one number of hashes and genes, got "
             f"shapes {sorted(shapes)}"
         )
+    # int32 counts would overflow in silence; under a trace they cannot be checked.
     if not any(isinstance(s.num_cells, Tracer) for s in sketches):
         total = sum(int(sketch.num_cells) for sketch in sketches)
         if total >= 2**31:
@@ -318,7 +323,7 @@ def scores(
 def min_max_similarity(
     x: Float[Array, " genes"], y: Float[Array, " genes"]
 ) -> Float[Array, ""]:
-    """What the hashes estimate: ``sum_i min(x_i, y_i) / sum_i max(x_i, y_i)``.
+    """Min-max similarity, ``sum_i min(x_i, y_i) / sum_i max(x_i, y_i)``.
 
     Args:
       x: expression of a cell, at least 0.

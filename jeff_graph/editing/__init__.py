@@ -1,9 +1,9 @@
 """GRE: editing graph networks by rewiring the gradient.
 
-`rewire` and `anchor_gradients` work on any model. An `Editor` puts a trained graph
-network right node by node, within a budget, and goes back. `methods.gre`, its rivals
-and jeff's own `distilled_replay` are compared by the protocols `independent`,
-`sequential` and `batch`.
+`rewire` and `anchor_gradients` work on any model. An `Editor` corrects a trained graph
+network node by node, within a budget, and can undo its edits. The protocols
+`independent`, `sequential` and `batch` compare `methods.gre`, its rivals and jeff's own
+`distilled_replay`.
 
 `graphs` holds a graph of static shapes, `sampling` parts of a graph that does not fit
 whole, `loaders` the data sets. `nets` (flax) and `train` are imported by name.

@@ -1,4 +1,4 @@
-"""What a graph refuses, told by what was expected and what came."""
+"""Checks of a graph's arrays; errors name the expected and the actual value."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def check_mask_length(name: str, mask: Array, nodes: int) -> None:
 
     Args:
       name: the argument's name.
-      mask: what came.
+      mask: the mask to check.
       nodes: number of nodes.
 
     Raises:
@@ -49,13 +49,13 @@ def check_parts(**parts: Array) -> None:
 
 
 def checked_features(features: Any) -> Any:
-    """Refuse features that are no finite numbers for each node.
+    """Refuse features that are not finite numbers for each node.
 
     Args:
-      features: what came.
+      features: the features to check.
 
     Returns:
-      float32 [nodes, width]; sparse ones as they are.
+      float32 [nodes, width]; sparse ones unchanged.
 
     Raises:
       TypeError: if they are no real numbers.
@@ -76,6 +76,7 @@ def checked_features(features: Any) -> Any:
             f"features: expected [nodes, width] of at least 1, got {features.shape}"
         )
     features = features.astype(np.float32)
+    # One NaN feature would spread over its neighbourhood, and name no node.
     bad = np.argwhere(~np.isfinite(features))
     if len(bad):
         node, column = bad[0].tolist()
@@ -87,17 +88,17 @@ def checked_features(features: Any) -> Any:
 
 
 def checked_labels(labels: Any, nodes: int) -> np.ndarray:
-    """Refuse labels that are no class for each node.
+    """Refuse labels that are not one class per node.
 
     Args:
-      labels: what came.
+      labels: the labels to check.
       nodes: number of nodes.
 
     Returns:
       Integers [nodes].
 
     Raises:
-      TypeError: if they are no integers.
+      TypeError: if they are not integers.
       ValueError: if their number differs, or one is below -1.
     """
     labels = np.asarray(labels)
@@ -117,25 +118,27 @@ def checked_labels(labels: Any, nodes: int) -> np.ndarray:
 
 
 def checked_edges(edges: Any, nodes: int) -> np.ndarray:
-    """Refuse edges that are no pairs of nodes.
+    """Refuse edges that are not pairs of nodes.
 
     Args:
-      edges: what came.
+      edges: the edges to check.
       nodes: number of nodes.
 
     Returns:
       int64 [edges, 2].
 
     Raises:
-      TypeError: if they are no integers.
-      ValueError: if they are no pairs, or one names a node that does not exist.
+      TypeError: if they are not integers.
+      ValueError: if they are not pairs, or one names a node that does not exist.
     """
     edges = np.asarray(edges)
+    # An empty list has no integer dtype and no second axis, and is not a mistake.
     if not edges.size:
         return np.zeros((0, 2), np.int64)
     if edges.dtype.kind not in "iu":
         raise TypeError(f"edges: expected integers, got {edges.dtype}")
     if edges.ndim != 2 or edges.shape[1] != 2:
+        # PyTorch Geometric and OGB store edges as [2, edges].
         hint = "; transpose it" if edges.shape[:1] == (2,) else ""
         raise ValueError(f"edges: expected [edges, 2], got {edges.shape}{hint}")
     wrong = np.flatnonzero(((edges < 0) | (edges >= nodes)).any(1))

@@ -1,9 +1,9 @@
-"""One trained model, put right node by node.
+"""Correct a trained model node by node, within a budget and with a way back.
 
-Where the protocols measure a method on many nodes, an `Editor` is for use: it remembers
-what was asked before, keeps every version of the model, and takes in no edit that fails
-or costs more accuracy than its budget. It is an immutable value; every call returns
-another. An edit is one compiled call, compiled once for all nodes.
+The protocols measure a method on many nodes; an `Editor` is for use. It remembers the
+earlier edits, keeps every version of the model, and accepts no edit that fails or costs
+more accuracy than its budget. It is an immutable value; every call returns another. An
+edit is one compiled call, compiled once for all nodes.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ __all__ = ["Editor", "Outcome"]
 
 
 class Outcome(NamedTuple):
-    """What came of an edit.
+    """Result of an edit.
 
     Attributes:
       success: is the node right? If not, the model was left as it was.
       steps: steps taken; 0 where the node was right already.
       drawdown: accuracy lost on the test nodes since before the first edit, in points,
-        if the edit is taken in.
+        if the edit is accepted.
       retained: share of the earlier edits that are right after this one, in [0, 1];
         1 where there is none.
     """
@@ -48,7 +48,7 @@ class Editor:
 
     Attributes:
       method: how it is edited; every edit begins with a fresh optimiser.
-      task: the graph, with the classes that were asked for.
+      task: the graph, with the requested classes.
       test: nodes whose accuracy counts, bool [nodes].
       log: versions of the model, and a budget.
       state: of the method before the first edit.
@@ -108,6 +108,7 @@ class Editor:
         if bisections < 0:
             raise ValueError(f"bisections: expected at least 0, got {bisections}")
         first, later = jax.random.split(key)
+        # Before `prepare`: what a method costs beforehand counts against the budget.
         reference = method.logits(params, task)
         editable = method.prepare(params, task, first)
         log = EditLog.start(editable, budget=budget)
@@ -117,16 +118,16 @@ class Editor:
 
     @property
     def params(self) -> PyTree:
-        """The model as it is now (what the method edits; see `Method`)."""
+        """The present parameters (what the method edits; see `Method`)."""
         return self.log.params
 
     @property
     def targets(self) -> tuple[int, ...]:
-        """The nodes that were put right, in order."""
+        """The corrected nodes, in order."""
         return tuple(int(entry.target) for entry in self.log.entries)
 
     def logits(self) -> Array:
-        """Logits of all nodes as the model is now.
+        """Logits of all nodes under the present model.
 
         Returns:
           The logits, [nodes, classes].
@@ -134,7 +135,7 @@ class Editor:
         return self.method.logits(self.params, self.task)
 
     def edit(self, node: int, label: int | None = None) -> tuple["Editor", Outcome]:
-        """Put one node right.
+        """Correct one node.
 
         Args:
           node: its number.
@@ -146,11 +147,13 @@ class Editor:
         Raises:
           ValueError: if the node or the class does not exist, or, as
             `jeff_graph.editing.log.BudgetExceededError`, if the edit would cost too
-            much; nothing has changed then.
+            much; the model is then unchanged.
         """
         labels = self._asked(node, label)
         task = dataclasses.replace(self.task, labels=labels)
+        # From the number of edits, so that undoing and editing again repeats the draw.
         seed = jax.random.fold_in(self.state.key, len(self.log.entries))
+        # Built by numpy: scattering into an array would compile once a length.
         earlier = np.zeros(labels.shape, bool)
         earlier[list(self.targets)] = True
         params, *found = _edit(
@@ -166,6 +169,7 @@ class Editor:
         )
         success, steps, drawdown, retained = (each.item() for each in found)
         outcome = Outcome(success, steps, drawdown, retained)
+        # A failed edit has moved the model for nothing.
         if not success:
             return self, outcome
         log = self.log.add(params, int(node), drawdown)
@@ -178,10 +182,10 @@ class Editor:
           count: number of edits to take back.
 
         Returns:
-          An editor without them. The classes that were asked for stay in its task.
+          An editor without them. The requested classes stay in its task.
 
         Raises:
-          IndexError: if there are not so many.
+          IndexError: if there are fewer.
         """
         return dataclasses.replace(self, log=self.log.undo(count))
 
@@ -211,7 +215,9 @@ def _edit(
     node: Array,
     earlier: Array,
 ) -> tuple[PyTree, Array, Array, Array, Array]:
+    # The node is a number of the program and not part of it: all nodes share one.
     target = jnp.arange(test.shape[0]) == node
+    # A node that is edited again is no earlier target of itself.
     earlier = earlier & ~target
     edit = Edit(target, earlier)
     done = edit_once(method, params, state, task, edit, *limits)

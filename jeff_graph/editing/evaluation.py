@@ -1,14 +1,14 @@
-"""The three protocols by which editing methods are compared.
+"""Three protocols that compare editing methods.
 
 * `independent`: every edit starts from the same trained model;
 * `sequential`: one edit after the other, on one model and with one optimiser;
 * `batch`: all targets at once.
 
-An edit takes at most so many steps and stops when its target is right, tested after
-each step in evaluation mode; a target that is right already takes none. (The official
-code tests before the step, and so always takes one more.)
+An edit takes at most ``max_steps`` steps and stops when its target is right, tested
+after each step in evaluation mode. A target that is right already takes none. (The
+official code tests before the step, and so always takes one more.)
 
-Each is one pure function of arrays: jit it with the method bound,
+Each protocol is one pure function of arrays: jit it with the method bound,
 ``jax.jit(functools.partial(independent, method))``.
 
 References:
@@ -75,8 +75,8 @@ def independent(
       edits_at_once: edits side by side, each with a copy of the model and its
         activations; all by default.
       near: a small task for each target, by `jeff_graph.editing.nearby.nearby_tasks`:
-        steps are taken there, and the whole graph is read once an edit, at the end. For
-        methods whose steps look at the target alone: gradient descent, GRE and GRE+.
+        steps are taken there, and the whole graph is read once per edit, at the end.
+        For methods whose steps read the target alone: gradient descent, GRE and GRE+.
 
     Returns:
       The report.
@@ -88,6 +88,7 @@ def independent(
     if edits_at_once is not None and edits_at_once < 1:
         raise ValueError(f"edits_at_once: expected at least 1, got {edits_at_once}")
     first, later = jax.random.split(key)
+    # Before `prepare`: what a method costs on top of training counts as drawdown.
     reference = method.logits(params, task)
     params = method.prepare(params, task, first)
     start = method.init(params, task, later)
@@ -95,7 +96,10 @@ def independent(
     def edited(request: tuple[Array, EditTask | None]) -> tuple[PyTree, Array, Array]:
         target, place = request
         place, slot = (task, target) if place is None else (place, 0)
+        # On a neighbourhood the target is always in slot 0.
         asked = jnp.arange(place.labels.shape[0]) == slot
+        # From the target and not from its place, so that a subset of targets gives the
+        # same edits.
         begun = start._replace(key=jax.random.fold_in(start.key, target))
         edit = Edit(asked, jnp.zeros_like(asked))
         done = edit_once(method, params, begun, place, edit, max_steps, bisections)
@@ -123,6 +127,8 @@ def independent(
                 for places, place in zip(*near, strict=True)
             ],
         )
+    # Measured apart: edits may have run on neighbourhoods, drawdown needs the whole
+    # graph.
     models, success, steps = done
     drawdowns, counts, moved = each(measured, (models, targets, hops))
     return EditReport(
@@ -147,7 +153,8 @@ def _each(
 
 
 def _in_order(places: tuple[Any, ...], groups: list[Any]) -> Any:
-    """Join what groups give, in the order of their places."""
+    """Join the results of groups, in the order of their places."""
+    # Groups come by size; the report has the order of the targets.
     order = jnp.argsort(jnp.concatenate(places))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[order], *groups)
 
@@ -196,6 +203,7 @@ def sequential(
     ) -> tuple[tuple[PyTree, MethodState, Array], tuple[Array, ...]]:
         params, state, earlier = carry
         edit = Edit(nodes == target, earlier & (nodes != target))
+        # Memory never changes; in the carry of a scan it would be copied each step.
         state = state._replace(memory=memory)
         done = edit_once(method, params, state, task, edit, max_steps, bisections)
         lost = predictions_lost(reference, method.logits(done.params, task), task)
@@ -248,6 +256,7 @@ def batch(
     state = method.init(params, task, later)
     nothing = jnp.zeros_like(test)
     edit = Edit(nothing.at[targets].set(True), nothing)
+    # All targets in one mask: steps stop when every one of them is right.
     done = edit_once(method, params, state, task, edit, max_steps, bisections)
     logits = method.logits(done.params, task)
     success = done.right[targets]

@@ -5,9 +5,9 @@ A bag of words has a thousand columns of which a node uses some twenty. As
 ``dataclasses.replace(graph, features=BCSR.fromdense(graph.features))``. Networks,
 protocols and sampling take either.
 
-Whether it pays is to be measured. It does on a CPU for bags of words such as Cora's
-(1.3% of the entries), and not under ``jax.vmap`` over kernels, where ``jax.lax.map`` is
-faster. Amazon-photo, with 35% of the entries, is better left dense.
+Measure whether it pays. It does on a CPU for bags of words such as Cora's (1.3% of the
+entries are nonzero), but not under ``jax.vmap`` over kernels, where ``jax.lax.map`` is
+faster. Amazon-photo, with 35%, is better left dense.
 """
 
 from typing import Any
@@ -42,6 +42,7 @@ def product(
             f"features: expected a width of {kernel.shape[0]}, that of the kernel, "
             f"got {features.shape[-1]}"
         )
+    # The sparse product keeps the features' dtype; only the result is cast.
     if isinstance(features, BCSR):
         return (features @ kernel.astype(features.dtype)).astype(kernel.dtype)
     return features.astype(kernel.dtype) @ kernel
@@ -55,7 +56,7 @@ def append_rows(features: Any, nodes: int) -> Any:
       nodes: rows in all, at least those there are.
 
     Returns:
-      Features like those that came, on the host where they are numpy's.
+      Features of the same kind, on the host where they are numpy's.
     """
     if isinstance(features, BCSR):
         added = nodes - features.shape[0]
@@ -80,6 +81,7 @@ def take_rows(features: Any, rows: np.ndarray) -> np.ndarray:
     if not isinstance(features, BCSR):
         return np.asarray(features)[rows]
     starts = np.asarray(features.indptr)
+    # All entries of all rows in one gather: a loop over rows would run in Python.
     counts = starts[rows + 1] - starts[rows]
     owner = np.repeat(np.arange(len(rows)), counts)
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -108,5 +110,6 @@ def row_normalise(
            [0.  , 0.  ]], dtype=float32)
     """
     check_floating(features=features)
+    # A node without words keeps its zeros instead of 0 / 0.
     total = jnp.abs(features).sum(-1, keepdims=True)
     return features / jnp.where(total > 0, total, 1)

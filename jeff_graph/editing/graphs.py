@@ -1,7 +1,7 @@
-"""A graph of static shapes: nodes and edges in slots, masks that tell the real ones.
+"""A graph of static shapes: nodes and edges in slots, masks that mark the real ones.
 
 Message passing runs along edges, from senders to receivers; an undirected edge is
-stored both ways. Self-loops are never stored: the layers that want them add them.
+stored both ways. Self-loops are never stored; layers that need them add them.
 
 Taking a subgraph masks edges and keeps every node in its place, so indices, labels and
 compiled programs stay valid. `jeff_graph.editing.sampling` cuts out small graphs.
@@ -42,7 +42,7 @@ class Graph:
     """Nodes and directed edges, padded to static sizes.
 
     Invariants: both ends of a real edge are real nodes; no real edge comes twice or is
-    a self-loop; ends of padding edges are valid slots. `make_graph` sees to them.
+    a self-loop; ends of padding edges are valid slots. `make_graph` ensures this.
 
     Attributes:
       features: [nodes, width], floating point, dense or `BCSR`.
@@ -109,7 +109,9 @@ def make_graph(
     pairs = checked_edges(edges, nodes)
     if undirected:
         pairs = np.concatenate([pairs, pairs[:, ::-1]])
+    # Layers add self-loops themselves; a stored one would count twice.
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    # One number an edge: unique sorts by receiver, then sender, and drops doubles.
     receivers, senders = np.divmod(np.unique(pairs[:, 1] * nodes + pairs[:, 0]), nodes)
     return Graph(
         jax.tree.map(jnp.asarray, features),
@@ -148,6 +150,8 @@ def pad(graph: Graph, nodes: int, edges: int) -> Graph:
         xp = np if isinstance(array, np.ndarray) else jnp
         return xp.pad(array, (0, size - len(array)), constant_values=value)
 
+    # Ends of padding edges are the last slot: a valid index, and receivers still
+    # ascend.
     last = max(nodes - 1, 0)
     return Graph(
         append_rows(graph.features, nodes),
@@ -182,7 +186,7 @@ def subgraph(graph: Graph, keep: Bool[Array, " nodes"]) -> Graph:
         graph,
         node_mask=graph.node_mask & keep,
         edge_mask=graph.edge_mask & ends,
-        degree=None,
+        degree=None,  # those of the whole graph no longer hold
     )
 
 
@@ -270,6 +274,7 @@ def _start(graph: Graph, name: str, nodes: Any) -> Bool[Array, " nodes"]:
         raise TypeError(
             f"{name}: expected a bool mask or node numbers, got {nodes.dtype}"
         )
+    # Out of range, JAX would drop the index in silence; a tracer cannot be checked.
     if not isinstance(nodes, Tracer) and nodes.size:
         low, high = int(nodes.min()), int(nodes.max())
         if low < 0 or high >= graph.num_nodes:

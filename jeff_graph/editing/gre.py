@@ -11,11 +11,11 @@ programme of K unknowns, ``argmin_{v >= 0} v' (G G') v / 2 + (G g_tg)' v``. A st
 against g then raises no subset's loss, to first order. Only inner products of parameter
 size are needed, and they are summed in float32 or wider, whatever the parameters are.
 
-Any model will do, and any pytree of parameters: `rewire` stands before an optimiser,
-`rewire_update` behind it, `rewired_adam` inside.
+Any model will do, and any pytree of parameters. `rewire` goes before an optimiser,
+`rewire_update` after it, `rewired_adam` replaces it.
 
 Deliberately different from the official code: its projection has the opposite sign and
-is not called in the version that was published; this is what the paper derives.
+is never called in the published version. This module implements what the paper derives.
 
 References:
   Jiang et al., "Gradient Rewiring for Editable Graph Neural Network Training",
@@ -90,8 +90,8 @@ def anchor_gradients(
     Args:
       loss_fn: ``(params, subset) -> loss``, a scalar.
       params: parameters before the edit.
-      subsets: what tells the subsets apart, leading axis K on every leaf: masks, index
-        arrays or the examples themselves.
+      subsets: the subsets, leading axis K on every leaf: masks, index arrays or the
+        examples themselves.
       vectorized: all subsets at once, with K times the memory; else one by one.
 
     Returns:
@@ -107,6 +107,7 @@ def anchor_gradients(
     """
     leading_axis("subsets", subsets)
     gradient = functools.partial(jax.grad(loss_fn), params)
+    # One by one by default: activations of K subsets at once are what memory limits.
     if vectorized:
         return jax.vmap(gradient)(subsets)
     return jax.lax.map(gradient, subsets)
@@ -151,11 +152,11 @@ def rewire(
     """Rewire each gradient before it reaches the optimiser: GRE, and GRE+ for K > 1.
 
     ``optax.chain(rewire(anchors), optax.sgd(0.1))``. With a plain gradient step the
-    constraint holds for the update itself. Adam takes much of it back: it divides every
-    coordinate by a scale of its own and adds momentum, after which ``<update, g_k>``
-    may have either sign (see `rewire_update`); and it is invariant to the factor
-    ``1 / (1 + gamma)``, so that under Adam gamma changes nothing but rounding and
-    the weight of Adam's epsilon.
+    constraint holds for the update itself. Adam undoes much of it: it divides each
+    coordinate by a separate scale and adds momentum, after which ``<update, g_k>`` may
+    have either sign (see `rewire_update`). Adam is also invariant to the factor
+    ``1 / (1 + gamma)``, so under Adam gamma changes only rounding and the weight of
+    Adam's epsilon.
 
     Args:
       anchors: the parameters' pytree with a leading axis K on every leaf, from
@@ -175,6 +176,7 @@ def rewire(
         updates: PyTree, state: Any, params: PyTree | None = None
     ) -> tuple[PyTree, RewireState]:
         del params
+        # Anchors are fixed, so their products are taken once, in `init`.
         multipliers = nonnegative_qp(state.gram, inner_products(anchors, updates))
         rewired = combine(updates, anchors, multipliers, gamma)
         return rewired, state._replace(multipliers=multipliers)
@@ -204,6 +206,7 @@ def rewire_update(anchors: PyTree) -> optax.GradientTransformation:
         updates: PyTree, state: Any, params: PyTree | None = None
     ) -> tuple[PyTree, RewireState]:
         del params
+        # An update is added where a gradient is subtracted, hence both minus signs.
         multipliers = nonnegative_qp(state.gram, -inner_products(anchors, updates))
         projected = combine(updates, anchors, -multipliers)
         return projected, state._replace(multipliers=multipliers)
@@ -254,12 +257,14 @@ def rewired_adam(
         del params
         moments: Any
         step, moments = adam.update(updates, state.adam)
+        # The bias correction that Adam applies to nu before it divides.
         correction = 1 - b2**moments.count
         cheap = jax.tree.map(
             lambda g, nu: g / (jnp.sqrt(nu / correction.astype(nu.dtype)) + eps),
             anchors,
             moments.nu,
         )
+        # The metric changes with nu, so unlike in `rewire` no product can be kept.
         gram = gram_matrix(anchors, cheap)
         multipliers = nonnegative_qp(gram, inner_products(anchors, step))
         step = combine(step, cheap, multipliers)
@@ -285,5 +290,6 @@ def _zeros(anchors: PyTree) -> Float[Array, " K"]:
 
 
 def _check_gamma(gamma: Float[Array, ""] | float) -> None:
+    # An array may be traced; `not gamma >= 0` also catches NaN.
     if not isinstance(gamma, jax.Array) and not gamma >= 0:
         raise ValueError(f"gamma: expected a weight of at least 0, got {gamma}")

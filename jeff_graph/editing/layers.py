@@ -32,7 +32,7 @@ def _kernel(fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Param:
 
 
 class DenseLayer(nnx.Module):
-    """``x W + b``: a layer that looks at no neighbour."""
+    """``x W + b``: a layer that reads no neighbour."""
 
     def __init__(
         self, fan_in: int, fan_out: int, *, dtype: Any = jnp.float32, rngs: nnx.Rngs
@@ -153,11 +153,13 @@ class GATLayer(nnx.Module):
         """Values of each node, [nodes, fan_out]."""
         x = product(x, self.kernel[...].astype(self.dtype))
         x = x.reshape(x.shape[0], self.heads, -1)
+        # A score of a pair is a sum of two terms, so none is computed per edge here.
         scores = [
             (x * part[...].astype(self.dtype)).sum(-1)
             for part in (self.receiver, self.sender)
         ]
         x = attend(graph, x, *scores)
+        # Side by side in hidden layers, averaged in the last one, as in the paper.
         x = x.mean(1) if self.average else x.reshape(x.shape[0], -1)
         return x + self.bias[...].astype(self.dtype)
 
@@ -195,7 +197,9 @@ class GINLayer(nnx.Module):
         self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
+        # The bias belongs behind the sum: before it, it would count once a neighbour.
         sent = self.first.project(x)
+        # The first layer of the MLP is linear, so it is applied before the sum.
         own = (1 + self.epsilon[...]).astype(self.dtype) * sent
         total = own + sum_neighbours(graph, sent)
         hidden = jax.nn.relu(total + self.first.bias[...].astype(self.dtype))

@@ -1,4 +1,4 @@
-"""Graphs to edit: digits offline, citation and purchase networks, files of one's own.
+"""Graphs to edit: digits offline, citation and purchase networks, your own files.
 
 Every loader returns a `Graph` without padding. Features of the named data sets are
 row-normalised, as the literature trains on them.
@@ -117,7 +117,7 @@ def load_amazon_photo() -> Graph:
 
 
 def load_digits_graph(neighbours: int = 10) -> Graph:
-    """Scikit-learn's digits, each tied to the images nearest to it; needs no files.
+    """Scikit-learn's digits, each connected to its nearest images; needs no files.
 
     1,797 nodes of 64 pixels in [0, 1], 10 classes.
 
@@ -155,32 +155,36 @@ def knn_edges(features: np.ndarray, neighbours: int) -> np.ndarray:
     nodes = len(features)
     if not 1 <= neighbours < nodes:
         raise ValueError(f"neighbours: expected 1 to {nodes - 1}, got {neighbours}")
+    # In float64: the expanded square cancels, and near points would tie in float32.
     points = np.asarray(features, np.float64)
     squares = (points**2).sum(1)
     near = []
+    # In pieces: all distances at once are nodes squared.
     for first in range(0, nodes, 1024):
         rows = np.arange(first, min(first + 1024, nodes))
+        # A row's own square is the same for all its distances, and does not order them.
         distance = squares - 2 * points[rows] @ points.T
         distance[np.arange(len(rows)), rows] = np.inf
+        # Stable, so that equal distances give the same graph on every machine.
         near.append(np.argsort(distance, axis=1, kind="stable")[:, :neighbours])
     receivers = np.repeat(np.arange(nodes), neighbours)
     return np.stack([np.concatenate(near).reshape(-1), receivers], axis=1)
 
 
 def load_npz(path: str | Path) -> Graph:
-    """A graph of one's own, from a file of plain arrays.
+    """A graph of your own, from a file of plain arrays.
 
     Args:
       path: the file, in one of the two forms that the module describes; edges are
         taken as undirected.
 
     Returns:
-      The graph, its features as they are in the file.
+      The graph, with the features of the file.
 
     Raises:
       FileNotFoundError: if there is no file.
-      ValueError: if it is none, holds pickled objects, lacks an array, or the arrays
-        make no graph; names the file.
+      ValueError: if it is not an npz file, holds pickled objects, lacks an array, or
+        the arrays make no graph; names the file.
     """
     arrays = _read(Path(path))
     try:
@@ -204,7 +208,7 @@ def from_pyg(data: Any) -> Graph:
         [nodes, 1], and ``edge_index`` [2, edges]: a ``torch_geometric.data.Data``.
 
     Returns:
-      The graph, its edges as they are, one way each.
+      The graph, with directed edges.
 
     Raises:
       TypeError: as `make_graph`.
@@ -255,7 +259,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f"{path}: expected an npz of plain arrays, got something else ({error}); "
             "write it with numpy.savez"
         ) from error
-    # What is no array in the archive comes as bytes.
+    # What is not an array in the archive comes as bytes.
     return {name: each for name, each in found.items() if isinstance(each, np.ndarray)}
 
 

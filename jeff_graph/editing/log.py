@@ -1,7 +1,7 @@
-"""A log of edits: what each one changed, a way back, and a budget of drawdown.
+"""A log of edits: versions of the parameters, undo, and a budget of drawdown.
 
-The log keeps the parameters after every edit, and so goes back bit for bit, which
-subtracting a difference in floating point would not. It is an immutable value: every
+The log keeps the parameters after every edit, so undoing is exact to the bit.
+Subtracting a difference in floating point would not be. It is an immutable value: every
 call returns another log. Nothing is compiled; this is the host's bookkeeping.
 """
 
@@ -50,7 +50,7 @@ class EditLog:
     Attributes:
       versions: parameters before the first edit and after each.
       budget: most drawdown in points that an edit may leave behind.
-      entries: what each edit was.
+      entries: the edits.
     """
 
     versions: tuple[PyTree, ...]
@@ -62,7 +62,7 @@ class EditLog:
         """A log without edits.
 
         Args:
-          params: the model as it is.
+          params: the present model.
           budget: most drawdown that an edit may leave behind, in points; at least 0.
 
         Returns:
@@ -92,7 +92,7 @@ class EditLog:
         return bool(drawdown <= self.budget)
 
     def add(self, params: PyTree, target: int | str, drawdown: Drawdown) -> "EditLog":
-        """Take in an edit, or refuse it.
+        """Add an edit, or refuse it.
 
         Args:
           params: the model as the edit left it.
@@ -108,6 +108,7 @@ class EditLog:
           TypeError: if a leaf is not floating point.
         """
         drawdown = float(drawdown)
+        # NaN fails the comparison too, so an undefined drawdown is refused.
         if not self.accepts(drawdown):
             raise BudgetExceededError(
                 f"drawdown: expected at most the budget of {self.budget} points, the "
@@ -121,13 +122,13 @@ class EditLog:
         )
 
     def delta(self, index: int) -> PyTree:
-        """What an edit changed.
+        """Difference of the parameters that an edit made.
 
         Args:
           index: number of the edit; from the end where it is negative.
 
         Returns:
-          A pytree like the parameters: after less before.
+          A pytree like the parameters: after minus before.
 
         Raises:
           IndexError: if there is no such edit.
@@ -146,7 +147,7 @@ class EditLog:
           A log without them.
 
         Raises:
-          IndexError: if there are not so many edits, or ``count`` is negative.
+          IndexError: if there are fewer edits, or ``count`` is negative.
         """
         if not 0 <= count <= len(self.entries):
             raise IndexError(
@@ -170,6 +171,7 @@ class EditLog:
           FileExistsError: if ``path`` exists already.
         """
         metadata = {
+            # JSON has no infinity.
             "budget": None if math.isinf(self.budget) else self.budget,
             "entries": [dataclasses.asdict(entry) for entry in self.entries],
         }
@@ -188,7 +190,7 @@ class EditLog:
 
         Raises:
           FileNotFoundError: if there is none at ``path``.
-          ValueError: if it cannot be read, is no log, or is of another model.
+          ValueError: if it cannot be read, is not a log, or is of another model.
         """
         metadata = checkpoint.metadata(path)
         if not {"budget", "entries"} <= set(metadata):
@@ -197,6 +199,7 @@ class EditLog:
                 f"{sorted(metadata)}"
             )
         entries = tuple(Entry(**entry) for entry in metadata["entries"])
+        # Versions differ only in values, so one tree describes all of them.
         versions = checkpoint.restore(path, [like] * (len(entries) + 1))
         budget = metadata["budget"]
         return cls(tuple(versions), math.inf if budget is None else budget, entries)

@@ -1,9 +1,9 @@
 """Message passing over the real edges of a padded graph, as sums over segments.
 
-Edges of padding are sent to a slot that does not exist, where a segment sum drops them;
-so no mask of the size of the messages is made, and padding costs no NaN. Sums are taken
-in float32 at least, whatever the dtype of the messages. Of a `compressed` graph they
-are products with a sparse matrix.
+Edges of padding are sent to a slot that does not exist, where a segment sum drops them.
+So no mask of the size of the messages is needed, and padding makes no NaN. Sums are
+taken in float32 at least, whatever the dtype of the messages. For a `compressed` graph
+they are products with a sparse matrix.
 
 References:
   Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks",
@@ -34,7 +34,7 @@ def compressed(graph: Graph) -> Graph:
     """The same graph in compressed sparse rows, for steps on a CPU one at a time.
 
     Sums over neighbours, and their gradients, are then products with a sparse matrix,
-    which a CPU takes faster than sums over segments. Not meant for `jax.vmap`, nor for
+    which a CPU computes faster than sums over segments. Not meant for `jax.vmap` or
     accelerators.
 
     Args:
@@ -63,7 +63,7 @@ def compressed(graph: Graph) -> Graph:
 def sum_neighbours(
     graph: Graph, x: Float[Array, " nodes *width"]
 ) -> Float[Array, " nodes *width"]:
-    """Sum of what the neighbours send, ``sum_{j -> i} x_j``.
+    """Sum over the neighbours, ``sum_{j -> i} x_j``.
 
     Args:
       graph: the graph.
@@ -78,7 +78,7 @@ def sum_neighbours(
 def mean_neighbours(
     graph: Graph, x: Float[Array, " nodes *width"]
 ) -> Float[Array, " nodes *width"]:
-    """Mean of what the neighbours send, ``sum_{j -> i} x_j / d_i``.
+    """Mean over the neighbours, ``sum_{j -> i} x_j / d_i``.
 
     Args:
       graph: the graph.
@@ -94,7 +94,7 @@ def mean_neighbours(
 def propagate(
     graph: Graph, x: Float[Array, " nodes *width"]
 ) -> Float[Array, " nodes *width"]:
-    """One step of symmetrically normalised propagation, each node tied to itself.
+    """One step of symmetrically normalised propagation with self-loops.
 
     ``D^(-1/2) (A + I) D^(-1/2) x`` with ``D = degree + 1``.
 
@@ -109,6 +109,7 @@ def propagate(
       Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional
       Networks", 2017, eq. 2.
     """
+    # Scaled on both sides of the sum, so that no weight is stored for each edge.
     scale = _each(jax.lax.rsqrt(degrees(graph) + 1), x)
     scaled = x * scale.astype(x.dtype)
     total = _neighbour_sum(graph, scaled) + scaled
@@ -148,9 +149,12 @@ def attend(
     tied = jax.nn.leaky_relu(receiver[graph.receivers] + _sent(graph, sender), slope)
     tied = jnp.where(graph.edge_mask[:, None], tied, -jnp.inf)
     top = jax.ops.segment_max(tied, _targets(graph), graph.num_nodes)
+    # The highest score only keeps exp in range; it cancels, and so has no gradient. A
+    # node always attends to itself, so it is finite.
     top = jax.lax.stop_gradient(jnp.maximum(top, own))
     own_weight = jnp.exp(own - top)
     weight = jnp.exp(tied - top[graph.receivers])
+    # Divided once a node instead of once an edge.
     total = _segment_sum(graph, weight) + own_weight
     mixed = _segment_sum(graph, weight[..., None] * _sent(graph, x))
     mixed += own_weight[..., None] * x
@@ -158,7 +162,7 @@ def attend(
 
 
 def _neighbour_sum(graph: Graph, x: Array) -> Float[Array, " nodes *width"]:
-    """Sum of what the neighbours send, in float32 at least."""
+    """Sum over the neighbours, in float32 at least."""
     if graph.starts is None or x.ndim != 2:
         return _segment_sum(graph, _sent(graph, x))
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -169,7 +173,7 @@ def _neighbour_sum(graph: Graph, x: Array) -> Float[Array, " nodes *width"]:
 def _symmetric_sum(
     mask: Array, senders: Array, starts: Array, x: Array
 ) -> Float[Array, "nodes width"]:
-    """Product with a symmetric adjacency matrix, which is its own gradient."""
+    """Product with a symmetric adjacency matrix; its gradient is the same product."""
     rows = mask.astype(x.dtype), senders, starts
     return BCSR(rows, shape=(x.shape[0], x.shape[0])) @ x
 
@@ -190,6 +194,7 @@ _symmetric_sum.defvjp(_forward, _backward)
 
 
 def _sent(graph: Graph, x: Array) -> Float[Array, " edges *width"]:
+    # Ends are valid slots by the graph's invariant, so no bounds are checked.
     return x.at[graph.senders].get(mode="promise_in_bounds")
 
 

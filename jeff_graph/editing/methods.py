@@ -2,7 +2,7 @@
 
 Published: `gradient_descent`, `gre` (GRE, and GRE+ with more anchors); in `rivals`:
 `enn`, `egnn` and `seed`. All take Adam's steps on the cross-entropy of the targets,
-over the whole graph and in evaluation mode. Methods of jeff's own are in `replay`.
+over the whole graph and in evaluation mode. jeff's own methods are in `replay`.
 
 References:
   Jiang et al., "Gradient Rewiring for Editable Graph Neural Network Training",
@@ -58,7 +58,7 @@ def from_loss(
     keeps: bool = False,
     random: bool = False,
 ) -> Method:
-    """A method that descends a loss of its own.
+    """A method that descends a given loss.
 
     Args:
       apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
@@ -79,6 +79,7 @@ def from_loss(
         return MethodState(make_optimizer(memory).init(params), memory, key)
 
     def begin(params: PyTree, state: MethodState) -> MethodState:
+        # Published sequences keep Adam's moments from edit to edit.
         if not restart:
             return state
         return state._replace(optimizer=make_optimizer(state.memory).init(params))
@@ -88,6 +89,8 @@ def from_loss(
     ) -> tuple[PyTree, MethodState]:
         key, draw = jax.random.split(state.key) if random else (state.key, state.key)
         gradient = jax.grad(loss_fn)(params, task, edit, state.memory, draw)
+        # An optax transformation is only functions: made anew in each step, it takes
+        # anchors as arguments of the program and not as its constants.
         optimizer = make_optimizer(state.memory)
         updates, moments = optimizer.update(gradient, state.optimizer, params)
         params = optax.apply_updates(params, updates)
@@ -150,6 +153,7 @@ def gre(
       Jiang et al., "Gradient Rewiring", 2024.
     """
     check_positive(learning_rate=learning_rate, num_anchors=num_anchors)
+    # Written so that NaN is refused as well.
     if not gamma >= 0:
         raise ValueError(f"gamma: expected a weight of at least 0, got {gamma}")
     check_choice("project", project, ("gradient", "update", "adam"))

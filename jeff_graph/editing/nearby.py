@@ -1,8 +1,9 @@
 """Edits computed on the target's own neighbourhood.
 
 A network of L layers reads no node that is more than L hops from the target, so the
-loss of one target and its gradient are the same on that small graph as on the whole.
-Degrees are those of the whole graph; so are the logits of the target, in slot 0.
+loss of one target and its gradient are the same on that small graph as on the whole
+graph. Degrees are those of the whole graph, and so the logits of the target, in slot 0,
+are too.
 """
 
 from typing import Any, NamedTuple
@@ -37,8 +38,8 @@ def nearby_tasks(graph: Graph, targets: Any, hops: int) -> Nearby:
       hops: layers of the network, or more.
 
     Returns:
-      The tasks; each target is in slot 0 of its own. They have no training nodes:
-      methods whose steps need them take the whole graph.
+      The tasks, each with its target in slot 0. They have no training nodes: methods
+      whose steps need them take the whole graph.
 
     Raises:
       TypeError: if the targets are not integers.

@@ -1,8 +1,8 @@
 """Graph networks: GCN, GraphSAGE, GAT, GIN, SGC, APPNP, and an MLP beside them.
 
-All are called alike: ``net(graph, key=None)`` gives logits [nodes, classes] in float32,
-and a key turns dropout on. Padding and the order of nodes and edges change nothing at
-the real nodes. The only state of a network is its parameters.
+All have one signature: ``net(graph, key=None)`` gives logits [nodes, classes] in
+float32, and a key turns dropout on. Padding and the order of nodes and edges change
+nothing at the real nodes. The only state of a network is its parameters.
 
 The methods never need these: they take ``apply_fn(params, graph)`` and a pytree, into
 which `split_net` divides a network.
@@ -48,7 +48,7 @@ __all__ = [
 
 
 class MLP(Network):
-    """An MLP on the features of each node; looks at no edge."""
+    """An MLP on the features of each node; ignores edges."""
 
 
 class GCN(Network):
@@ -109,10 +109,10 @@ class APPNP(Network):
         """Create the layers of the MLP.
 
         Args:
-          *args: sizes, as of `Network`.
+          *args: sizes, as in `Network`.
           teleport: weight of a node's own logits, in (0, 1].
           steps: number of repetitions, at least 0.
-          **options: as of `Network`.
+          **options: as in `Network`.
 
         Raises:
           ValueError: if ``teleport`` or ``steps`` is out of range, or as `Network`.
@@ -134,13 +134,14 @@ class APPNP(Network):
         def step(_: Any, x: Array) -> Array:
             return (1 - self.teleport) * propagate(graph, x) + self.teleport * own
 
+        # A loop with a static bound, so that it can be differentiated.
         return jax.lax.fori_loop(0, self.steps, step, own)
 
 
 class SGC(Network):
     """A linear classifier of propagated features, ``S^layers x W + b``.
 
-    There are no hidden units, so ``hidden``, ``dropout_rate`` and ``norm`` are idle.
+    There are no hidden units: ``hidden``, ``dropout_rate`` and ``norm`` have no effect.
     """
 
     def __init__(
@@ -157,10 +158,10 @@ class SGC(Network):
         Args:
           num_features: width of the features.
           num_classes: number of classes.
-          hidden: idle.
+          hidden: without effect.
           layers: steps of propagation, at least 1.
-          dropout_rate: idle.
-          **options: as of `Network`.
+          dropout_rate: without effect.
+          **options: as in `Network`.
 
         Raises:
           ValueError: if a size is below 1.
@@ -175,6 +176,8 @@ class SGC(Network):
     ) -> Float[Array, "nodes classes"]:
         """Logits, [nodes, classes]; the same with a key as without."""
         layer: Any = self.layers[0]
+        # The kernel first: propagation is linear, and classes are usually fewer than
+        # features.
         x = layer.project(graph.features)
         for _ in range(self.steps):
             x = propagate(graph, x)

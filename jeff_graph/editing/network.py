@@ -1,4 +1,4 @@
-"""What graph networks share: a stack of layers, and its division for the methods."""
+"""Base of the graph networks: a stack of layers, split into function and parameters."""
 
 import itertools
 from collections.abc import Callable
@@ -78,6 +78,7 @@ class Network(nnx.Module):
         count = layers - 1 if norm == "layer" else 0
         self.norms = nnx.List(
             [
+                # The fast variance, E[x^2] - E[x]^2, loses digits.
                 nnx.LayerNorm(hidden, use_fast_variance=False, dtype=dtype, rngs=rngs)
                 for _ in range(count)
             ]
@@ -113,6 +114,7 @@ class Network(nnx.Module):
             x = self.activation(x)
             if key is not None:
                 x = dropout(x, self.dropout_rate, key=jax.random.fold_in(key, index))
+        # Losses and drawdowns compare logits, whatever the layers compute in.
         return last(graph, x).astype(jnp.float32)
 
 

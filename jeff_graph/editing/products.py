@@ -71,12 +71,14 @@ def wide_dtype(*leaves: Array) -> Any:
 def _contract(left: PyTree, right: PyTree, batched: int) -> Array:
     """Inner products over all but the leading axes, leaf by leaf.
 
-    Axes are contracted as they are: a sharded leaf is neither reshaped nor gathered.
+    Axes are contracted in place: a sharded leaf is neither reshaped nor gathered.
     """
     total = jnp.zeros(())
     for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
         wide = wide_dtype(a, b)
         axes = tuple(range(1, a.ndim)), tuple(range(batched, b.ndim))
+        # The sign of a product decides whether a step conflicts, so a GPU or TPU must
+        # not round the factors: hence the precision, and sums in float32 at least.
         total += jax.lax.dot_general(
             a.astype(wide), b.astype(wide), (axes, ((), ())), precision="highest"
         )
@@ -103,6 +105,7 @@ def combine(
 
     def leaf(x: Array, g: Array) -> Array:
         wide = wide_dtype(x, g)
+        # In wide arithmetic and cast once: the correction may be far smaller than x.
         moved = jnp.tensordot(
             weights.astype(wide), g.astype(wide), 1, precision="highest"
         )
@@ -118,7 +121,7 @@ def leading_axis(name: str, tree: PyTree) -> int:
 
     Args:
       name: the argument's name.
-      tree: what came.
+      tree: the pytree to check.
 
     Returns:
       K.
@@ -140,7 +143,7 @@ def check_fit(anchors: PyTree, tree: PyTree) -> None:
     """Check that anchors are a pytree's, with one leading axis more.
 
     Args:
-      anchors: what came.
+      anchors: the anchors to check.
       tree: parameters, gradients or updates.
 
     Raises:

@@ -1,8 +1,8 @@
-"""The quadratic programme of a few non-negative unknowns, inside jit.
+"""A quadratic programme of a few non-negative unknowns, inside jit.
 
 ``argmin_{v >= 0} v' A v / 2 + b' v`` with A symmetric positive semidefinite: the dual
-of a projection onto a cone. Up to five unknowns all active sets are tried at once,
-without a branch; above, coordinates descend one after the other. A may be singular
+of a projection onto a cone. Up to five unknowns, all active sets are tried at once,
+without a branch. With more, coordinates descend one after the other. A may be singular
 (duplicate or dependent constraints) as long as b lies in its range, as it does where A
 and b are inner products with the same vectors: then some solution has a support whose
 block of A is regular, and the other blocks can be left out.
@@ -15,9 +15,11 @@ from jaxtyping import Array, Bool, Float
 
 __all__ = ["EXACT_SIZE", "nonnegative_qp"]
 
+# 2^5 = 32 supports, each a small elimination; the number doubles with each unknown.
 EXACT_SIZE = 5
 # Pivots of a matrix with a unit diagonal; below, float32 cannot tell them from zero.
 _PIVOT = 1e-6
+# A bound for dependent constraints, where descent converges slowly.
 _SWEEPS = 2000
 
 
@@ -57,10 +59,12 @@ def nonnegative_qp(
 def _solve(gram: Array, linear: Array) -> Array:
     # A unit diagonal: the tolerances below then mean the same for every scale.
     scale = jnp.sqrt(jnp.diagonal(gram))
+    # An anchor of zeros constrains nothing, and must not divide by 0.
     live = scale > 0
     scale = jnp.where(live, scale, 1)
     unit = gram / scale[:, None] / scale
     linear = jnp.where(live, linear / scale, 0)
+    # The solution is proportional to b, so b is scaled to 1 and the result back.
     size = jnp.abs(linear).max()
     size = jnp.where(size > 0, size, 1)
     if linear.shape[0] == 1:
@@ -85,6 +89,8 @@ def _active_sets(gram: Array, linear: Array) -> Array:
         gram, linear, jnp.asarray(supports)
     )
     slopes = jnp.einsum("kl,sl->sk", gram, candidates, precision="highest") + linear
+    # By how much each candidate breaks v >= 0, w >= 0 or v_k w_k = 0. The least broken
+    # one is right; a test against 0 would leave none after rounding.
     broken = jnp.maximum(
         -candidates, jnp.where(supports, jnp.abs(slopes), -slopes)
     ).max(1)
@@ -102,6 +108,7 @@ def _solve_support(
     """
     count = linear.shape[0]
     both = support[:, None] & support
+    # Unknowns outside the support get a row of the identity, and so stay 0.
     matrix = jnp.where(both, gram, jnp.eye(count, dtype=gram.dtype))
     right = jnp.where(support, -linear, 0)
     regular = jnp.array(True)
@@ -126,6 +133,7 @@ def _coordinate_descent(gram: Array, linear: Array) -> Array:
     tolerance = jnp.finfo(gram.dtype).eps
 
     def coordinate(k: Array, v: Array) -> Array:
+        # With a unit diagonal the exact minimum along k is one slope away.
         slope = jnp.dot(gram[k], v, precision="highest") + linear[k]
         step = jnp.where(gram[k, k] > 0, slope, 0)
         return v.at[k].set(jnp.maximum(v[k] - step, 0))

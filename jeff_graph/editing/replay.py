@@ -1,9 +1,9 @@
-"""Edits that look after the rest: jeff's own methods, not to be taken for GRE.
+"""jeff's own editing methods, which protect earlier edits and other nodes.
 
 * `rehearsal` adds the training loss at every step;
 * `memory_rewiring` is GRE with the earlier targets as one more anchor;
-* `distilled_replay` trains on the earlier targets, too, and holds all other nodes of
-  the graph to what the trained model said of them. It is the one to take.
+* `distilled_replay` also trains on the earlier targets, and holds all other nodes of
+  the graph to the trained model's predictions. Prefer it for edits that add up.
 
 References:
   Robins, "Catastrophic Forgetting, Rehearsal and Pseudorehearsal", 1995.
@@ -43,8 +43,8 @@ def rehearsal(
 ) -> Method:
     """Edits with the training loss added at every step.
 
-    Where GRE only takes out of an edit what conflicts with training, this goes on
-    training: the gradient counts also where it agrees.
+    GRE only removes from an edit what conflicts with training. This continues training:
+    its gradient counts also where it agrees.
 
     Args:
       apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
@@ -100,6 +100,7 @@ def memory_rewiring(
     def step(
         params: PyTree, state: MethodState, task: EditTask, edit: Edit
     ) -> tuple[PyTree, MethodState]:
+        # One forward pass serves both gradients: of the target and of earlier targets.
         logits, pull_back = jax.vjp(lambda p: apply_fn(p, task.inputs), params)
         pulls = [
             pull_back(jax.grad(mean_error)(logits, task.labels, nodes))[0]
@@ -110,6 +111,7 @@ def memory_rewiring(
             state.memory,
             pulls[1],
         )
+        # Without earlier targets the further anchor is 0, and constrains nothing.
         gradient, _ = rewire_gradient(pulls[0], anchors)
         updates, moments = adam.update(gradient, state.optimizer)
         params = optax.apply_updates(params, updates)
@@ -125,12 +127,12 @@ def distilled_replay(
     locality: float = 10.0,
     learning_rate: float = 0.01,
 ) -> Method:
-    """Edits that replay the earlier ones and leave everything else as it was.
+    """Edits that replay the earlier ones and preserve all other predictions.
 
     ``CE(target) + replay CE(earlier) + locality KL(trained || edited)``, the last over
     all nodes that are no target. It needs no label but the targets': the trained
     model's own predictions are the reference. Adam starts afresh at every edit, and an
-    edit goes on, within its steps, until the earlier targets are right as well.
+    edit continues, within its steps, until the earlier targets are right as well.
 
     Args:
       apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
@@ -154,6 +156,7 @@ def distilled_replay(
     ) -> Array:
         del key
         logits = apply_fn(params, task.inputs)
+        # Nodes that were asked to change must not be held to what they were.
         rest = task.where & ~edit.target & ~edit.earlier
         return (
             mean_error(logits, task.labels, edit.target)

@@ -1,4 +1,4 @@
-"""What editing protocols measure."""
+"""Measurements of the editing protocols."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ HOPS = (1, 2, 3)
 
 
 class EditReport(NamedTuple):
-    """What a protocol measures.
+    """Measurements of a protocol.
 
     Drawdown is the loss of accuracy on the test nodes, in points; negative where edits
     made the model better.
@@ -51,7 +51,7 @@ class EditReport(NamedTuple):
 def predictions_lost(
     reference: Array, logits: Array, task: EditTask
 ) -> Int[Array, " nodes"]:
-    """Right predictions that were lost.
+    """Right predictions lost since the reference.
 
     Args:
       reference: logits before, [nodes, classes].
@@ -93,6 +93,7 @@ def hop_counts(
     """
     if distance is None:
         return jnp.zeros((len(HOPS), 2), jnp.int32)
+    # Counts, not shares: they add over edits before they are divided.
     at = test & (distance == jnp.asarray(HOPS)[:, None])
     return jnp.stack([jnp.sum(lost * at, axis=1), at.sum(1)], axis=1)
 

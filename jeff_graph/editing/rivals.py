@@ -79,6 +79,7 @@ def enn(
         )
         node = jnp.arange(where.shape[0]) == chosen
         slope = jax.grad(lambda p: mean_error(forward(p), drawn, node))(params)
+        # Differentiated through the inner step, second order included.
         edited = forward(jax.tree.map(lambda p, g: p - inner_rate * g, params, slope))
         return (
             mean_error(logits, labels, where)
@@ -136,6 +137,7 @@ def egnn(
         # Both parts of a trained model, or the network alone before `prepare`.
         if not _is_joint(params):
             return apply_fn(params, task.inputs)
+        # Adam leaves a parameter without gradient where it is.
         frozen = jax.lax.stop_gradient(params["net"])
         return apply_fn(frozen, task.inputs) + _mlp(params["mlp"], _features(task))
 
@@ -200,6 +202,7 @@ def seed(
         params: PyTree, task: EditTask, edit: Edit, memory: PyTree, key: PRNGKeyArray
     ) -> Array:
         del memory
+        # Training nodes alone have labels to learn from.
         near = _neighbours(task, edit.target) & task.train
         drawn = _draw(task.train, num_random, key)
         nodes = edit.target | edit.earlier | near | drawn
@@ -216,7 +219,7 @@ def _descend(
     steps: int,
     key: PRNGKeyArray,
 ) -> PyTree:
-    """So many steps of the optimiser, each with a key of its own."""
+    """Run ``steps`` steps of the optimiser, each with a separate key."""
 
     def step(
         carry: tuple[PyTree, PyTree], key: PRNGKeyArray
@@ -238,6 +241,7 @@ def _init_mlp(width: int, hidden: int, classes: int, key: PRNGKeyArray) -> PyTre
     first = jax.nn.initializers.he_normal()(key, (width, hidden))
     return {
         "first": {"kernel": first, "bias": jnp.zeros(hidden)},
+        # Zero, so that the joint model starts as the network alone.
         "last": {"kernel": jnp.zeros((hidden, classes)), "bias": jnp.zeros(classes)},
     }
 
@@ -262,7 +266,8 @@ def _neighbours(task: EditTask, nodes: Array) -> Bool[Array, " nodes"]:
 
 
 def _draw(where: Array, count: int, key: PRNGKeyArray) -> Bool[Array, " nodes"]:
-    """That many of the nodes, or all where there are fewer."""
+    """``count`` random nodes, or all where there are fewer."""
+    # The lowest of random ranks: a draw without replacement whose shapes are static.
     rank = jnp.where(where, jax.random.uniform(key, where.shape), 2.0).argsort()
     first = jnp.arange(where.shape[0]) < count
     return jnp.zeros_like(where).at[rank].set(first) & where

@@ -1,4 +1,4 @@
-"""Training on sampled neighbourhoods, for graphs whose every step would be too large.
+"""Training on sampled neighbourhoods, for graphs too large for whole steps.
 
 Reference: Hamilton et al., "Inductive Representation Learning on Large Graphs",
 NeurIPS 2017.
@@ -60,7 +60,7 @@ def fit_sampled(
       num_epochs: passes over the training nodes; full batches only.
       chunk_steps: steps between two validations, whose samples are held at a time.
       optimizer: any optax transformation; Adam at .01 by default.
-      workdir: as of `jeff.training.fit`, which also resumes there.
+      workdir: as in `jeff.training.fit`, which also resumes there.
       progress: show a progress bar on standard error.
 
     Returns:
@@ -105,11 +105,13 @@ def _sampler(
 ) -> Callable[[int], Graph]:
     """The neighbourhood of each step, a function of its number alone."""
     edges, nodes = Incoming(graph), np.asarray(batches.data)
+    # Steps come in order, so one epoch's permutation is enough.
     order = functools.lru_cache(maxsize=1)(lambda e: np.asarray(batches.order(e)))
 
     def sample(step: int) -> Graph:
         epoch, place = divmod(int(step), batches.steps_per_epoch)
         seeds = nodes[order(epoch)[place]]
+        # A function of the step alone: a resumed run draws the same samples.
         drawn = jax.random.fold_in(key, int(step))
         return sample_neighbours(edges, seeds, fanouts, key=drawn).graph
 
@@ -124,6 +126,7 @@ def _step(
 
     def loss(params: PyTree, graph: Graph, key: PRNGKeyArray) -> tuple[Array, Metrics]:
         logits = apply_fn(params, graph, key=key)
+        # The other nodes are there for their messages; their own are cut off.
         first = jnp.arange(graph.num_nodes) < seeds
         return mean_error(logits, graph.labels, first), {}
 

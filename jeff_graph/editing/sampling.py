@@ -1,8 +1,8 @@
-"""Neighbour sampling: small graphs cut out of one that does not fit.
+"""Neighbour sampling: small graphs cut out of a large one.
 
 From the seeds outwards, each node of a hop takes up to ``fanout`` of the edges that end
-at it, drawn without replacement. What is drawn is on the host and padded to sizes that
-seeds and fanouts determine, so that every sample runs through one compiled program.
+at it, drawn without replacement. Samples are drawn on the host and padded to sizes that
+seeds and fanouts determine, so that all of them share one compiled program.
 
 A cut graph has dense features, and it carries degrees: the edges taken at a node that
 was expanded, and at a node of the last hop, whose own edges are left out, those that
@@ -62,6 +62,7 @@ class Incoming:
         kept = np.flatnonzero(np.asarray(graph.edge_mask))
         receivers = np.asarray(graph.receivers)[kept]
         if (np.diff(receivers) < 0).any():
+            # `make_graph` sorts already; other graphs may not.
             order = np.argsort(receivers, kind="stable")
             kept, receivers = kept[order], receivers[order]
         self.senders = np.asarray(graph.senders)[kept]
@@ -88,6 +89,7 @@ class Incoming:
         senders = self.senders[self.starts[nodes][owner] + rank]
         if fanout is None or counts.max(initial=0) <= fanout:
             return senders, owner
+        # A random order within each owner; its first `fanout` are the draw.
         order = np.lexsort((random.random(len(owner)), owner))
         # Owners ascend, so the rank of a place is the same after the sort.
         chosen = order[rank < fanout]
@@ -164,7 +166,7 @@ def neighbourhoods(graph: Graph, nodes: Any, hops: int) -> Neighbourhood:
 
 
 def by_size(graph: Graph, nodes: Any, hops: int) -> list[tuple[Any, Neighbourhood]]:
-    """As `neighbourhoods`, in groups of like size: less padding, one program a group.
+    """As `neighbourhoods`, in groups of similar size: less padding, one program each.
 
     Within a group, sizes differ by less than a factor of four.
 
@@ -212,6 +214,7 @@ def _cut(
     random: Any,
 ) -> Neighbourhood:
     """One neighbourhood on the host, without padding."""
+    # Slot of each node in the cut graph, -1 for nodes that are not in it yet.
     slot = np.full(whole.graph.num_nodes, -1)
     ids, senders, receivers, taken = seeds, [], [], []
     slot[seeds] = np.arange(len(seeds))
@@ -220,11 +223,13 @@ def _cut(
         found, owner = whole.take(frontier, fanout, random)
         receivers.append(len(ids) - len(frontier) + owner)
         taken.append(np.bincount(owner, minlength=len(frontier)))
+        # Only nodes that were not met before are expanded in the next hop.
         frontier = np.unique(found[slot[found] < 0])
         slot[frontier] = len(ids) + np.arange(len(frontier))
         ids = np.concatenate([ids, frontier])
         senders.append(slot[found])
     last = fanouts[-1] if fanouts else None
+    # Edges of the last hop are not cut out, but normalisation needs their number.
     rim = whole.degrees[frontier]
     taken.append(rim if last is None else np.minimum(rim, last))
     small = Graph(
@@ -272,4 +277,5 @@ def _most(graph: Graph, seeds: int, fanouts: Sequence[int | None]) -> tuple[int,
 
 
 def _generator(key: PRNGKeyArray) -> np.random.Generator:
+    # Sampling is on the host; numpy's generator is seeded from the key.
     return np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))

@@ -1,4 +1,4 @@
-"""A made graph of any size, to see what large graphs cost."""
+"""A simulated graph of any size, to measure the cost of large graphs."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def simulate_graph(
       width: number of features.
       classes: number of classes, of equal size.
       homophily: chance that an edge is drawn within a class, in [0, 1].
-      signal: size of what the features say of the class.
+      signal: weight of the class in the features.
       seed: of everything random.
 
     Returns:
@@ -62,5 +62,6 @@ def simulate_graph(
 
 
 def _draw(rng: np.random.Generator, weight: np.ndarray, count: int) -> np.ndarray:
+    # By bisection in the cumulative weights, for any number of draws at once.
     total = np.cumsum(weight)
     return np.searchsorted(total, rng.random(count) * total[-1], side="right")

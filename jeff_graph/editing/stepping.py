@@ -17,7 +17,7 @@ class Progress(NamedTuple):
 
     Attributes:
       params: what is edited.
-      before: the same, a step ago; None where nobody asks.
+      before: the same, a step ago; None without bisections.
       state: the method's.
       right: nodes whose class is right.
       steps: steps taken.
@@ -66,6 +66,7 @@ def edit_once(
         return jnp.any(nodes & ~right & (task.labels >= 0))
 
     def goes_on(now: Progress) -> Array:
+        # Earlier targets keep an edit going, but do not start one.
         nodes = jnp.where(now.steps > 0, wanted, edit.target)
         return lacks(now.right, nodes) & (now.steps < max_steps)
 
@@ -81,6 +82,8 @@ def edit_once(
     start = Progress(params, before, begun, right(params), jnp.zeros((), jnp.int32))
     done = jax.lax.while_loop(goes_on, step, start)
 
+    # On the segment of the last step: 0 fails and 1 succeeds, so each half keeps a
+    # success at its upper end.
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
@@ -90,6 +93,7 @@ def edit_once(
 
     if bisections:
         _, t = jax.lax.fori_loop(0, bisections, halve, (jnp.zeros(()), jnp.ones(())))
+        # A failed edit, or one without a step, has no segment to search.
         t = jnp.where(lacks(done.right, wanted) | (done.steps == 0), 1.0, t)
         params = interpolate(done.before, done.params, t)
         done = done._replace(params=params, right=right(params))

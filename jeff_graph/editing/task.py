@@ -1,4 +1,4 @@
-"""What an edit works on, what it asks for, and what a method is.
+"""The data of an edit, and the interface of a method.
 
 A network is ``apply_fn(params, inputs) -> logits [nodes, classes]``, in evaluation
 mode; its inputs are any pytree, so it may be a graph network or any other. All sets of
@@ -39,7 +39,7 @@ class EditTask:
 
     Attributes:
       inputs: what the network reads: the whole graph.
-      labels: the right class of each node, int [nodes]; what edits are to bring about.
+      labels: the right class of each node, int [nodes]; edits aim at it.
       where: real nodes, bool [nodes].
       train: training nodes, bool [nodes].
       training_inputs: the training graph.
@@ -66,7 +66,7 @@ class Edit(NamedTuple):
     """One edit.
 
     Attributes:
-      target: nodes to put right, bool [nodes].
+      target: nodes to correct, bool [nodes].
       earlier: targets of earlier edits, bool [nodes].
     """
 
@@ -75,11 +75,11 @@ class Edit(NamedTuple):
 
 
 class MethodState(NamedTuple):
-    """What a method carries from step to step.
+    """State of a method between steps.
 
     Attributes:
       optimizer: state of its optimiser.
-      memory: what it took from the model before the first edit, such as anchors.
+      memory: taken from the model before the first edit, such as anchors.
       key: random key of its next step.
     """
 
@@ -93,12 +93,12 @@ class Method(NamedTuple):
 
     Attributes:
       prepare: ``(params, task, key) -> editable``: what is edited. Most methods edit
-        the parameters as they are; some train them, or add to them, first.
+        the parameters unchanged; some train or extend them first.
       init: ``(editable, task, key) -> state``, before the first edit.
       begin: ``(editable, state) -> state``, before every edit.
       step: ``(editable, state, task, edit) -> (editable, state)``.
       logits: ``(editable, task) -> [nodes, classes]``, in evaluation mode.
-      keeps: an edit that took a step goes on until its earlier targets are right, too.
+      keeps: an edit that took a step continues until its earlier targets are right.
     """
 
     prepare: Callable[[PyTree, EditTask, PRNGKeyArray], PyTree]
@@ -138,7 +138,7 @@ def make_task(
       The task.
 
     Raises:
-      TypeError: if labels are no integers or a mask is not bool.
+      TypeError: if labels are not integers or a mask is not bool.
       ValueError: if lengths differ.
     """
     count = labels.shape
@@ -197,6 +197,7 @@ def mean_error(
       A scalar in nats, differentiable everywhere.
     """
     where &= labels >= 0
+    # A label of -1 is not an index; the mask drops whatever index 0 gives.
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
     index = jnp.maximum(labels, 0)[:, None]
     each = -jnp.take_along_axis(scores, index, axis=1)[:, 0]
@@ -218,6 +219,7 @@ def divergence(
     Returns:
       A scalar in nats; 0 where no node counts.
     """
+    # From logits, so that a probability of 0 gives no NaN.
     before = jax.nn.log_softmax(reference.astype(jnp.float32))
     now = jax.nn.log_softmax(logits.astype(jnp.float32))
     each = jnp.sum(jnp.exp(before) * (before - now), axis=1)
@@ -267,6 +269,7 @@ def training_chunks(
     """
     if count < 1:
         raise ValueError(f"count: expected at least 1 chunk, got {count}")
+    # Masks of static shape, whatever the number of training nodes.
     rank = jnp.cumsum(where) - 1
     chunk = rank * count // jnp.maximum(where.sum(), 1)
     return where & (chunk == jnp.arange(count)[:, None])

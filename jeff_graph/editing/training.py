@@ -1,8 +1,8 @@
 """Training a network on the nodes of the training part, for editing afterwards.
 
 Inductive: gradients see the subgraph of the training nodes alone; validation and test
-see the whole graph, on which edits are made. Full-graph steps, and of all epochs the
-parameters with the best validation accuracy are kept.
+see the whole graph, on which edits are made. Steps take the full graph. Of all epochs,
+the parameters with the best validation accuracy are kept.
 
 Reference: "Gradient Rewiring for Editable Graph Neural Network Training", NeurIPS 2024,
 experimental setting.
@@ -88,7 +88,7 @@ def fit(
       key: random key of dropout.
       num_epochs: number of steps.
       optimizer: any optax transformation; Adam at .01 by default.
-      workdir: as of `jeff.training.fit`, which also resumes there.
+      workdir: as in `jeff.training.fit`, which also resumes there.
       progress: show a progress bar on standard error.
 
     Returns:
@@ -123,6 +123,7 @@ def fit(
 _adam = functools.cache(functools.partial(optax.adam, 0.01))
 
 
+# `fit` compiles once per step object, so one is kept for each network.
 @functools.lru_cache(maxsize=16)
 def _step(apply_fn: ApplyFn, optimizer: optax.GradientTransformation) -> Step:
     """The step of `fit`, one object for one network and optimiser."""

@@ -1,10 +1,11 @@
-"""Confidence: how sure a model is, which queries to pass on, and a token that says so.
+"""Confidence: measures of it, routing by it, and tokens that report it.
 
-`uncertainty` and `samples` turn what a model gave into confidences, `reading` gets it
-from a decoder of ours, `probes` learn it from hidden states. `routing` follows accuracy
-and cost as the least confident queries go to a large model, `router` chooses the
-threshold, with a guarantee if wanted, `calibration` carries it over to unseen traffic.
-`selfref` teaches a model the two confidence tokens, `evaluation` measures all of it.
+`uncertainty` and `samples` turn a model's outputs into confidences, `reading` takes the
+outputs from a decoder of jeff, `probes` learn confidence from hidden states. `routing`
+gives accuracy and cost as the least confident queries go to a large model, `router`
+chooses the threshold, with a guarantee if wanted, `calibration` carries it over to
+unseen traffic. `selfref` teaches a model the two confidence tokens, `evaluation` scores
+a confidence.
 """
 
 import importlib

@@ -1,8 +1,8 @@
-"""LoRA on given examples: the training of Self-REF, and of plain fine-tuning beside it.
+"""LoRA on given examples: the training of Self-REF and of plain fine-tuning.
 
 Learning rate and number of steps are arguments of the compiled step, and steps come in
 whole chunks: trainings on other questions, longer or shorter, compile nothing. The head
-is run on learned tokens alone, and lower layers that stay as they are are read once.
+is run on learned tokens alone, and frozen lower layers are read once.
 """
 
 import dataclasses
@@ -25,33 +25,33 @@ from jeff_llm.tuning import finetune, trunk
 
 __all__ = ["Recipe", "fit"]
 
-# Packed rows, and what frozen layers made of them.
+# Packed rows, and the hidden states of frozen layers on them.
 _Batch: TypeAlias = tuple[finetune.Packed, Any]
 
-# Optimiser steps between two looks at them.
+# Optimiser steps per chunk.
 _CHUNK = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How `fit` trains.
+    """Settings of `fit`.
 
     Attributes:
       rank: inner size of LoRA's factors; the paper has 2 to 8.
       num_epochs: passes over the examples.
       learning_rate: peak of AdamW's, reached after a tenth of the steps, then along a
         cosine to a tenth of it.
-      batch_size: packed rows a step.
+      batch_size: packed rows per step.
       row_tokens: tokens of a packed row.
       where: kernels that get factors in each layer: those of attention, as in the
         paper, or all.
       head: put factors on the output layer too, as the paper does. Where output and
-        embedding are one table, they change what the model reads as well; where they
-        are two, an output layer that stays cannot learn ``rows``, so they are put
-        there in any case.
-      first_layer: layers below it stay as they are, and are read once instead of in
-        every epoch; 0 trains all, as the paper does. Needs ``head`` to be false where
-        output and embedding are one.
+        embedding are one table, they change the model's input as well. Where they are
+        two, a frozen output layer cannot learn ``rows``, so factors are put there in
+        any case.
+      first_layer: layers below it are frozen, and read once instead of in every epoch;
+        0 trains all, as the paper does. Needs ``head`` to be false where output and
+        embedding are one.
       weight_decay: of the factors.
     """
 
@@ -92,15 +92,15 @@ def fit(
     """Train LoRA's factors, and rows of the embedding.
 
     Args:
-      model: the base, which stays as it is.
+      model: the base; it is not changed.
       examples: what is learned, from
         `jeff_llm.confidence.selfref.make_examples`; any others do for plain
         fine-tuning.
       key: random key.
       recipe: how; the paper's by default.
       rows: tokens whose rows are trained whole: the two confidence tokens.
-      start: factors to go on from; fresh ones by default.
-      workdir: where log and checkpoints go; an interrupted training in it goes on.
+      start: initial factors; fresh ones by default.
+      workdir: where log and checkpoints go; an interrupted training there is resumed.
       progress: show a progress bar.
 
     Returns:
@@ -114,6 +114,7 @@ def fit(
     longest = max((len(e.tokens) for e in examples), default=0)
     packed = finetune.pack(examples, max(recipe.row_tokens, longest))
     order_key, factor_key, noise_key = jax.random.split(key, 3)
+    # A few questions make fewer rows than a batch.
     batch = min(recipe.batch_size, len(packed.tokens))
     base, embedded = model, None
     if recipe.first_layer:
@@ -127,6 +128,7 @@ def fit(
     batches = _batches((packed, embedded), batch, order_key)
     # Whole chunks alone, so that trainings of other lengths compile nothing.
     chunks = -(-recipe.num_epochs * (len(packed.tokens) // batch) // _CHUNK)
+    # A tied head is the embedding, so factors on it change the input as well.
     output = "^embedding$" if model.config.tied else "^head/kernel$"
     inner = lora.ATTENTION if recipe.where == "attention" else lora.LINEAR
     head = recipe.head or (bool(rows) and not model.config.tied)
@@ -168,6 +170,8 @@ def _make_step(
     config: DecoderConfig, weight_decay: float, num_targets: int
 ) -> tuple[training.Step, optax.GradientTransformation]:
     """A step whose learning rate and length are arguments: one program for all."""
+    # Without a learning rate: it is an argument, applied below, so that another one
+    # compiles nothing.
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.scale_by_adam(),
@@ -206,13 +210,13 @@ def _schedule(done: Array) -> Array:
 
 
 def _batches(data: _Batch, size: int, key: PRNGKeyArray) -> Callable[[int], _Batch]:
-    """Batch of each step; every epoch has an order of its own."""
+    """Batch of each step, in a new order every epoch."""
     order = training.Shuffled(data[0].tokens, size, key)
     known: dict[int, np.ndarray] = {}
 
     def batch(step: int) -> _Batch:
         epoch, place = divmod(step, order.steps_per_epoch)
-        if epoch not in known:
+        if epoch not in known:  # one epoch's order at a time
             known.clear()
             known[epoch] = np.asarray(order.order(epoch))
         return jax.tree.map(lambda x: x[known[epoch][place]], data)

@@ -1,10 +1,10 @@
-"""Thresholds for traffic that nobody has labelled, from data sets that somebody has.
+"""Thresholds for unlabelled traffic, from labelled data sets.
 
 Confidences of pooled data sets are put into bins and a share of every bin is kept, so
-that rare confidences are there too. A threshold for a rate is then a quantile of the
-kept ones (each standing for as many as its bin has lost). Whether this carries over to
-another data set is measured, not hoped: `transfer` compares the predicted rate and
-accuracy with those found there, and the drift of the confidences with their distance.
+that rare confidences are included. A threshold for a rate is then a weighted quantile
+of the kept ones. `transfer` measures whether this carries over to another data set: it
+compares the predicted rate and accuracy with the actual ones, and reports the drift of
+the confidences.
 
 References:
   Chuang et al., "Confident or Seek Stronger: Exploring Uncertainty-Based On-device LLM
@@ -30,13 +30,13 @@ __all__ = [
 
 
 class Calibration(NamedTuple):
-    """Queries that stand for the traffic.
+    """A weighted sample of queries that represents the traffic.
 
     Attributes:
       confidence: of the small model's answers, ascending.
       small_correct: how right its answer is.
       large_correct: how right the large model's is.
-      weight: queries of the pool that each stands for, over the pool's size.
+      weight: share of the pool that each query represents.
     """
 
     confidence: Float[np.ndarray, " kept"]
@@ -46,13 +46,13 @@ class Calibration(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """How thresholds from calibration data do on another data set.
+    """Results of thresholds from calibration data on another data set.
 
     Attributes:
-      rates: shares of the queries that were asked for.
+      rates: requested shares of the queries.
       thresholds: confidences below which a query is sent on.
       actual_rates: shares that are sent on there.
-      predicted_accuracy: accuracy that the calibration data promise.
+      predicted_accuracy: accuracy on the calibration data.
       actual_accuracy: accuracy there.
       rate_error: mean of ``|actual_rates - rates|``.
       accuracy_error: mean of ``|actual_accuracy - predicted_accuracy|``.
@@ -86,7 +86,7 @@ def sample_bins(
 
     Returns:
       ``(places, weights)``: the queries kept, ascending, and the share of the pool that
-      each stands for; the weights add up to one.
+      each represents; the weights add up to one.
 
     Raises:
       ValueError: if a confidence is outside [0, 1], there is none, or an option is out
@@ -102,10 +102,13 @@ def sample_bins(
         raise ValueError(f"share: expected a number in (0, 1], got {share}")
     if num_bins < 1:
         raise ValueError(f"num_bins: expected at least 1, got {num_bins}")
+    # A confidence of 1 belongs to the last bin.
     bins = np.minimum((values * num_bins).astype(int), num_bins - 1)
     order = np.asarray(jax.random.permutation(key, len(values)))
+    # Stable, so that the order within a bin stays random.
     order = order[np.argsort(bins[order], kind="stable")]
     size = np.bincount(bins, minlength=num_bins)
+    # At least one of every bin that occurs, or rare confidences would vanish.
     kept = np.where(size > 0, np.maximum(np.rint(share * size), 1), 0).astype(int)
     begins = np.cumsum(size) - size
     rank = np.arange(len(values)) - begins[bins[order]]
@@ -155,17 +158,17 @@ def transfer(
     large_correct: Shaped[Array, " queries"],
     rates: Float[Array, " rates"],
 ) -> Transfer:
-    """Use thresholds of calibration data on a data set that was not among them.
+    """Apply thresholds of calibration data to a data set that was left out.
 
     Args:
       calibration: from other data sets.
       confidence: of the queries of this one, in [0, 1].
       small_correct: whether the small model's answer is right, or how right.
       large_correct: likewise of the large model.
-      rates: shares of the queries that are to be sent on.
+      rates: shares of the queries to send on.
 
     Returns:
-      Thresholds, what they promise and what they do.
+      Thresholds, with predicted and actual rates and accuracies.
 
     Raises:
       ValueError: if lengths differ, or a value is not in [0, 1].
@@ -174,7 +177,7 @@ def transfer(
     asked = np.asarray(rates, float)
     there = np.asarray(confidence, float)
     check_confidence(there)
-    # Of the values that occur, and of sending all, what sends on the nearest share.
+    # The confidence, or infinity, that sends on the share nearest to each rate.
     values, place = np.unique(calibration.confidence, return_inverse=True)
     share = np.bincount(place, calibration.weight)
     sends = np.append(np.cumsum(share) - share, 1.0)
@@ -187,6 +190,7 @@ def transfer(
 
     _, predicted = outcome(*calibration)
     small, large = (np.asarray(x, float) for x in (small_correct, large_correct))
+    # The other data set gives every query the same weight.
     even = np.full(len(there), 1 / len(there))
     actual_rates, actual = outcome(there, small, large, even)
     return Transfer(
@@ -212,7 +216,7 @@ def wasserstein(
     Args:
       first: a sample.
       second: another.
-      weights: of the first one's members; equal by default.
+      weights: of the members of ``first``; equal by default.
 
     Returns:
       The distance, in the units of the numbers; 0 for the same distribution.

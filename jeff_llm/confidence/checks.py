@@ -1,4 +1,4 @@
-"""Checks of what queries bring: lengths always, values where they can be seen."""
+"""Checks of queries: lengths always, values where they are concrete."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +15,9 @@ def check_queries(
     rates: Array | None,
     where: Array | None,
 ) -> None:
-    """Refuse queries that do not fit together, and values that mean nothing.
+    """Refuse queries whose shapes do not fit, and values out of range.
 
-    Under jit and vmap shapes alone are known; NaN then runs through.
+    Under jit and vmap only shapes are known; NaN then propagates.
 
     Args:
       confidence: of the small model's answers.
@@ -27,7 +27,7 @@ def check_queries(
       where: queries to count, or None.
 
     Raises:
-      ValueError: naming the argument, what was expected and what came.
+      ValueError: naming the argument, the expected and the actual value.
       TypeError: if ``where`` is not bool.
     """
     shape = jnp.shape(confidence)
@@ -48,8 +48,10 @@ def check_queries(
     if where is not None and where.dtype != bool:
         raise TypeError(f"where: expected a bool array, got {where.dtype}")
     seen = [confidence, small_correct, large_correct, rates, where]
+    # Values are unknown under a trace; there NaN propagates into the result.
     if any(isinstance(value, core.Tracer) for value in seen):
         return
+    # Padding may hold anything, so only counted queries are checked.
     kept = np.ones(shape, bool) if where is None else np.asarray(where)
     if not kept.any():
         raise ValueError("where: expected at least one query that counts, got none")
@@ -67,7 +69,7 @@ def check_confidence(confidence: np.ndarray, *, unit: bool = True) -> None:
     """Refuse confidences that are not numbers.
 
     Args:
-      confidence: one a query.
+      confidence: one per query.
       unit: whether they must lie in [0, 1] as well.
 
     Raises:
@@ -88,13 +90,14 @@ def check_share(name: str, values: np.ndarray) -> None:
     """Refuse values outside [0, 1], NaN among them.
 
     Args:
-      name: what they are, for the error.
+      name: their name in the error.
       values: the values.
 
     Raises:
       ValueError: naming the first one at fault.
     """
     values = np.asarray(values, float)
+    # Negated, so that NaN is found as well.
     if (bad := ~((values >= 0) & (values <= 1))).any():
         place = int(bad.reshape(-1).argmax())
         raise ValueError(

@@ -1,7 +1,7 @@
-"""What the papers measure of a confidence: routing, alignment, calibration, rejection.
+"""Scores of a confidence: routing, alignment, calibration, rejection.
 
-Data in, named numbers out. Calibration and alignment are shown side by side, since a
-calibrated confidence need not tell wrong answers from right ones, nor the reverse.
+Calibration and alignment are both reported: a calibrated confidence need not separate
+right answers from wrong ones, nor the reverse.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ __all__ = ["Scores", "cross_entropy", "evaluate", "rejection"]
 
 
 class Scores(NamedTuple):
-    """How good a confidence is.
+    """Scores of one confidence.
 
     Attributes:
       area: normalised area under the routing curve, 0 random, 1 an oracle.
@@ -90,6 +90,7 @@ def cross_entropy(
     >>> cross_entropy(jnp.array([0.5]), jnp.array([True])).round(4)
     Array(0.6931, dtype=float32)
     """
+    # In float32 1 - 1e-6 is still below 1; a margin of 1e-8 would not be.
     kept = jnp.clip(prob, 1e-6, 1 - 1e-6)
     return -jnp.mean(jnp.where(correct, jnp.log(kept), jnp.log1p(-kept)))
 
@@ -97,10 +98,10 @@ def cross_entropy(
 def rejection(
     confidence: Float[Array, " queries"], answerable: Bool[Array, " queries"]
 ) -> tuple[float, Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-    """How well a confidence tells questions to decline from those to answer.
+    """Separation of questions to decline from questions to answer.
 
-    A question whose right option was taken away has to be declined: that is done where
-    the confidence is below a threshold, which is moved over all values.
+    A question whose right option was removed has to be declined. It is declined where
+    the confidence is below a threshold, which takes all values in turn.
 
     Args:
       confidence: of the answers given.
@@ -122,6 +123,7 @@ def rejection(
         )
     sure = np.asarray(confidence)
     area = float(metrics.auroc(jnp.asarray(sure, float), jnp.asarray(there)))
+    # Every value that occurs, and infinity, which declines all.
     edges = np.append(np.unique(sure), np.inf)
     declined = sure < edges[:, None]
     return area, declined[:, there].mean(1), declined[:, ~there].mean(1)

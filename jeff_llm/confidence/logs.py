@@ -1,13 +1,13 @@
-"""Logs of a small and a large model: one query a row, read and checked.
+"""Logs of a small and a large model: one query per row, read and checked.
 
 The file is JSON lines, a row such as ::
 
     {"confidence": 0.83, "small_correct": true, "large_correct": true, "cost": 0.002}
 
-``confidence`` may be left out where ``token_logprobs`` is there, the natural
-log-probabilities of the answer's tokens, from which it is then made. Correctness is
-true or false, or a score in [0, 1]. ``cost`` is what the large model costs for this
-query; ``dataset`` sets groups apart. Everything else in a row is left alone.
+``token_logprobs``, the natural log-probabilities of the answer's tokens, can replace
+``confidence``, which is then computed from them. Correctness is true or false, or a
+score in [0, 1]. ``cost`` is the cost of the large model for this query, ``dataset``
+names its data set. Other fields are ignored.
 """
 
 import math
@@ -24,7 +24,7 @@ __all__ = ["Logs", "from_jsonl"]
 
 
 class Logs(NamedTuple):
-    """Queries, one a row.
+    """Queries, one per row.
 
     Attributes:
       confidence: of the small model, in [0, 1].
@@ -61,8 +61,8 @@ def from_jsonl(
       path: JSON lines, a query a row; empty lines are skipped.
       confidence: name of the field with the confidence, in [0, 1].
       token_logprobs: name of the field with the answer's log-probabilities, used where
-        the confidence is not there.
-      small_correct: name of the field that says whether the small model is right.
+        the confidence is missing.
+      small_correct: name of the field with the small model's correctness.
       large_correct: likewise of the large model.
       cost: name of the field with the large model's cost; all rows have it or none.
       dataset: name of the field with the data set.
@@ -74,7 +74,7 @@ def from_jsonl(
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming file, line and field, what was expected and what came; or if
+      ValueError: naming file, line and field, the expected and the actual value; or if
         there are fewer than two queries, or the small model is always right or always
         wrong, so that there is nothing to route by.
     """
@@ -91,6 +91,7 @@ def from_jsonl(
         raise ValueError(f"{path}: expected at least 2 queries, got {len(found)}")
     columns = list(zip(*found, strict=True))
     prices = [value is not None for value in columns[3]]
+    # A missing cost must not count as free.
     if any(prices) and not all(prices):
         raise ValueError(
             f"{path}: expected {cost!r} in every row or in none, got it in "
@@ -98,6 +99,7 @@ def from_jsonl(
             "first without"
         )
     small = columns[1]
+    # With one outcome alone every threshold looks as good as any other.
     if set(small) in ({0.0}, {1.0}):
         raise ValueError(
             f"{path}: expected right and wrong answers of the small model, but "
@@ -118,6 +120,7 @@ def from_jsonl(
 
 def _marks(values: Sequence[float]) -> Array:
     marks = jnp.asarray(values, jnp.float32)
+    # Booleans where they suffice: sorting them carries one byte a query.
     return marks > 0 if set(values) <= {0.0, 1.0} else marks
 
 
@@ -156,6 +159,7 @@ def _number(
 ) -> float:
     kind = "true, false or a number" if flag else "a number"
     limit = "of at least 0" if most == math.inf else f"in [0, {most:g}]"
+    # A bool is an int in Python, and no confidence.
     fits = isinstance(value, int | float) and (flag or not isinstance(value, bool))
     if not fits or not 0 <= value <= most or value == math.inf:
         raise ValueError(f"{where}: {name}: expected {kind} {limit}, got {value!r}")

@@ -1,7 +1,7 @@
-"""Queries in the order of their confidence, and what can be read off it.
+"""Queries in the order of their confidence, with scores of that order.
 
-Ties are made even: every query of a run of equal confidences has the run's mean gain,
-so that sums up to any place are those expected over all orders of the ties.
+Every query of a run of equal confidences gets the run's mean gain, so that sums up to
+any place are expectations over all orders of the ties.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ __all__ = ["Ordered", "area", "auroc", "first_rate", "order"]
 
 
 class Ordered(NamedTuple):
-    """Queries from least to most confident; what padding holds comes last, as zeros.
+    """Queries from least to most confident; padding comes last, as zeros.
 
     Attributes:
       gain: right answers that sending a query on gains, mean over its run of ties.
@@ -43,7 +43,7 @@ def order(
     where: Array | None,
     large_cost: Array | float = 1.0,
 ) -> Ordered:
-    """Sort queries by confidence, with what each brings.
+    """Sort queries by confidence, together with their gains and costs.
 
     Args:
       confidence: of the small model's answers, [queries].
@@ -53,12 +53,12 @@ def order(
       large_cost: of a query, or of each.
 
     Returns:
-      The queries in order, ties made even.
+      The queries in order, with means over ties.
     """
     if where is None:
         where = jnp.ones(confidence.shape, bool)
     small, large = jnp.asarray(small_correct), jnp.asarray(large_correct)
-    # Padding is surest; what a query brings is sorted along with its confidence.
+    # Padding sorts last; correctness and cost are sorted along with the confidence.
     surest = jnp.finfo(confidence.dtype).max
     value = jnp.where(where, jnp.minimum(confidence, surest), jnp.inf)
     binary = small.dtype == bool and large.dtype == bool
@@ -69,6 +69,7 @@ def order(
         brought = small, large
     if jnp.ndim(large_cost):
         brought = *brought, jnp.where(where, large_cost, 0.0)
+    # One sort carries everything; it need not be stable, since ties share their mean.
     value, *brought = jax.lax.sort((value, *brought), num_keys=1, is_stable=False)
     if binary:
         small, large = (brought[0] >= 2).astype(float), (brought[0] % 2).astype(float)
@@ -77,6 +78,7 @@ def order(
     cost = brought[-1] if jnp.ndim(large_cost) else None
     gain = large - small
     first, last = _runs(value)
+    # Sorted values cannot tell NaN from padding, so it is looked for here.
     bad = jnp.isnan(jnp.where(where, confidence, 0.0)).any()
     mean_gain, gained = _spread(gain, first, last)
     return Ordered(
@@ -91,7 +93,7 @@ def order(
 
 
 def _best(gain: Array, where: Array, binary: bool) -> Array:
-    """An oracle's area, in answers times queries: first what gains, last what loses."""
+    """An oracle's area, in answers times queries: gains first, losses last."""
     count = where.sum()
     if binary:
         gains, losses = jnp.sum(gain > 0), jnp.sum(gain < 0)
@@ -135,6 +137,7 @@ def area(found: Ordered) -> Array:
     """
     mine = jnp.sum(found.gain * (found.count - found.middle - 0.5))
     even = found.gain.sum() * found.count / 2
+    # The oracle's gain over random routing is the unit of the area.
     room = found.best - even
     return jnp.where(room > 1e-6, (mine - even) / room, jnp.nan)
 
@@ -148,6 +151,7 @@ def auroc(found: Ordered) -> Array:
     Returns:
       The area, NaN where all are right or all wrong.
     """
+    # Mann and Whitney: the rank sum of the right answers, ties at their mean rank.
     right = found.small.sum()
     wrong = found.count - right
     ranks = jnp.sum(found.small * (found.middle + 1))
@@ -155,17 +159,17 @@ def auroc(found: Ordered) -> Array:
 
 
 def first_rate(found: Ordered, needed: Array) -> Array:
-    """Where the piecewise linear curve first gains so many answers.
+    """Rate at which the piecewise linear curve first gains a number of answers.
 
     Args:
       found: the queries in order.
       needed: right answers more than the small model alone has.
 
     Returns:
-      The rate, NaN where it never gains so many.
+      The rate, NaN where it never does.
     """
     after = found.gained + found.gain
-    # Sums of float32 are no further off than that.
+    # The error of sums in float32 stays below it.
     slack = 1e-4 + 1e-6 * found.count
     place = jnp.argmax(after >= needed - slack)
     slope = found.gain[place]

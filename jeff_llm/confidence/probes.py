@@ -1,4 +1,4 @@
-"""A small network that reads from a hidden state whether the answer will be right.
+"""A small network that predicts from a hidden state whether the answer is right.
 
 All settings are trained at once: data sets and seeds are leading axes of the arrays,
 and the training is vmapped over them. `trained_probe` learns on the data set it is used
@@ -114,7 +114,7 @@ def train(
       num_epochs: passes over the queries.
       learning_rate: of Adam.
       weight_decay: decoupled, of AdamW.
-      batch_size: queries a step.
+      batch_size: queries per step.
       hidden: units of a hidden layer.
       num_layers: layers, the last included.
 
@@ -131,11 +131,13 @@ def train(
         )
     if where is None:
         where = jnp.ones(correct.shape, bool)
+    # Rates may be arrays: another rate is then no other program.
     optimizer = optax.adamw(learning_rate, weight_decay=weight_decay)
     step = make_step(_loss, optimizer)
 
     def one(x: Array, y: Array, counts: Array, key: PRNGKeyArray) -> Probe:
         mean, variance = _moments(x, counts)
+        # Hidden states have a few channels far larger than the rest.
         scaled = (x - mean) / jnp.sqrt(variance + 1e-6)
         first, second = jax.random.split(key)
         layers = init(x.shape[-1], key=first, hidden=hidden, num_layers=num_layers)
@@ -207,6 +209,7 @@ def ood_probe(
         raise ValueError(f"features: expected at least 2 data sets, got {sets}")
     if where is None:
         where = jnp.ones((sets, queries), bool)
+    # Indices of all other sets, so that one gather pools them for every set.
     others = jnp.array([[k for k in range(sets) if k != own] for own in range(sets)])
 
     def pooled(values: Array) -> Array:
@@ -224,6 +227,7 @@ def ood_probe(
 
 
 def _moments(x: Array, counts: Array) -> tuple[Array, Array]:
+    # Two passes: E[x^2] - E[x]^2 would cancel for features far from 0.
     total = jnp.maximum(counts.sum(), 1)
     mean = jnp.where(counts[:, None], x, 0).sum(0) / total
     variance = jnp.where(counts[:, None], (x - mean) ** 2, 0).sum(0) / total

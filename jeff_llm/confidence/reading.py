@@ -1,9 +1,9 @@
-"""What a model knows while it reads an answer: one pass over question and answer.
+"""A model's outputs on given answers: one pass over question and answer.
 
 `read` gives log-probabilities, entropies and margins of the answer's tokens, the hidden
-state after it, and the logits of chosen tokens that might come next: all that the
-measures of `jeff_llm.confidence.uncertainty` and the probes need. What all prompts
-begin with in common is read once.
+state after it, and the logits of chosen next tokens: the inputs of the measures of
+`jeff_llm.confidence.uncertainty` and of the probes. The common beginning of all prompts
+is read once.
 """
 
 import functools
@@ -26,17 +26,17 @@ __all__ = ["Reading", "read"]
 
 
 class Reading(NamedTuple):
-    """What a model knew of its answers.
+    """A model's outputs on given answers.
 
     Attributes:
-      log_probs: log-probability of each token of an answer; 0 behind its end.
+      log_probs: log-probability of each token of an answer; 0 after its end.
       entropy: `uncertainty.entropy_confidence` of the distribution from which each
-        token came, 0 behind the end.
-      margin: `uncertainty.margin` of that distribution, 0 behind the end.
-      where: the tokens that there are.
+        token came, 0 after the end.
+      margin: `uncertainty.margin` of that distribution, 0 after the end.
+      where: the real tokens.
       hidden: hidden state of the chosen layer at the answer's last token.
       before: the same at the question's last token.
-      next_logits: logits of the tokens asked for, right after the answer.
+      next_logits: logits of the requested tokens, right after the answer.
     """
 
     log_probs: Float[np.ndarray, "answers tokens"]
@@ -64,8 +64,8 @@ def read(
       prompts: questions, texts or token ids.
       answers: token ids of each answer, at least one.
       layer: hidden state to return, numbered as in `jeff_llm.models.decoder.Output`;
-        by default that after which eight layers follow, the first at least.
-      next_tokens: tokens whose logits after the answer are wanted.
+        by default the eighth from the end, or the first.
+      next_tokens: tokens whose logits after the answer are returned.
       batch_size: questions at a time.
 
     Returns:
@@ -90,6 +90,7 @@ def read(
     batching.check_ids(model, next_tokens, "next_tokens")
     if layer is None:
         layer = max(model.config.num_layers - 8, 1)
+    # Answers of one bucket share a program; most are a few tokens.
     width = batching.bucket(max(map(len, answers)), smallest=4)
     shared, cache = prefix.share(model, rows, width, init_cache)
     options = np.asarray(next_tokens, np.int32)
@@ -122,6 +123,7 @@ def _batch(
     begins, lengths = np.zeros(size, np.int32), np.ones(size, np.int32)
     begins[: len(heads)] = [len(head) for head in heads]
     lengths[: len(heads)] = [len(answer) for answer in answers]
+    # Rows that only fill the batch hold one token, at which nothing is out of range.
     begins[len(heads) :] = 1
     arrays = batching.place(model, tokens, mask, begins, lengths)
     read = _read(model.config, model.params, cache, *arrays, options, width, layer)
@@ -145,7 +147,8 @@ def _read(
     if cache is not None:
         cache = cache.repeat_rows(jnp.zeros(rows, jnp.int32))
     step = jnp.arange(width)
-    # Position begin - 1 + t predicts token t of the answer; the last one what follows.
+    # Position begin - 1 + t predicts token t of the answer; the last predicts the next
+    # token after it.
     at = begins[:, None] - 1 + jnp.arange(width + 1)
     at = jnp.minimum(at, begins[:, None] - 1 + lengths[:, None])
     at = jnp.clip(at, 0, longest - 1)
@@ -163,6 +166,7 @@ def _read(
     target = jnp.take_along_axis(tokens, jnp.minimum(at[:, :-1] + 1, longest - 1), 1)
     chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
     log_probs = chosen - jax.nn.logsumexp(logits, axis=-1)
+    # Place of the answer's last token, whose logits predict what follows it.
     last = at[jnp.arange(rows), lengths]
     after = jnp.take_along_axis(out.logits, lengths[:, None, None], axis=1)[:, 0]
     hidden = out.hidden[0]

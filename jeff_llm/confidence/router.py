@@ -3,8 +3,8 @@
 `for_rate`, `for_accuracy` and `for_budget` choose it from a log. `with_guarantee`
 chooses it so that the answers kept at the small model are wrong at most a stated share
 of the time, with a stated probability over the draw of the log, whatever the
-distribution: the only assumption is that log and traffic are drawn alike and
-independently.
+distribution. The only assumption is that log and traffic are independent draws from one
+distribution.
 
 References:
   Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS
@@ -26,13 +26,14 @@ from jeff_llm.confidence.checks import check_confidence, check_queries, check_sh
 
 __all__ = ["Router", "for_accuracy", "for_budget", "for_rate", "with_guarantee"]
 
-# Thresholds that `with_guarantee` tests.
+# Thresholds that `with_guarantee` tests. More of them lie closer, and each then has a
+# smaller share of delta.
 _TESTS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Router:
-    """Which queries go to the large model.
+    """A rule for the queries that go to the large model.
 
     Attributes:
       threshold: queries with less confidence are sent on; infinity sends on all,
@@ -40,7 +41,7 @@ class Router:
       tie_rate: share of the queries with exactly this confidence that are sent on: 1
         sends on all of them, less needs ``uniform`` in the call.
       rate: share of the log's queries that are sent on.
-      accuracy: expected accuracy on the log; NaN where it was not asked for.
+      accuracy: expected accuracy on the log; NaN where it was not computed.
       max_error: bound on the error rate of kept answers; None without a guarantee.
       delta: probability with which the bound may fail; None without a guarantee.
     """
@@ -62,14 +63,16 @@ class Router:
 
         Args:
           confidence: of the small model's answers.
-          uniform: numbers drawn evenly from [0, 1), one a query, which break ties in
+          uniform: numbers drawn evenly from [0, 1), one per query, which break ties in
             the share that ``tie_rate`` asks for; without them ties are kept, unless
             it is 1.
 
         Returns:
-          True where it goes on. Traceable. NaN goes on.
+          True where it goes to the large model; also for NaN. Traceable.
         """
         confidence = jnp.asarray(confidence)
+        # What is kept is computed: NaN compares as False, and so goes to the large
+        # model.
         kept = confidence >= self.threshold
         if self.tie_rate >= 1:
             kept = confidence > self.threshold
@@ -86,11 +89,11 @@ def for_rate(confidence: Float[Array, " queries"], rate: float | int) -> Router:
       rate: share to send on, in [0, 1].
 
     Returns:
-      The router. Where many queries have the threshold's own confidence, its
-      ``tie_rate`` says which share of them is to go.
+      The router. Where many queries have exactly the threshold's confidence, its
+      ``tie_rate`` is the share of them to send on.
 
     Raises:
-      ValueError: if a confidence is no finite number, there is none, or the rate is
+      ValueError: if a confidence is not a finite number, there is none, or the rate is
         outside [0, 1].
 
     >>> for_rate(jnp.array([0.1, 0.4, 0.6, 0.9]), 0.5).threshold
@@ -101,6 +104,7 @@ def for_rate(confidence: Float[Array, " queries"], rate: float | int) -> Router:
     wanted = rate * len(values)
     if wanted >= len(values):
         return Router(math.inf, rate=1.0)
+    # The query at this place stays; those below it are sent on.
     threshold = float(values[int(wanted)])
     below, tied = np.sum(values < threshold), np.sum(values == threshold)
     return Router(threshold, float((wanted - below) / tied), rate=float(rate))
@@ -124,8 +128,8 @@ def for_accuracy(
       The router.
 
     Raises:
-      ValueError: if no share of the queries reaches the accuracy; says how far it
-        gets. Also if the log is not as `jeff_llm.confidence.routing.curve` wants it.
+      ValueError: if no share of the queries reaches the accuracy; gives the highest
+        one. Also as `jeff_llm.confidence.routing.curve`.
     """
     log = _arrays(confidence, small_correct, large_correct)
     rate = float(routing.rate_to_match(*log, accuracy=jnp.asarray(float(accuracy))))
@@ -162,8 +166,8 @@ def for_budget(
       The router; its rate is found to a thousandth.
 
     Raises:
-      ValueError: if the small model alone is beyond the budget, or the log is not as
-        `jeff_llm.confidence.routing.curve` wants it.
+      ValueError: if the small model alone exceeds the budget, or as
+        `jeff_llm.confidence.routing.curve`.
     """
     log = _arrays(confidence, small_correct, large_correct)
     if small_cost > budget:
@@ -175,6 +179,7 @@ def for_budget(
     found = routing.curve(
         *log, rates, small_cost=float(small_cost), large_cost=large_cost
     )
+    # Sums of costs in float32 may exceed an exactly met budget by a rounding.
     within = found.cost <= budget * (1 + 1e-6)
     best = jnp.argmax(jnp.where(within, found.accuracy, -1.0))
     return _at_rate(log, float(rates[best]))
@@ -187,7 +192,7 @@ def with_guarantee(
     max_error: float,
     delta: float = 0.1,
 ) -> Router:
-    """The lowest threshold above which answers are proved to be right often enough.
+    """The lowest threshold above which the error rate is bounded with confidence.
 
     ``P(P(wrong | confidence > threshold) <= max_error) >= 1 - delta``, the outer
     probability over the draw of the log. Ten numbers k of answers to keep are tested,
@@ -200,7 +205,7 @@ def with_guarantee(
     Args:
       confidence: of answers in a log, drawn independently, as the traffic will be.
       correct: whether each is right.
-      max_error: largest error rate of the answers that are kept, in (0, 1).
+      max_error: largest error rate of the kept answers, in (0, 1).
       delta: probability that the bound may fail, in (0, 1).
 
     Returns:
@@ -209,8 +214,8 @@ def with_guarantee(
       a tenth and a tenth.
 
     Raises:
-      ValueError: if lengths differ, a confidence is no finite number, there are fewer
-        than two queries, or a level is outside (0, 1).
+      ValueError: if lengths differ, a confidence is not a finite number, there are
+        fewer than two queries, or a level is outside (0, 1).
     """
     for name, value in (("max_error", max_error), ("delta", delta)):
         if not 0 < value < 1:
@@ -219,13 +224,15 @@ def with_guarantee(
     values, right = _values(confidence), np.asarray(correct).astype(bool)
     if len(values) < 2:
         raise ValueError("confidence: expected at least 2 queries, got 1")
+    # Stable, so that the same log gives the same threshold on every machine.
     order = np.argsort(-values, kind="stable")
     values, right = values[order], right[order]
     least = math.ceil(math.log(delta / _TESTS) / math.log(1 - max_error))
     best = math.inf
+    # Fixed before any label is read, or the union bound would not hold.
     sizes = np.geomspace(min(least, len(values)), len(values), _TESTS)
     for size in np.rint(sizes).astype(int).tolist():
-        # Ties with the next answer are left out, as that answer is.
+        # Ties with the next answer are excluded together with it.
         last = -math.inf if size >= len(values) else values[size]
         kept = values > last
         wrong, count = int(np.sum(kept & ~right)), int(kept.sum())
@@ -236,7 +243,7 @@ def with_guarantee(
 
 
 def _upper_bound(wrong: int, count: int, delta: float) -> float:
-    """Largest error rate under which so few wrong answers have probability delta."""
+    """Clopper-Pearson bound: as few wrong answers have probability delta under it."""
     if wrong >= count:
         return 1.0
     return float(betaincinv(wrong + 1, count - wrong, 1 - delta))

@@ -1,12 +1,12 @@
-"""From a small model to a large one: what each share of the traffic buys.
+"""Routing from a small model to a large one: accuracy and cost at every rate.
 
-The queries of which the small model is least sure go to the large one. `curve` follows
-accuracy and cost as their share r grows from 0 to 1; everything is exact in expectation
-over the order of ties, and r n need not be a whole number. `sweep` does it for
-thousands of settings in one compiled call, padded queries left out by a mask.
+The queries with the least confidence go to the large model. `curve` gives accuracy and
+cost as their share r grows from 0 to 1. It is exact in expectation over the order of
+ties, and r n need not be a whole number. `sweep` does it for thousands of settings in
+one compiled call, with padded queries masked.
 
-Alignment is the AUROC of confidence against correctness: it says whether wrong answers
-can be told from right ones, which calibration does not.
+Alignment is the AUROC of confidence against correctness. It measures whether right
+answers can be separated from wrong ones, which calibration does not.
 
 References:
   Chuang et al., "Confident or Seek Stronger: Exploring Uncertainty-Based On-device LLM
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class RoutingCurve(NamedTuple):
-    """What routing the least confident queries gives.
+    """Accuracy, cost and scores of routing the least confident queries.
 
     Attributes:
       rates: shares of the queries that go to the large model.
@@ -49,8 +49,8 @@ class RoutingCurve(NamedTuple):
         between that of an oracle and random: 0 random, 1 oracle; NaN where an oracle
         gains nothing over random.
       rate_to_match: least rate at which the accuracy is that of the large model.
-      alignment: AUROC of confidence against the small model's being right; NaN where
-        it is always right or always wrong.
+      alignment: AUROC of confidence against the small model's correctness; NaN where it
+        is always right or always wrong.
     """
 
     rates: Float[Array, " rates"]
@@ -74,8 +74,8 @@ def curve(
     """Accuracy and cost as the least confident queries go to the large model.
 
     ``accuracy(r) = (sum over the n r least confident of large_correct, over the others
-    of small_correct) / n``. Every query is paid for at the small model, whose
-    confidence is needed, and those that are sent on at the large one as well.
+    of small_correct) / n``. Every query has the cost of the small model, whose
+    confidence is needed; a query that is sent on has that of the large one as well.
 
     Args:
       confidence: of the small model's answers, higher being surer.
@@ -87,7 +87,7 @@ def curve(
       where: queries to count; all by default.
 
     Returns:
-      The curve; with NaN where an input is NaN and that cannot be seen, under jit.
+      The curve; under jit, where values cannot be checked, NaN where an input is NaN.
 
     Raises:
       ValueError: if lengths differ, there is no query, or a value is NaN or, of
@@ -102,10 +102,13 @@ def curve(
     found = ordered.order(confidence, small_correct, large_correct, where, large_cost)
     size = found.gain.shape[0]
     place = rates * found.count
+    # At a rate of 1 the place is behind the last query.
     index = jnp.clip(jnp.floor(place).astype(int), 0, size - 1)
     rest = place - index
     base = found.small.sum() / found.count
+    # A share that cuts a query counts the part of its gain.
     gained = found.gained[index] + rest * found.gain[index]
+    # With one cost for all queries, their order does not change what is spent.
     if found.cost is None:
         spent = place * large_cost
     else:
@@ -215,8 +218,8 @@ def sweep(
 ) -> RoutingCurve:
     """The curves of thousands of settings in one compiled call.
 
-    A setting is a small and a large model, a data set, a measure, a seed. Settings with
-    fewer queries than others are padded, and ``where`` says with what.
+    A setting is a small and a large model, a data set, a measure and a seed. Settings
+    with fewer queries than others are padded; ``where`` marks the real ones.
 
     Args:
       confidence: of each setting's queries; anything where ``where`` is false.
@@ -235,6 +238,7 @@ def sweep(
     """
     if where is None:
         where = jnp.ones(confidence.shape, bool)
+    # Shapes are checked in `curve`, once, while it is traced for one setting.
     one = functools.partial(curve, small_cost=small_cost, large_cost=large_cost)
     mapped = jax.vmap(lambda c, s, large, w: one(c, s, large, rates, where=w))
     found = mapped(confidence, small_correct, large_correct, where)

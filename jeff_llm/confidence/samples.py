@@ -1,6 +1,6 @@
-"""From sampled and spoken texts to arrays: similarity, clusters, and numbers said.
+"""From texts to arrays: similarity, clusters, and verbalised confidences.
 
-What `jeff_llm.confidence.uncertainty` then turns into confidences.
+`jeff_llm.confidence.uncertainty` turns the arrays into confidences.
 """
 
 import re
@@ -27,10 +27,10 @@ _NUMBER = re.compile(
 
 
 class Verbalized(NamedTuple):
-    """Confidences that a model said.
+    """Verbalised confidences.
 
     Attributes:
-      confidence: in [0, 1]; where nothing could be read, what `verbalized` was told.
+      confidence: in [0, 1]; where nothing could be read, ``missing`` of `verbalized`.
       parsed: whether a number could be read.
       parse_rate: share of the texts in which one could.
     """
@@ -41,10 +41,10 @@ class Verbalized(NamedTuple):
 
 
 def verbalized(texts: Sequence[str], *, missing: float | int = 0.0) -> Verbalized:
-    """Read the confidences that a model said.
+    """Read the confidences that a model verbalised.
 
     Args:
-      texts: what it said, one text a question.
+      texts: its answers, one per question.
       missing: confidence where no number can be read; 0 sends the question on.
 
     Returns:
@@ -77,13 +77,15 @@ def parse_confidence(text: str) -> float | None:
 
     Returns:
       A number in [0, 1], or None. A bare number up to 1 is a share, a larger one a
-      percentage; one that is negative or above 100 percent is no confidence.
+      percentage; one that is negative or above 100 percent is not a confidence.
 
     >>> parse_confidence("About 85% sure"), parse_confidence("850")
     (0.85, None)
     """
+    # The first number that can be a confidence: "850" or "-3" cannot.
     for match in _NUMBER.finditer(text):
         value, unit = float(match["value"]), (match["unit"] or "").lower()
+        # Out of ten; every other unit is a percentage.
         if unit.endswith("10"):
             value /= 10
         elif unit or value > 1:
@@ -97,7 +99,7 @@ def jaccard(texts: Sequence[str]) -> Float[np.ndarray, "texts texts"]:
     """Similarity of texts by the words that they share, ``|A & B| / |A | B|``.
 
     Args:
-      texts: the texts; words are set apart by white space and compared in lower case.
+      texts: the texts; words are separated by white space and compared in lower case.
 
     Returns:
       Symmetric, ones on the diagonal. Two texts without words share none.
@@ -116,7 +118,7 @@ def jaccard(texts: Sequence[str]) -> Float[np.ndarray, "texts texts"]:
 
 
 def normalise(text: str) -> str:
-    """A text as answers are compared: lower case, no punctuation, single spaces.
+    """A text in the form for comparison: lower case, no punctuation, single spaces.
 
     Args:
       text: the text.

@@ -1,12 +1,12 @@
-"""Self-REF: a model is taught two tokens that say whether its answer is to be trusted.
+"""Self-REF: teach a model two tokens that report whether to trust its answer.
 
 The model answers the training questions itself. A right answer becomes the example
 ``question, answer, <CN>``, a wrong one ``question, answer, <UN>`` in which the answer's
-tokens have no weight in the loss: that it is unsure is learned, the wrong answer is
-not. LoRA on attention and head, and the two rows of the embedding, are all that
-changes. Then the confidence of an answer is ``P(<CN>) / (P(<CN>) + P(<UN>))`` right
-behind it. The answer may be the tuned model's own, or the base's, which the tuned model
-then only judges: that is what the tokens were learned on.
+tokens have no weight in the loss: the model learns that it is unsure, and not the wrong
+answer. Only LoRA on attention and head, and the two rows of the embedding, are trained.
+Then the confidence of an answer is ``P(<CN>) / (P(<CN>) + P(<UN>))`` right after it.
+The answer may be the tuned model's own, or the base's, which the tuned model then only
+judges. The tokens were learned on answers of the base.
 
 The two tokens start from the mean of all tokens, so that both are equally likely.
 
@@ -57,7 +57,7 @@ class ConfidenceTokens(NamedTuple):
 def add_tokens(
     model: LanguageModel, names: tuple[str, str] = ("<CN>", "<UN>")
 ) -> tuple[LanguageModel, ConfidenceTokens]:
-    """A model with two tokens more.
+    """Add the two tokens to a model.
 
     Args:
       model: the model, with a tokenizer.
@@ -77,10 +77,12 @@ def add_tokens(
     # A padded embedding may have room for them already.
     size = max(model.config.vocab_size, tokenizer.vocab_size)
     grow = size - model.config.vocab_size
+    # Set by id: with room in a padded embedding they are not the last rows.
     places = jnp.asarray(ids)
     params = dict(model.params)
     table = params["embedding"]
     known = table[: model.tokenizer.vocab_size]
+    # Summed in float32: a bfloat16 sum of 49,152 rows would stop growing early.
     middle = known.mean(axis=0, dtype=jnp.float32).astype(table.dtype)
     table = jnp.pad(table, ((0, grow), (0, 0)))
     params["embedding"] = table.at[places].set(middle)
@@ -115,7 +117,7 @@ def make_examples(
       key: random key, for the wrong answers that are kept.
       unconfident_share: share of the wrong answers that are kept, the paper's alpha.
       mask_wrong: leave a wrong answer's tokens out of the loss. Without it the model
-        is taught its mistakes; here to show that.
+        learns its mistakes; the option exists to show that.
       token_weight: weight of the last token.
 
     Returns:
@@ -137,7 +139,7 @@ def make_examples(
             f"unconfident_share: expected a number in [0, 1], got {unconfident_share}"
         )
     draw = np.asarray(jax.random.uniform(key, (len(right),)))
-    # So many exactly, rather than each by itself.
+    # An exact number of them, rather than an independent draw for each.
     rank = np.argsort(np.argsort(np.where(right, 2.0, draw)))
     kept = right | (rank < round(unconfident_share * int((~right).sum())))
     if not right.any() or not (kept & ~right).any():
@@ -166,7 +168,7 @@ def confidence(
     *,
     batch_size: int = 64,
 ) -> Float[np.ndarray, " answers"]:
-    """``P(<CN>) / (P(<CN>) + P(<UN>))`` right behind each answer.
+    """``P(<CN>) / (P(<CN>) + P(<UN>))`` right after each answer.
 
     Args:
       model: the trained model.
@@ -195,7 +197,7 @@ def load(
     """A model that was taught the tokens, from its base and its adapters.
 
     Args:
-      model: the base, as it was before `add_tokens`; it stays as it is.
+      model: the base, before `add_tokens`; it is not changed.
       directory: where `jeff_llm.models.adapters.save` wrote the factors of `fit`.
       names: of the two tokens.
 

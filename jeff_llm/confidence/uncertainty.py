@@ -1,12 +1,12 @@
-"""How sure a model is of its answer: ten measures, all in [0, 1], higher being surer.
+"""Measures of confidence in an answer, all in [0, 1]; higher is more confident.
 
-Pure functions of what a model gave: log-probabilities of its tokens, its next-token
-distribution, its sampled answers. None needs a model of ours. Those of token arrays
+Pure functions of a model's outputs: log-probabilities of its tokens, its next-token
+distribution, its sampled answers. They work with any model. Functions of token arrays
 take the tokens along the last axis and any batch axes before it.
 
-The sign is the trap of this family: papers write down uncertainties, and routing wants
-confidences. ``trace(m I - D) / m^2`` of a similarity graph, say, is an uncertainty;
-here is one minus it.
+Mind the sign: papers define uncertainties, and routing needs confidences.
+``trace(m I - D) / m^2`` of a similarity graph, for example, is an uncertainty;
+`degree_confidence` is one minus it.
 
 References:
   Chuang et al., "Confident or Seek Stronger: Exploring Uncertainty-Based On-device LLM
@@ -85,12 +85,12 @@ def entropy_confidence(
     *,
     where: Bool[Array, "... options"] | None = None,
 ) -> Float[Array, "..."]:
-    """How far a distribution is from uniform, ``1 - H(p) / log(options)``.
+    """One minus normalised entropy, ``1 - H(p) / log(options)``.
 
     Args:
       logits: of the next token, or of the options of a question; probabilities up to a
         factor, in natural logarithms.
-      where: the options that there are; all by default.
+      where: the options that exist; all by default.
 
     Returns:
       Confidence in [0, 1]: 0 for equal options, 1 for a single one.
@@ -108,6 +108,7 @@ def entropy_confidence(
     check_floating(logits=logits)
     there = jnp.ones(logits.shape, bool) if where is None else where
     log_prob = jax.nn.log_softmax(jnp.where(there, logits, -jnp.inf), axis=-1)
+    # 0 log 0 counts as 0; its product would be NaN.
     terms = jnp.where(there & (log_prob > -jnp.inf), jnp.exp(log_prob) * log_prob, 0.0)
     size = jnp.maximum(there.sum(-1), 2)
     # Rounding may put the entropy of equal options a bit above log(options).
@@ -115,7 +116,7 @@ def entropy_confidence(
 
 
 def margin(logits: Float[Array, "... options"]) -> Float[Array, "..."]:
-    """Probability of the likeliest option less that of the next, ``p_(1) - p_(2)``.
+    """Probability of the likeliest option minus that of the next, ``p_(1) - p_(2)``.
 
     Args:
       logits: of the next token, or of the options; at least two.
@@ -149,7 +150,7 @@ def option_confidence(
     """Probability of the chosen option among all options.
 
     Args:
-      logits: of the options, the letters of a multiple choice say.
+      logits: of the options, such as the letters of a multiple choice.
       choice: the option that was answered.
 
     Returns:
@@ -171,11 +172,12 @@ def p_true(
 ) -> Float[Array, "..."]:
     """The probability of one token against another, ``p(T) / (p(T) + p(F))``.
 
-    Of "True" against "False" after the model was asked whether its own answer is true;
-    of "yes" against "no"; of Self-REF's confident token against its unconfident one.
+    Use it for "True" against "False" after the model was asked whether its own answer
+    is true, for "yes" against "no", and for Self-REF's confident against its
+    unconfident token.
 
     Args:
-      true_logit: logit, or log-probability, of the token that says yes.
+      true_logit: logit, or log-probability, of the affirmative token.
       false_logit: that of the other.
 
     Returns:
@@ -191,6 +193,7 @@ def p_true(
     Array([0.5], dtype=float32)
     """
     check_floating(true_logit=true_logit, false_logit=false_logit)
+    # A softmax of two: the normaliser over the vocabulary cancels.
     return jax.nn.sigmoid(true_logit - false_logit)
 
 
@@ -226,7 +229,7 @@ def semantic_entropy_confidence(
     clusters: Int[Array, "... samples"],
     log_probs: Float[Array, "... samples"] | None = None,
 ) -> Float[Array, "..."]:
-    """One minus the entropy of meanings over its greatest, ``1 - H(p) / log(samples)``.
+    """One minus normalised entropy over meanings, ``1 - H(p) / log(samples)``.
 
     ``p_k`` is the share of the samples in cluster k, or their share of the samples'
     probability where ``log_probs`` is given.
@@ -251,6 +254,7 @@ def semantic_entropy_confidence(
     weight = jax.nn.softmax(log_probs, axis=-1)
     member = jax.nn.one_hot(clusters, size)
     share = jnp.einsum("...s,...sk->...k", weight, member)
+    # xlogy is 0 at 0, where an empty cluster would give NaN.
     negative = jnp.sum(jax.scipy.special.xlogy(share, share), axis=-1)
     return jnp.clip(1 + negative / jnp.log(max(size, 2)), 0, 1)
 
@@ -258,7 +262,7 @@ def semantic_entropy_confidence(
 def consistency(
     clusters: Int[Array, "... samples"], answer: Int[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Share of the sampled answers that mean what the model answered.
+    """Share of the sampled answers with the same meaning as the given answer.
 
     Args:
       clusters: number of each sample's cluster.

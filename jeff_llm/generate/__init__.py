@@ -1,4 +1,4 @@
-"""Running a decoder: generation, streaming, scoring, sampling."""
+"""Text generation, streaming, scoring and sampling with a decoder."""
 
 from jeff_llm.generate.generation import Generation, generate, stream
 from jeff_llm.generate.sampling import GREEDY, Sampling

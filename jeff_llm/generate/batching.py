@@ -1,4 +1,4 @@
-"""From ragged prompts to arrays of few shapes, so that few programs are compiled."""
+"""Padding of ragged prompts to a few shapes, so that few programs are compiled."""
 
 from collections.abc import Iterable, Sequence, Sized
 from typing import TypeAlias
@@ -22,6 +22,7 @@ __all__ = [
 
 Prompt: TypeAlias = str | Sequence[int] | np.ndarray
 
+# Prompts below it share one program; padding them costs little.
 _SMALLEST = 16
 
 
@@ -64,6 +65,7 @@ def encode(
       ValueError: naming the prompt that is empty, too long, or has a token that the
         model lacks; or if there is none.
     """
+    # A text is a sequence too: of prompts of one letter each.
     if isinstance(prompts, str):
         raise TypeError("prompts: expected several, got one text; put it in a list")
     if not len(prompts):
@@ -82,13 +84,13 @@ def encode(
 
 
 def check_room(model: LanguageModel, ids: Sized, room: int, name: str) -> None:
-    """Check that a prompt, and what will follow it, fit into the model's context.
+    """Check that a prompt and the tokens after it fit into the model's context.
 
     Args:
       model: the model.
       ids: token ids of the prompt.
       room: tokens that will follow.
-      name: what the prompt is, for the error.
+      name: the prompt's name in the error.
 
     Raises:
       ValueError: naming the prompt if they do not fit.
@@ -108,7 +110,7 @@ def check_ids(model: LanguageModel, ids: Iterable[int], name: str) -> None:
     Args:
       model: the model.
       ids: token ids.
-      name: what they are, for the error.
+      name: their name in the error.
 
     Raises:
       ValueError: naming the first token that it lacks.
@@ -138,6 +140,7 @@ def pad(
     for row, ids in enumerate(rows):
         tokens[row, : len(ids)] = ids
         mask[row, : len(ids)] = True
+    # A row without a real token would attend to nothing, and its softmax be 0 / 0.
     mask[len(rows) :, 0] = True
     return tokens, mask
 
@@ -153,6 +156,7 @@ def place(model: LanguageModel, *arrays: np.ndarray) -> list[jax.Array]:
       The arrays: split over the data axes where the parameters lie on a mesh of
       `jeff.sharding.make_mesh` and the batch can be split evenly, else whole.
     """
+    # Inputs follow the parameters, so that jit finds both on the same devices.
     home = getattr(jax.tree.leaves(model.params)[0], "sharding", None)
     mesh = getattr(home, "mesh", None)
     if isinstance(mesh, jax.sharding.Mesh) and _splits(mesh, len(arrays[0])):
@@ -172,6 +176,7 @@ def common_prefix(rows: Sequence[list[int]]) -> int:
     >>> common_prefix([[1, 2, 3], [1, 2, 4]])
     2
     """
+    # What the first and last row in order share, all rows between them share too.
     first, last = min(rows), max(rows)
     limit = min(len(row) for row in rows) - 1
     for place, (one, other) in enumerate(zip(first, last, strict=False)):
@@ -181,7 +186,7 @@ def common_prefix(rows: Sequence[list[int]]) -> int:
 
 
 def _splits(mesh: jax.sharding.Mesh, rows: int) -> bool:
-    """Whether a mesh is one of `jeff.sharding.make_mesh` that so many rows fit."""
+    """Whether a mesh is from `jeff.sharding.make_mesh` and divides the rows evenly."""
     ours = set(mesh.axis_names) >= {"data", "fsdp", "tensor"}
     return ours and rows % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
 

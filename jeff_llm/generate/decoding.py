@@ -1,8 +1,8 @@
-"""The decoding loop, as pure functions: prompts in, one token after another out.
+"""The decoding loop as pure functions: prompts in, one token after another out.
 
 `start` reads the prompts and draws the first token; `advance` is a `jax.lax.while_loop`
-that goes on until there are enough or all rows have ended. Jit them together (as
-`jeff_llm.generate.generate` does) or apart, to look at the tokens in between.
+that runs until there are enough tokens or all rows have ended. Jit them together, as
+`jeff_llm.generate.generate` does, or apart, to read the tokens in between.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ MakeCache = Callable[[DecoderConfig, int, int, Any], Cache]
 class State(NamedTuple):
     """A generation under way.
 
-    Invariant: ``tokens[:, :step]`` have been drawn, the last of them has not been read
-    by the model yet.
+    Invariant: ``tokens[:, :step]`` have been drawn, and the model has not yet read the
+    last of them.
 
     Attributes:
       step: tokens drawn.
@@ -52,7 +52,7 @@ class State(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How tokens are drawn: all of it may change without a new compilation.
+    """How tokens are drawn; any of it may change without a new compilation.
 
     Attributes:
       keys: a random key for each row; token t is drawn with ``fold_in(key, t)``.
@@ -85,13 +85,13 @@ def start(
       config: the decoder's configuration; static under jit.
       params: its parameters.
       tokens: prompts.
-      mask: their real tokens, at least one a row.
+      mask: their real tokens, at least one per row.
       plan: how tokens are drawn.
       buffer: tokens that may be drawn in all; static.
       hidden_layers: hidden states to keep; static.
       make_cache: makes the empty cache; static.
-      prefix: a cache of one row with what all prompts begin with, and room for the
-        rest; ``tokens`` are that rest.
+      prefix: a cache of one row that holds the common beginning of all prompts, with
+        room for the rest; ``tokens`` are that rest.
 
     Returns:
       The state, at step 1.
@@ -104,6 +104,8 @@ def start(
         cache = prefix.repeat_rows(jnp.zeros(batch, jnp.int32))
     read = cache.lengths
     index = jnp.arange(width)
+    # The head is run on each row's last real token alone: a whole prompt's logits would
+    # be tokens by vocabulary.
     last = jnp.max(jnp.where(mask, index, 0), axis=1)[:, None]
     out = decoder.apply(
         config,
@@ -157,6 +159,7 @@ def advance(
             config,
             params,
             last,
+            # A row that has ended stores nothing more.
             mask=~state.finished[:, None],
             cache=state.cache,
             hidden_layers=hidden_layers,
@@ -164,6 +167,7 @@ def advance(
         state = state._replace(cache=out.cache)
         return _draw(state, out.logits[:, 0], out.hidden[:, :, 0], plan)
 
+    # A while loop, not a scan: it stops when all rows have ended. It has no gradient.
     return jax.lax.while_loop(
         lambda state: (state.step < until) & ~jnp.all(state.finished), step, state
     )
@@ -180,8 +184,10 @@ def _draw(
     processed = logits
     for processor in plan.processors:
         processed = processor(processed, progress)
+    # From the row's key and the step alone: the batch must not change a draw.
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(plan.keys, state.step)
     token = sample(processed, plan.sampling, keys=keys)
+    # Of the model's own logits, so that cuts and temperature do not enter.
     chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
     log_prob = chosen - jax.nn.logsumexp(logits, axis=-1)
     active = ~state.finished

@@ -1,9 +1,9 @@
 """Generation: prefill and decoding in one compiled program, in batches or as a stream.
 
-`generate` is the call for users: ragged prompts in, tokens with their log-probabilities
+`generate` is the entry point: ragged prompts in, tokens with their log-probabilities
 and hidden states out. It pads to a few shapes (`jeff_llm.generate.batching.bucket`), so
 a second call in the same bucket compiles nothing, whatever the temperatures or the end
-tokens. The pure functions beneath it are in `jeff_llm.generate.decoding`.
+tokens. The pure functions that it calls are in `jeff_llm.generate.decoding`.
 """
 
 import functools
@@ -31,16 +31,16 @@ __all__ = [
 
 
 class Generation(NamedTuple):
-    """What `generate` returns.
+    """Result of `generate`.
 
     Attributes:
-      tokens: ids drawn, each row padded with zeros behind its end.
+      tokens: ids drawn, each row padded with zeros after its end.
       lengths: tokens drawn for each row, the end token counted in.
       finished: whether a row met an end token; the others were cut.
       log_probs: natural log-probability of each token under the model itself, before
-        temperature, cuts and processors; 0 behind the end.
+        temperature, cuts and processors; 0 after the end.
       hidden: hidden states of the chosen layers from which each token was drawn;
-        arbitrary behind the end.
+        arbitrary after the end.
       texts: the rows as text, without end tokens and special ones; empty without a
         tokenizer.
     """
@@ -73,8 +73,8 @@ def generate(
       prompts: texts, to which the tokenizer adds its special tokens, or token ids.
       max_new_tokens: tokens drawn at most for each.
       sampling: temperature and cuts; greedy by default.
-      keys: one random key, or one a row; needed unless greedy. A row's tokens hang on
-        its own key alone, not on the other rows.
+      keys: one random key, or one per row; needed unless greedy. A row's tokens
+        depend only on its key and prompt, not on the rest of the batch.
       stop_ids: tokens that end a row; the model's own by default.
       processors: change the logits before a token is drawn; see
         `jeff_llm.generate.sampling`.
@@ -82,8 +82,8 @@ def generate(
         `jeff_llm.models.decoder.Output`.
       make_cache: ``(config, batch size, capacity, dtype) -> cache``; the plain cache by
         default. Pass the same function again to compile once.
-      share_prefix: read once what all prompts begin with, the examples of a few-shot
-        prompt say. A cache that is not exact then shows in the first token as well.
+      share_prefix: read the common beginning of all prompts once, such as the examples
+        of a few-shot prompt. An inexact cache then affects the first token as well.
 
     Returns:
       Tokens, log-probabilities, hidden states and texts.
@@ -117,6 +117,7 @@ def generate(
     )
     return _collect(
         model,
+        # Without the cache, which is larger than all the rest and stays on the device.
         jax.device_get(state._replace(cache=None)),
         rows,
         max_new_tokens,
@@ -133,10 +134,10 @@ def stream(
     stop_ids: Sequence[int] | None = None,
     processors: Sequence[Processor] = (),
 ) -> Iterator[str]:
-    """Continue one prompt, and give its text as it comes.
+    """Continue one prompt, and yield its text as it is generated.
 
-    The text is that of `generate` with the same arguments. A character whose bytes are
-    spread over several tokens comes whole.
+    The text equals that of `generate` with the same arguments. A character whose bytes
+    are spread over several tokens is yielded whole.
 
     Args:
       model: the model, with a tokenizer.
@@ -168,6 +169,7 @@ def stream(
         buffer=batching.bucket(max_new_tokens),
     )
     decoded = model.tokenizer.stream()
+    # One call per token: its text is yielded at once, and the program is the same.
     for step in range(max_new_tokens):
         if step:
             state = _advance(model.config, model.params, state, plan, step + 1)
@@ -209,12 +211,13 @@ def _generate(
         make_cache=make_cache,
         prefix=cache,
     )
-    # Rows that only fill the bucket must not keep the others waiting.
+    # Rows that only fill the bucket count as ended, or the loop would wait for them.
     state = state._replace(finished=state.finished | ~real)
     return advance(config, params, state, plan, until, hidden_layers=hidden_layers)
 
 
 _start = jax.jit(start, static_argnames=("config", "buffer"))
+# The state is donated: the cache is updated in place instead of copied each token.
 _advance = jax.jit(advance, static_argnames="config", donate_argnames="state")
 
 
@@ -233,6 +236,7 @@ def _prepare(
     stops = model.stop_ids if stop_ids is None else stop_ids
     batching.check_ids(model, stops, "stop_ids")
     padded = batching.bucket(len(rows), smallest=1)
+    # One value per row, as arrays: other temperatures then compile nothing.
     settings = sampling.rows(len(rows), padded)
     if keys is None and settings is not None:
         raise ValueError(
@@ -244,7 +248,7 @@ def _prepare(
     ]
     tokenizer, outputs = model.tokenizer, model.config.vocab_size
     if tokenizer is not None and tokenizer.vocab_size < outputs:
-        # Embeddings are often padded: what has no text must not be drawn.
+        # Embeddings are often padded; a token without text must not be drawn.
         chain.append(allow_tokens(range(tokenizer.vocab_size), outputs))
     plan = Plan(
         keys=_row_keys(keys, len(rows), padded),
@@ -256,7 +260,7 @@ def _prepare(
 
 
 def _padded(stops: Sequence[int]) -> Int[Array, " padded"]:
-    """With tokens that are never drawn: other numbers of stops compile nothing."""
+    """Stops padded with -1, never drawn: another number of them compiles nothing."""
     room = batching.bucket(len(stops), smallest=4) - len(stops)
     return jnp.asarray([*stops, *[-1] * room], jnp.int32)
 
@@ -264,8 +268,9 @@ def _padded(stops: Sequence[int]) -> Int[Array, " padded"]:
 def _row_keys(
     keys: Key[Array, "..."] | None, rows: int, padded: int
 ) -> Key[Array, " padded"]:
-    if keys is None:
+    if keys is None:  # greedy: never used, but the program has one signature
         keys = jax.random.key(0)
+    # An old-style key is two integers, and would pass for a key for each of two rows.
     if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         raise TypeError(
             f"keys: expected typed keys, as jax.random.key makes them, got {keys.dtype}"
@@ -282,6 +287,7 @@ def _collect(
 ) -> Generation:
     texts = []
     if model.tokenizer is not None:
+        # A row that ended has its end token counted in, which is not text.
         ends = (state.lengths - state.finished)[: len(rows)]
         texts = [
             model.tokenizer.decode(state.tokens[row, :end].tolist())

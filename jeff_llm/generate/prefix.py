@@ -1,4 +1,4 @@
-"""What several prompts begin with in common, read once for all of them."""
+"""Common beginnings of prompts, read once for all of them."""
 
 import functools
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jeff_llm.models.language_model import LanguageModel
 
 __all__ = ["share"]
 
-# A shorter common beginning is not worth a program of its own.
+# A shorter common beginning is not worth compiling a separate program.
 _LEAST_SHARED = 16
 
 
@@ -26,7 +26,7 @@ def share(
     room: int,
     make_cache: MakeCache,
 ) -> tuple[int, Cache | None]:
-    """Read what all rows begin with.
+    """Read the common beginning of all rows.
 
     Args:
       model: the model.
@@ -60,6 +60,7 @@ def _read(
     make_cache: MakeCache,
 ) -> Cache:
     cache = make_cache(config, len(tokens), room, params["embedding"].dtype)
+    # Only the cache is wanted; one place keeps the head's product small.
     select = jnp.zeros((len(tokens), 1), jnp.int32)
     return decoder.apply(
         config, params, tokens, mask=mask, cache=cache, select=select

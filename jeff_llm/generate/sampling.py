@@ -1,9 +1,9 @@
-"""How the next token is drawn from logits: pure functions, batched over rows.
+"""Drawing the next token from logits: pure functions, batched over rows.
 
 A logit processor is any callable ``(logits [batch, vocabulary], progress) -> logits``:
 budget forcing, grammars and forbidden words are written as one. Make it with
 `jax.tree_util.Partial` where it holds arrays (as `allow_tokens` does), so that new
-arrays of the same shapes compile nothing; a plain function is compiled once an object.
+arrays of the same shapes compile nothing. A plain function is compiled once per object.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ __all__ = [
 
 
 class Progress(NamedTuple):
-    """How far a generation is; what a logit processor may look at.
+    """Progress of a generation, as a logit processor sees it.
 
     Attributes:
       step: number of the token that is drawn next, from 0.
-      tokens: tokens drawn so far; those from ``step`` on are rubbish.
+      tokens: tokens drawn so far; those from ``step`` on are arbitrary.
       lengths: tokens of each prompt.
     """
 
@@ -50,7 +50,7 @@ Processor: TypeAlias = Callable[
 
 
 class RowSampling(NamedTuple):
-    """`Sampling` with one value a row: a pytree, for compiled code.
+    """`Sampling` with one value per row: a pytree, for compiled code.
 
     Attributes:
       temperature: 0 takes the likeliest token of that row.
@@ -67,16 +67,16 @@ class RowSampling(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """From which tokens, and how freely, the next one is drawn.
+    """Temperature and cuts of the distribution of the next token.
 
     The cuts come in the order temperature, ``top_k``, ``top_p``, ``min_p``, each on
-    what the one before left, as in transformers. Each is one value, or one a row.
+    what the one before left, as in transformers. Each is one value, or one per row.
 
     Attributes:
       temperature: logits are divided by it; 0 takes the likeliest token.
       top_k: only the k likeliest tokens; ties with the last of them stay.
       top_p: only the smallest set of likeliest tokens that holds this probability.
-      min_p: only tokens with at least this share of the likeliest one's probability.
+      min_p: only tokens with at least this share of the likeliest token's probability.
     """
 
     temperature: float | int | np.ndarray | Array = 1.0
@@ -105,7 +105,7 @@ class Sampling:
                 )
 
     def rows(self, count: int, padded: int) -> RowSampling | None:
-        """One value a row of each setting, so that no value is compiled in.
+        """One value per row of each setting, so that no value is compiled in.
 
         Args:
           count: rows of the batch.
@@ -117,6 +117,7 @@ class Sampling:
         Raises:
           ValueError: if there are values for another number of rows.
         """
+        # Greedy everywhere: the program then has neither sort nor random numbers.
         if not np.any(np.asarray(self.temperature)):
             return None
         settings = {}
@@ -163,6 +164,8 @@ def filter_logits(
       Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020 (top-p);
       Nguyen et al., "Min-p Sampling", 2024.
     """
+    # Minus infinity, not the lowest finite number: a token cut off must have
+    # probability exactly 0, whatever its row holds.
     if top_k is not None:
         place = jnp.minimum(top_k, logits.shape[-1])[:, None] - 1
         least = jnp.take_along_axis(_descending(logits), place, axis=-1)
@@ -171,12 +174,13 @@ def filter_logits(
         ordered = _descending(logits)
         before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
         before = before - jax.nn.softmax(ordered, axis=-1)
-        # The first token always stays; the rest while what stands before is too little,
-        # which the sum of many small shares may reach one too early.
+        # A token stays while the probability before it is too little, so the first
+        # always does. At top_p = 1 all stay: a rounded sum may reach 1 too early.
         stays = (before < top_p[:, None]) | (top_p[:, None] >= 1)
         least = jnp.where(stays, ordered, jnp.inf).min(axis=-1, keepdims=True)
         logits = jnp.where(logits < least, -jnp.inf, logits)
     if min_p is not None:
+        # In logarithms: a share of the highest probability is a distance in logits.
         least = logits.max(axis=-1, keepdims=True) + jnp.log(min_p)[:, None]
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return logits
@@ -193,7 +197,7 @@ def sample(
     Args:
       logits: logits of the next token.
       sampling: how; None takes the likeliest token everywhere.
-      keys: a random key for each row, so that a row's draw does not hang on the others.
+      keys: a random key for each row, so that a row's draw does not depend on others.
 
     Returns:
       Token ids.
@@ -208,12 +212,13 @@ def sample(
         top_p=sampling.top_p,
         min_p=sampling.min_p,
     )
+    # Both results are computed: rows of one batch may differ in temperature.
     drawn = jax.vmap(jax.random.categorical)(keys, cut)
     return jnp.where(temperature == 0, likeliest, drawn)
 
 
 def allow_tokens(ids: Sequence[int], vocab_size: int) -> Partial:
-    """A processor that allows some tokens alone.
+    """A processor that allows only some tokens.
 
     Args:
       ids: the tokens.
@@ -252,6 +257,7 @@ def minimum_tokens(count: int, ids: Sequence[int], vocab_size: int) -> Partial:
       The processor.
     """
     allowed = jnp.asarray(~_membership(ids, vocab_size))
+    # The count is an array, so that another one compiles nothing.
     return Partial(_masked_until, jnp.asarray(count), allowed)
 
 

@@ -1,7 +1,7 @@
 """Log-probabilities of given continuations, each prefix read once.
 
-All prompts of a call are compared: what they begin with in common (the examples of a
-few-shot prompt) is read once for all of them, and a prompt once for all of its
+The common beginning of all prompts of a call, such as the examples of a few-shot
+prompt, is read once for all of them. Each prompt is read once for all of its
 continuations.
 """
 
@@ -30,7 +30,7 @@ class Score(NamedTuple):
     Attributes:
       total: sum of the log-probabilities of its tokens, in nats.
       mean: their mean.
-      log_probs: one a token.
+      log_probs: one per token.
       greedy: whether each token is the likeliest, so greedy decoding would write it.
     """
 
@@ -41,7 +41,7 @@ class Score(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """One continuation: which prompt of its batch it follows, and its tokens."""
+    """A continuation: the row of its prompt in the batch, and its tokens."""
 
     row: int
     ids: list[int]
@@ -57,8 +57,8 @@ def score(
 ) -> list[list[Score]]:
     """Score continuations of prompts.
 
-    A text is tokenised by itself, prompt and continuation apart; begin a continuation
-    with the space that belongs to it.
+    Prompt and continuation are tokenised separately; begin a continuation with the
+    space that belongs to it.
 
     Args:
       model: the model.
@@ -67,7 +67,7 @@ def score(
         have different numbers of them.
       batch_size: prompts at a time.
       make_cache: ``(config, batch size, capacity, dtype) -> cache``; the plain cache by
-        default. What is read of a shared prefix is then seen as the cache keeps it.
+        default. A shared prefix is then seen as the cache stores it.
 
     Returns:
       For each prompt the scores of its continuations, in their order.
@@ -90,6 +90,7 @@ def score(
         room = max(map(len, tail), default=0)
         batching.check_room(model, row, room, f"prompt {number}")
     batches = _batches(len(rows), batch_size)
+    # One room for all batches: another shape would be another program.
     room = batching.bucket(max((len(ids) for tail in tails for ids in tail), default=1))
     shared, cache = prefix.share(model, rows, room, make_cache)
     scores: list[list[Score]] = [[] for _ in rows]
@@ -159,9 +160,11 @@ def _score(
     make_cache: MakeCache,
 ) -> list[Score]:
     tokens, mask = _padded(heads, batch_size)
+    # Padded to buckets, like the prompts: few programs for any set of options.
     width = batching.bucket(max(len(item.ids) for item in items))
     count = batching.bucket(len(items), smallest=1)
     tails, tail_mask = batching.pad([item.ids for item in items], count, width)
+    # Padding items belong to row 0; their results are never read.
     owner = np.zeros(count, np.int32)
     owner[: len(items)] = [item.row for item in items]
     arrays = batching.place(model, tokens, mask)
@@ -175,6 +178,7 @@ def _score(
         tail_mask,
         make_cache=make_cache,
     )
+    # One transfer for the batch instead of one for each item.
     log_probs, greedy = np.asarray(log_probs), np.asarray(greedy)
     results = []
     for place, item in enumerate(items):
@@ -198,7 +202,7 @@ def _continue(
     room: int,
     make_cache: MakeCache,
 ) -> tuple[Float[Array, "batch vocabulary"], Cache]:
-    """Logits after each prompt, and a cache with room for what follows."""
+    """Logits after each prompt, and a cache with room for the continuation."""
     batch, width = tokens.shape
     if prefix is None:
         cache = make_cache(config, batch, width + room, params["embedding"].dtype)
@@ -239,6 +243,7 @@ def _tail_log_probs(
     first, cache = _continue(
         config, params, prefix, tokens, mask, tails.shape[1], make_cache
     )
+    # The last token of a tail predicts nothing, so it is not read.
     out = decoder.apply(
         config,
         params,
@@ -246,6 +251,7 @@ def _tail_log_probs(
         mask=tail_mask[:, :-1],
         cache=cache.repeat_rows(owner),
     )
+    # The first token of each tail is predicted by its prompt's last logits.
     logits = jnp.concatenate([first[owner][:, None], out.logits], axis=1)
     chosen = jnp.take_along_axis(logits, tails[..., None], axis=-1)[..., 0]
     log_probs = chosen - jax.nn.logsumexp(logits, axis=-1)

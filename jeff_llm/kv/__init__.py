@@ -1,9 +1,9 @@
 """KV-AdaQuant: a packed key-value cache with more bits for keys than for values.
 
 `init_cache`, `prefill`, `append` and `attend` serve one attention layer of any model;
-`MakeCache` makes the cache of jeff's own decoder. `quantize` is the tensor beneath,
-`allocate_bits` divides a budget among layers by their scores, `bounds` says what an
-error can do at most.
+`MakeCache` makes the cache of jeff's own decoder. `quantize` packs one tensor,
+`allocate_bits` divides a budget among layers by their scores, `bounds` limits how far
+an error can carry.
 """
 
 from jeff_llm.kv import bounds

@@ -1,10 +1,10 @@
-"""Which keys and values get the bits: greedy allocation under a budget.
+"""Greedy allocation of bits to keys and values under a budget.
 
 The score ``c_i`` of a tensor, the keys or the values of one layer, is its squared norm.
 With ``b_i`` bits in groups of ``g_i`` values, its squared error is modelled as being in
 proportion to ``c_i 4^(-b_i)`` and to ``c_i g_i``. `allocate_bits` and `allocate_groups`
-climb a ladder of widths or of group sizes: all tensors start at the cheapest rung, and
-whichever gains most for what it costs goes up one, for as long as one fits.
+climb a ladder of widths or of group sizes. All tensors start at the cheapest rung. The
+tensor that gains most for its cost goes up one rung, until no step fits the budget.
 
 One rung at a time is enough: both errors are convex in the cost, so gains per cost fall
 along a ladder, and a jump over a rung gains less per cost than the first step of it.
@@ -41,7 +41,7 @@ _ROOM = 1 + 1e-9
 def allocate_bits(
     scores: Scores, budget: float | int, ladder: Sequence[int] = (2, 4, 8)
 ) -> Int[np.ndarray, "layers 2"]:
-    """Widths of the codes of all keys and values, most where the norms are largest.
+    """Widths of the codes of all keys and values, largest where the norms are.
 
     Greedily minimises ``sum_i c_i 4^(-b_i)`` under ``mean_i b_i <= budget``. Ties go to
     the lower layer, and within it to the keys. A score of 0 stays at the lowest rung.
@@ -112,7 +112,7 @@ def allocate_groups(
 
 
 def _checked(scores: Scores) -> Float[np.ndarray, "layers 2"]:
-    """Scores in float64, where the scale of no float32 can get lost."""
+    """Scores in float64, in which float32 scores of any scale keep their ratios."""
     weights = np.asarray(scores, np.float64)
     if weights.ndim != 2 or weights.shape[1] != 2 or not weights.size:
         raise ValueError(
@@ -143,8 +143,10 @@ def _climb(
     budget: float | int,
 ) -> Int[np.ndarray, "layers 2"]:
     """Rungs that greedily minimise ``sum_i weights_i errors[rung_i]``."""
+    # A last step of infinite cost never fits, so the top rung needs no special case.
     steps = np.append(np.diff(costs), np.inf)
     gains = np.append(-np.diff(errors), 0) / steps
+    # Relative scores: ties and the stopping rule must not depend on the unit.
     scaled = weights.ravel() / weights.max()
     rung = np.zeros(scaled.size, int)
     left = budget * _ROOM - costs[0] * scaled.size
@@ -152,6 +154,7 @@ def _climb(
         gain = np.where(steps[rung] <= left, scaled * gains[rung], 0)
         if not gain.any():
             return rung.reshape(weights.shape)
+        # The first of all ties: argmax over booleans gives the lowest index.
         best = np.argmax(gain >= gain.max() * _TIE)
         left -= steps[rung[best]]
         rung[best] += 1

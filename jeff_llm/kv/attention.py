@@ -2,8 +2,8 @@
 
 Attention over parts of a sequence is joined by log-sum-exp: each part gives an
 unnormalised output, its highest logit and the sum of its weights (`Partial`). The
-packed part is walked through in tiles that are restored one at a time, so that a
-restored cache is never in memory, and only as far as the sequences reach.
+packed part is read in tiles that are restored one at a time and only as far as the
+sequences reach, so a restored cache is never in memory.
 `packed_partial` is the reference in jax.numpy, and has the signature of the kernels.
 """
 
@@ -36,7 +36,7 @@ _TILE = 2**20
 
 
 class Stored(NamedTuple):
-    """What a layer has stored, and which tokens they are.
+    """The stored tokens of a layer, and their positions.
 
     Attributes:
       keys: packed keys, or None where no block can be stored yet.
@@ -71,11 +71,12 @@ def attend_stored(
     Args:
       query: rotated queries.
       stored: what is stored.
-      positions: positions of the queries; each sees what is not after it.
+      positions: positions of the queries; each sees the tokens up to its own.
       sinks: tokens ahead of the first block.
       window: tokens seen at most, or None for all.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
-      more: attention of the queries as rows over something else, joined with the rest.
+      more: attention of the queries, as rows, over further tokens; joined with the
+        rest.
       implementation: see `jeff_llm.kv.attend`.
 
     Returns:
@@ -83,6 +84,7 @@ def attend_stored(
     """
     kv_heads = stored.recent_keys.shape[1]
     rows = to_rows(query, kv_heads)
+    # Rows are group by token, so every group of a key head repeats the positions.
     at = jnp.tile(positions, (1, rows.shape[2] // positions.shape[1]))
     seen = visible(at, stored.recent_positions, window)
     parts = [
@@ -93,6 +95,7 @@ def attend_stored(
     if more is not None:
         parts.append(more(rows))
     if stored.keys is not None and stored.values is not None:
+        # Packed tokens are numbered behind the sinks; a span is half open.
         first = jnp.zeros_like(at) if window is None else at - window + 1 - sinks
         end = jnp.minimum(at + 1 - sinks, BLOCK * stored.blocks[:, None])
         partial = choose_partial(implementation, single=query.shape[1] == 1)
@@ -138,6 +141,7 @@ def packed_partial(
         cut = jax.tree.map(
             lambda x: jax.lax.dynamic_slice_in_dim(x, start, tile, axis=2), q
         )
+        # A product of bfloat16 and float32 would be taken in float32, and slowly.
         whole = restore_blocks(cut).astype(rows.dtype)
         return whole.reshape(*whole.shape[:2], tile * BLOCK, whole.shape[-1])
 
@@ -152,6 +156,8 @@ def packed_partial(
         )
         return add(before, here)
 
+    # Bounds that depend on lengths keep one program for a growing cache, and skip
+    # tiles that no query sees. The loop has no gradient; decoding needs none.
     tiles = -(-jnp.max(end) // (tile * BLOCK))
     return jax.lax.fori_loop(
         jnp.min(first) // (tile * BLOCK),
@@ -175,7 +181,7 @@ def choose_partial(
         interpreter, or None for "gpu" where it is the only device, of NVIDIA's
         compute capability 9 or more, and `jeff_llm.kv.kernels_gpu.takes` what it is
         given, and for "xla" elsewhere.
-      single: one query token a sequence, which is what the kernels are for; several
+      single: one query token per sequence, which is what the kernels are for; several
         go through "xla".
 
     Returns:
@@ -196,8 +202,10 @@ def choose_partial(
         )
     if implementation == "xla" or not single:
         return packed_partial
+    # The TPU kernel has not run on a chip, so it is never the default.
     if implementation is None:
         return _packed_partial_on_gpu if _is_one_hopper() else packed_partial
+    # Imported here, so that no other back end waits for Pallas' import.
     if implementation == "gpu":
         from jeff_llm.kv import kernels_gpu
 
@@ -218,7 +226,7 @@ def _packed_partial_on_gpu(
     *,
     soft_cap: float | None = None,
 ) -> Partial:
-    """By the kernel if it takes these, else by XLA."""
+    """Attention by the kernel if it supports the layout, else by XLA."""
     from jeff_llm.kv import kernels_gpu
 
     taken = kernels_gpu.takes(rows, keys, values)
@@ -247,6 +255,7 @@ def to_rows(
     Returns:
       The rows.
     """
+    # Scaling the queries once is cheaper than scaling every logit.
     batch, tokens, _, width = query.shape
     grouped = (query * width**-0.5).reshape(batch, tokens, kv_heads, -1, width)
     return grouped.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, width)

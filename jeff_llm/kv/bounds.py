@@ -1,4 +1,4 @@
-"""How far quantisation errors of keys and values carry: a model and four bounds.
+"""Errors of quantised keys and values: a model of them, and four bounds.
 
 The bounds follow an error through one head of attention, from keys to logits, from
 logits to attention weights, and with the error of the values to the output:
@@ -6,7 +6,7 @@ logits to attention weights, and with the error of the values to the output:
   ``S = Q K'``, ``A = softmax(S / sqrt(d))``, ``O = A V``,
 
 where d is the width of a head. Of quantised keys and values the same formulas make
-``S^``, ``A^`` and ``O^``; an error is the exact array less the quantised one. The norm
+``S^``, ``A^`` and ``O^``; an error is the exact array minus the quantised one. The norm
 ``||M||_F`` is Frobenius's, ``||M||_2`` the largest singular value. All arithmetic is in
 float32 at least. One head at a time: batches and heads are mapped with `jax.vmap`.
 
@@ -33,11 +33,11 @@ def quantization_error(
     bits: Shaped[Array, "*#shape"] | float | int,
     constant: float | int = 1.0,
 ) -> Float[Array, "*shape"]:
-    """Squared error that a quantised matrix is expected to have.
+    """Expected squared error of a quantised matrix.
 
     ``||M - M^||_F^2 = C ||M||_F^2 4^(-b)``: a bit more halves the step. This is a
     model, not a bound. A step is a share ``1 / (2^b - 1)`` of the range, so below 4
-    bits each bit gains a little more than the model says.
+    bits each bit gains a little more than the model predicts.
 
     Args:
       squared_norm: ``||M||_F^2``, not negative.
@@ -77,7 +77,7 @@ def score_error_bound(
       The bound, a scalar.
 
     Raises:
-      ValueError: if an argument is no vector, or lengths differ.
+      ValueError: if an argument is not a vector, or lengths differ.
       TypeError: if an argument is not floating point.
 
     References:
@@ -101,13 +101,13 @@ def logits_error_bound(
 
     Args:
       queries: Q, a query a row.
-      key_error: ``K - K^``, the error of a key a row.
+      key_error: ``K - K^``, the error of a key per row.
 
     Returns:
       The bound, a scalar.
 
     Raises:
-      ValueError: if an argument is no matrix, or widths differ.
+      ValueError: if an argument is not a matrix, or widths differ.
       TypeError: if an argument is not floating point.
 
     References:
@@ -154,6 +154,7 @@ def attention_error_bound(
     check_floating(logits_error=logits_error)
     if head_width < 1:
         raise ValueError(f"head_width: expected at least 1, got {head_width}")
+    # The softmax is taken of logits over sqrt(d), hence the root.
     return _wide(logits_error) / (2 * head_width**0.5)
 
 
@@ -180,7 +181,7 @@ def output_error_bound(
       The bound, a scalar.
 
     Raises:
-      ValueError: if an argument is no matrix, or shapes do not fit.
+      ValueError: if an argument is not a matrix, or shapes do not fit.
       TypeError: if an argument is not floating point.
 
     References:
@@ -200,6 +201,7 @@ def output_error_bound(
             f"width] of attention, values and value_error, got {attention.shape}, "
             f"{values.shape} and {value_error.shape}"
         )
+    # The spectral norm of the weights gives a tighter product than Frobenius's.
     from_values = jnp.linalg.norm(_wide(attention), 2) * jnp.linalg.norm(
         _wide(value_error)
     )

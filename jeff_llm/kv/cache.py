@@ -1,9 +1,9 @@
 """A quantised key-value cache for one attention layer of any model.
 
-`init_cache` makes it, `prefill` reads a prompt, `append` adds tokens, `attend` looks
-back over all of them. A cache is a pytree of fixed capacity: everything is jit-, scan-
-and vmap-safe, and nothing is compiled again as it grows. Sequences of a batch have
-lengths of their own.
+`init_cache` makes it, `prefill` reads a prompt, `append` adds tokens, `attend` attends
+to all of them. A cache is a pytree of fixed capacity: everything is jit-, scan- and
+vmap-safe, and nothing is compiled again as it grows. Each sequence of a batch has its
+own length.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ __all__ = [
 class QuantizedCache:
     """Keys and values of one layer.
 
-    Invariants: a sequence's length says where each of its tokens is (see
+    Invariants: a sequence's length determines where each of its tokens is (see
     `jeff_llm.kv.storage`); a block's words never change once they are written.
 
     Attributes:
@@ -110,14 +110,14 @@ def prefill(
     window: int | None = None,
     soft_cap: float | None = None,
 ) -> tuple[Float[Array, "batch tokens heads head_width"], QuantizedCache]:
-    """Attend over a prompt with its keys and values as they are, and store them.
+    """Attend over a prompt with exact keys and values, and store them.
 
     Args:
-      cache: an empty cache; what it holds is not looked at.
+      cache: an empty cache; its contents are ignored.
       query: rotated queries of the prompt.
       key: rotated keys.
       value: values.
-      mask: the tokens that are real; padding may stand on either side. All by default.
+      mask: the tokens that are real; padding may be on either side. All by default.
       window: tokens that a token sees at most, or None for all.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
 
@@ -129,10 +129,12 @@ def prefill(
     """
     mask = check_new(cache.recent_keys, cache.capacity, key, value, mask)
     check_query(cache.recent_keys, query, key.shape[1])
+    # Padding has the position of a neighbour; the mask keeps it out of attention.
     positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
     seen = visible(positions, positions, window) & mask[:, None]
     keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
     out = attend_plain(query, keys, values, seen, soft_cap)
+    # Length 0 is what makes a cache empty: stale words behind it are never read.
     empty = dataclasses.replace(cache, lengths=jnp.zeros_like(cache.lengths))
     return out, append(empty, key, value, mask=mask)
 
@@ -156,9 +158,9 @@ def append(
       The cache.
 
     Raises:
-      ValueError: if shapes do not fit the cache, or a sequence would outgrow its
-        capacity. Under jit lengths are not known: there a token that has no room is
-        dropped, never written over another, and `jax.experimental.checkify` finds it.
+      ValueError: if shapes do not fit the cache, or a sequence would exceed its
+        capacity. Under jit lengths are unknown: a token without room is then dropped,
+        never written over another, and `jax.experimental.checkify` reports it.
     """
     mask = check_new(cache.recent_keys, cache.capacity, key, value, mask)
     count = mask.sum(1, dtype=cache.lengths.dtype)
@@ -167,14 +169,18 @@ def append(
     positions = lengths[:, None] + jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
     kept = mask & (positions < cache.capacity)
     count = kept.sum(1, dtype=lengths.dtype)
+    # Rotated once, when stored; `attend` rotates the queries the same way.
     if config.rotate:
         key = rotate(key)
     blocks, recent = _lift(cache)
     new = ring.Recent(key, value)
+    # One token always fits the ring. Several may push out blocks that the ring never
+    # held whole, so those are packed from ring and new tokens together.
     if key.shape[1] == 1:
         recent = ring.write_recent(config, recent, 0, new, positions, kept)
     else:
         stack = ring.Recent(key[None], value[None])
+        # Before the ring is overwritten: blocks may consist of tokens in both.
         blocks = storage.write_chunk(
             config, blocks, recent, stack, lengths, positions, kept
         )
@@ -197,8 +203,8 @@ def attend(
 
     ``softmax(q k' / sqrt(H)) v`` with keys and values as they are stored. The tokens of
     ``query`` are the last ones of every sequence, in their order, and each sees its
-    sequence up to itself: where rows of unlike lengths were appended at once, attend to
-    each row's last token.
+    sequence up to itself. Where rows of different lengths were appended in one call,
+    pass each row's last token alone.
 
     Args:
       query: rotated queries; query head n belongs to key head
@@ -210,14 +216,14 @@ def attend(
         "gpu" or "tpu" for their Pallas kernels, "interpret" for the TPU kernel in
         Pallas' interpreter; None for "gpu" where one NVIDIA GPU of compute capability
         9 or more is the only device and its kernel takes the layout and bfloat16
-        queries, else "xla". Kernels serve one query token a sequence; for more, "xla"
+        queries, else "xla". Kernels serve one query token per sequence; for more, "xla"
         is taken.
 
     Returns:
       A weighted mean of values for each query head, in the dtype of ``query``.
 
     Raises:
-      ValueError: if shapes do not fit, or this platform has not the kernel.
+      ValueError: if shapes do not fit, or this platform lacks the kernel.
     """
     check_query(cache.recent_keys, query)
     if cache.config.rotate:
@@ -259,7 +265,7 @@ def nbytes(cache: PyTree) -> int:
 
 
 def _lift(cache: QuantizedCache) -> tuple[storage.Blocks, ring.Recent]:
-    """The layer as a stack of one."""
+    """The layer as a stack of one, as `storage` and `ring` take it."""
     return jax.tree.map(
         lambda x: x[None],
         (

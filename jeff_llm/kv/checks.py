@@ -1,4 +1,4 @@
-"""What a quantised cache refuses, told by what was expected and what came."""
+"""Checks for the quantised cache; errors name the expected and the actual value."""
 
 import jax.numpy as jnp
 from jax.core import Tracer
@@ -30,12 +30,13 @@ def check_room(lengths: Int[Array, " batch"], capacity: int) -> None:
       capacity: tokens of a sequence at most.
 
     Raises:
-      ValueError: if a length is known, and greater.
+      ValueError: if a length is known and exceeds the capacity.
     """
     longest = jnp.max(lengths)
     text = f"cache: expected at most {capacity} tokens a sequence, its capacity, got "
     if not isinstance(longest, Tracer) and int(longest) > capacity:
         raise ValueError(f"{text}{int(longest)}; make it larger with init_cache")
+    # Under jit the length is a tracer: only checkify can report it, at run time.
     checkify.debug_check(longest <= capacity, text + "{longest}", longest=longest)
 
 

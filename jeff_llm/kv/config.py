@@ -1,4 +1,4 @@
-"""What a quantised cache keeps at how many bits."""
+"""Configuration of a quantised cache: widths, groups and layout."""
 
 import dataclasses
 from typing import NamedTuple
@@ -16,12 +16,12 @@ __all__ = ["CacheConfig", "EffectiveBits", "effective_bits"]
 class CacheConfig:
     """Widths and layout of a quantised cache.
 
-    The first ``sinks`` tokens and at least the last ``window`` tokens stay as they are.
-    What leaves the window is quantised in blocks of 128 tokens, so up to 127 tokens
-    more than the window are held in full precision.
+    The first ``sinks`` tokens and at least the last ``window`` tokens stay in full
+    precision. What leaves the window is quantised in blocks of 128 tokens, so up to 127
+    tokens more than the window are held in full precision.
 
     Attributes:
-      key_bits: width of keys: 2, 4, 8, or 16 for keys as they are.
+      key_bits: width of keys: 2, 4, 8, or 16 for full precision.
       value_bits: width of values, likewise.
       group_size: values that share a scale; a divisor of 128 where keys are grouped by
         channel, and of a head's width.
@@ -60,6 +60,7 @@ class CacheConfig:
             raise ValueError(
                 f"group_size: expected at least 1 value, got {self.group_size}"
             )
+        # The head's width is unknown here; the group itself replaces it.
         check_layout(16, self.group_size, self.key_axis, self.group_size)
         check_choice("scale_dtype", self.scale_dtype, SCALE_DTYPES)
 
@@ -72,13 +73,14 @@ class CacheConfig:
         Raises:
           ValueError: if they do not.
         """
+        # Values are always grouped by token, whatever the keys do.
         for axis in {self.key_axis, "token"}:
             check_layout(16, self.group_size, axis, head_width)
         if self.rotate:
             check_width(head_width)
 
     def recent_slots(self, capacity: int) -> int:
-        """Slots in full precision: the sinks, the window, and a block that fills.
+        """Number of slots in full precision: sinks, window, and one filling block.
 
         Args:
           capacity: tokens of a sequence at most.
@@ -89,7 +91,7 @@ class CacheConfig:
         return min(self.sinks + self.window + BLOCK, capacity)
 
     def block_slots(self, capacity: int) -> int:
-        """Blocks that a sequence of full length has left behind, and at least one.
+        """Packed blocks of a sequence at full length, at least one.
 
         Args:
           capacity: tokens of a sequence at most.
@@ -118,7 +120,7 @@ class EffectiveBits(NamedTuple):
 
 
 def effective_bits(config: CacheConfig) -> EffectiveBits:
-    """Bits an element really takes, ``bits + (bits of scale and zero) / group_size``.
+    """Bits per stored element, ``bits + (bits of scale and zero) / group_size``.
 
     Sinks and window are not counted, since their share falls with the length;
     `jeff_llm.kv.nbytes` counts all that a cache holds.

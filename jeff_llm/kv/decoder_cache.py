@@ -1,7 +1,7 @@
 """The quantised cache of jeff's decoder: a drop-in for the plain one.
 
-`jeff_llm.kv.MakeCache` makes it. Layers may have widths of their own: those of equal
-widths are one stack of arrays, and a table finds a layer in its stack.
+`jeff_llm.kv.MakeCache` makes it. Layers may have different widths: layers of equal
+widths form one stack of arrays, and a table finds a layer in its stack.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ __all__ = ["DecoderCache"]
 class _Pending(NamedTuple):
     """New tokens of all layers, until they are stored.
 
-    What a layer reads stays as it is meanwhile: where a loop over layers both reads and
-    writes an array, the compiler copies all of it in every layer.
+    They are kept apart from the arrays that a layer reads. Where a loop over layers
+    both reads and writes an array, the compiler copies all of it in every layer.
 
     Attributes:
       tokens: keys and values, [layers, batch, tokens, kv_heads, head_width].
@@ -48,9 +48,9 @@ class _Pending(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DecoderCache:
-    """Keys and values of all layers, as `jeff_llm.models.cache.Cache` wants them.
+    """Keys and values of all layers; implements `jeff_llm.models.cache.Cache`.
 
-    Invariants: as in `jeff_llm.kv.storage`; a layer stands in exactly one stack.
+    Invariants: as in `jeff_llm.kv.storage`; a layer is in exactly one stack.
 
     Attributes:
       blocks: packed keys and values of each stack, [layers of the stack, batch,
@@ -90,6 +90,7 @@ class DecoderCache:
         Returns:
           The cache.
         """
+        # A prompt into an empty cache, and a single token, are written layer by layer.
         if self.fresh or mask.shape[1] == 1:
             return self
         layers, batch, kv_heads, _, width = self.recent.keys.shape
@@ -112,7 +113,7 @@ class DecoderCache:
     ) -> tuple[Float[Array, "batch tokens heads head_width"], "DecoderCache"]:
         """Store and attend; see `jeff_llm.models.cache.Cache.attend`.
 
-        New tokens see each other as they are, and what came before as it is stored.
+        New tokens see each other exactly, and earlier tokens as they are stored.
 
         Args:
           layer: number of the layer.
@@ -138,10 +139,11 @@ class DecoderCache:
         # Heads before tokens: B K T H.
         keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
         seen = visible(positions, positions, window) & mask[:, None]
-        if self.fresh:
+        if self.fresh:  # nothing is stored: exact attention within the prompt
             out = attend_plain(query, keys, values, seen)
             return out, self._write_prompt(layer, new, positions, kept)
 
+        # Stored tokens and the new chunk are two parts, joined by log-sum-exp.
         def chunk(rows: Array) -> Partial:
             groups = rows.shape[2] // seen.shape[1]
             return partial_attention(rows, keys, values, jnp.tile(seen, (1, groups, 1)))
@@ -164,6 +166,7 @@ class DecoderCache:
             `jeff_llm.kv.append`.
         """
         check_room(self.lengths + count, self.capacity)
+        # Under jit a full cache cannot raise; it drops what has no room.
         lengths = jnp.minimum(self.lengths + count, self.capacity)
         count = lengths - self.lengths
         if self.pending is not None:
@@ -192,6 +195,7 @@ class DecoderCache:
         Returns:
           The new cache.
         """
+        # Words are copied: a shared prefix is not quantised again.
         blocks, recent = jax.tree.map(lambda x: x[:, rows], (self.blocks, self.recent))
         lengths = self.lengths[rows]
         return dataclasses.replace(self, blocks=blocks, recent=recent, lengths=lengths)
@@ -214,11 +218,12 @@ class DecoderCache:
 
         blocks = self._in_stack(layer, write)
         after = dataclasses.replace(self, blocks=blocks)
+        # The cache was empty, so the new tokens are all there are.
         total = kept.sum(1, dtype=self.lengths.dtype)
         return after._write_last(layer, new, total, positions, kept)
 
     def _wait(self, layer: Array, new: ring.Recent) -> "DecoderCache":
-        """Keep a layer's new tokens until `advance`."""
+        """Hold a layer's new tokens until `advance`."""
         if self.pending is None:
             raise ValueError(
                 "cache: expected begin() ahead of several tokens' attend()"
@@ -234,7 +239,7 @@ class DecoderCache:
         return dataclasses.replace(self, pending=pending)
 
     def _store(self, pending: _Pending) -> "DecoderCache":
-        """Store what waits, of all layers."""
+        """Store the pending tokens of all layers."""
         tokens, positions, kept = pending
         blocks = tuple(
             storage.write_chunk(
@@ -278,7 +283,7 @@ class DecoderCache:
         new: Bool[Array, "batch tokens"],
         more: Any,
     ) -> Array:
-        """Attend over what is stored, ``new`` tokens of it not yet counted."""
+        """Attend over the stored tokens, of which ``new`` are not yet counted."""
         config = self.configs[0]
         count = storage.stored_blocks(config, self.lengths)
         recent = ring.Recent(
@@ -287,6 +292,7 @@ class DecoderCache:
                 for x in self.recent
             )
         )
+        # Lengths count in `advance`; a token that was just written is seen already.
         held = ring.recent_positions(
             config,
             recent.keys.shape[2],
@@ -299,6 +305,7 @@ class DecoderCache:
                 lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False),
                 self.blocks[stack],
             )
+            # No block exists yet, so the packed part is left out of the program.
             if self.fresh:
                 keys = values = None
             return attend_stored(
@@ -322,6 +329,7 @@ class DecoderCache:
             for stack, numbers in enumerate(self.places)
             for place, number in enumerate(numbers)
         }
+        # The layer is a tracer in the decoder's scan, so a switch picks its stack.
         table = jnp.array([found[number] for number in range(len(found))])
         branches = [functools.partial(branch, s) for s in range(len(self.places))]
         return jax.lax.switch(table[layer, 0], branches, table[layer, 1])

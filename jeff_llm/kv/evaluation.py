@@ -1,8 +1,8 @@
-"""What a quantised cache costs a language model: the measurements of the paper.
+"""The quality of a language model with a quantised cache, as the paper measures it.
 
-Prefill attends to keys and values as they are, so a text that is read in one pass never
-shows its cache's error. `perplexity` therefore reads a text piece by piece, as
-decoding would, with everything that left the window as the cache keeps it.
+Prefill attends to exact keys and values, so a text that is read in one pass never shows
+the error of its cache. `perplexity` therefore reads a text piece by piece, as decoding
+would, with everything behind the window as the cache stores it.
 """
 
 import functools
@@ -37,7 +37,7 @@ def perplexity(
       model: the model.
       tokens: token ids, rows of one length, a multiple of ``piece``.
       make_cache: makes the cache; the plain one by default.
-      piece: tokens read at a time. They see each other as they are.
+      piece: tokens read at a time. They see each other exactly.
 
     Returns:
       Perplexity of each row.
@@ -85,7 +85,7 @@ def squared_errors(
     group_size: int,
     axis: Axis,
 ) -> Float[Array, " layers"]:
-    """What quantisation changes, ``||x - x^||^2`` a token.
+    """Squared error of quantisation per token, ``||x - x^||^2``.
 
     Args:
       x: keys or values of all layers, a multiple of 128 tokens.
@@ -101,6 +101,7 @@ def squared_errors(
         restored = dequantize(quantize(layer, bits, group_size, axis))
         return jnp.sum((layer - restored) ** 2) / (layer.shape[0] * layer.shape[2])
 
+    # Layer by layer, to hold the codes and restored values of one at a time.
     return jax.lax.map(error, x.astype(jnp.float32))
 
 
@@ -116,12 +117,14 @@ def _perplexity(
     rows, length = tokens.shape
     cache: Any = make_cache(config, rows, length, params["embedding"].dtype)
     pieces = tokens.reshape(rows, -1, piece).swapaxes(0, 1)
+    # The first piece gives only the logits of its last token: it sees no stored keys.
     last = jnp.full((rows, 1), piece - 1)
     first = decoder.apply(config, params, pieces[0], cache=cache, select=last)
 
     def read(carry: Any, tokens: Array) -> tuple[Any, Array]:
         before, cache = carry
         out = decoder.apply(config, params, tokens, cache=cache)
+        # The last logits of a piece predict the first token of the next one.
         logits = jnp.concatenate([before, out.logits[:, :-1]], axis=1)
         chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
         loss = jnp.sum(jax.nn.logsumexp(logits, axis=-1) - chosen, axis=1)
@@ -137,6 +140,7 @@ def _activations(
 ) -> tuple[Array, Array]:
     rows, length = tokens.shape
     cache: Any = init_cache(config, rows, length, params["embedding"].dtype)
+    # The head is not needed: one selected place keeps its product small.
     out = decoder.apply(
         config, params, tokens, cache=cache, select=jnp.zeros((rows, 1), jnp.int32)
     )

@@ -1,20 +1,20 @@
 """Attention over packed keys and values on GPUs: flash decoding in Pallas, with Triton.
 
-Decoding one token reads the whole cache once, so bytes over bandwidth is what its time
-can be at best: with keys of 4 bits, values of 2 and groups of 64, 112 bytes a token and
-key head of width 128, where bfloat16 has 512. A program takes one key head of one
+Decoding one token reads the whole cache once, so its time is at least bytes over
+bandwidth. With keys of 4 bits, values of 2 and groups of 64, a token and key head of
+width 128 have 112 bytes, where bfloat16 has 512. A program takes one key head of one
 sequence and a share of its blocks, restores one block of 128 tokens at a time in
 registers and shared memory, and writes a `Partial` of its share; the shares are joined
 by log-sum-exp. There are as many shares as fill the card when batch and heads do not.
 
-Unpacking is what it waits for: on an H200 it reads 40% of what a copy moves, and
+The kernel waits for unpacking: on an H200 it reads at 40% of a copy's bandwidth, and
 codes restored in pairs (`jeff_llm.kv.restore_gpu`) are 1.35 times as fast as by a
 compiler's own code. With 128 registers a thread and 50 kB of shared memory four
 programs share a multiprocessor. Folding scales into queries and weights, so that codes
-are multiplied as they are, needs fewer instructions, and was slower on the chip.
+are multiplied directly, needs fewer instructions, and was slower on the chip.
 
-What is particular to Triton is in `jeff_llm.kv.restore_gpu`, the stores at the end of
-`_kernel`, and the compiler's parameters.
+Code that is specific to Triton is in `jeff_llm.kv.restore_gpu`, the stores at the end
+of `_kernel`, and the compiler's parameters.
 """
 
 import functools
@@ -33,6 +33,7 @@ from jeff_llm.kv.restore_gpu import Layout, restore
 __all__ = ["packed_partial", "takes"]
 
 _MOST_ROWS = 64
+# Rows are the columns of the products, which have 8 at least; see `_kernel`.
 _LEAST_ROWS = 8
 # Four programs for each of the 132 multiprocessors of an H100.
 _PROGRAMS = 528
@@ -80,7 +81,7 @@ def packed_partial(
       Output, highest logit and sum of weights; where nothing is seen a total of 0.
 
     Raises:
-      ValueError: if there are too many rows, or groups of a size that is no power of
+      ValueError: if there are too many rows, or groups of a size that is not a power of
         two.
 
     References:
@@ -95,7 +96,9 @@ def packed_partial(
     if num_warps is None:
         num_warps = 8 if exact or width > BLOCK else 4
     if num_stages is None:
+        # Float32 tiles leave shared memory no room for a second stage.
         num_stages = 1 if exact else 2
+    # Triton's tiles are powers of two; masks cut off what they have too many.
     tile = (max(_LEAST_ROWS, _power_of_two(count)), _power_of_two(width))
     if inline is None:
         # A thread needs two words of a tensor's block at least.
@@ -138,13 +141,14 @@ def packed_partial(
         key_arrays,
         value_arrays,
     )
+    # Join the shares: each is relative to its own highest logit.
     joined = highest.max(2)
     factor = jnp.exp(highest - joined[:, :, None])
     return Partial((out * factor[..., None]).sum(2), joined, (total * factor).sum(2))
 
 
 def takes(rows: Array, keys: QuantizedTensor, values: QuantizedTensor) -> bool:
-    """Whether the kernel is made for these.
+    """Whether the kernel supports these arrays.
 
     Args:
       rows: queries, [batch, kv_heads, rows, head_width].
@@ -199,6 +203,8 @@ def _kernel(
             logits = soft_cap * jnp.tanh(logits / soft_cap)
         token = (BLOCK * block + jnp.arange(BLOCK))[:, None]
         logits = jnp.where((token >= first) & (token < end), logits, -jnp.inf)
+        # Online softmax: what was summed so far shrinks as the maximum grows. It starts
+        # at a finite LOWEST, so exp(-inf - LOWEST) is 0 where -inf - -inf would be NaN.
         out, highest, total = before
         higher = jnp.maximum(highest, logits.max(0))
         weights = jnp.exp(logits - higher)
@@ -272,7 +278,7 @@ def _choose_splits(programs: int, blocks: int) -> int:
 
 
 def _check(rows: Array, keys: QuantizedTensor, values: QuantizedTensor) -> None:
-    """Refuse what the kernel does not take."""
+    """Refuse arrays that the kernel does not support."""
     advice = "; pass implementation=None, which runs anywhere"
     if rows.shape[2] > _MOST_ROWS:
         raise ValueError(

@@ -1,10 +1,10 @@
 """Attention over packed keys and values on TPUs: flash decoding in Pallas, with Mosaic.
 
-Decoding one token reads the whole cache once, so bytes over bandwidth is what its time
-can be at best: with keys of 4 bits, values of 2 and groups of 64, 112 bytes a token and
-key head of width 128, where bfloat16 has 512. Unpacking comes next to reading, and is
-the work of the vector unit, while matrix products are nearly free. So no tile is
-restored: signed codes c go into the products as they are, scales s and the values m of
+Decoding one token reads the whole cache once, so its time is at least bytes over
+bandwidth. With keys of 4 bits, values of 2 and groups of 64, a token and key head of
+width 128 have 112 bytes, where bfloat16 has 512. After reading, unpacking costs most:
+it occupies the vector unit, while matrix products are nearly free. So no tile is
+restored: signed codes c go into the products directly, scales s and the values m of
 code 0 into queries q and weights p, of which each group g of tokens t or channels d has
 its own row:
 
@@ -17,7 +17,7 @@ on the chip. Tiles that no row sees are neither computed nor read. Lanes are 128
 heads of 128 or 256 are read as they lie; a cache of narrower heads is first copied by
 XLA, which may cost more than the kernel saves.
 
-The kernel has been run in Pallas' interpreter and lowered to Mosaic; it has not been
+The kernel has been run in Pallas' interpreter and lowered to Mosaic. It has not been
 run on a chip yet.
 """
 
@@ -122,6 +122,7 @@ def packed_partial(
             for shape in ((groups * padded, width), (padded, 1), (padded, 1))
         ],
         compiler_params=tpu.CompilerParams(
+            # Only the last axis carries state from step to step.
             dimension_semantics=("parallel", "parallel", "arbitrary")
         ),
         interpret=interpret,
@@ -157,6 +158,7 @@ def _kernel(
     """One tile of one key head, added to what the tiles before it gave."""
     sequence, step = pl.program_id(0), pl.program_id(2)
 
+    # Outputs stay on the chip over the steps of a head, and start uninitialised.
     @pl.when(step == 0)
     def _():
         out[...] = jnp.zeros(out.shape, jnp.float32)
@@ -173,11 +175,13 @@ def _kernel(
         token = BLOCK * block + jax.lax.broadcasted_iota(jnp.int32, block.shape, 2)
         seen = (token >= spans[0]) & (token < spans[1])
         logits = jnp.where(seen, logits, -jnp.inf)
+        # Online softmax over tiles; LOWEST is finite, so no -inf - -inf arises.
         before = highest[...]
         after = jnp.maximum(before, logits.max(0).max(-1, keepdims=True))
         weights = jnp.exp(logits - after)
         shrink = jnp.exp(before - after)
         more = _weighted(weights, values, value_bits, rows.dtype, blocks - step * tile)
+        # Output rows come once a group of channels, in the order of `_weighted`.
         again = jnp.tile(shrink, (len(more) // len(shrink), 1))
         out[...] = out[...] * again + more
         total[...] = total[...] * shrink + weights.sum(0).sum(-1, keepdims=True)
@@ -215,6 +219,8 @@ def _weighted(
 
     Blocks from ``left`` on are beyond the last one, and hold what may be no number.
     """
+    # The last tile may reach past the array. A weight of 0 would not help there, since
+    # 0 * NaN is NaN: the values themselves are replaced.
     words = refs[0][...]
     inside = jax.lax.broadcasted_iota(jnp.int32, (len(words), 1, 1, 1), 0) < left
     if bits == 16:
@@ -254,7 +260,7 @@ def _members(groups: int, length: int) -> Bool[Array, "groups 1 length"]:
 def _codes(
     words: Shaped[Array, "tile rows channels"], bits: int, dtype: Any
 ) -> Float[Array, "tile 128 channels"]:
-    """Signed codes in the order of the tokens; at 16 bits the values as they are.
+    """Signed codes in the order of the tokens; at 16 bits the values themselves.
 
     ``code - 2^(bits - 1)`` is code with its top bit turned, read as a signed number; a
     product with it is half as large, and so is its error in bfloat16.
@@ -263,6 +269,7 @@ def _codes(
         return words.astype(dtype)
     top = sum(1 << place for place in range(bits - 1, 32, bits))
     turned = (words ^ jnp.uint32(top)).astype(jnp.int32)
+    # An arithmetic shift to the right spreads the sign bit.
     planes = [
         (turned << (32 - bits - low)) >> (32 - bits) for low in range(0, 32, bits)
     ]
@@ -287,6 +294,7 @@ def _arrays(q: QuantizedTensor) -> tuple[Array, ...]:
         return (q.words,)
     if q.axis == "channel":
         return q.words, q.scale, q.zero
+    # Transposed: the long axis belongs on the 128 lanes, or most of them stay empty.
     return q.words, q.scale.mT, q.zero.mT
 
 
@@ -304,7 +312,7 @@ def _fixed(*shape: int) -> pl.BlockSpec:
 
 
 def _moving(tile: int, x: Array) -> pl.BlockSpec:
-    """A tile of a step; where none is seen the index stays, and nothing is read."""
+    """A tile of a step; an unseen tile repeats an index, so nothing is read for it."""
 
     def place(b: Array, k: Array, s: Array, bounds: Any) -> tuple[Array | int, ...]:
         last = jnp.maximum(bounds[1, b] - 1, bounds[0, b])
@@ -319,7 +327,7 @@ def _choose_tile(rows: int, width: int) -> int:
 
 
 def _check(rows: Array, keys: QuantizedTensor, values: QuantizedTensor) -> None:
-    """Refuse what the kernel does not take."""
+    """Refuse arrays that the kernel does not support."""
     advice = "; pass implementation=None, which runs anywhere"
     if rows.shape[2] > _MOST_ROWS:
         raise ValueError(

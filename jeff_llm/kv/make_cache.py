@@ -1,7 +1,7 @@
-"""The maker of the decoder's quantised cache.
+"""A factory of the decoder's quantised cache.
 
-`MakeCache` goes where `jeff_llm.models.cache.init_cache` went, in
-`jeff_llm.generate.generate` or beside `jeff_llm.models.decoder.apply`.
+`MakeCache` replaces `jeff_llm.models.cache.init_cache` in `jeff_llm.generate.generate`
+or beside `jeff_llm.models.decoder.apply`.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ __all__ = ["MakeCache"]
 class MakeCache:
     """Makes a decoder's quantised cache; pass it as ``make_cache``.
 
-    Equal ones are one static argument, so a program is compiled once.
+    It is hashable: equal values are one static argument, so a program is compiled once.
 
     Attributes:
       config: widths and layout.
@@ -63,7 +63,7 @@ class MakeCache:
           The cache, with all lengths 0.
 
         Raises:
-          ValueError: if a size is not positive, the widths are not one pair a layer,
+          ValueError: if a size is not positive, the widths are not one pair per layer,
             or groups do not fit.
         """
         check_sizes(batch_size=batch_size, capacity=capacity)
@@ -75,6 +75,7 @@ class MakeCache:
             )
         self.config.check_heads(config.head_width)
         rows = self.bits or ((self.config.key_bits, self.config.value_bits),) * layers
+        # Layers of equal widths share one stack: arrays of one shape and one dtype.
         kinds = tuple(sorted(set(rows)))
         configs = tuple(
             dataclasses.replace(self.config, key_bits=key, value_bits=value)
@@ -88,6 +89,7 @@ class MakeCache:
             storage.empty_blocks(config, (len(place), *shape), dtype)
             for config, place in zip(configs, places, strict=True)
         )
+        # Recent tokens have full precision in every layer, so one array holds them all.
         recent = ring.empty_recent(self.config, (layers, *shape), dtype)
         return DecoderCache(
             blocks,

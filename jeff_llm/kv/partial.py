@@ -1,4 +1,4 @@
-"""Attention over parts of a sequence, and how parts are joined: by log-sum-exp."""
+"""Attention over parts of a sequence, joined by log-sum-exp."""
 
 import functools
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 __all__ = ["LOWEST", "Partial", "add", "join", "partial_attention"]
 
-# The highest logit where nothing is seen.
+# The highest logit where nothing is seen. Finite, since the difference of two minus
+# infinities is NaN.
 LOWEST = -1e30
 
 
@@ -40,12 +41,14 @@ def partial_attention(
       rows: queries, divided by the root of the head's width.
       keys: keys.
       values: values.
-      seen: which tokens a row sees.
+      seen: which tokens each row sees.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
 
     Returns:
       Output, highest logit and sum of weights, in float32.
     """
+    # Factors may be bfloat16; sums over channels and tokens are float32, or long
+    # contexts would lose the small weights.
     logits = jnp.einsum(
         "bkrh,bksh->bkrs", rows, keys, preferred_element_type=jnp.float32
     )
@@ -53,6 +56,7 @@ def partial_attention(
         logits = soft_cap * jnp.tanh(logits / soft_cap)
     seen = seen[:, None]
     highest = jnp.max(logits, axis=-1, where=seen, initial=LOWEST)
+    # Masked after exp as well: in a row that sees nothing, exp(logit - LOWEST) is inf.
     weights = jnp.where(seen, jnp.exp(logits - highest[..., None]), 0)
     out = jnp.einsum(
         "bkrs,bksh->bkrh",
@@ -93,4 +97,5 @@ def join(parts: Sequence[Partial]) -> Float[Array, "batch kv_heads rows head_wid
       that sees nothing.
     """
     whole = functools.reduce(add, parts)
+    # No division by 0 for a row that sees nothing: its output is 0 already.
     return whole.out / jnp.where(whole.total == 0, 1, whole.total)[..., None]

@@ -8,14 +8,14 @@ outliers keep to their channels) or ``group_size`` channels of one token
   zero = min x,  scale = (max x - zero) / L,  code = round((x - zero) / scale),
 
 and is restored as ``code * scale + zero``, at most ``scale / 2`` from x. The zero is a
-number of its own, not a code. Where zero and scale are stored in fewer bits, the zero
+stored number, not a code. Where zero and scale are stored in fewer bits, the zero
 is rounded down and the scale up, and codes are taken against what is stored: so the
 bound holds for the stored scale.
 
 Packing is planar. A word of 32 bits holds ``n = 32 / bits`` codes of one channel,
 lowest bits first; word row r of a block holds in place j the code of token
 ``j * (128 / n) + r``. Each place is thus a run of tokens, and a kernel unpacks without
-an interleave. Sixteen bits stand for values as they are.
+an interleave. Sixteen bits mean unquantised values.
 
 Reference: Hariri et al., "Quantize What Counts: More for Keys, Less for Values", 2025.
 The official code rounds the zero to a code in one of its back ends; here it never is.
@@ -44,6 +44,7 @@ __all__ = [
     "unpack",
 ]
 
+# Tokens of a block. A register of a TPU has as many lanes.
 BLOCK = 128
 WIDTHS = (2, 4, 8, 16)
 # With the range of float32. One of float16 would overflow in outlying channels.
@@ -61,7 +62,7 @@ class QuantizedTensor:
 
     Attributes:
       words: [..., blocks, rows, channels]; packed codes, uint32 of ``4 * bits`` rows;
-        at 16 bits the values as they are, in 128 rows.
+        at 16 bits the values themselves, in 128 rows.
       scale: step of each group; [..., blocks, 128 / group_size, channels] for groups of
         tokens, [..., blocks, 128, channels / group_size] for groups of channels; no
         rows at 16 bits.
@@ -101,7 +102,7 @@ def quantize(
     Args:
       x: values; the number of tokens a multiple of 128, and scales between 1e-37 and
         8e37, which float32 can hold and divide by.
-      bits: width of a code: 2, 4 or 8; 16 leaves the values as they are.
+      bits: width of a code: 2, 4 or 8; 16 does not quantise.
       group_size: values that share a scale, a divisor of 128 or of the channels.
       axis: groups are tokens of one "channel", or channels of one "token".
       scale_dtype: of scales and zeros, bfloat16 or float32.
@@ -134,13 +135,16 @@ def quantize(
     if bits == 16:
         none = jnp.zeros((*blocks.shape[:-2], 0, channels), scale_dtype)
         return QuantizedTensor(blocks, none, none, bits, group_size, axis)
+    # Ranges and steps in float32: in bfloat16 a range would lose the codes' last bits.
     grouped, over = _group(blocks.astype(jnp.float32), group_size, axis)
     zero = _stored(grouped.min(over, keepdims=True), scale_dtype, -1)
     steps = 2**bits - 1
     step = (grouped.max(over, keepdims=True) - zero.astype(jnp.float32)) / steps
     scale = _stored(step, scale_dtype, 1)
+    # A constant group has scale 0 and codes 0.
     divisor = jnp.where(scale == 0, 1, scale).astype(jnp.float32)
     codes = jnp.round((grouped - zero.astype(jnp.float32)) / divisor)
+    # A guard: a code beyond its width would spill into the bits of its neighbour.
     codes = jnp.clip(codes, 0, steps).astype(jnp.uint32).reshape(blocks.shape)
     return QuantizedTensor(
         pack(codes, bits),
@@ -264,6 +268,7 @@ def _shifts(bits: int) -> UInt32[Array, "planes 1 1"]:
 
 def _stored(x: Float[Array, "..."], dtype: Any, direction: int) -> Array:
     """Cast to fewer bits, rounding down (-1) or up (1)."""
+    # astype rounds to nearest; where that went the wrong way, take the next number.
     cast = x.astype(dtype)
     further = jnp.nextafter(cast, jnp.asarray(direction * jnp.inf, dtype))
     wide = cast.astype(x.dtype)

@@ -5,9 +5,9 @@ by a few instructions of inline PTX: halves of two channels' words are put side 
 (``prmt``), once for all their codes; a plane's codes are rotated into the lowest bits
 of both (``shf``) and given the exponent of 128 (``lop3``), which makes each the
 bfloat16 ``128 + code`` without a conversion; the offset is taken off (``add``), and
-they are scaled (``fma``). A compiler's own code for the same has half as many again,
-and reading the cache waits for it. Pallas' interpreter knows no PTX, and takes the
-plain way, which serves all other types too.
+they are scaled (``fma``). The compiler's own code for the
+same needs half as many instructions again, and reading the cache waits for it. Pallas'
+interpreter has no PTX and takes the plain way, which also serves all other types.
 """
 
 from typing import Any, NamedTuple

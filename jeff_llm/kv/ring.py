@@ -71,6 +71,7 @@ def recent_slot(
     Returns:
       The position itself for a sink, else ``sinks + (position - sinks) mod ring``.
     """
+    # A capacity below the sinks leaves no ring; 1 avoids a modulus of 0.
     sinks = min(config.sinks, slots)
     ring = max(slots - sinks, 1)
     return jnp.where(positions < sinks, positions, sinks + (positions - sinks) % ring)
@@ -96,8 +97,11 @@ def recent_positions(
     slot = jnp.arange(slots)
     sinks = min(config.sinks, slots)
     ring = max(slots - sinks, 1)
+    # The newest token that falls into a slot: the largest number up to `last` that is
+    # congruent to the slot modulo the ring.
     last = (lengths - sinks)[:, None] - 1
     number = last - (last - (slot - sinks)) % ring
+    # A token in a packed block is read there; its slot must not count it twice.
     held = (number >= BLOCK * blocks[:, None]) & (number >= 0)
     behind = jnp.where(held, number + sinks, NOWHERE)
     first = jnp.where(slot < lengths[:, None], slot, NOWHERE)
@@ -110,7 +114,7 @@ def stays_recent(
     total: Int[Array, " batch"],
     positions: Int[Array, "batch tokens"],
 ) -> Bool[Array, "batch tokens"]:
-    """Which of many new tokens are written: no two of them have one slot.
+    """Which of many new tokens are written, so that no two share a slot.
 
     Args:
       config: the cache's configuration.

@@ -51,6 +51,7 @@ def rotate(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
     check_width(width)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     size = width & -width  # the lowest bit that is set
+    # One dense product in place of log2(n) butterfly passes: heads are narrow.
     runs = x.reshape(*x.shape[:-1], width // size, size).astype(dtype)
     # A GPU or TPU would round float32 factors of a product to fewer bits.
     mixed = jnp.matmul(runs, jnp.asarray(_hadamard(size), dtype), precision="highest")

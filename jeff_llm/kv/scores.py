@@ -53,6 +53,7 @@ def scores_from_activations(
             f"where: expected [batch, tokens] = {(keys.shape[1], keys.shape[3])}, got "
             f"{where.shape}"
         )
+    # The layers are no part of the mask: one mask serves all of them.
     counted = None if where is None else where[None]
     norms = [
         jnp.mean(jnp.square(x.astype(jnp.float32)).sum((2, 4)), (1, 2), where=counted)
@@ -69,8 +70,8 @@ def scores_from_weights(
     """Scores of a model without any text: squared norms of its projections.
 
     ``||W||_F^2`` or ``||W||_2^2`` of each layer's key and value kernel. Where keys are
-    normalised after their projection (Qwen3, Gemma 3) the norm of the kernel says
-    nothing of theirs, and a warning says so.
+    normalised after their projection (Qwen3, Gemma 3) the norm of the kernel does not
+    bear on theirs; a warning is issued.
 
     Args:
       config: the decoder's configuration.

@@ -1,7 +1,7 @@
 """Packed blocks, and how tokens get into them from the ring.
 
-All functions are on stacks of layers and on sequences with lengths of their own. The
-place of everything follows from a sequence's length alone: token i behind the sinks
+All functions take stacks of layers and sequences of different lengths. The place of
+everything follows from a sequence's length alone: token i behind the sinks
 lives in the ring (see `jeff_llm.kv.ring`), and leaves it in block ``i // 128`` when
 ``window`` tokens have come after the block. A block is quantised once and its words
 never change.
@@ -43,6 +43,7 @@ def empty_blocks(
     """
     *lead, capacity, width = shape
     full = (*lead, config.block_slots(capacity) * BLOCK, width)
+    # Shapes from the quantiser itself, so that the layout is written down once.
     like = jax.eval_shape(
         lambda x: _quantize(config, x, x), jax.ShapeDtypeStruct(full, dtype)
     )
@@ -86,12 +87,14 @@ def flush(
       The blocks.
     """
     beyond = lengths - config.sinks - config.window
+    # `count` tells a block that has just been completed from one that was before.
     due = (beyond > 0) & (beyond % BLOCK == 0) & (count > 0)
     number = stored_blocks(config, lengths) - 1
     slots = recent.keys.shape[3]
 
     def leaving() -> Blocks:
         tokens = config.sinks + number[:, None] * BLOCK + jnp.arange(BLOCK)
+        # A sequence without a due block reads arbitrary slots; `due` discards them.
         index = recent_slot(config, slots, jnp.maximum(tokens, config.sinks))
         left = (
             jnp.take_along_axis(
@@ -136,6 +139,7 @@ def write_prompt(
     Returns:
       The blocks.
     """
+    # Shapes are static, so every block that could be whole is computed.
     none = jnp.zeros_like(mask.sum(1))
     first, number = _leaving(config, none, mask)
     batch, _, kv_heads, width = new.keys.shape
@@ -182,6 +186,7 @@ def write_chunk(
     first, number = _leaving(config, lengths, mask)
     if not number.size:
         return blocks
+    # Rows of ring and new tokens in order: only whole blocks of them are packed.
     wanted = first[:, None] + jnp.arange(number.shape[1] * BLOCK)
     index = recent_slot(config, slots, wanted)[None, :, None, :, None]
     chosen = slice(None) if layers is None else jnp.array(layers)
@@ -229,6 +234,7 @@ def _put(
     """Store packed blocks where their number is not negative."""
 
     def put(stored: Array, new: Array) -> Array:
+        # An index past the end drops the write.
         index = jnp.where(number < 0, stored.shape[3], number)
         layers_last = new.transpose(1, 3, 0, 2, 4, 5)
         if place is not None:

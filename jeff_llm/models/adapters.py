@@ -2,9 +2,8 @@
 
 ``adapter_model.safetensors`` holds A as [rank, in] and B as [out, rank] for each layer,
 ``adapter_config.json`` the scale. `save` writes what peft opens beside the same base
-model, `load` reads what peft wrote. Trained rows of the embedding have no place in
-peft's format that carries over between its versions: they stand in the same file under
-names of ours.
+model, `load` reads what peft wrote. peft's format has no stable place for trained rows
+of the embedding, so they are stored in the same file under jeff's own names.
 """
 
 import json
@@ -26,14 +25,15 @@ __all__ = ["load", "merged", "save"]
 
 _PREFIX = "base_model.model."
 _ROWS, _IDS = "jeff.trained_rows", "jeff.trained_ids"
+# The modules' names in transformers, from the same table as the weights.
 _MODULES = {r.path: r.name.removesuffix(".weight") for r in SAFETENSORS_RULES}
 
 
 def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
-    """Write factors.
+    """Write factors in peft's format.
 
     Args:
-      directory: made if it is missing.
+      directory: created if missing.
       factors: of our decoder, kernels of its layers or its head.
       base: name of the model that they belong to.
 
@@ -56,6 +56,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
         for layer in range(len(a) if stacked else 1):
             name = _PREFIX + _MODULES[path].format(layer=layer)
             pick = layer if stacked else ...
+            # peft stores [out, in], and one tensor for each layer.
             tensors[f"{name}.lora_A.weight"] = np.ascontiguousarray(a[pick].T)
             tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(b[pick].T)
     if factors.rows is not None:
@@ -78,7 +79,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
 
 
 def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
-    """Read factors.
+    """Read factors in peft's format.
 
     Args:
       directory: as `save` or peft wrote it.
@@ -97,6 +98,7 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: expected the adapters' configuration there")
     values = json.loads(file.read_text())
+    # Each changes what the factors mean; loading them as plain LoRA would be wrong.
     for option in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern"):
         if values.get(option):
             raise ValueError(f"{file}: expected plain LoRA, got {option}")
@@ -113,6 +115,7 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
             wanted = [f"{name}.lora_{letter}.weight" for name in found]
             if missing := [name for name in wanted if name not in names]:
                 raise ValueError(f"{directory}: missing tensor {missing[0]}")
+            # Whatever is left at the end belongs to another architecture.
             names -= set(wanted)
             read = [np.asarray(tensors[name].read(), np.float32).T for name in wanted]
             pair[key] = jnp.asarray(np.stack(read) if len(shape) == 3 else read[0])
@@ -137,7 +140,7 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
 
 
 def merged(model: LanguageModel, directory: str | Path) -> LanguageModel:
-    """A model with the factors of a folder added in.
+    """A model with the factors of a folder merged in.
 
     Args:
       model: the base.

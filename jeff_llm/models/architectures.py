@@ -7,11 +7,11 @@ from jeff_llm.models.mapping import Rule, Transform
 
 __all__ = ["GGUF_IGNORED", "SAFETENSORS_IGNORED", "SAFETENSORS_RULES", "gguf_rules"]
 
-# Tables that follow from the configuration, which some files carry all the same.
+# Tables that follow from the configuration; some files contain them anyway.
 SAFETENSORS_IGNORED = (r"rotary_emb\.inv_freq$",)
 GGUF_IGNORED = (r"^rope_freqs\.weight$",)
 
-# (leaf, transformers, GGUF); a model has the leaves that its configuration says.
+# (leaf, transformers, GGUF); the configuration determines which leaves a model has.
 _LAYER = (
     ("attention_norm/scale", "input_layernorm.weight", "attn_norm.weight"),
     ("mlp_norm/scale", "post_attention_layernorm.weight", "ffn_norm.weight"),

@@ -1,4 +1,4 @@
-"""Grouped-query attention over stored keys and values, and what a token may see."""
+"""Grouped-query attention over stored keys and values, and its mask."""
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,8 @@ def attend(
     ).reshape(batch, kv_heads, shared, tokens, -1)
     if soft_cap is not None:
         logits = soft_cap * jnp.tanh(logits / soft_cap)
+    # The lowest finite number instead of minus infinity: a row that sees nothing gives
+    # equal weights, where all minus infinities would give NaN.
     lowest = jnp.finfo(jnp.float32).min
     weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, lowest), axis=-1)
     weights = weights.reshape(batch, kv_heads, shared * tokens, -1)

@@ -23,6 +23,7 @@ __all__ = ["Encoder", "embed", "init", "shapes"]
 
 
 _kernel_init = nnx.initializers.normal(0.02)
+# Finite, so that a row without real tokens is no NaN.
 _UNSEEN = -1e30
 
 
@@ -55,7 +56,7 @@ class Embedding(nnx.Module):
     def __call__(
         self, tokens: Int[Array, "batch tokens"]
     ) -> Float[Array, "batch tokens width"]:
-        """Embed."""
+        """Embed the tokens."""
         positions = self.positions.get_value()[: tokens.shape[1]]
         x = self.tokens.get_value()[tokens] + positions + self.types.get_value()[0]
         return self.norm(x)
@@ -80,7 +81,7 @@ class Attention(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"], mask: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch tokens width"]:
-        """Attend."""
+        """Attend to all real tokens."""
         split = (*x.shape[:2], self.num_heads, -1)
         query, key, value = (
             part(x).reshape(split).swapaxes(1, 2)  # B N T H
@@ -89,7 +90,7 @@ class Attention(nnx.Module):
         scores = (query * query.shape[-1] ** -0.5) @ key.swapaxes(2, 3)
         scores = jnp.where(mask[:, None, None, :], scores, _UNSEEN)
         weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
-        # Divided behind the product, where there are fewer numbers.
+        # Divided after the product, where there are fewer numbers.
         out = weights @ value / weights.sum(axis=-1, keepdims=True)
         out = out.swapaxes(1, 2)
         return self.output(out.reshape(x.shape))
@@ -185,7 +186,7 @@ def embed(
     if not normalize:
         return mean
     squares = jnp.sum(mean**2, axis=-1, keepdims=True)
-    # Kept from 0 under the root, where a row without tokens has a gradient too.
+    # Not 0 under the root, so that a row without tokens has a finite gradient.
     return mean * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
 
 

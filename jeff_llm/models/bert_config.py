@@ -34,7 +34,7 @@ class EncoderConfig:
     norm_eps: float = 1e-12
 
 
-# What is asked of ``config.json`` beside sizes, with BERT's defaults.
+# Required values in ``config.json`` beside sizes, with BERT's defaults.
 _HONOURED = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -63,7 +63,7 @@ def from_transformers(values: Mapping[str, Any]) -> EncoderConfig:
       The configuration.
 
     Raises:
-      ValueError: if a size is missing, or the model is no BERT of this kind.
+      ValueError: if a size is missing, or the model is not a BERT of this kind.
     """
     for name, wanted in _HONOURED.items():
         if values.get(name, wanted) != wanted:
@@ -110,5 +110,5 @@ RULES: tuple[Rule, ...] = (
         for rule in _pair(f"encoder.layer.{{layer}}.{theirs}", f"layers/{ours}")
     ),
 )
-# A table that follows from the sizes, and what sentence encoders do not use.
+# A table that follows from the sizes, and the pooler, which is not used.
 IGNORED = (r"^embeddings\.position_ids$", r"^pooler\.")

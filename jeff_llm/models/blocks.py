@@ -18,7 +18,7 @@ kernel_init = nnx.initializers.normal(0.02)
 
 
 class Tokens(NamedTuple):
-    """What all layers share: positions, and who sees whom.
+    """Shared by all layers: positions, masks and rotary angles.
 
     Attributes:
       positions: place of each token in its sequence.
@@ -73,6 +73,7 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
         """Normalise the last axis."""
+        # Squares of bfloat16 activations would lose the small ones in the sum.
         wide = x.astype(jnp.float32)
         root = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
         return (wide * root).astype(x.dtype) * self.scale.get_value().astype(x.dtype)
@@ -108,7 +109,7 @@ class Attention(nnx.Module):
         window: Int[Array, ""] | None,
         cache: Cache | None,
     ) -> tuple[Float[Array, "batch tokens width"], Cache | None]:
-        """Attend, over the cache where there is one."""
+        """Attend, over the cache if one is given."""
         heads = (*x.shape[:2], -1, self.head_width)  # B T N H
         query = self.query(x).reshape(heads)
         key, value = self.key(x).reshape(heads), self.value(x).reshape(heads)
@@ -172,7 +173,7 @@ class Block(nnx.Module):
 def _visible(
     tokens: Tokens, window: Int[Array, ""] | None
 ) -> Bool[Array, "batch tokens tokens"]:
-    """Which tokens of its own row each token sees."""
+    """Which tokens of the same row each token sees."""
     seen = visible(tokens.positions, tokens.positions, window) & tokens.mask[:, None]
     if tokens.segments is not None:
         seen &= tokens.segments[:, :, None] == tokens.segments[:, None]

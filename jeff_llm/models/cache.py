@@ -1,11 +1,11 @@
-"""What attention remembers: the interface of a key-value cache, and the plain one.
+"""The interface of a key-value cache, and the plain one.
 
-The decoder scans over its layers with the cache as carry and knows of it what `Cache`
-says. Whatever has that is a drop-in: the quantised cache (`jeff_llm.kv`), whose layers
-may have widths of their own, switches on the layer's number.
+The decoder scans over its layers with the cache as carry and uses only the interface
+`Cache`. Any class with that interface is a drop-in, such as the quantised cache
+(`jeff_llm.kv`), whose layers may have different widths.
 
 Slots are filled without gaps: the slot of a token is its position in its sequence, so
-padding on either side takes no room and sequences of a batch have lengths of their own.
+padding on either side takes no room and sequences of a batch may differ in length.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Cache(Protocol):
         positions: Int[Array, "batch tokens"],
         mask: Bool[Array, "batch tokens"],
     ) -> "Cache":
-        """Make ready for new tokens, before the first layer.
+        """Prepare for new tokens, before the first layer.
 
         Args:
           positions: position of each new token in its sequence.
@@ -78,8 +78,8 @@ class Cache(Protocol):
           value: their values.
           positions: position of each new token in its sequence, ``lengths`` for the
             first.
-          mask: the new tokens that are real; the others are not stored, and what comes
-            back for them is arbitrary but finite.
+          mask: the new tokens that are real; the others are not stored, and their
+            output is arbitrary but finite.
           window: tokens seen, or None for all.
 
         Returns:
@@ -99,7 +99,7 @@ class Cache(Protocol):
         ...
 
     def repeat_rows(self, rows: Int[Array, " new_batch"]) -> "Cache":
-        """A cache whose sequences are copies of this one's: a prefix shared by many.
+        """Copy sequences into a new cache, such as a prefix shared by many.
 
         Args:
           rows: for each new sequence the one that it continues.
@@ -113,13 +113,13 @@ class Cache(Protocol):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PlainCache:
-    """Keys and values as they are, in one array each.
+    """Keys and values in full precision, in one array each.
 
-    Invariant: slots ``lengths[b] ..`` of sequence b hold rubbish that nobody reads.
+    Invariant: slots ``lengths[b] ..`` of sequence b are arbitrary and never read.
 
     Attributes:
-      keys: [layers, batch, kv_heads, slots, head_width]; a head's slots are contiguous,
-        as its products want them.
+      keys: [layers, batch, kv_heads, slots, head_width]; a head's slots are contiguous
+        for its matrix products.
       values: likewise.
       lengths: tokens stored for each sequence, [batch].
       fresh: nothing is stored yet, so the first tokens attend among themselves alone;
@@ -149,7 +149,7 @@ class PlainCache:
           mask: the new tokens that are real.
 
         Returns:
-          The cache as it is.
+          The same cache.
         """
         return self
 
@@ -178,7 +178,7 @@ class PlainCache:
         Returns:
           The attention's output, and the cache with the layer's new entries.
         """
-        # A slot past the end drops the write: so padding leaves no trace.
+        # A slot past the end drops the write, so padding is not stored.
         slots = jnp.where(mask, positions, self.capacity)
         new = dataclasses.replace(
             self,
@@ -204,6 +204,7 @@ class PlainCache:
         Returns:
           The cache.
         """
+        # `fresh` is static: the next call is another program, which reads the cache.
         return dataclasses.replace(self, lengths=self.lengths + count, fresh=False)
 
     def repeat_rows(self, rows: Int[Array, " new_batch"]) -> "PlainCache":
@@ -237,8 +238,8 @@ def store(
     Returns:
       The entries with the new ones among them.
     """
-    # Rows of the new entries go along with rows of the cache: so one that is split over
-    # devices by rows stays so, which indices of rows would not tell the compiler.
+    # Rows are a batching axis of the scatter. With indices of rows instead, the
+    # compiler would not know that a cache split by rows over devices can stay split.
     chosen = () if layer is None else (0,)
     dimensions = jax.lax.ScatterDimensionNumbers(
         update_window_dims=tuple(range(2, new.ndim)),

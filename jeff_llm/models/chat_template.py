@@ -1,8 +1,9 @@
 """Chat templates: a conversation as the text that a model was trained on.
 
-A template comes with the model, so it is code of a stranger: it runs in jinja2's
-sandbox and sees copies of plain data alone. The settings are those of transformers, so
-that the text is the same to the letter.
+A template comes with the model, so it is untrusted code: it runs in jinja2's sandbox
+  and
+sees only copies of plain data. The settings are those of transformers, so that the text
+is identical.
 """
 
 import functools
@@ -23,9 +24,9 @@ def render_chat_template(
 
     Args:
       template: source of the template, in jinja2.
-      messages: the conversation; each message has ``role`` and ``content``, and what
-        else the template reads. Keys whose value is None are left out.
-      variables: what else the template sees, such as ``bos_token`` and
+      messages: the conversation; each message has ``role`` and ``content``, and other
+        keys that the template reads. Keys whose value is None are left out.
+      variables: other variables of the template, such as ``bos_token`` and
         ``add_generation_prompt``. ``tools`` and ``documents`` are None where they are
         not given.
 
@@ -33,7 +34,7 @@ def render_chat_template(
       The text.
 
     Raises:
-      TypeError: if a message is no mapping, or holds something else than JSON does.
+      TypeError: if a message is not a mapping, or has values that are not JSON.
       ValueError: if the template is wrong, refuses the conversation, or tries to leave
         the sandbox; names the line of the template.
 
@@ -45,7 +46,7 @@ def render_chat_template(
     seen["messages"] = [_message(m, number) for number, m in enumerate(messages)]
     try:
         return _compile(template).render(seen)
-    except Exception as error:
+    except Exception as error:  # a template can raise anything
         raise ValueError(
             f"chat template, line {_line(error)}: {type(error).__name__}: {error}; "
             "correct the messages, or pass another template"
@@ -66,6 +67,7 @@ def _plain(value: Any, where: str) -> Any:
     """A copy made of JSON's types alone: other objects have methods to misuse."""
     if value is None or type(value) in (bool, int, float, str):
         return value
+    # A subclass of str may override methods that the template calls.
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Mapping):
@@ -123,6 +125,7 @@ def _environment() -> Any:
     def raise_exception(message: str) -> None:
         raise TemplateRuntimeError(message)
 
+    # Immutable: a template must not change the messages it is given.
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )

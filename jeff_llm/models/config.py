@@ -1,9 +1,10 @@
-"""What a decoder is made of: one frozen dataclass, read from and written to files.
+"""Configuration of a decoder: one frozen dataclass, read from and written to files.
 
 It covers the Llama family: SmolLM2, Llama 2 and 3, Mistral, Qwen2, Qwen2.5 and Qwen3.
-`from_transformers` and `to_transformers` speak ``config.json``; `from_gguf` speaks the
-key-value fields of a GGUF file. A field that the decoder could not honour (another
-activation, an unknown kind of RoPE scaling) is an error: a model that loads is right.
+`from_transformers` and `to_transformers` read and write ``config.json``; `from_gguf`
+reads the key-value fields of a GGUF file. A field that the decoder cannot honour
+(another activation, an unknown kind of RoPE scaling) is an error, so a model that loads
+computes the right numbers.
 """
 
 import dataclasses
@@ -42,7 +43,7 @@ class DecoderConfig:
       attention_bias: query, key and value have a bias.
       output_bias: the attention's output has a bias.
       qk_norm: RMSNorm over each head's query and key, before RoPE.
-      sliding_window: a token sees that many tokens, itself counted; None for all.
+      sliding_window: tokens that a token sees, itself counted; None for all.
       sliding_layers: for each layer whether the window applies; None for all layers.
       architecture: family under which transformers knows it.
     """
@@ -130,6 +131,7 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
         raise ValueError(
             f"model_type: expected one of {sorted(_ARCHITECTURES)}, got {family!r}"
         )
+    # transformers 4 writes rope_scaling, transformers 5 rope_parameters.
     rope = {
         **(values.get("rope_scaling") or {}),
         **(values.get("rope_parameters") or {}),
@@ -167,6 +169,7 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
             rope, values.get("max_position_embeddings", 2048)
         ),
         tied=bool(values.get("tie_word_embeddings", False)),
+        # Qwen2 has these biases in its code and not in its configuration.
         attention_bias=qwen2 or bias,
         output_bias=bias and not qwen2,
         qk_norm=family == "qwen3",
@@ -206,6 +209,7 @@ def to_transformers(config: DecoderConfig) -> dict[str, Any]:
     }
     if config.rope_scaling is not None:
         values["rope_scaling"] = config.rope_scaling.to_transformers()
+    # Only fields that the family's class reads: an unknown one would be ignored.
     if config.architecture in {"llama", "qwen3"}:
         values["attention_bias"] = config.attention_bias
     if config.architecture != "llama":
@@ -225,7 +229,7 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
 
     Args:
       metadata: the fields.
-      shapes: shape of each tensor by name: some options show in the tensors alone.
+      shapes: shape of each tensor by name; some options appear only there.
 
     Returns:
       The configuration; RoPE frequency factors stored as a tensor are read by
@@ -247,9 +251,11 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
             raise ValueError(f"{family}.{name}: expected a number, got {value!r}")
         return value
 
+    # A head may be wider or narrower than width / heads.
     heads, width = field("attention.head_count"), field("embedding_length")
     head_width = field("attention.key_length", width // heads)
     rotated = field("rope.dimension_count", head_width)
+    # Partial rotation would load and compute other numbers.
     if rotated != head_width:
         raise ValueError(
             f"{family}.rope.dimension_count: expected {head_width}, the width of a "
@@ -268,6 +274,7 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
         norm_eps=field("attention.layer_norm_rms_epsilon"),
         rope_theta=float(field("rope.freq_base", 1e4)),
         rope_scaling=RopeScaling.from_gguf(metadata, family),
+        # These options have no field in GGUF; the tensors tell.
         tied="output.weight" not in shapes,
         attention_bias="blk.0.attn_q.bias" in shapes,
         output_bias="blk.0.attn_output.bias" in shapes,
@@ -288,7 +295,7 @@ def _required(values: Mapping[str, Any], name: str) -> int:
 def _sliding(
     values: Mapping[str, Any], num_layers: int
 ) -> tuple[int | None, tuple[bool, ...] | None]:
-    """The window, and the layers that have it where not all do.
+    """The window, and the layers that have it if not all do.
 
     Missing fields have the defaults of the families' classes in transformers.
     """

@@ -8,8 +8,8 @@ of keys and values, D for the residual stream.
 
 As everywhere in jeff the parameters are a pytree, nested dictionaries of arrays:
 `init` makes them, `jeff_llm.models.weights.load` reads published ones, `apply` is the
-pure function. Kernels are [in, out] and meet activations only through ``x @ kernel``:
-so a leaf may be anything that multiplies so (`jeff_llm.models.lora`).
+pure function. Kernels are [in, out] and are used only as ``x @ kernel``, so a leaf may
+be any object with that product (`jeff_llm.models.lora`).
 """
 
 import functools
@@ -29,12 +29,12 @@ __all__ = ["Decoder", "Output", "apply", "init", "shapes", "unembed"]
 
 
 class Output(NamedTuple):
-    """What the decoder returns.
+    """Output of the decoder.
 
     Attributes:
       logits: logits of the next token after each token, or after each selected one,
         float32.
-      hidden: hidden states of the chosen layers, in the order asked for; numbered as in
+      hidden: hidden states of the chosen layers, in the requested order; numbered as in
         transformers: 0 is the embedding, i the output of layer i, -1 the normalised
         output of the last layer, from which the logits are made.
       cache: the cache with the tokens in it, or None.
@@ -94,6 +94,7 @@ class Decoder(nnx.Module):
         x, hidden, cache = self._scan(x, shared, cache, hidden_layers, remat)
         if cache is not None:
             cache = cache.advance(mask.sum(axis=1, dtype=jnp.int32))
+        # Before norm and head, so that neither is run on the other tokens.
         if select is not None:
             x = jnp.take_along_axis(x, select[..., None], axis=1)
         return Output(self._unembed(self.norm(x)), hidden, cache)
@@ -118,13 +119,15 @@ class Decoder(nnx.Module):
             number, params, window = layer
             block = nnx.merge(graphdef, params)
             x, cache = block(x, tokens, number, window, cache)
+            # Kept in the carry, for chosen layers alone: stacking the outputs of the
+            # scan would hold the states of all layers.
             here = (wanted == number + 1)[:, None, None, None]
             return (x, jnp.where(here, x, hidden), cache), None
 
         hidden = jnp.broadcast_to(x, (len(chosen), *x.shape))
         numbers = jnp.arange(count)
-        # Products are kept for the backward pass, what lies between is computed again:
-        # on every device that is quicker than writing it down and reading it.
+        # Products are kept for the backward pass; elementwise results are computed
+        # again, which is quicker than storing and reading them.
         policies = jax.checkpoint_policies
         policy = policies.nothing_saveable if remat else policies.dots_saveable
         carry, _ = jax.lax.scan(
@@ -186,21 +189,21 @@ def apply(
       config: sizes and options; static under jit.
       params: parameters, as `init` gives them.
       tokens: token ids, in ``[0, vocab_size)``.
-      mask: the tokens that are real; padding may stand on either side and changes no
+      mask: the tokens that are real; padding may be on either side and changes no
         logits of real tokens. All by default.
       positions: position of each token in its sequence; counted from the mask, behind
         the cache's tokens, by default.
       segments: number of the text that each token belongs to where several are packed
         in a row; a token sees its own text alone. Needs ``positions``, and goes without
         a cache.
-      cache: what came before; the tokens are stored in it.
-      select: indices of the tokens after which logits are wanted, so that the head is
-        not run on the others; all by default.
+      cache: keys and values of the earlier tokens; the new tokens are stored in it.
+      select: indices of the tokens after which to return logits; the head is not run on
+        the others. All by default.
       hidden_layers: hidden states to return, numbered as in `Output`; static.
       remat: keep only each layer's input for the backward pass and compute the rest
         again, which saves memory in training; static.
-      embedded: what the layers read in place of the tokens' rows of the embedding: soft
-        prompts, or hidden states of lower layers that are frozen.
+      embedded: input of the layers in place of the tokens' rows of the embedding: soft
+        prompts, or hidden states of frozen lower layers.
 
     Returns:
       Logits, hidden states and cache.
@@ -261,6 +264,7 @@ def _windows(config: DecoderConfig) -> Int[Array, " layers"] | None:
     """Each layer's sliding window, or None where no layer has one."""
     if config.sliding_window is None:
         return None
+    # A layer without a window gets the largest one: all layers share one program.
     largest = jnp.iinfo(jnp.int32).max
     return jnp.asarray([window or largest for window in config.windows], jnp.int32)
 

@@ -1,9 +1,9 @@
 """Sentences to vectors, with all-MiniLM-L6-v2 or another BERT of its kind.
 
-Texts are put together by length: a batch's length is a power of two, from 16 tokens to
-the longest allowed, and for each there are three numbers of rows. So whatever the
-texts, at most fifteen programs are compiled for MiniLM. The vectors are those of the
-package sentence-transformers.
+Texts are batched by length: a batch's length is a power of two, from 16 tokens to the
+longest allowed, and each length has three numbers of rows. So at most fifteen programs
+are compiled for MiniLM, whatever the texts. The vectors equal those of the package
+sentence-transformers.
 """
 
 import json
@@ -60,7 +60,7 @@ class SentenceEncoder:
 
         Args:
           texts: any number of texts, empty ones too.
-          batch_size: most texts in a batch; of longer texts fewer, down to 1/8.
+          batch_size: most texts in a batch; fewer for longer texts, down to 1/8.
           normalize: scale to unit length.
 
         Returns:
@@ -75,7 +75,7 @@ class SentenceEncoder:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         rows = [self._cut(row) for row in self.tokenizer.encode_all(texts)]
-        # All batches are given to the device before the first result is waited for.
+        # All batches are dispatched before the first result is awaited.
         parts = [
             (chosen, _embed(self.params, self.config, *batch, normalize=normalize))
             for chosen, batch in _batches(rows, self.max_tokens, batch_size)
@@ -89,6 +89,7 @@ class SentenceEncoder:
         """At most ``max_tokens`` tokens, the last of which closes the text."""
         if len(row) <= self.max_tokens:
             return row
+        # The last token is the separator, which the model expects at the end.
         return row[: self.max_tokens - 1] + row[-1:]
 
 
@@ -129,14 +130,14 @@ def load(name_or_path: str | Path = "minilm") -> SentenceEncoder:
 
     Args:
       name_or_path: ``minilm`` for the asset, or a directory as sentence-transformers
-        writes it: ``config.json``, safetensors, ``tokenizer.json``, and what there is
-        of ``modules.json``, ``sentence_bert_config.json`` and the pooling's settings.
+        writes it: ``config.json``, safetensors, ``tokenizer.json``, and optionally
+        ``modules.json``, ``sentence_bert_config.json`` and the pooling's settings.
 
     Returns:
       The encoder, in float32.
 
     Raises:
-      FileNotFoundError: if a file is missing; says how to bring the asset.
+      FileNotFoundError: if a file is missing; names the command that fetches the asset.
       ValueError: if a file is damaged, or the model is another than a BERT with the
         mean as pooling; names the file.
     """
@@ -183,7 +184,7 @@ def _assemble(
 
 
 def _json(file: Path, kind: type[dict] | type[list] = dict) -> Any:
-    """What a JSON file holds; nothing where there is none."""
+    """Content of a JSON file; empty if the file is missing."""
     if not file.is_file():
         return kind()
     try:
@@ -198,7 +199,7 @@ def _json(file: Path, kind: type[dict] | type[list] = dict) -> Any:
 
 
 def _limit(path: Path, most: int) -> int:
-    """The longest text that the model's authors let through, in tokens."""
+    """The longest text that the model's files allow, in tokens."""
     limits = (
         _json(path / "sentence_bert_config.json").get("max_seq_length"),
         _json(path / "tokenizer_config.json").get("model_max_length"),
@@ -208,7 +209,7 @@ def _limit(path: Path, most: int) -> int:
 
 
 def _check_modules(file: Path) -> None:
-    """The modules are those that we have: BERT, mean, and perhaps unit length."""
+    """Check the modules: BERT, mean, and perhaps unit length."""
     for module in _json(file, list):
         kind = str(dict(module).get("type")).rpartition(".")[2]
         if kind not in {"Transformer", "Pooling", "Normalize"}:

@@ -1,10 +1,10 @@
-"""The header of a GGUF file: its key-value pairs, and where its tensors lie.
+"""The header of a GGUF file: its key-value pairs and the places of its tensors.
 
-A header is material from outside, so every length in it is checked against the file
-before it is used: nothing is allocated, and no loop begun, on the word of a number.
+A header is untrusted input, so every length in it is checked against the file before
+anything is allocated or any loop begins.
 
-The parser is our own because that of the ``gguf`` package takes two seconds for a
-vocabulary of 49,152 tokens and does not notice a cut file. The sizes of quantised
+jeff has its own parser because that of the ``gguf`` package takes two seconds for a
+vocabulary of 49,152 tokens and does not detect a truncated file. The sizes of quantised
 blocks are the package's.
 
 References:
@@ -36,14 +36,14 @@ def parse_gguf(data: mmap.mmap | bytes, source: str) -> Header:
 
     Args:
       data: the whole file.
-      source: what errors call it.
+      source: its name in errors.
 
     Returns:
       The header; the tensors lie in the file without overlap.
 
     Raises:
-      ValueError: if it is no such file, or what it says does not fit the file; names
-        the key or the tensor, and the byte.
+      ValueError: if it is no such file, or its header does not fit the file; names the
+        key or the tensor, and the byte.
     """
     if data[:4] != b"GGUF":
         raise ValueError(
@@ -92,8 +92,9 @@ class _Cursor:
         return struct.unpack_from("<" + code, self.data, self.take(size, what))[0]
 
     def count(self, least: int, what: str) -> int:
-        """How many things follow, each of which takes at least so many bytes."""
+        """Number of the items that follow, of at least ``least`` bytes each."""
         count = self.number("Q", what)
+        # A forged count of 2^60 would otherwise loop or allocate for that many.
         if count * least > self.end - self.place:
             raise self.error(what, f"{count} times {least} bytes or more")
         return count
@@ -178,7 +179,7 @@ def _read_described(cursor: _Cursor) -> _Described:
 def _place(
     described: list[_Described], metadata: dict[str, Any], cursor: _Cursor
 ) -> list[TensorInfo]:
-    """Where each tensor lies: one behind the other, each aligned, as llama.cpp asks."""
+    """Places of the tensors: consecutive and aligned, as llama.cpp requires."""
     align = metadata.get("general.alignment", 32)
     if not isinstance(align, int) or align < 1 or align & (align - 1):
         raise cursor.error("key 'general.alignment'", f"a power of two, not {align!r},")
@@ -189,6 +190,7 @@ def _place(
         if name in placed:
             raise ValueError(f"{what}: expected no name twice; {_AGAIN}")
         dtype, size = _type_and_size(shape, kind, what)
+        # Without gap or overlap: a wrong offset would load numbers of another tensor.
         if first + offset != place or place + size > cursor.end:
             raise ValueError(
                 f"{what}: expected {size} bytes of data from byte {place}, behind the "

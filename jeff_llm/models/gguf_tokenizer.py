@@ -1,14 +1,14 @@
-"""A tokenizer out of the key-value fields of a GGUF file.
+"""A tokenizer from the key-value fields of a GGUF file.
 
-Two kinds are exact and therefore built. Byte-level BPE (``gpt2``) is split by the
-regular expressions of the published ``tokenizer.json`` files, told apart by
+Two kinds can be built exactly; others are refused. Byte-level BPE (``gpt2``) is split
+by the regular expressions of the published ``tokenizer.json`` files, chosen by
 ``tokenizer.ggml.pre``. SentencePiece BPE (``llama``) has scores instead of merges:
 every split of a piece into two pieces is a merge, in the order of the scores.
 
-GGUF does not say how SentencePiece treats leading spaces: as in llama.cpp and in
+GGUF does not specify how SentencePiece treats leading spaces. As in llama.cpp and in
 SentencePiece itself, a space is put before every stretch of text between special
-tokens, also where there is one already. transformers 5 does so once, and only where
-there is none.
+tokens, even if there is one already. transformers 5 does so once, and only if there is
+none.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from typing import Any
 
 __all__ = ["build_backend", "special_tokens"]
 
+# Token types of llama.cpp.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 _ROLES = {
@@ -31,7 +32,7 @@ _WORDS = (
 
 
 def build_backend(metadata: Mapping[str, Any]) -> Any:
-    """Build the `tokenizers.Tokenizer` that a GGUF file describes.
+    """Build the `tokenizers.Tokenizer` of a GGUF file.
 
     Args:
       metadata: key-value fields, as `jeff_llm.models.tensors.open_gguf` reads them.
@@ -136,6 +137,7 @@ def _byte_level(fields: _Fields) -> Any:
             raise fields.error("merges", "two tokens and a space between them", merge)
         merges.append((left, right))
     try:
+        # Llama 3 keeps a word that is a token whole, whatever its merges are.
         model = models.BPE(fields.vocab, merges, ignore_merges=pre == "llama-bpe")
     except Exception as error:
         raise fields.error("merges", "merges of tokens", str(error)) from error
@@ -205,6 +207,7 @@ def _sentencepiece(fields: _Fields) -> Any:
     undo = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if fields.get("add_space_prefix", True):
         escape = normalizers.Sequence([normalizers.Prepend(_SPACE), escape])
+        # The space that was put before the text is taken off again.
         undo.append(decoders.Strip(" ", 1, 0))
     backend.normalizer = escape
     backend.decoder = decoders.Sequence(undo)
@@ -220,7 +223,7 @@ def _scored_merges(fields: _Fields) -> list[tuple[str, str]]:
     pieces = {t: s for t, s in zip(fields.tokens, scores, strict=True)}
     pieces = {t: s for t, s in pieces.items() if t not in excluded}
     if spaced := [piece for piece in pieces if " " in piece]:
-        # Gemma's: its scores are not in the order of its merges either.
+        # Gemma's vocabulary; its scores are not in the order of its merges either.
         raise fields.error("tokens", f"{_SPACE} for a space in each piece", spaced[0])
     return [
         (piece[:cut], piece[cut:])
@@ -242,9 +245,10 @@ def _add_special(backend: Any, fields: _Fields) -> None:
 
 
 def _add_template(backend: Any, fields: _Fields) -> None:
-    """What is put before and behind a text when special tokens are asked for."""
+    """Add the special tokens before and after a text."""
     from tokenizers.processors import TemplateProcessing
 
+    # llama.cpp's defaults where the file has no field.
     default = fields.get("model") == "llama" or fields.get("pre") == "llama-bpe"
     before, behind = [], []
     if fields.get("add_bos_token", default):

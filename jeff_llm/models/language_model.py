@@ -1,4 +1,4 @@
-"""A decoder with its parameters and its tokenizer: what the runtime passes around."""
+"""A decoder with its parameters and its tokenizer, in one structure."""
 
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ __all__ = ["LanguageModel"]
 class LanguageModel(NamedTuple):
     """A language model.
 
-    Nothing in it is hidden state: ``model._replace(params=...)`` is the same model with
-    other parameters, fine-tuned or with LoRA's factors beside them.
+    It has no hidden state: ``model._replace(params=...)`` is the same model with other
+    parameters, such as fine-tuned ones or kernels with LoRA's factors.
 
     Attributes:
       config: sizes and options of the decoder.

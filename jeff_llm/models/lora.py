@@ -4,11 +4,11 @@
 chosen by patterns of their path; kernels stacked over layers get stacked factors. Rows
 of an embedding can be trained by themselves, for new special tokens.
 
-`apply` puts the factors beside the kernels: ``x @ kernel`` then costs two thin products
-more, and the gradient never forms a matrix of the kernel's size. It suits models that
-multiply with ``x @ kernel``, as our decoder does; `merge` gives plain arrays, for every
-model. Only the `Lora` is trained and checkpointed; the base may be bfloat16, or
-`jeff_llm.models.quantized`.
+`apply` puts the factors beside the kernels: ``x @ kernel`` then costs two more thin
+products, and the gradient never forms a matrix of the kernel's size. It suits models
+that multiply with ``x @ kernel``, as jeff's decoder does. `merge` gives plain arrays,
+for every model. Only the `Lora` is trained and checkpointed; the base may be bfloat16,
+or `jeff_llm.models.quantized`.
 
 References:
   Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
@@ -43,7 +43,7 @@ LINEAR = (r"(query|key|value|output|gate|up|down)/kernel$",)
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Lora:
-    """Everything that is trained.
+    """The trained parameters.
 
     Attributes:
       factors: path of a kernel to ``{"a": [..., in, rank], "b": [..., rank, out]}``.
@@ -64,8 +64,8 @@ class LowRank:
     """A kernel with factors beside it: ``kernel + scale a b``, never formed.
 
     Attributes:
-      kernel: frozen [in, out], or anything that ``x @ kernel`` works with; with leading
-        axes where layers are stacked.
+      kernel: frozen [in, out], or any object with ``x @ kernel``; with leading axes
+        where layers are stacked.
       a: [in, rank].
       b: [rank, out].
       scale: factor on their product.
@@ -83,6 +83,7 @@ class LowRank:
 
     def __rmatmul__(self, x: Array) -> Array:
         a, b = self.a.astype(x.dtype), self.b.astype(x.dtype)
+        # From left to right: a @ b would be a matrix of the kernel's size.
         return x @ self.kernel + ((x @ a) @ b) * self.scale
 
     def __getitem__(self, index: Array) -> Array:
@@ -106,11 +107,11 @@ class LowRank:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainedRows:
-    """An embedding some rows of which are replaced.
+    """An embedding with some rows replaced.
 
     Attributes:
       table: frozen [vocabulary, width], a plain array or `LowRank`.
-      rows: the rows that stand in.
+      rows: the replacements.
       ids: their tokens.
     """
 
@@ -124,6 +125,8 @@ class TrainedRows:
         return self.table.dtype
 
     def __getitem__(self, index: Array) -> Array:
+        # Compared with the few trained ids instead of scattering them into the table,
+        # whose gradient would be as large as the table.
         hit = index[..., None] == self.ids
         row = jnp.argmax(hit, axis=-1)
         mine = self.rows[row].astype(self.dtype)
@@ -161,15 +164,15 @@ def init(
       rank: inner size of the factors.
       where: regular expressions, searched in the paths of leaves joined with "/".
       alpha: numerator of the scale; ``2 * rank`` by default.
-      rows: tokens whose rows of the embedding are trained whole; they start as they
-        are.
+      rows: tokens whose rows of the embedding are trained whole, from their present
+        values.
       embedding: path of the embedding.
 
     Returns:
       The factors, in float32.
 
     Raises:
-      ValueError: if a pattern finds no leaf, a leaf is no matrix, the rank is not
+      ValueError: if a pattern finds no leaf, a leaf is not a matrix, the rank is not
         positive, or a token is not in the embedding.
     """
     if rank < 1:
@@ -215,6 +218,7 @@ def apply(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
     Raises:
       ValueError: if the factors are of another model.
     """
+    # No gradient to the base: it would have the base's size.
     frozen = jax.lax.stop_gradient(params)
 
     def adapt(name: str, leaf: Any) -> Any:
@@ -229,7 +233,7 @@ def apply(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
 
 
 def merge(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree:
-    """The base with the factors added in: plain arrays, for every model.
+    """The base with the factors merged in: plain arrays, for every model.
 
     Args:
       params: the base, of plain arrays.
@@ -247,6 +251,7 @@ def merge(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
         if name in lora.factors:
             pair = lora.factors[name]
             change = pair["a"] @ pair["b"] * lora.scale
+            # Rounded once: a bfloat16 sum would lose most of a small change.
             leaf = (leaf.astype(jnp.float32) + change).astype(leaf.dtype)
         if name == embedding and lora.rows is not None:
             leaf = leaf.at[jnp.asarray(lora.ids)].set(lora.rows.astype(leaf.dtype))
@@ -262,14 +267,14 @@ def paths(params: PyTree) -> dict[str, Any]:
       params: any pytree.
 
     Returns:
-      Path, keys joined by "/", to leaf; what stands for a kernel is one leaf.
+      Path, keys joined by "/", to leaf; an object that replaces a kernel is one leaf.
     """
     found = jax.tree_util.tree_leaves_with_path(params, is_leaf=_multiplies)
     return {_name(path): leaf for path, leaf in found}
 
 
 def choose(params: PyTree, where: Sequence[str]) -> list[str]:
-    """Paths of the matrices that patterns find.
+    """Paths of the matrices that match patterns.
 
     Args:
       params: any pytree.
@@ -279,7 +284,7 @@ def choose(params: PyTree, where: Sequence[str]) -> list[str]:
       Paths, each once.
 
     Raises:
-      ValueError: if a pattern finds no leaf, or one that is no matrix.
+      ValueError: if a pattern finds no leaf, or one that is not a matrix.
     """
     leaves, chosen = paths(params), []
     for pattern in where:
@@ -300,7 +305,7 @@ def choose(params: PyTree, where: Sequence[str]) -> list[str]:
 
 
 def _multiplies(node: Any) -> bool:
-    """Whether a node stands for a kernel, as a quantised one does."""
+    """Whether a node replaces a kernel, such as a quantised one."""
     return hasattr(node, "__rmatmul__")
 
 

@@ -1,6 +1,6 @@
-"""Between the tensors of a file and a pytree of parameters, by a table of names.
+"""Conversion between tensors of a file and a pytree of parameters, by rules.
 
-A `Rule` says which tensor is which leaf: ``Rule("blk.{layer}.ffn_up.weight",
+A `Rule` maps a tensor to a leaf: ``Rule("blk.{layer}.ffn_up.weight",
 "layers/up/kernel", "transpose")``. Where the name has a ``{layer}``, the leaf stacks
 all layers along its first axis. One table serves reading and writing.
 """
@@ -38,7 +38,7 @@ class Readable(Protocol):
 
 
 class Transform(NamedTuple):
-    """How a tensor becomes a leaf, and back.
+    """A change of layout between tensor and leaf, both ways.
 
     Attributes:
       read: of the file's array.
@@ -50,12 +50,12 @@ class Transform(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One line of a table of names.
+    """The mapping of one tensor, or of one in each layer, to a leaf.
 
     Attributes:
       name: tensor in the file; ``{layer}`` stands for the number of a layer.
       path: leaf of the parameters, keys joined by "/".
-      transform: "none", "transpose" (files hold [out, in], we hold [in, out]), or a
+      transform: "none", "transpose" (files hold [out, in], jeff holds [in, out]), or a
         `Transform`.
     """
 
@@ -79,18 +79,18 @@ def to_params(
     dtype: Any = np.float32,
     place: Callable[[str, np.ndarray], jax.Array] | None = None,
 ) -> dict[str, Any]:
-    """Read parameters.
+    """Read parameters from tensors.
 
-    Leaf by leaf, so that beside the parameters themselves at most two leaves are in
+    It reads leaf by leaf, so that beside the parameters at most two leaves are in
     memory. Two threads read, since dequantising takes longer than the disk.
 
     Args:
       rules: the table; rules whose leaf is not in ``shapes`` are left out.
       tensors: the file.
-      shapes: nested dictionaries of what is wanted, with shapes.
-      ignore: regular expressions of tensors that may be there and are not wanted.
+      shapes: nested dictionaries of the shapes of the parameters.
+      ignore: regular expressions of tensors to ignore.
       dtype: of the parameters.
-      place: ``(path, array) -> jax.Array``, puts a leaf where it belongs; the default
+      place: ``(path, array) -> jax.Array``, puts a leaf on its devices; the default
         device by default.
 
     Returns:
@@ -103,6 +103,7 @@ def to_params(
     wanted = {rule.path: rule for rule in rules if rule.path in leaves}
     if absent := sorted(set(leaves) - set(wanted)):
         raise ValueError(f"rules: expected one for every leaf, none for {absent}")
+    # Before anything is read: a wrong file is found in a moment, not after gigabytes.
     _check_names(wanted, leaves, tensors, ignore)
     place = place or (lambda path, array: jax.numpy.asarray(array))
 
@@ -114,7 +115,7 @@ def to_params(
 
 
 def to_tensors(rules: Sequence[Rule], params: PyTree) -> dict[str, np.ndarray]:
-    """Write parameters.
+    """Convert parameters to tensors.
 
     Args:
       rules: the table.
@@ -124,7 +125,7 @@ def to_tensors(rules: Sequence[Rule], params: PyTree) -> dict[str, np.ndarray]:
       Tensor by name, layers apart.
 
     Raises:
-      ValueError: naming a leaf that no rule knows.
+      ValueError: naming a leaf without a rule.
     """
     by_path = {rule.path: rule for rule in rules}
     tensors = {}
@@ -167,6 +168,7 @@ def _check_names(
     missing = [name for name in names if name not in tensors]
     known = set(names)
     ignored = re.compile("|".join(f"(?:{pattern})" for pattern in ignore) or r"(?!)")
+    # An unread tensor means that a part of the model is missing.
     surplus = [n for n in tensors if n not in known and not ignored.search(n)]
     for kind, found in (("missing", missing), ("surplus", surplus)):
         if found:
@@ -185,6 +187,7 @@ def _read(
     if "{layer}" not in rule.name:
         array = _shaped(rule.name, transform(tensors[rule.name].read()), shape)
         return np.ascontiguousarray(array, dtype=dtype)
+    # Filled layer by layer, so that no second copy of the stack exists.
     out = np.empty(shape, dtype)
     for layer, name in enumerate(_names(rule, shape)):
         out[layer] = _shaped(name, transform(tensors[name].read()), shape[1:])

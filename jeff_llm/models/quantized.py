@@ -1,8 +1,8 @@
-"""Frozen kernels in eight bits: a base for LoRA, or for decoding, at a quarter's size.
+"""Frozen kernels in eight bits: a base for LoRA or decoding at a quarter of the size.
 
-Symmetric, one scale an output channel: ``kernel ~ codes * scale`` with ``scale =
+Symmetric, with one scale per output channel: ``kernel ~ codes * scale`` with ``scale =
 max |column| / 127``. The product ``x @ kernel`` multiplies by the scales afterwards, so
-no kernel is ever restored whole but by `Int8Kernel.astype`.
+only `Int8Kernel.astype` restores a whole kernel.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ __all__ = ["Int8Kernel", "quantize_kernels"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Int8Kernel:
-    """A kernel that multiplies as ``x @ kernel`` does.
+    """A kernel in eight bits, for use as ``x @ kernel``.
 
     Invariant: ``|codes| <= 127``; the error of a weight is at most half its scale.
 
@@ -70,7 +70,7 @@ def quantize_kernels(params: PyTree, where: Sequence[str] = LINEAR) -> PyTree:
       A pytree like ``params`` with `Int8Kernel` for the kernels found.
 
     Raises:
-      ValueError: if a pattern finds nothing, or a leaf that is no matrix.
+      ValueError: if a pattern finds nothing, or a leaf that is not a matrix.
     """
     chosen = choose(params, where)
 
@@ -84,5 +84,6 @@ def quantize_kernels(params: PyTree, where: Sequence[str] = LINEAR) -> PyTree:
 def _quantize(kernel: Float[Array, "... fan_in fan_out"]) -> Int8Kernel:
     wide = kernel.astype(jnp.float32)
     scale = jnp.max(jnp.abs(wide), axis=-2, keepdims=True) / 127
+    # A column of zeros has scale 0 and codes 0.
     codes = jnp.round(wide / jnp.where(scale == 0, 1, scale))
     return Int8Kernel(codes.astype(jnp.int8), scale.astype(kernel.dtype))

@@ -1,4 +1,4 @@
-"""Rotary position embeddings, and the ways published models stretch them.
+"""Rotary position embeddings, and the scalings of published models.
 
 Frequencies are ``theta^(-2i / H)`` for i = 0 ... H/2 - 1. The two halves of a head are
 rotated against each other (the layout of transformers; llama.cpp interleaves them).
@@ -25,8 +25,8 @@ class RopeScaling:
         and keep the fast ones.
       factor: context reached over context trained for.
       original_positions: context trained for, in tokens.
-      low: "llama3": turns within that context up to which a frequency is divided whole;
-        "yarn": the same (``beta_slow``).
+      low: turns within that context up to which a frequency is divided fully ("yarn":
+        ``beta_slow``).
       high: turns from which a frequency is kept ("yarn": ``beta_fast``).
       attention_factor: "yarn": factor on cosine and sine; None derives it from
         ``factor``.
@@ -160,7 +160,7 @@ class RopeScaling:
 def frequencies(
     head_width: int, theta: float, scaling: RopeScaling | None
 ) -> tuple[np.ndarray, float]:
-    """Rotary frequencies of a head, computed in float64.
+    """Rotary frequencies of a head.
 
     Args:
       head_width: width H of a head.
@@ -174,12 +174,16 @@ def frequencies(
       Su et al., "RoFormer", 2021; Peng et al., "YaRN", 2023, sections 3.2 to 3.4;
       Llama 3.1's reference implementation.
     """
+    # In float64 on the host: at position 100,000 a float32 rounding of the frequency is
+    # an angle that shows.
     exponent = np.arange(0, head_width, 2) / head_width
     plain = theta**-exponent
     if scaling is None:
         return plain.astype(np.float32), 1.0
     if scaling.kind == "linear":
         return (plain / scaling.factor).astype(np.float32), 1.0
+    # Fast frequencies turn often within the trained context and are kept; slow ones are
+    # divided; between the two a ramp blends.
     if scaling.kind == "llama3":
         turns = scaling.original_positions * plain / (2 * math.pi)
         kept = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0, 1)
@@ -202,7 +206,7 @@ def _yarn_ramp(head_width: int, theta: float, scaling: RopeScaling) -> np.ndarra
     if scaling.truncate:
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, head_width - 1)
-    if first == last:
+    if first == last:  # as in the published code: a ramp of no width divides by 0
         last += 0.001
     return np.clip((np.arange(head_width // 2) - first) / (last - first), 0, 1)
 
@@ -224,6 +228,7 @@ def rotate(
     Returns:
       The rotated heads, in the dtype of ``x``.
     """
+    # In float32: cosine and sine in bfloat16 would place near tokens alike.
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cosine, sine = cosine[:, :, None], sine[:, :, None]
     rotated = (first * cosine - second * sine, second * cosine + first * sine)

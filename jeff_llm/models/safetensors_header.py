@@ -1,7 +1,7 @@
-"""The header of a safetensors file: where its tensors lie.
+"""The header of a safetensors file: the places of its tensors.
 
-A header is material from outside, so every number in it is checked against the file
-before it is used. The tensors must cover the file without gap or overlap, as the
+A header is untrusted input, so every number in it is checked against the file before
+it is used. The tensors must cover the file without gap or overlap, as the
 format demands.
 
 Why not the package `safetensors`, which writes our files: its numpy front end copies
@@ -32,15 +32,16 @@ def parse_safetensors(data: mmap.mmap | bytes, source: str) -> Header:
 
     Args:
       data: the whole file.
-      source: what errors call it.
+      source: its name in errors.
 
     Returns:
       The header, its tensors in the order of their data.
 
     Raises:
-      ValueError: if it is no such file, or what it says does not fit the file; names
-        the tensor.
+      ValueError: if it is no such file, or its header does not fit the file; names the
+        tensor.
     """
+    # Checked before the header is sliced, since the number may be anything.
     size = int.from_bytes(data[:8], "little")
     if size > min(len(data) - 8, _MAX_HEADER):
         raise ValueError(

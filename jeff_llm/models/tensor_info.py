@@ -1,4 +1,4 @@
-"""What the header of a file of tensors says, whatever the format."""
+"""The header of a file of tensors, for every format."""
 
 import math
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ class TensorInfo(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file of tensors says about itself.
+    """Header of a file of tensors.
 
     Attributes:
       metadata: its key-value pairs, as plain Python values.

@@ -1,9 +1,9 @@
 """Files of tensors: GGUF and safetensors read, safetensors written.
 
-Nothing here knows architectures. Opening a file reads its header alone; a tensor is
-read, and dequantised, when it is asked for. Plain types are memory-mapped: no copy is
-made, and cutting a file that is in use ends the process, so replace files by renaming,
-as `save_safetensors` does.
+This module knows no architectures. Opening a file reads only its header; a tensor is
+read, and dequantised, on request. Plain types are memory-mapped without a copy.
+Truncating a file that is in use ends the process, so replace files by renaming, as
+`save_safetensors` does.
 """
 
 import json
@@ -36,7 +36,7 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class LazyTensor:
-    """One tensor of a file, read when it is asked for.
+    """One tensor of a file, read on request.
 
     Attributes:
       name: its name in the file.
@@ -53,7 +53,7 @@ class LazyTensor:
     path: Path
 
     def read(self) -> np.ndarray:
-        """Read the tensor. Several threads may read at a time, and gain from it.
+        """Read the tensor; several threads may read at a time, which is faster.
 
         Returns:
           The array: float32 where the file holds a quantised type, else the file's own
@@ -79,8 +79,8 @@ class TensorFile(Mapping[str, LazyTensor]):
 
     Attributes:
       path: the file or directory that was opened.
-      metadata: what it says about itself, as plain Python values: the key-value fields
-        of GGUF, ``__metadata__`` of safetensors.
+      metadata: the key-value fields of GGUF, or ``__metadata__`` of safetensors, as
+        plain Python values.
     """
 
     path: Path
@@ -122,7 +122,7 @@ def open_gguf(path: str | Path) -> TensorFile:
 
     Raises:
       FileNotFoundError: if there is no file at ``path``.
-      ValueError: if it is no GGUF file, or damaged; names the key or the tensor.
+      ValueError: if it is not a GGUF file, or damaged; names the key or the tensor.
     """
     return _open(Path(path), parse_gguf)
 
@@ -140,7 +140,7 @@ def open_safetensors(path: str | Path) -> TensorFile:
     Raises:
       FileNotFoundError: if there is no file at ``path``, no weights in the directory,
         or a shard is missing.
-      ValueError: if a file is no safetensors file, or damaged, or the index does not
+      ValueError: if a file is not a safetensors file, or damaged, or the index does not
         fit the shards; names the file and the tensor.
     """
     path = Path(path)
@@ -165,6 +165,7 @@ def _open(path: Path, parse: Callable[[mmap.mmap | bytes, str], Header]) -> Tens
         # An empty file cannot be mapped.
         empty = not os.fstat(file.fileno()).st_size
         data = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # All tensors are views of one map: the file stays open as long as one is in use.
     header = parse(data, str(path))
     raw = np.frombuffer(data, np.uint8)
     tensors = {
@@ -207,6 +208,7 @@ def _read_index(index: Path) -> tuple[dict[str, str], dict[str, Any]]:
             f"each tensor ({type(error).__name__}: {error})"
         ) from error
     for tensor, name in weight_map.items():
+        # An index from outside must not name a file in another folder.
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(
                 f"{index}: tensor {tensor!r}: expected the name of a file beside the "

@@ -1,4 +1,4 @@
-"""Decoding tokens as they come, without ever taking text back."""
+"""Streaming decoding of tokens; text that was returned never changes."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class TokenStream:
-    """The text of tokens that come one at a time.
+    """The text of tokens that arrive one at a time.
 
-    All that was returned, joined, is the text of all tokens at once. A character whose
+    The returned pieces, joined, are the text of all tokens together. A character whose
     bytes are spread over several tokens is held back until it is complete.
     """
 
@@ -33,7 +33,7 @@ class TokenStream:
           token: its id.
 
         Returns:
-          The text that it completes, often empty.
+          The completed text, often empty.
         """
         held = [*self._held, token]
         text = self._text_of(held)
@@ -47,7 +47,7 @@ class TokenStream:
         """End the stream; the next token would begin another one.
 
         Returns:
-          What was held back; U+FFFD stands for bytes that are no character.
+          The text that was held back, with U+FFFD for bytes that are no character.
         """
         text = self._text_of(self._held)
         self._shown, self._held = [], []

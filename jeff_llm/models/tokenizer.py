@@ -1,7 +1,7 @@
 """Text to token ids and back, on the `tokenizers` library.
 
-One class whatever the source: a directory as transformers writes it, or the fields of
-a GGUF file. Tokenizers do not change: `Tokenizer.with_tokens` returns another one.
+One class for all sources: a directory as transformers writes it, or the fields of a
+GGUF file. Tokenizers are immutable: `Tokenizer.with_tokens` returns another one.
 """
 
 import operator
@@ -25,15 +25,14 @@ _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|en
 
 
 class Tokenizer:
-    """A vocabulary, the way to cut a text into it, and the model's chat template.
+    """A vocabulary with its encoding, and the model's chat template.
 
     Attributes:
       vocab_size: all ids lie below it.
       bos_id: token that begins a text, or None.
       eos_id: token that ends a text, or None.
       pad_id: token for padding, or None.
-      stop_ids: tokens after which a model has said what it had to say: ``eos_id``, then
-        those that end a turn.
+      stop_ids: tokens that end an answer: ``eos_id``, then those that end a turn.
       chat_template: source of the template, or None.
     """
 
@@ -61,11 +60,13 @@ class Tokenizer:
         Raises:
           ValueError: if a token of a role is not in the vocabulary.
         """
+        # Files may ask for both; they would change texts and lengths in silence.
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
         self._special = dict(special)
         self.chat_template = chat_template
+        # Ids may have gaps, so the highest one counts.
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         ids = {role: backend.token_to_id(token) for role, token in special.items()}
         if absent := [role for role, number in ids.items() if number is None]:
@@ -86,14 +87,14 @@ class Tokenizer:
 
         Args:
           text: the text; special tokens in it become their ids.
-          add_special_tokens: put what the model expects before and behind it. Not for
-            the text of a chat template, which has it already.
+          add_special_tokens: add the special tokens that the model expects. Not for the
+            text of a chat template, which has them already.
 
         Returns:
           The ids.
 
         Raises:
-          TypeError: if ``text`` is no text, or one that UTF-8 cannot express.
+          TypeError: if ``text`` is not a text, or one that UTF-8 cannot express.
         """
         return self.encode_all([text], add_special_tokens)[0]
 
@@ -143,7 +144,7 @@ class Tokenizer:
         )
 
     def tokens(self, ids: Iterable[SupportsIndex]) -> list[str]:
-        """Tokens as the vocabulary spells them, to show them one by one.
+        """Tokens in the vocabulary's spelling, to show them one by one.
 
         Args:
           ids: the tokens.
@@ -201,7 +202,7 @@ class Tokenizer:
           messages: mappings with ``role`` and ``content``.
           add_generation_prompt: end with the beginning of the model's answer.
           chat_template: another template than the model's own.
-          **variables: what else the template reads, such as ``tools``.
+          **variables: other variables of the template, such as ``tools``.
 
         Returns:
           The text, special tokens included; encode it without adding them again.
@@ -242,6 +243,7 @@ class Tokenizer:
                     f"names: expected new tokens, each once, got {name!r}; choose "
                     "another name"
                 )
+        # A copy: the backend of this tokenizer must not change.
         backend = Backend.from_str(self._backend.to_str())
         backend.add_special_tokens(
             [AddedToken(name, special=True, normalized=False) for name in names]
@@ -253,7 +255,7 @@ class Tokenizer:
 
         Args:
           directory: gets ``tokenizer.json``, ``tokenizer_config.json`` and, where there
-            is a template, ``chat_template.jinja``; made where it is missing.
+            is a template, ``chat_template.jinja``; created if missing.
         """
         files = TokenizerFiles(self._backend, self._special, self.chat_template)
         write_tokenizer_files(directory, files)
@@ -271,7 +273,7 @@ def from_directory(path: str | Path) -> Tokenizer:
     """Read a tokenizer that transformers, or `Tokenizer.save`, wrote.
 
     Args:
-      path: a directory with ``tokenizer.json`` and what else there is of
+      path: a directory with ``tokenizer.json`` and optionally
         ``tokenizer_config.json``, ``special_tokens_map.json`` and
         ``chat_template.jinja``; or a ``tokenizer.json`` with these beside it.
 

@@ -17,7 +17,7 @@ _SPECIAL, _TEMPLATE = "special_tokens_map.json", "chat_template.jinja"
 
 
 class TokenizerFiles(NamedTuple):
-    """What the files say.
+    """Content of a tokenizer's files.
 
     Attributes:
       backend: a `tokenizers.Tokenizer`.
@@ -31,7 +31,7 @@ class TokenizerFiles(NamedTuple):
 
 
 def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
-    """Read a tokenizer.
+    """Read a tokenizer's files.
 
     Args:
       path: a directory with ``tokenizer.json`` and perhaps ``tokenizer_config.json``,
@@ -39,7 +39,7 @@ def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
         ``tokenizer.json``, in whose directory the others are looked for.
 
     Returns:
-      What they say.
+      Their content.
 
     Raises:
       FileNotFoundError: if there is no ``tokenizer.json``.
@@ -67,12 +67,12 @@ def write_tokenizer_files(directory: str | Path, files: TokenizerFiles) -> None:
     """Write a tokenizer; each file appears when it is complete.
 
     Args:
-      directory: where to write; made where it is missing.
+      directory: where to write; created if missing.
       files: what to write. Where there is no template, an older one is removed.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    # The one class of transformers that takes tokenizer.json as it is.
+    # The one class of transformers that takes tokenizer.json unchanged.
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **files.special}
     write_text(directory / _TOKENIZER, files.backend.to_str(pretty=True))
     write_text(directory / _CONFIG, json.dumps(config, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Published weights, read into our pytrees and written for others.
+"""Published weights, read into pytrees and written for transformers.
 
 `load` takes the name of an asset, a GGUF file, a directory of safetensors as
 transformers writes them, the id of a model on the Hugging Face hub, or an installed
@@ -62,8 +62,8 @@ def load(
     """Load a language model with its tokenizer.
 
     Args:
-      name_or_path: looked for in this order: a GGUF file or a directory of
-        safetensors; an asset such as ``smollm2``; an installed package that carries
+      name_or_path: looked up in this order: a GGUF file or a directory of
+        safetensors; an asset such as ``smollm2``; an installed package that contains
         one GGUF file or one ``model.safetensors``; a model of the hub, as
         ``organisation/name``.
       dtype: of the parameters, and with them of the computation.
@@ -107,6 +107,7 @@ def load_gguf(
       ValueError: as in `load`.
     """
     file = open_gguf(path)
+    # One part has some of the tensors, and would look like another architecture.
     if file.metadata.get("split.count", 1) > 1:
         raise ValueError(
             f"{path}: expected a whole model, got one part of several; join them with "
@@ -159,6 +160,7 @@ def load_directory(
         [*architectures.SAFETENSORS_IGNORED],
     )
     if config.tied:
+        # Some files store the tied head once more.
         ignored.append(r"^lm_head\.weight$")
     params = _read(file, config, rules, ignored, dtype, mesh, partitions)
     tokenizer = None
@@ -170,11 +172,11 @@ def load_directory(
 def save(
     model: LanguageModel, directory: str | Path, *, max_shard_bytes: int = 5 * 10**9
 ) -> Path:
-    """Write a model so that transformers opens it.
+    """Write a model in the format of transformers.
 
     Args:
       model: the model; merge LoRA's factors into it first.
-      directory: made if it is missing; gets ``config.json``, safetensors and the
+      directory: created if missing; gets ``config.json``, safetensors and the
         tokenizer's files.
       max_shard_bytes: size from which the weights are cut into several files.
 
@@ -187,6 +189,7 @@ def save(
     """
     directory = Path(directory)
     values = to_transformers(model.config)
+    # Kernels with LoRA's factors, or in eight bits, have no place in the format.
     shapes = jax.tree.structure(decoder.shapes(model.config))
     if jax.tree.structure(model.params) != shapes:
         raise ValueError(
@@ -211,6 +214,7 @@ def save(
 
 
 def _find(name: str, revision: str | None) -> Path:
+    # A path first: a file of that name is surely meant.
     path = Path(name).expanduser()
     if path.exists():
         return path
@@ -218,6 +222,7 @@ def _find(name: str, revision: str | None) -> Path:
         return assets.find(name)
     if (packaged := _in_package(name)) is not None:
         return packaged
+    # Only then the network.
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return _from_hub(name, revision)
     raise FileNotFoundError(
@@ -274,7 +279,7 @@ def _config_json(path: Path) -> dict[str, Any]:
 
 
 def _named(path: Path, function: Any, *arguments: Any) -> Any:
-    """Call, and name the file in what goes wrong."""
+    """Call a function; errors name the file."""
     try:
         return function(*arguments)
     except (ValueError, KeyError) as error:
@@ -302,6 +307,7 @@ def _read(
     def place(path: str, array: np.ndarray) -> jax.Array:
         if mesh is None:
             return jnp.asarray(array)
+        # Leaf by leaf: no device, and not the host, ever holds the whole model.
         return sharding.shard_params({path: array}, mesh, partitions)[path]
 
     return _named(

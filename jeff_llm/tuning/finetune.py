@@ -1,7 +1,7 @@
-"""Supervised fine-tuning: prompts and answers, packed into rows, and the loss on them.
+"""Supervised fine-tuning: prompts and answers, packed into rows, and their loss.
 
-Several examples share a row (`pack`); segments keep them apart, so a packed batch has
-the loss of the examples one by one. Only answer tokens count. The optimiser's step is
+Several examples share a row (`pack`); segments separate them, so a packed batch has the
+same loss as the examples one by one. Only answer tokens count. The optimiser's step is
 `jeff.training.make_step` around `loss`, the loop is `jeff.training.fit`.
 """
 
@@ -42,13 +42,13 @@ class Example(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Rows of packed examples; a batch of them is what `loss` takes.
+    """Rows of packed examples, as `loss` takes them in batches.
 
     Attributes:
       tokens: ids, zero in padding.
       positions: place of each token in its example.
       segments: number of the example in its row, from 1; 0 for padding.
-      weights: weight of each token as a target; a first token is nobody's target.
+      weights: weight of each token as a target; 0 for the first token of an example.
     """
 
     tokens: Any
@@ -152,7 +152,7 @@ def loss(
       embedded: likewise; hidden states of frozen lower layers
         (`jeff_llm.tuning.trunk`).
       num_targets: most learned tokens in a row (`most_targets`); the head is then run
-        on so many tokens of each row instead of on all.
+        on that many tokens of each row instead of on all.
 
     Returns:
       ``(loss, {"accuracy", "tokens"})``: the share of learned tokens that are the
@@ -162,6 +162,8 @@ def loss(
     select, targets = None, _targets(batch)
     if num_targets is not None:
         learned = (targets[1] > 0).astype(jnp.int32)
+        # Their places, in a static number; the rest have weight 0. With the vocabulary
+        # the head is the largest single product of a small model.
         select = jax.lax.top_k(learned, num_targets)[1]
         targets = [jnp.take_along_axis(each, select, axis=1) for each in targets]
     logits = decoder.apply(
@@ -185,7 +187,7 @@ def most_targets(packed: Packed) -> int:
       packed: the rows.
 
     Returns:
-      What `loss` may be told, at most the width of a row.
+      The ``num_targets`` of `loss`, at most the width of a row.
     """
     most = int((packed.weights[:, 1:] > 0).sum(axis=1).max())
     return min(-(-max(most, 1) // 8) * 8, packed.tokens.shape[1])
@@ -200,7 +202,7 @@ def token_loss(
 
     Args:
       logits: of the next token at each place.
-      target: the token that comes there.
+      target: the next token at each place.
       weight: of each place; where it is 0 the logits' gradient is exactly 0.
 
     Returns:
@@ -208,6 +210,7 @@ def token_loss(
     """
     chosen = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
     log_prob = chosen - jax.nn.logsumexp(logits, axis=-1)
+    # A batch of padding alone has loss 0, not NaN.
     total = jnp.maximum(weight.sum(), 1e-6)
     right = chosen >= logits.max(axis=-1)
     metrics = {"accuracy": (weight * right).sum() / total, "tokens": weight.sum()}
@@ -243,7 +246,7 @@ def _encode(
     )
     first = tokenizer.encode(before, add_special_tokens=False)
     if after.startswith(before):
-        # A line's end behind the end of turn is never generated, so it is not learned.
+        # A line's end after the end of turn is never generated, so it is not learned.
         tail = after[len(before) :].rstrip()
         second = tokenizer.encode(tail, add_special_tokens=False)
     else:
@@ -262,6 +265,7 @@ def _encode(
 def _first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
     bins: list[list[int]] = []
     room: list[int] = []
+    # Longest first: short examples fill what the long ones leave.
     for member in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         fits = (place for place, left in enumerate(room) if left >= lengths[member])
         place = next(fits, len(bins))

@@ -1,9 +1,9 @@
-"""Frozen lower layers: read once, however often the upper layers learn from them.
+"""Frozen lower layers, read once for all epochs of the upper ones.
 
-Where LoRA sits in the upper layers alone, the lower ones give the same hidden states in
-every epoch. `read` computes them once for packed rows, `upper` is the decoder that goes
-on from them, and `restore` puts its factors back among all layers. An epoch then costs
-the upper layers only, and the backward pass ends where they begin.
+Where LoRA is in the upper layers alone, the lower ones give the same hidden states in
+every epoch. `read` computes them once for packed rows, `upper` is the decoder that
+continues from them, and `restore` extends its factors to all layers. An epoch then
+costs the upper layers only, and the backward pass ends where they begin.
 """
 
 import dataclasses
@@ -35,36 +35,38 @@ def read(
       batch_size: rows at a time.
 
     Returns:
-      What the layer reads.
+      The layer's inputs.
 
     Raises:
-      ValueError: if the model has not that many layers.
+      ValueError: if the model has fewer layers.
     """
     _check(model.config, layer)
-    # The last hidden state of a decoder is normalised: one layer more is cut along.
+    # The last hidden state of a decoder is normalised, so one layer more is included.
     config = _cut(model.config, 0, layer + 1)
     params = _slice(model.params, 0, layer + 1)
     found = []
     for begin in range(0, len(packed.tokens), batch_size):
+        # The last batch is filled up with first rows: one shape, one program.
         some = np.arange(begin, begin + batch_size) % len(packed.tokens)
         batch = jax.tree.map(lambda x: jnp.asarray(x[some]), packed)  # noqa: B023
         rows = min(batch_size, len(packed.tokens) - begin)
+        # On the host: hidden states of a data set may exceed the device's memory.
         found.append(np.asarray(_read(config, params, batch, layer))[:rows])
     return np.concatenate(found)
 
 
 def upper(model: LanguageModel, layer: int) -> LanguageModel:
-    """The layers from one on, with head and embedding as they are.
+    """The layers from a given one on, with unchanged head and embedding.
 
     Args:
       model: the model.
       layer: the first that is kept.
 
     Returns:
-      A model of fewer layers; it wants ``embedded=`` of `decoder.apply`.
+      A model of fewer layers; pass it ``embedded=`` of `decoder.apply`.
 
     Raises:
-      ValueError: if the model has not that many layers.
+      ValueError: if the model has fewer layers.
     """
     _check(model.config, layer)
     count = model.config.num_layers
@@ -86,7 +88,7 @@ def restore(factors: lora.Lora, config: DecoderConfig, layer: int) -> lora.Lora:
       The factors, for the whole model.
 
     Raises:
-      ValueError: if the model has not that many layers.
+      ValueError: if the model has fewer layers.
     """
     _check(config, layer)
     return _change(
@@ -95,7 +97,7 @@ def restore(factors: lora.Lora, config: DecoderConfig, layer: int) -> lora.Lora:
 
 
 def cut(factors: lora.Lora, layer: int) -> lora.Lora:
-    """Factors of all layers as factors of the upper ones: what `restore` undoes.
+    """Factors of all layers as factors of the upper ones; the inverse of `restore`.
 
     Args:
       factors: of the whole model.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs.finetune import Config
+from jeff import checkpoint
 from jeff_llm import generate
 from jeff_llm.models import adapters, weights
 from train_scripts.finetune import run as finetune
@@ -69,7 +70,7 @@ def test_an_interrupted_run_goes_on_and_ends_alike(config, tmp_path, monkeypatch
     config = dataclasses.replace(config, num_epochs=4)
     whole = finetune.run(config, progress=False)
     again = dataclasses.replace(config, workdir=str(tmp_path / "interrupted"))
-    save, seen = training.Checkpoints.save, []
+    save, seen = checkpoint.Checkpoints.save, []
 
     def interrupted(self, *args, **options):
         seen.append(save(self, *args, **options))
@@ -77,7 +78,7 @@ def test_an_interrupted_run_goes_on_and_ends_alike(config, tmp_path, monkeypatch
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Checkpoints, "save", interrupted)
+        patch.setattr(checkpoint.Checkpoints, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune.run(again, progress=False)
     assert not (Path(again.workdir) / "adapters").exists()
