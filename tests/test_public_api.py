@@ -200,7 +200,7 @@ def test_faults_are_seen():
     assert faults(check_docstring, ["no.such.name"]) == [
         "no.such.name: KeyError('no.such.name')"
     ]
-    assert len(MEMBERS) > 800 and len(FUNCTIONS) > 600
+    assert len(MEMBERS) > 700 and len(FUNCTIONS) > 500
 
 
 def loaded(call: ast.Call) -> set[str]:

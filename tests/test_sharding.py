@@ -1,4 +1,4 @@
-"""Meshes and placement, on eight forced CPU devices and in two real processes."""
+"""Meshes and placement, on one device and in two real processes."""
 
 import json
 import os
@@ -54,15 +54,6 @@ def test_one_device() -> None:
     batch = {"x": np.arange(3.0)}
     np.testing.assert_array_equal(sharding.shard_batch(batch, mesh)["x"], batch["x"])
     assert sharding.replicate(jnp.ones(2), mesh).sharding.mesh == mesh
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "check", ["meshes", "batches", "parameters", "gap", "training_run"]
-)
-def test_eight_devices(check: str) -> None:
-    """Each check of the program holds on eight devices."""
-    finish([start("eight_devices.py", check, devices=8)])
 
 
 @pytest.mark.slow

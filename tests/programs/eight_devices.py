@@ -4,7 +4,6 @@ Run with ``XLA_FLAGS=--xla_force_host_platform_device_count=8`` and the name of 
 """
 
 import re
-import sys
 import tempfile
 from functools import partial
 
@@ -163,7 +162,8 @@ def training_run() -> None:
     chex.assert_trees_all_close(streamed.state.params, alone.state.params, atol=1e-5)
 
 
-if __name__ == "__main__":
+def main(name: str) -> None:
+    """Make one check."""
     assert jax.device_count() == 8
     checks = (meshes, batches, parameters, gap, training_run)
-    {check.__name__: check for check in checks}[sys.argv[1]]()
+    {check.__name__: check for check in checks}[name]()

@@ -88,7 +88,8 @@ def edits(mesh: jax.sharding.Mesh) -> None:
     np.testing.assert_allclose(spread.divergence, alone.divergence, rtol=1e-4)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Both checks."""
     assert jax.device_count() == 8
     eight = sharding.make_mesh(fsdp=2, tensor=2)
     transformations(eight)

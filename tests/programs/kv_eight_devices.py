@@ -5,8 +5,6 @@ usage: kv_eight_devices.py MODEL MESH   with
 `jeff_llm.models.weights.load` reads, MESH the sizes ``data,fsdp,tensor``.
 """
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +63,3 @@ def main(path: str, sizes: str) -> None:
             *map(jax.tree.leaves, (one.cache.blocks, other.cache.blocks)), strict=True
         ):
             assert (np.asarray(mine) != np.asarray(theirs)).mean() < 0.02
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -5,7 +5,6 @@ usage: llm_eight_devices.py MODEL MESH CHECK...   with
 `jeff_llm.models.weights.load` reads, MESH the sizes ``data,fsdp,tensor``.
 """
 
-import sys
 from itertools import chain
 from typing import Any
 
@@ -138,7 +137,3 @@ def main(model: str, sizes: str, *checks: str) -> None:
     }
     for check in checks:
         known[check](alone, spread, mesh)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -28,22 +28,24 @@ def same(one: wds.Sketch, other: wds.Sketch) -> None:
     assert int(one.num_cells) == int(other.num_cells) == CELLS
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        process, port = int(sys.argv[1]), sys.argv[2]
-        jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
+def main() -> None:
+    """Sketches over a mesh count what one device counts."""
     params = wds.hash_parameters(jax.random.key(1), 500, 20)
-    if len(sys.argv) > 1:
-        alone = stream.sketch_cells(chunks(0, 1, 250), params, workers=1)
-        own = stream.sketch_cells(chunks(process, 2, 150), params)
-        assert int(own.num_cells) == CELLS // 2
-        same(stream.merge_processes(own), alone)
-        mesh = sharding.make_mesh()
-        assert mesh.shape["data"] == 4
-        same(stream.sketch_on_mesh(chunks(process, 2, 90), params, mesh), alone)
-    else:
-        alone = stream.sketch_cells(chunks(0, 1, 250), params, workers=1)
-        mesh = sharding.make_mesh()
-        assert mesh.shape["data"] == 8
-        for size in (700, 333, 5):
-            same(stream.sketch_on_mesh(chunks(0, 1, size), params, mesh), alone)
+    alone = stream.sketch_cells(chunks(0, 1, 250), params, workers=1)
+    mesh = sharding.make_mesh()
+    assert mesh.shape["data"] == 8
+    for size in (700, 333, 5):
+        same(stream.sketch_on_mesh(chunks(0, 1, size), params, mesh), alone)
+
+
+if __name__ == "__main__":
+    process, port = int(sys.argv[1]), sys.argv[2]
+    jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
+    params = wds.hash_parameters(jax.random.key(1), 500, 20)
+    alone = stream.sketch_cells(chunks(0, 1, 250), params, workers=1)
+    own = stream.sketch_cells(chunks(process, 2, 150), params)
+    assert int(own.num_cells) == CELLS // 2
+    same(stream.merge_processes(own), alone)
+    mesh = sharding.make_mesh()
+    assert mesh.shape["data"] == 4
+    same(stream.sketch_on_mesh(chunks(process, 2, 90), params, mesh), alone)

@@ -115,7 +115,8 @@ def test_a_made_grid(tmp_path) -> None:
     config = dataclasses.replace(PRESETS["smoke"], parts=("simulated",))
     result = routing.run(config, tmp_path, progress=False)
     assert result.metrics["sweep_settings"] == 12
-    assert result.claims[0].holds == (result.metrics["guarantee_broken"] <= 0.1)
+    assert result.claims[0].holds is None, "20 draws cannot tell 10% from less"
+    assert result.metrics["guarantee_broken"] <= 0.1
     assert (tmp_path / "simulated_alignment.png").is_file()
 
 

@@ -84,6 +84,33 @@ def built(runs: Path, systems: dict[str, Any] = SYSTEMS) -> str:
     return report.build(runs, systems=systems).read_text(encoding="utf-8")
 
 
+def test_undecided_claims_and_what_decides_them(tmp_path: Path) -> None:
+    """A claim that the run is too small for is neither held nor failed."""
+    folder = make_run(tmp_path, "yodo", "20250101-000000-demo", "demo")
+    path = folder / results.FILE_NAME
+    result = results.read(path)
+    claims = (*result.claims, dataclasses.replace(result.claims[0], holds=None))
+    results.write(dataclasses.replace(result, claims=claims), folder)
+    page = built(tmp_path)
+    assert "1 of 2, 1 undecided" in page
+    assert 'class="undecided">? too small to tell' in page
+    assert "<code>python -m train_scripts run yodo full</code> decides" in page
+    full = dataclasses.replace(result, claims=claims, preset="full")
+    results.write(full, folder)
+    assert "run yodo full</code> decides" not in built(tmp_path)
+
+
+def test_a_page_while_systems_run(tmp_path: Path) -> None:
+    """It is there before the first result, and names what runs and what failed."""
+    page = report.build(
+        tmp_path, systems=SYSTEMS, running=["yodo"], failed={"gre": "<b>no data</b>"}
+    ).read_text()
+    assert "<strong>Still running:</strong> yodo" in page
+    assert "<strong>gre failed:</strong> &lt;b&gt;no data" in page
+    make_run(tmp_path, "yodo", "20250101-000000-demo", "A claim")
+    assert "Still running" not in built(tmp_path)
+
+
 class Tags(HTMLParser):
     """Collects every tag with its attributes."""
 
