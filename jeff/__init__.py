@@ -10,14 +10,13 @@ are loaded when they are first used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jeff import line
-
 if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
     from jeff import (
         assets,
         bootstrap,
         checkpoint,
         fairness,
+        line,
         metrics,
         sharding,
         training,

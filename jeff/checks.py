@@ -1,11 +1,8 @@
-"""Checks of arguments and of optional packages, shared by the public functions.
+"""Checks of arguments, shared by the public functions.
 
 Shapes and dtypes are always checked. Values are checked only where they are concrete:
 under ``jax.jit`` an array has none yet, and a check costs nothing.
 """
-
-import importlib
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +15,6 @@ __all__ = [
     "check_floating",
     "check_mask",
     "check_same_length",
-    "require",
 ]
 
 
@@ -135,25 +131,3 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
-
-
-def require(module: str, *, extra: str) -> Any:
-    """Import a module of an optional extra.
-
-    Args:
-      module: dotted name.
-      extra: the extra of the distribution that has it.
-
-    Returns:
-      The module.
-
-    Raises:
-      ImportError: if it is not installed; names the command that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{module} cannot be imported ({error}); "
-            f"run: pip install 'jeff-jax[{extra}]'"
-        ) from error

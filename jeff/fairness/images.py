@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jeff.checks import require
+from jeff.extras import require
 from jeff.fairness.model import Examples
 from jeff.fairness.splits import Dataset, Splits, stratified_indices
 

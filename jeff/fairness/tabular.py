@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jeff import assets
-from jeff.checks import require
+from jeff.extras import require
 from jeff.fairness.splits import Dataset, Splits, check_both, split
 
 __all__ = [

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import assets
-from jeff.checks import check_choice, require
+from jeff.checks import check_choice
+from jeff.extras import require
 from jeff_graph.editing.features import row_normalise
 from jeff_graph.editing.graphs import Graph, make_graph
 from jeff_graph.editing.splits import Split

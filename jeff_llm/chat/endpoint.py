@@ -33,7 +33,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC
 from typing import Any, NamedTuple
 
-from jeff.checks import require
+from jeff.extras import require
 from jeff_llm.chat.messages import Answer, ChatError, Price, Request, before_stop
 
 __all__ = ["OpenAICompatible"]

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jeff.checks import require
+from jeff.extras import require
 from jeff_llm.chat.messages import Answer, ChatError, ChatModel, Message, Request
 
 __all__ = ["Parsed", "ask_json", "check_schema", "parse_failure_rate", "parse_json"]

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from jeff.checks import require
+from jeff.extras import require
 from jeff_llm.models.tensor_info import NUMPY_DTYPES
 
 __all__ = ["save_safetensors"]

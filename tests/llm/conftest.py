@@ -110,7 +110,7 @@ def smollm2(smollm2_path: Any) -> Any:
     return weights.load("smollm2")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def smollm2_transformers(smollm2_path: Any) -> Any:
     """The same file in transformers, in float32."""
     transformers = pytest.importorskip("transformers")

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from jeff import assets
-from train_scripts import doctor, listing
+from train_scripts import doctor, systems
 from train_scripts.doctor import Check
 from train_scripts.systems import SYSTEMS
 
@@ -238,14 +238,14 @@ def test_browser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-@pytest.mark.parametrize("show", [doctor.show, listing.show])
+@pytest.mark.parametrize("show", [doctor.show, systems.show])
 def test_fits(show: Any, width: int) -> None:
     text, _ = printed(show, width)
     assert max(map(len, text.splitlines())) <= width
 
 
 def test_list(stocked: Path) -> None:
-    text, status = printed(listing.show)
+    text, status = printed(systems.show)
     assert status is None
     for system in SYSTEMS.values():
         assert system.title in text
@@ -255,7 +255,7 @@ def test_list(stocked: Path) -> None:
 
 
 def test_list_on_a_fresh_machine() -> None:
-    text, _ = printed(listing.show, 200)
+    text, _ = printed(systems.show, 200)
     assert "missing: adult, german, tabular/" in text
     assert "here:" not in text
     assert "python -m jeff.assets NAME" in text
@@ -268,7 +268,7 @@ def test_list_with_everything(stocked: Path, monkeypatch: pytest.MonkeyPatch) ->
     for system in SYSTEMS.values():
         for name in system.shared:
             (stocked / name).mkdir(exist_ok=True)
-    text, _ = printed(listing.show)
+    text, _ = printed(systems.show)
     assert "missing" not in text
     assert "JEFF_DATA" not in text
 
@@ -276,5 +276,5 @@ def test_list_with_everything(stocked: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_list_with_a_broken_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The list is printed all the same, and says what is wrong."""
     monkeypatch.setenv("JEFF_DATA", "/no/such/folder")
-    text, _ = printed(listing.show, 200)
+    text, _ = printed(systems.show, 200)
     assert "/no/such/folder is missing; set it to the folder" in text

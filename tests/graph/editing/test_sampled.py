@@ -8,7 +8,7 @@ from jeff_graph.editing.nets import make_net, split_net
 from jeff_graph.editing.sampled import fit_sampled
 from jeff_graph.editing.simulate import simulate_graph
 from jeff_graph.editing.splits import split
-from jeff_graph.editing.training import train
+from jeff_graph.editing.training import fit
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_all_neighbours_in_one_batch_are_the_whole_graph(graph, key):
     net = make_net("gcn", 8, 3, hidden=8, dropout_rate=0.0, key=key)
     apply_fn, params = split_net(net)
     settings = {"num_epochs": 6, "key": key}
-    whole = train(apply_fn, params, graph, parts, **settings)
+    whole = fit(apply_fn, params, graph, parts, **settings)
     sampled = fit_sampled(
         apply_fn,
         params,

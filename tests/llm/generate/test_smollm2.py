@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_llm import generate as module
 from jeff_llm.generate import Sampling, generate, stream
+from jeff_llm.generate import generation as module
 from jeff_llm.models import decoder
 
 pytestmark = pytest.mark.slow

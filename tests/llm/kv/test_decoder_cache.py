@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_llm import generate as module
 from jeff_llm.generate import generate
+from jeff_llm.generate import generation as module
 from jeff_llm.generate.scoring import score
 from jeff_llm.kv import CacheConfig, MakeCache, append, init_cache
 from jeff_llm.kv.decoder_cache import DecoderCache

@@ -11,7 +11,7 @@ from jeff_graph.editing.graphs import make_graph, pad
 from jeff_graph.editing.nets import make_net, split_net
 from jeff_graph.editing.splits import Split, split
 from jeff_graph.editing.task import mean_error
-from jeff_graph.editing.training import accuracy, train
+from jeff_graph.editing.training import accuracy, fit
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_training_is_a_plain_loop(communities, key):
     parts = split(graph.labels, 30, 20, key=key)
     net = make_net("gcn", 6, 2, hidden=8, dropout_rate=0.0, key=key)
     apply_fn, params = split_net(net)
-    found = train(apply_fn, params, graph, parts, key=key, num_epochs=12)
+    found = fit(apply_fn, params, graph, parts, key=key, num_epochs=12)
 
     keep = np.flatnonzero(parts.train)
     inside = edges[np.isin(edges, keep).all(1)]
@@ -82,7 +82,7 @@ def test_it_learns_what_the_edges_tell(communities, key):
     found = {}
     for name in ("gcn", "mlp"):
         apply_fn, params = split_net(make_net(name, 6, 2, hidden=16, key=key))
-        found[name] = train(apply_fn, params, graph, parts, key=key, num_epochs=60).test
+        found[name] = fit(apply_fn, params, graph, parts, key=key, num_epochs=60).test
     assert found["gcn"] > 0.9 > found["mlp"]
 
 
@@ -97,7 +97,7 @@ def test_cora(key):
     found = {}
     for name in ("gcn", "mlp"):
         apply_fn, params = split_net(make_net(name, 1433, 7, key=key))
-        found[name] = train(apply_fn, params, graph, parts, key=key).test
+        found[name] = fit(apply_fn, params, graph, parts, key=key).test
     assert found["gcn"] > 0.76
     assert found["gcn"] - found["mlp"] > 0.1
 
@@ -107,7 +107,7 @@ def test_mistakes(communities, key):
     apply_fn, params = split_net(make_net("mlp", 6, 2, key=key))
     parts = split(graph.labels, 40, 20, key=key)
     with pytest.raises(ValueError, match="num_steps: expected at least 1, got 0"):
-        train(apply_fn, params, graph, parts, key=key, num_epochs=0)
+        fit(apply_fn, params, graph, parts, key=key, num_epochs=0)
     short = Split(*(part[:70] for part in parts))
     with pytest.raises(ValueError, match="keep: expected one value for each of 80"):
-        train(apply_fn, params, graph, short, key=key)
+        fit(apply_fn, params, graph, short, key=key)
