@@ -1,10 +1,9 @@
 """jeff: fair, trustworthy and efficient deep learning as pure jitted functions.
 
 The parts that all systems share: lines in weight space, metrics and their intervals,
-  the
-training loop, checkpoints, sharding and assets. The methods are in `jeff.fairness`,
-`jeff_graph` and `jeff_llm`. Modules that need more than JAX (`checkpoint`, `training`)
-are loaded when they are first used.
+the training loop, checkpoints, sharding, files and assets. The methods are in
+`jeff.fairness`, `jeff_graph` and `jeff_llm`. Modules are loaded when they are first
+used, so that a part that needs no JAX does not import it.
 """
 
 import importlib
