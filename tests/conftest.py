@@ -12,12 +12,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if os.environ["JAX_PLATFORMS"] != "cpu":
     # GPUs would take float32 products in TF32, three digits short of the tolerances.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-elif version("jaxlib").startswith("0.10."):
-    # Three quarters of the suite's time is the compiler's. Without the newer emitters
-    # of fusions and LLVM's optimiser it takes half as long, and means the same. An
-    # unknown flag ends the process, so only a version that knows them gets them.
-    quick = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    os.environ.setdefault("XLA_FLAGS", quick)
+# Three quarters of the suite's time is the compiler's. Without the newer emitters of
+# fusions and LLVM's optimiser it takes half as long, and means the same. An unknown flag
+# ends the process, so only a version that knows them gets them.
+CHILDREN = "--xla_cpu_use_fusion_emitters=false"
+QUICK = f"{CHILDREN} --xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10.") and os.environ["JAX_PLATFORMS"] == "cpu":
+    # A worker finds what its parent left for it; a user's own flags stay.
+    if os.environ.get("XLA_FLAGS") in {None, CHILDREN}:
+        os.environ["XLA_FLAGS"] = QUICK
 
 import hypothesis
 import jax
@@ -51,6 +54,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Programs are run by tests, some with peers that may be missing; they hold no tests.
 collect_ignore = ["programs"]
+
+
+def pytest_sessionstart() -> None:
+    """Start the backend; what the tests start computes more than it compiles."""
+    jax.devices()
+    if os.environ.get("XLA_FLAGS") == QUICK:
+        os.environ["XLA_FLAGS"] = CHILDREN
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no worker is left alone with one at the end."""
+    long = ("test_notebooks", "test_docs", "test_kv_smollm2", "test_smollm2")
+    items.sort(
+        key=lambda item: (
+            not (item.path.stem in long or item.path.parent.name == "train_scripts")
+        )
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,6 +10,7 @@ from configs.kv import Config
 from jeff import assets
 from jeff_llm import kv
 from train_scripts.running import plots
+from train_scripts.running.seeds import mean_and_std
 
 __all__ = [
     "Cell",
@@ -139,26 +140,20 @@ def numbers(report: Report) -> dict[str, float]:
     Returns:
       Numbers by name.
     """
-    found: dict[str, float] = {}
-
-    def add(name: str, values: Any) -> None:
-        found[name] = float(np.mean(values))
-        if np.size(values) > 1:
-            found[f"{name}_std"] = float(np.std(values, ddof=1))
-
+    found: dict[str, Any] = {}
     for (axis, name), cell in report.cells.items():
-        add(f"perplexity_{axis}_{name}", cell.perplexity)
+        found[f"perplexity_{axis}_{name}"] = cell.perplexity
         if cell.accuracy.size:
-            add(f"accuracy_{axis}_{name}", cell.accuracy)
-        add(f"bytes_share_{axis}_{name}", cell.share)
+            found[f"accuracy_{axis}_{name}"] = cell.accuracy
+        found[f"bytes_share_{axis}_{name}"] = cell.share
     for bits, shares in report.agreement.items():
-        add(f"greedy_agreement_{bits}_bits", shares)
+        found[f"greedy_agreement_{bits}_bits"] = shares
     for axis in report.config.key_axes:
         keys, values = report.layers.errors[axis, 2].T
-        found[f"error_ratio_2_bits_{axis}"] = float(np.mean(keys / values))
+        found[f"error_ratio_2_bits_{axis}"] = np.mean(keys / values)
     for norm in ("activations", "frobenius", "spectral"):
         keys, values = getattr(report.layers, norm).T
-        found[f"layers_with_larger_key_norm_{norm}"] = float(np.mean(keys > values))
+        found[f"layers_with_larger_key_norm_{norm}"] = np.mean(keys > values)
     for (axis, kind, budget), table in report.layers.allocations.items():
         name = f"{axis}_{kind}{budget}"
         found[f"allocated_key_bits_{name}"], found[f"allocated_value_bits_{name}"] = (
@@ -167,7 +162,7 @@ def numbers(report: Report) -> dict[str, float]:
         found[f"allocated_error_over_uniform_{name}"] = gain(report, axis, kind, budget)
     for norm, (larger, layers) in report.layers.published.items():
         found[f"published_layers_with_larger_key_norm_{norm}"] = larger / layers
-    return found
+    return mean_and_std(found)
 
 
 def gain(report: Report, axis: str, kind: str, budget: int) -> float:

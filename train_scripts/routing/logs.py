@@ -11,12 +11,11 @@ import numpy as np
 from configs.routing import Config
 from jeff import bootstrap, files
 from jeff_llm.confidence import evaluation, router, routing
+from train_scripts.routing.transfers import RATES
 from train_scripts.running import plots
 from train_scripts.running.results import Part
 
 __all__ = ["analyse", "promise", "write_routers"]
-
-_RATES = np.linspace(0, 1, 21)
 
 
 def analyse(config: Config, workdir: Path) -> Part:
@@ -37,7 +36,7 @@ def analyse(config: Config, workdir: Path) -> Part:
     names = {name: getattr(config, name) for name in (*fields, "cost", "dataset")}
     logs = routing.from_jsonl(config.data, **names)
     sure, small, large, cost = logs[:4]
-    rates = jnp.asarray(_RATES, jnp.float32)
+    rates = jnp.asarray(RATES, jnp.float32)
     whole = routing.curve(sure, small, large, rates, large_cost=cost)
     low, high = _interval(config, sure, small, large, cost)
     numbers = {
@@ -110,7 +109,7 @@ def _interval(config: Config, *arrays: jax.Array) -> tuple[np.ndarray, np.ndarra
 
     def accuracy(*rows: jax.Array) -> jax.Array:
         sure, small, large, cost = rows
-        rates = jnp.asarray(_RATES, jnp.float32)
+        rates = jnp.asarray(RATES, jnp.float32)
         return routing.curve(sure, small, large, rates, large_cost=cost).accuracy
 
     drawn = bootstrap.bootstrap_samples(
@@ -161,7 +160,7 @@ def _table(
     lines += [
         f"| {rate:.0%} | {whole.accuracy[i]:.1%} | {low[i]:.1%} to {high[i]:.1%} | "
         f"{whole.cost[i]:.4g} |"
-        for i, rate in enumerate(_RATES)
+        for i, rate in enumerate(RATES)
         if i % 2 == 0
     ]
     wanted = config.accuracy or numbers["large_accuracy"]
@@ -206,10 +205,10 @@ def _plot(
     with plots.figure(workdir / "01_routing.png") as axes:
         accuracy = np.asarray(whole.accuracy)
         axes.fill_between(
-            _RATES, low, high, color=plots.COLOURS["line"], alpha=0.18, linewidth=0
+            RATES, low, high, color=plots.COLOURS["line"], alpha=0.18, linewidth=0
         )
         axes.plot(
-            _RATES, accuracy, color=plots.COLOURS["line"], label="least confident first"
+            RATES, accuracy, color=plots.COLOURS["line"], label="least confident first"
         )
         axes.plot([0, 1], accuracy[[0, -1]], ":", color="#999999", label="at random")
         axes.set_xlabel("share of the queries sent to the large model")

@@ -7,8 +7,10 @@ nothing that :func:`write` could not have written.
 
 import dataclasses
 import importlib.metadata
+import math
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -102,6 +104,9 @@ def finish(
 ) -> Result:
     """Write the result of a run, and its table where it has one.
 
+    A number that could not be computed, such as a correlation of constants, is left out
+    with a note: the rest of a long run is not lost for it.
+
     Args:
       system: name of the system.
       preset: name of the preset.
@@ -113,6 +118,9 @@ def finish(
     Returns:
       What was written.
     """
+    missing = sorted(n for n, x in part.numbers.items() if not math.isfinite(x))
+    if missing:
+        print(f"left out, since not finite: {', '.join(missing)}", file=sys.stderr)
     if part.table:
         files.write_text(workdir / "table.md", part.table)
     result = Result(
@@ -122,7 +130,7 @@ def finish(
         device=device_name(),
         seconds=time.perf_counter() - began,
         versions=versions(),
-        metrics=part.numbers,
+        metrics={n: x for n, x in part.numbers.items() if n not in missing},
         claims=part.claims,
     )
     write(result, workdir)

@@ -11,9 +11,9 @@ from configs.selfref import Config
 from jeff import files
 from jeff_llm.confidence import evaluation, router, routing
 from train_scripts.routing import logs
+from train_scripts.routing.transfers import RATES
 from train_scripts.running import plots
 from train_scripts.running.results import Part
-from train_scripts.selfref.summary import RATES
 
 __all__ = ["Verdict", "report"]
 

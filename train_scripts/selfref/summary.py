@@ -9,12 +9,12 @@ import numpy as np
 from configs.selfref import Config
 from jeff import files
 from jeff_llm.confidence import evaluation, routing
+from train_scripts.routing.transfers import RATES
 from train_scripts.running import plots
 from train_scripts.running.seeds import mean_and_std, spread
 from train_scripts.selfref.measure import Found
 
 __all__ = [
-    "RATES",
     "Report",
     "numbers",
     "plot",
@@ -24,7 +24,6 @@ __all__ = [
     "write_seed",
 ]
 
-RATES = np.linspace(0, 1, 21)
 _FIELDS = ("area", "alignment", "match", "ece", "brier", "cross_entropy")
 _SHOWN = {
     ("base", "token"): "third",

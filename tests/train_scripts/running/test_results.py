@@ -196,6 +196,17 @@ def test_failed_write_leaves_no_temporary(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_number_that_cannot_be_computed_is_left_out(tmp_path: Path, capsys) -> None:
+    """It is named, and the rest of the run is written."""
+    numbers = {"accuracy": 0.5, "tau": float("nan")}
+    part = results.Part(numbers, RESULT.claims, "| a |\n")
+    result = results.finish("yodo", "demo", 0, 0.0, part, tmp_path)
+    assert result.metrics == {"accuracy": 0.5}
+    assert "left out, since not finite: tau" in capsys.readouterr().err
+    assert results.read(tmp_path / "result.json") == result
+    assert (tmp_path / "table.md").read_text() == "| a |\n"
+
+
 def test_device_and_versions() -> None:
     """Both describe this machine in the types that the schema wants."""
     assert re.search(r" x\d+", results.device_name())
