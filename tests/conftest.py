@@ -12,15 +12,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if os.environ["JAX_PLATFORMS"] != "cpu":
     # GPUs would take float32 products in TF32, three digits short of the tolerances.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-# Three quarters of the suite's time is the compiler's. Without the newer emitters of
-# fusions and LLVM's optimiser it takes half as long, and means the same. An unknown flag
-# ends the process, so only a version that knows them gets them.
-CHILDREN = "--xla_cpu_use_fusion_emitters=false"
-QUICK = f"{CHILDREN} --xla_backend_optimization_level=0"
-if version("jaxlib").startswith("0.10.") and os.environ["JAX_PLATFORMS"] == "cpu":
-    # A worker finds what its parent left for it; a user's own flags stay.
-    if os.environ.get("XLA_FLAGS") in {None, CHILDREN}:
-        os.environ["XLA_FLAGS"] = QUICK
+elif version("jaxlib").startswith("0.10.") and os.environ.get("XLA_FLAGS") in {
+    None,
+    "--xla_cpu_use_fusion_emitters=false",  # what a worker's parent has left for it
+}:
+    # Three quarters of the suite's time is the compiler's. Without the newer emitters
+    # of fusions and LLVM's optimiser it takes half as long, and means the same. An
+    # unknown flag ends the process, so only a version that knows them gets them.
+    os.environ["XLA_FLAGS"] = (
+        "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+    )
 
 import hypothesis
 import jax
@@ -59,8 +60,9 @@ collect_ignore = ["programs"]
 def pytest_sessionstart() -> None:
     """Start the backend; what the tests start computes more than it compiles."""
     jax.devices()
-    if os.environ.get("XLA_FLAGS") == QUICK:
-        os.environ["XLA_FLAGS"] = CHILDREN
+    first, _, rest = os.environ.get("XLA_FLAGS", "").partition(" ")
+    if rest == "--xla_backend_optimization_level=0":
+        os.environ["XLA_FLAGS"] = first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
