@@ -34,8 +34,8 @@ class Config:
     delta: float = 0.1
     # Bootstrap resamples of the queries for the 95% intervals.
     bootstrap: int = 500
-    # "mirage": GPT-3.5 and GPT-4 on five medical data sets, of $JEFF_DATA; "cities": a
-    # real small model on six continents; "simulated": a grid of settings.
+    # Parts to run. "mirage": GPT-3.5 and GPT-4 on five medical data sets in $JEFF_DATA;
+    # "cities": a real small model on six continents; "simulated": a grid of settings.
     parts: tuple[str, ...] = ("cities", "simulated")
     # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
