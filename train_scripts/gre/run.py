@@ -51,8 +51,8 @@ def run(
       The result that was written.
 
     Raises:
-      ValueError: if the data or a field are not as expected, or a network is wrong on
-        no validation node.
+      ValueError: if the data or a field are not as expected, or a network classifies
+        every validation node correctly.
       FileNotFoundError: if data are missing; says how to get them.
     """
     began = time.perf_counter()

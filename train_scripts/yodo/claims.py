@@ -1,4 +1,4 @@
-"""The claims of "You Only Debias Once" that a run tests."""
+"""Claims of "You Only Debias Once" that a run tests."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ __all__ = ["claims"]
 
 
 def claims(config: Config, seeds: list[Seed]) -> tuple[Claim, ...]:
-    """The paper's claims that this run tests, computed.
+    """Evaluate the claims of the paper that this run tests.
 
     Args:
-      config: the run.
-      seeds: what was measured.
+      config: settings of the run.
+      seeds: measurements of each seed.
 
     Returns:
-      One `Claim` each.
+      The claims.
     """
     rows = {name: np.array(values) for name, values in each_seed(seeds).items()}
     line, fixed = (

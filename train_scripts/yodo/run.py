@@ -1,4 +1,4 @@
-"""YODO on real data: one line against plain training and separately trained models.
+"""YODO on real data: compare one line with plain training and with separate models.
 
 Run it with ``python -m train_scripts run yodo [PRESET] [--field value]``.
 """
@@ -25,9 +25,9 @@ def run(
     """Train and measure every seed; write plots, explorer and result.
 
     Args:
-      config: what to do.
-      workdir: where everything goes; an interrupted run in it is taken up again.
-      preset: name for the result.
+      config: settings of the run.
+      workdir: output folder; an interrupted run in it is resumed.
+      preset: name of the preset in the result.
       progress: show progress bars.
 
     Returns:
