@@ -23,7 +23,7 @@ class Config:
     alpha: float = 0.0
     # Layers that get factors: attention projections only, or all linear layers.
     where: Literal["attention", "linear"] = "linear"
-    # Number of passes over the training rows.
+    # Passes over the training rows.
     num_epochs: int = 3
     # Packed rows per step, over all devices.
     batch_size: int = 4

@@ -54,7 +54,7 @@ class Config:
     hidden: int = 32
     # Dropout probability in training, in [0, 1).
     dropout_rate: float = 0.1
-    # Number of passes over the training nodes; without fanouts, each is one step.
+    # Passes over the training nodes; without fanouts, each is one step.
     num_epochs: int = 200
     # Neighbours sampled per node in each layer; empty trains on the whole graph.
     fanouts: tuple[int, ...] = ()

@@ -47,7 +47,7 @@ class Config:
     # First layer with factors: the layers below are frozen and computed only once. 0
     # trains all layers, as in the paper; -1 trains the upper third.
     first_layer: int = -1
-    # Number of passes over the examples.
+    # Passes over the examples.
     num_epochs: int = 6
     # Peak learning rate.
     learning_rate: float = 1e-3

@@ -66,7 +66,7 @@ class Config:
     hidden: int = 128
     # Dropout probability in training, in [0, 1).
     dropout_rate: float = 0.1
-    # Number of passes over the training cells.
+    # Passes over the training cells.
     num_epochs: int = 30
     # Cells per step.
     batch_size: int = 64

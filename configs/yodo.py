@@ -36,7 +36,7 @@ class Config:
     # Share of the steps taken at one of the two ends, in [0, 1]; 0 is the uniform draw
     # of the paper.
     end_mass: float = 0.5
-    # Number of passes over the training part.
+    # Passes over the training part.
     num_epochs: int = 8
     # People per step.
     batch_size: int = 512
