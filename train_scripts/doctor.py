@@ -171,12 +171,14 @@ def _folders() -> Iterator[Check]:
             yield Check(area, "JEFF_DATA", False, False, detail, remedy)
     except NotADirectoryError as error:
         yield Check(area, "JEFF_DATA", False, True, str(error), "unset JEFF_DATA")
+    # The compilation cache lies inside the asset cache, so its size is subtracted.
     cache = assets.cache_dir()
     compiled = _size(cache / "xla")
     for name, folder, size in (
         ("asset cache", cache, _size(cache) - compiled),
         ("compilation cache", cache / "xla", compiled),
     ):
+        # The folder may not exist yet; then its nearest existing parent decides.
         nearest = next(p for p in (folder, *folder.parents) if p.exists())
         if nearest.is_dir() and os.access(nearest, os.W_OK):
             yield Check(area, name, True, False, f"{folder}, {size / 2**20:.0f} MiB")

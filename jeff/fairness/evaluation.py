@@ -313,6 +313,8 @@ def _gap_bounds(prob, label, group, key, metric, confidence, num_samples):
     gap = gap_at(jnp.ones(people))
     samples = jax.lax.map(resampled, jax.random.split(key, num_samples))
     excess = jnp.max(samples - gap, axis=1)
+    # One quantile for all levels: it is of the maximum over levels, so the bounds hold
+    # together.
     return gap, jnp.minimum(gap + jnp.quantile(excess, confidence), largest)
 
 

@@ -151,6 +151,7 @@ def _array(name: str, source: ArraySource) -> np.ndarray:
 
 
 def _little(dtype: np.dtype) -> np.dtype:
+    # The format is little-endian on every machine.
     return dtype.newbyteorder("<")
 
 

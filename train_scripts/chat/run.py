@@ -87,6 +87,7 @@ def answer(
     if model.tokenizer is None:
         raise ValueError("model: expected one with a tokenizer, got none")
     text = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    # The template has already added the special tokens. Greedy decoding needs no top_p.
     yield from generate.stream(
         model,
         model.tokenizer.encode(text, add_special_tokens=False),

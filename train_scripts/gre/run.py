@@ -103,6 +103,7 @@ def _measure_all(
     @functools.lru_cache(maxsize=1)
     def trained_as(network: str) -> tuple[ApplyFn, dict[int, Trained], int]:
         apply_fn, trained = train_all(config, graph, network)
+        # The same number for all seeds, so that their shapes and averages agree.
         edits = min(config.edits, *(len(each.wrong) for each in trained.values()))
         if not edits:
             raise ValueError(
@@ -193,6 +194,7 @@ def _train(
         edges=(graph.senders, graph.receivers, graph.edge_mask),
         features=dense.features,
     )
+    # Shuffled, since the order of nodes in a file may carry information.
     order = np.random.default_rng(seed).permutation(len(wrong))
     return Trained(trained.params, task, wrong[order], parts.test, trained.test)
 

@@ -68,6 +68,7 @@ def _norm_claims(report: summary.Report) -> list[Claim]:
         for name in ("activations", "spectral", "frobenius")
     }
     measured = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    # Counts over all layers are exact, so this claim needs no interval.
     found = [
         Claim(
             "Keys have larger norms than values in nearly every layer (nine of ten; "

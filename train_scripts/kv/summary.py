@@ -199,6 +199,7 @@ def _error(report: Report, axis: str, table: np.ndarray) -> float:
 
 def _uniform_error(report: Report, axis: str, budget: int) -> float:
     """Squared error per token of the best single pair of widths for all layers."""
+    # The fair rival is the best pair that needs no more memory than the allocation.
     pairs = [
         (key, value)
         for key in (2, 4, 8)

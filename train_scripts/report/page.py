@@ -164,6 +164,7 @@ def _folders(parent: Path) -> list[Path]:
 
 def _choose(section: Section, runs: list[Path]) -> None:
     """Fill a section from the newest readable run, and list the unreadable runs."""
+    # Runs come newest first: an unfinished run older than the one shown is ignored.
     for run in runs:
         try:
             result = results.read(run / results.FILE_NAME)
@@ -221,6 +222,8 @@ def _figure(path: Path) -> Figure:
     data = path.read_bytes()
     if len(data) < 24 or not data.startswith(_PNG_HEADER):
         raise ValueError(f"{path}: expected a PNG image, came {data[:8]!r}")
+    # The header chunk comes first in a PNG; its size in pixels starts at byte 16. With
+    # the size in the page, the layout does not move while images are decoded.
     width, height = struct.unpack(">II", data[16:24])
     words = re.sub(r"^\d\d[-_]", "", _readable(path.stem))
     caption = re.sub(r"[-_\s]+", " ", words).strip() or "Plot"
@@ -237,7 +240,7 @@ def _render(**values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a misspelt name is an error, not a blank
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -97,6 +97,7 @@ def _ask_continents(config: Config) -> dict[str, Answered]:
     chosen: dict[str, list[cities.City]] = {}
     for name in sorted({city.continent for city in pool} - {""}):
         mine = [c for c in pool if c.continent == name and c not in shots]
+        # Only large cities: the model knows the country of few small ones.
         mine = mine[: max(2000, needed)]
         if len(mine) >= needed:
             order = rng.permutation(len(mine))[:needed]
@@ -127,6 +128,7 @@ def _ask_continents(config: Config) -> dict[str, Answered]:
     for number, name in enumerate(chosen):
         mine = slice(number * config.test, (number + 1) * config.test)
         small = some.correct[mine]
+        # With only right or only wrong answers there is nothing to route.
         if small.any() and not small.all():
             sure = {m: np.clip(values[mine], 0, 1) for m, values in measured.items()}
             result[name] = Answered(sure, small, np.ones(config.test, bool))

@@ -175,6 +175,7 @@ def device_name() -> str:
     import jax
 
     device = jax.devices()[0]
+    # In a container a process may use fewer cores than the machine has.
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows

@@ -172,6 +172,7 @@ def _gold(job: _Job) -> list[finetune.Example]:
     for city in job.questions.train:
         head = job.base.encode(cities.question(city))
         tail = [*job.base.encode(f" {city.country}"), job.stop_ids[0]]
+        # Only the answer counts in the loss; the prompt is given.
         weights = [0.0] * len(head) + [1.0] * len(tail)
         examples.append(finetune.Example(head + tail, weights))
     return examples

@@ -258,6 +258,7 @@ def _answers(
         )
         for place, ids, text in zip(places, *given, strict=True):
             tokens[place], texts[place] = ids, text
+    # A mark in the file takes precedence: only answers generated here are compared.
     correct = [
         samples.normalise(text) in map(samples.normalise, question.accepted)
         if question.accepted

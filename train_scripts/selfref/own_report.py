@@ -48,6 +48,7 @@ def report(config: Config, workdir: Path, verdict: Verdict) -> Part:
       Numbers and table.
     """
     right = jnp.asarray(verdict.correct)
+    # No second model has answered, so the expert is assumed to be always right.
     scores = {
         name: evaluation.evaluate(
             jnp.asarray(sure, jnp.float32), right, jnp.ones(len(right))

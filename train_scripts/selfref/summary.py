@@ -108,6 +108,7 @@ def table(report: Report) -> str:
       The table, with mean and standard deviation over the seeds.
     """
     names = {n.rpartition("|")[0] for n in report.rows[0] if n.count("|") == 2}
+    # An undefined area sorts last; a comparison with NaN would leave the order open.
     order = sorted(
         names, key=lambda n: -np.nan_to_num(report.column(f"{n}|area").mean(), nan=-9)
     )

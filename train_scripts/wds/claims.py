@@ -69,6 +69,7 @@ def _above_uniform(report: Report) -> Claim:
     few, even = (
         values(report, _name(report, way, "auroc")) for way in ("wds", "uniform")
     )
+    # Paired by seed: both samplers use the same network and cells.
     gain = few - even
     deviation = float(np.std(gain, ddof=1)) if len(gain) > 1 else 0.0
     return Claim(

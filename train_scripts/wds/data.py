@@ -120,6 +120,7 @@ def known_pairs(
         pairs = np.array([pair for pair in found if min(pair) >= 0]).reshape(-1, 2)
     else:
         return None, None, 0
+    # A pair with a gene outside the map has no score there, so it is only counted.
     local = place[pairs]
     here = (local >= 0).all(1) & (local[:, 0] != local[:, 1])
     if not here.any():

@@ -103,6 +103,8 @@ def without_network(
         "spearman": jnp.abs(baselines.spearman(x)),
     }
     counts: Any = preprocess.Recipe(genes=cells.recipe.genes)
+    # CS-CORE models counts. Without a logarithm in the recipe, the file itself holds
+    # logarithms and there are no counts.
     if cells.recipe.log:
         raw = cells.source.take(chosen)
         depth = np.asarray(raw.sum(axis=1), np.float32).ravel()

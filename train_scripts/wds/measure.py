@@ -160,6 +160,7 @@ def _compare(
         names, counts = np.unique(cells.types, return_counts=True)
         share = counts / counts.sum()
         drawn = np.array([(cells.types[rows] == name).mean() for name in names])
+        # The rarest type always counts, so that the measure is defined for all data.
         rare = share <= max(RARE, share.min())
         found["rare_multiple"] = float((drawn / share)[rare].min())
     return found

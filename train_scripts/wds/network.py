@@ -76,6 +76,8 @@ def fit(
     trained, held_out = np.sort(used[:count]), np.sort(used[count:])
     labels = cells.codes[trained]
     if permutation is not None:
+        # Only the labels are permuted: split, initial parameters and batches stay those
+        # of the true labels, so the null differs in nothing else.
         shuffle = jax.random.fold_in(seed_key(seed, 6), permutation)
         labels = labels[np.asarray(jax.random.permutation(shuffle, len(labels)))]
     shape = celluformer.Config(

@@ -110,6 +110,7 @@ def _plot_network(axes: Any, table: Table) -> None:
     graph = networkx.Graph()
     for first, second, score, *_ in table.pairs:
         graph.add_edge(first, second, weight=score)
+    # The layout starts at random; a fixed seed makes the plot reproducible.
     place = networkx.spring_layout(graph, seed=0, k=1.2 / max(len(graph), 1) ** 0.5)
     weight = np.array([graph.edges[edge]["weight"] for edge in graph.edges])
     size = 0.6 + 2.4 * (weight - weight.min()) / max(np.ptp(weight), 1e-12)

@@ -118,6 +118,7 @@ def read(workdir: Path) -> Table:
       The `Table`.
     """
     kept = json.loads((workdir / "table.json").read_text())
+    # JSON has no NaN: the file holds null, which numpy reads as NaN.
     kept["scores"] = np.array(kept["scores"], float)
     for name in ("powers", "effective"):
         kept[name] = np.array(kept[name])
@@ -169,6 +170,7 @@ def _test(
             for k in classes
         ]
     )
+    # Bonferroni over the classes, then false discovery rate over the pairs.
     least = jnp.minimum(p.min(0) * len(classes), 1.0)
     return np.asarray(least), np.asarray(interactions.false_discovery_rate(least))
 

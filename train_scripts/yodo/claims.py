@@ -68,6 +68,7 @@ def _choice_claim(config: Config, seeds: list[Seed]) -> Claim:
         f"{config.gap_limit:g} on the test part."
     )
     found = [seed for seed in seeds if seed.choice and seed.chosen]
+    # A seed without a choice counts against the claim; leaving it out would hide it.
     if len(found) < len(seeds):
         measured = f"no level was certain enough in {len(seeds) - len(found)} seeds"
         return Claim(text, "not in the paper", measured, False)

@@ -49,6 +49,7 @@ class Seed:
     @property
     def speedup(self) -> float:
         """Time for 100 fixed models relative to one line with all its levels."""
+        # Fewer models are trained; their time is extrapolated linearly to 100.
         each = self.fixed_seconds / len(self.fixed.alpha)
         return 100 * each / (self.line_seconds + self.levels_seconds)
 
