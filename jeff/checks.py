@@ -25,7 +25,7 @@ def check_same_length(**vectors: Array | None) -> None:
       **vectors: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      ValueError: naming the first argument that is not a vector or differs in length.
+      ValueError: if an argument is not a vector or differs in length; names the first.
     """
     shapes = {name: jnp.shape(v) for name, v in vectors.items() if v is not None}
     # The first argument sets the length; an error names the argument that differs.
@@ -49,7 +49,7 @@ def check_floating(**arrays: Array | None) -> None:
       **arrays: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      TypeError: naming the first argument of another dtype.
+      TypeError: if an argument has another dtype; names the first.
     """
     for name, array in arrays.items():
         if array is not None and not jnp.issubdtype(
@@ -71,8 +71,8 @@ def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
       **arrays: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      TypeError: naming the first argument of another dtype.
-      ValueError: naming the first argument with another value.
+      TypeError: if an argument has another dtype; names the first.
+      ValueError: if an argument has another value; names the first.
     """
     for name, array in arrays.items():
         if array is None or jnp.result_type(array) == jnp.bool_:
@@ -109,7 +109,7 @@ def check_mask(**arrays: Array | None) -> None:
       **arrays: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      TypeError: naming the first argument of another dtype.
+      TypeError: if an argument has another dtype; names the first.
     """
     for name, array in arrays.items():
         if array is not None and jnp.result_type(array) != jnp.bool_:

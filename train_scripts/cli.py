@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command.
 
     Args:
-      arguments: the words after ``python -m train_scripts``.
+      arguments: the arguments after ``python -m train_scripts``.
 
     Returns:
       Exit status: 0 on success, 1 on failure, 2 for wrong arguments, 130 when

@@ -147,7 +147,7 @@ def check_codes(
 
     Raises:
       TypeError: if the groups are not bool or integers.
-      ValueError: naming the argument that has another value.
+      ValueError: if an argument has another value; names the argument.
     """
     check_binary(group=group)
     if jnp.issubdtype(jnp.result_type(label), jnp.floating):

@@ -154,8 +154,8 @@ def check_schema(schema: Schema) -> None:
       schema: a JSON schema.
 
     Raises:
-      ValueError: naming the path of the first keyword that is not supported, or whose
-        value has the wrong type.
+      ValueError: if a keyword is not supported or its value has the wrong type; names
+        the path of the first such keyword.
     """
     _check_schema(schema, "schema")
 

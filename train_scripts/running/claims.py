@@ -74,7 +74,7 @@ def at_most(
       ends: as in `at_least`.
 
     Returns:
-      As `at_least`.
+      As in `at_least`.
     """
     low, high = interval(values) if ends is None else ends
     if high <= threshold:
