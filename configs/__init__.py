@@ -1,1 +1,1 @@
-"""One module a system: a frozen dataclass with commented fields, and presets."""
+"""Configurations: one module per system, with commented fields and presets."""

@@ -7,25 +7,26 @@ __all__ = ["Config"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A conversation with a language model."""
+    """Settings of a conversation with a language model."""
 
-    # A question: it is answered, and that is all. Empty to talk.
+    # A single question: answer it and exit. Leave empty for a conversation.
     prompt: str = ""
-    # Asset, GGUF file, directory of safetensors, installed package or hub id.
+    # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
-    # Folder of adapters that `train_scripts.finetune` wrote, merged into the model.
+    # Folder of adapters from `train_scripts.finetune` to merge in; empty for none.
     adapters: str = ""
-    # System message; the template's own where it is empty.
+    # System message; empty uses the default of the chat template.
     system: str = ""
-    # Longest answer, in tokens.
+    # Maximum length of an answer, in tokens; at least 1.
     max_tokens: int = 256
-    # 0 is greedy.
+    # Sampling temperature; 0 decodes greedily.
     temperature: float = 0.0
-    # Draw from the likeliest tokens that hold this probability.
+    # Nucleus sampling: draw from the likeliest tokens with this total probability,
+    # in (0, 1]; ignored at temperature 0.
     top_p: float = 0.95
-    # Of the draws.
+    # Random seed of the sampling.
     seed: int = 0
-    # Type of the parameters: float32, bfloat16 or float16.
+    # Data type of the parameters: float32, bfloat16 or float16.
     dtype: str = "float32"
 
     def __post_init__(self):

@@ -8,46 +8,48 @@ __all__ = ["Config"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """LoRA on prompts and answers."""
+    """Settings of LoRA fine-tuning on prompts and answers."""
 
-    # A row a line: {"prompt": text or messages, "answer": text}.
+    # Training data, JSON lines: {"prompt": text or messages, "answer": text}.
     data: str
-    # Where adapters, merged model, log and checkpoints go; an interrupted run in it
-    # goes on when the same command is given again.
+    # Output folder for adapters, merged model, log and checkpoints. The same command
+    # resumes an interrupted run in it.
     workdir: str = "runs/finetune"
-    # Asset, GGUF file, directory of safetensors, installed package or hub id.
+    # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
-    # Inner size of the factors.
+    # Rank of the LoRA factors; at least 1.
     rank: int = 8
-    # Numerator of their scale; 2 rank where it is 0.
+    # LoRA alpha: the update is scaled by alpha / rank; 0 sets it to 2 * rank.
     alpha: float = 0.0
-    # Kernels that get factors.
+    # Layers that get factors: attention projections only, or all linear layers.
     where: Literal["attention", "linear"] = "linear"
     # Passes over the training rows.
     num_epochs: int = 3
-    # Packed rows a step.
+    # Packed rows per step, over all devices.
     batch_size: int = 4
-    # Tokens of a packed row, and so of the longest example.
+    # Length of a packed row, in tokens; also the limit for one example.
     max_tokens: int = 256
-    # Peak of AdamW's learning rate, reached after a tenth of the steps, then along a
-    # cosine to a tenth of it.
+    # Peak learning rate of AdamW: linear warm-up over the first 10% of the steps, then
+    # cosine decay to 10% of the peak.
     learning_rate: float = 2e-4
-    # Decay of the factors.
+    # Weight decay of the factors.
     weight_decay: float = 0.0
-    # Gradients are scaled down to this norm.
+    # Gradient clipping: maximum global norm.
     max_norm: float = 1.0
-    # Share of the rows held out, whose loss is shown after each epoch.
+    # Share of the rows held out for validation after each epoch, in [0, 1).
     holdout: float = 0.1
-    # Type of the frozen base: float32 or bfloat16. Factors are float32.
+    # Data type of the frozen base model; the factors are always float32.
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # Keep only each layer's input for the backward pass: slower, for large models.
+    # Rematerialise: store only each layer's input for the backward pass. Slower, but
+    # saves memory on large models.
     remat: bool = False
-    # Devices over which parameters are split; the rest of them split the batch.
+    # Devices that shard the parameters (FSDP); the remaining devices split the batch.
     fsdp: int = 1
+    # Devices for tensor parallelism.
     tensor: int = 1
-    # Write the model with the factors merged in, as transformers reads it.
+    # Also write the merged model, in the format of transformers.
     merged: bool = True
-    # Of factors, split and order.
+    # Random seed of the initial factors, the validation split and the data order.
     seed: int = 0
 
     def __post_init__(self):

@@ -26,46 +26,47 @@ NETWORKS = ("gcn", "sage", "gat", "gin", "sgc", "appnp", "mlp")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a GRE run does."""
+    """Settings of a GRE run."""
 
-    # Graph: digits is made of scikit-learn's images, "simulated" has the size of
-    # ogbn-arxiv, the named others are in $JEFF_DATA.
+    # Graph data set: "digits" is built from scikit-learn's images, "simulated" has the
+    # size of ogbn-arxiv; the others are read from $JEFF_DATA.
     dataset: Literal["digits", "cora", "citeseer", "amazon-photo", "simulated"] = (
         "digits"
     )
-    # Your own graph, an .npz file; it is read instead of the data set.
+    # Your own graph, an .npz file; replaces the data set.
     data: str = ""
-    # Networks that are trained and edited.
+    # Networks to train and edit: gcn, sage, gat, gin, sgc, appnp, mlp.
     networks: tuple[str, ...] = ("gcn",)
-    # Ways to edit; the last three are jeff's own.
+    # Editing methods; rehearsal, memory-rewiring and distilled-replay are jeff's own.
     methods: tuple[str, ...] = ("gd", "gre", "gre+5", "distilled-replay")
-    # Each edit by itself, one after the other, all at once.
+    # Protocols: each edit on the original model, edits in sequence, all in one batch.
     protocols: tuple[str, ...] = PROTOCOLS
-    # Nodes that are wrong in validation, and are put right.
+    # Number of edits: misclassified validation nodes to correct.
     edits: int = 50
-    # Most steps of an edit.
+    # Maximum number of optimiser steps per edit.
     max_steps: int = 10
-    # Most steps of a batch of edits.
+    # Maximum number of optimiser steps for a batch of edits.
     batch_steps: int = 20
-    # Halvings of an edit's last step, down to the smallest that still puts the target
-    # right; the published protocol has none.
+    # Bisections of an edit's last step, to find the smallest step that still corrects
+    # the target; the published protocol uses 0.
     bisections: int = 0
     # Width of the hidden layers.
     hidden: int = 32
-    # Probability of dropping a hidden unit in training.
+    # Dropout probability in training, in [0, 1).
     dropout_rate: float = 0.1
     # Passes over the training nodes; without fanouts, each is one step.
     num_epochs: int = 200
-    # Neighbours sampled for each layer of the network; empty trains on whole graphs.
+    # Neighbours sampled per node in each layer; empty trains on the whole graph.
     fanouts: tuple[int, ...] = ()
-    # Training nodes a step, with fanouts.
+    # Training nodes per step; used only with fanouts.
     batch_size: int = 512
-    # Nodes of the training and of the validation part; the rest is the test.
+    # Number of training nodes.
     train_nodes: int = 500
+    # Number of validation nodes; the remaining nodes are the test part.
     valid_nodes: int = 500
-    # Independent edits computed side by side; 0 for all, and for one on a CPU.
+    # Independent edits computed in parallel; 0 means 1 on a CPU, otherwise all.
     edits_at_once: int = 0
-    # Split, network and order of edits are drawn anew for each seed.
+    # Random seeds; each draws a new split, initial network and order of edits.
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self):
@@ -105,13 +106,13 @@ class Config:
 
 
 _TABLE = Config(methods=METHODS, seeds=(0, 1, 2, 3, 4))
-# Few training nodes: with 500, five digits are wrong in all.
+# With 500 training nodes only five validation digits are wrong, too few to edit.
 _DIGITS = Config(train_nodes=50, valid_nodes=1000)
 
 PRESETS: dict[str, Config] = {
-    # The digits graph, which needs no data.
+    # The digits graph, which needs no download.
     "demo": _DIGITS,
-    # The same job at its smallest, to see that everything runs.
+    # The smallest run, to check that everything works.
     "smoke": Config(
         methods=("gd", "gre"),
         edits=5,
@@ -124,7 +125,7 @@ PRESETS: dict[str, Config] = {
     "cora": dataclasses.replace(_TABLE, dataset="cora"),
     "citeseer": dataclasses.replace(_TABLE, dataset="citeseer"),
     "amazon-photo": dataclasses.replace(_TABLE, dataset="amazon-photo"),
-    # A graph of 170,000 nodes, its network trained on sampled neighbourhoods.
+    # A graph of 170,000 nodes; the network is trained on sampled neighbourhoods.
     "large": Config(
         dataset="simulated",
         fanouts=(10, 5),
@@ -137,7 +138,7 @@ PRESETS: dict[str, Config] = {
     ),
     # The table of docs/results.md: all methods, on Cora.
     "full": dataclasses.replace(_TABLE, dataset="cora"),
-    # The paper's own methods alone.
+    # Only the methods of the paper.
     "paper": Config(
         dataset="cora",
         methods=("gd", "gre", "gre+2", "gre+3", "gre+5"),

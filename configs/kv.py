@@ -8,41 +8,43 @@ __all__ = ["PRESETS", "Config"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a KV-AdaQuant run does."""
+    """Settings of a KV-AdaQuant run."""
 
-    # Asset, GGUF file, directory of safetensors, installed package or hub id.
+    # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
-    # Your own text file to read; the help texts of Python where it is empty.
+    # Your own text file; empty uses the help texts of Python.
     data: str = ""
-    # Widths of keys and of values: every pair of them is measured, and full precision.
+    # Bit widths from 2, 4, 8 and 16, with 2 and 4 among them. Every pair of a key and
+    # a value width is measured, and full precision.
     bits: tuple[int, ...] = (4, 2)
-    # Groups of keys: tokens of a channel (KIVI), channels of a token (the paper).
+    # Grouping of keys: by channel over tokens (KIVI), or by token over channels (the
+    # paper).
     key_axes: tuple[Literal["channel", "token"], ...] = ("channel", "token")
-    # Values that share a scale.
+    # Number of elements that share one scale.
     group_size: int = 64
-    # Last tokens in full precision.
+    # Most recent tokens kept in full precision.
     window: int = 128
-    # First tokens in full precision.
+    # First tokens kept in full precision (attention sinks).
     sinks: int = 4
-    # Tokens of a text.
+    # Length of a text, in tokens: a multiple of 128, at least 512.
     tokens: int = 640
-    # Texts a seed.
+    # Texts per seed.
     texts: int = 1
-    # City-to-country questions a seed; 0 leaves them out.
+    # City-to-country questions per seed; 0 leaves them out.
     questions: int = 0
-    # Answered questions ahead of each, which the cache holds.
+    # Answered examples before each question; they fill the cache.
     shots: int = 64
-    # Questions are about the largest cities, this many of them.
+    # Draw questions from this many of the largest cities.
     largest: int = 1000
-    # Mean widths that the allocator divides among layers.
+    # Budgets of the bit allocator: mean bits per element over all layers.
     budgets: tuple[int, ...] = (2, 3, 4)
-    # Those of them that the model is run with.
+    # Budgets for which the model is also run; a subset of budgets.
     run_budgets: tuple[int, ...] = (3,)
-    # Tokens of greedy decoding that are compared with full precision.
+    # Greedily decoded tokens to compare with full precision.
     new_tokens: int = 64
-    # Length at which the bytes of a cache are counted.
+    # Sequence length at which the bytes of a cache are counted, in tokens.
     counted_tokens: int = 32_768
-    # Texts and questions are drawn anew for each seed.
+    # Random seeds; each draws new texts and questions.
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self):
@@ -84,7 +86,7 @@ class Config:
 PRESETS: dict[str, Config] = {
     # Both layouts over 4 and 2 bits, three texts.
     "demo": Config(),
-    # The same job at its smallest, to see that everything runs.
+    # The smallest run, to check that everything works.
     "smoke": Config(
         key_axes=("channel",),
         tokens=512,
@@ -92,19 +94,19 @@ PRESETS: dict[str, Config] = {
         new_tokens=16,
         seeds=(0,),
     ),
-    # The table of docs/kv.md: all widths, more text, and questions (an hour on a CPU).
+    # The table in docs/kv.md: all widths, more text, and questions (an hour on a CPU).
     "full": Config(
         bits=(16, 8, 4, 2), tokens=1024, texts=2, questions=40, run_budgets=(3, 4)
     ),
-    # The paper's layout: groups of channels of a token, nothing in full precision but
-    # the block that fills.
+    # The paper's layout: keys grouped by token. Only the block being filled is in full
+    # precision.
     "paper": Config(
         bits=(8, 4, 2), key_axes=("token",), window=0, sinks=0, tokens=1024, texts=2
     ),
     # Your own text: --data FILE.
     "file": Config(),
-    # Nothing in full precision but the block that fills.
+    # Only the block being filled is in full precision.
     "no-window": Config(window=0, sinks=0),
-    # Smaller groups, one bit more for scales and zeros.
+    # Smaller groups: one more bit per element for scales and zero points.
     "groups-32": Config(group_size=32),
 }

@@ -9,46 +9,53 @@ PARTS = ("mirage", "cities", "simulated")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a routing run does."""
+    """Settings of a routing run."""
 
-    # Your own logs, JSON lines: {"confidence" or "token_logprobs", "small_correct",
-    # "large_correct", "cost", "dataset"} a query; empty runs the parts below.
+    # Your own logs, one JSON line per query: {"confidence" or "token_logprobs",
+    # "small_correct", "large_correct", "cost", "dataset"}; empty runs the parts below.
     data: str = ""
-    # Names of the fields, where your logs have others.
+    # Name of your logs' field with the small model's confidence.
     confidence: str = "confidence"
+    # Name of your logs' field with the log-probabilities of the answer's tokens.
     token_logprobs: str = "token_logprobs"
+    # Name of your logs' field that says whether the small model is right.
     small_correct: str = "small_correct"
+    # Name of your logs' field that says whether the large model is right.
     large_correct: str = "large_correct"
+    # Name of your logs' field with the large model's cost.
     cost: str = "cost"
+    # Name of your logs' field with the data set.
     dataset: str = "dataset"
-    # Accuracy to reach with your logs; 0 takes the large model's.
+    # Target accuracy on your logs, in [0, 1]; 0 uses the large model's accuracy.
     accuracy: float = 0.0
-    # Largest error rate of the answers that are kept, and the probability with which
-    # that may fail.
+    # Maximum error rate of the answers that the small model keeps, in (0, 1).
     max_error: float = 0.1
+    # Probability with which the bound on the error rate may fail, in (0, 1).
     delta: float = 0.1
-    # Resamples of the queries, for intervals.
+    # Bootstrap resamples of the queries for the 95% intervals.
     bootstrap: int = 500
-    # "mirage": GPT-3.5 and GPT-4 on five medical data sets, of $JEFF_DATA; "cities": a
-    # real small model on six continents; "simulated": a grid of settings.
+    # Parts to run. "mirage": GPT-3.5 and GPT-4 on five medical data sets in $JEFF_DATA;
+    # "cities": a real small model on six continents; "simulated": a grid of settings.
     parts: tuple[str, ...] = ("cities", "simulated")
-    # Asset, GGUF file, directory of safetensors, installed package or hub id.
+    # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
-    # Questions of each continent, to learn probes from and to measure with.
+    # Questions per continent on which probes are trained.
     train: int = 60
+    # Questions per continent for testing.
     test: int = 60
-    # Answers drawn a question, for the measures of sampled answers; 0 leaves them out.
+    # Sampled answers per question for the sampling-based measures; 0 leaves them out.
     samples: int = 0
-    # Settings of the grid: small models, large models, data sets, measures.
+    # Size of the simulated grid: small models, large models, data sets, measures.
     grid: tuple[int, int, int, int] = (8, 2, 14, 8)
-    # Queries of a setting.
+    # Queries per setting of the grid.
     queries: int = 2000
-    # Draws in which the guarantee is put to the test.
+    # Simulated logs on which the guarantee is tested.
     draws: int = 1000
-    # Share of each bin of confidence that calibrates, and bins.
+    # Share of each confidence bin used for calibration, in (0, 1].
     share: float = 0.1
+    # Number of confidence bins.
     bins: int = 30
-    # Of all draws.
+    # Random seed of the whole run.
     seed: int = 0
 
     def __post_init__(self):
@@ -84,18 +91,18 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    # A real small model, and a small grid.
+    # A real small model and a small grid.
     "demo": Config(grid=(4, 2, 5, 4), draws=200),
-    # The same job at its smallest, to see that everything runs.
+    # The smallest run, to check that everything works.
     "smoke": Config(
         parts=("simulated",), grid=(2, 1, 3, 2), queries=200, draws=20, bootstrap=20
     ),
-    # The tables of docs/confidence.md; needs $JEFF_DATA.
+    # The tables in docs/confidence.md; needs $JEFF_DATA.
     "full": Config(parts=PARTS, train=100, test=100),
-    # As many settings as in the paper: 8 small models, 2 large ones, 14 data sets, 8
-    # measures, all made.
+    # As many settings as in the paper, all simulated: 8 small models, 2 large ones, 14
+    # data sets, 8 measures.
     "paper": Config(parts=("simulated",)),
-    # GPT-3.5 and GPT-4 alone; needs $JEFF_DATA.
+    # Only GPT-3.5 and GPT-4; needs $JEFF_DATA.
     "mirage": Config(parts=("mirage",)),
     # Your own logs: --data FILE.
     "file": Config(),

@@ -8,58 +8,60 @@ __all__ = ["PRESETS", "Config"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a Self-REF run does."""
+    """Settings of a Self-REF run."""
 
-    # Your own questions, JSON lines: {"prompt", "answer"}, or with your own marks
-    # {"prompt", "response", "correct"}; empty asks about cities, with all baselines.
+    # Your own questions, JSON lines: {"prompt", "answer"}, or answers that you have
+    # marked, {"prompt", "response", "correct"}; empty asks about cities.
     data: str = ""
-    # Share of your questions that measure and calibrate, and longest answer to them.
+    # Share of your questions held out for evaluation and calibration, in (0, 1).
     holdout: float = 0.3
+    # Maximum length of an answer to your questions, in tokens.
     max_new_tokens: int = 32
-    # Largest error rate of your model's answers that are kept, and the probability
-    # with which that may fail.
+    # Maximum error rate of the answers that the model keeps, in (0, 1).
     max_error: float = 0.1
+    # Probability with which the bound on the error rate may fail, in (0, 1).
     delta: float = 0.1
-    # With your questions, write the whole taught model too, as transformers reads it.
+    # With your questions, also write the merged model in the format of transformers.
     merged: bool = False
-    # Asset, GGUF file, directory of safetensors, installed package or hub id.
+    # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
-    # Type of the frozen base; factors are float32.
+    # Data type of the frozen base model; the factors are always float32.
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # Questions are about the largest cities, this many of them.
+    # Draw questions from this many of the largest cities.
     largest: int = 8000
-    # Questions to learn from, and to measure with, of each seed.
+    # Training questions per seed.
     train: int = 3000
+    # Test questions per seed.
     test: int = 1000
-    # Examples ahead of the questions that ask for a confidence.
+    # Few-shot examples in the prompts that ask the model for its confidence.
     shots: int = 4
-    # Answers drawn a question, for the measures of sampled answers; 0 leaves them out.
+    # Sampled answers per question for the sampling-based measures; 0 leaves them out.
     samples: int = 5
-    # Inner size of LoRA's factors.
+    # Rank of the LoRA factors; at least 1.
     rank: int = 8
-    # Kernels that get factors in each layer.
+    # Layers that get factors: attention projections only, or all linear layers.
     where: Literal["attention", "linear"] = "attention"
-    # Factors on the output layer too, as in the paper; not beside first_layer where
-    # output and embedding are one table, as in SmolLM2.
+    # Also train factors on the output layer, as in the paper. Where output and
+    # embedding share one table, as in SmolLM2, this needs first_layer 0.
     head: bool = False
-    # Layers below it stay as they are and are read once; 0 trains all, as the paper;
-    # -1 the upper third.
+    # First layer with factors: the layers below are frozen and computed only once. 0
+    # trains all layers, as in the paper; -1 trains the upper third.
     first_layer: int = -1
     # Passes over the examples.
     num_epochs: int = 6
-    # The highest.
+    # Peak learning rate.
     learning_rate: float = 1e-3
-    # Packed rows of 64 tokens a step.
+    # Packed rows of 64 tokens per step.
     batch_size: int = 8
-    # Share of the wrong answers that are learned from, the paper's alpha.
+    # Share of the wrong answers used for training (the paper's alpha), in (0, 1].
     unconfident_share: float = 1.0
-    # Leave wrong answers' tokens out of the loss, as in the paper.
+    # Exclude the tokens of wrong answers from the loss, as in the paper.
     mask_wrong: bool = True
-    # Weight of the confidence token in the loss; an answer's tokens have 1.
+    # Loss weight of the confidence token, relative to an answer token.
     token_weight: float = 4.0
-    # Accuracy to be reached by sending questions on.
+    # Target accuracy to reach by routing, in (0, 1].
     target: float = 0.9
-    # Questions, factors and samples are drawn anew for each seed.
+    # Random seeds; each draws new questions, initial factors and samples.
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self):
@@ -101,18 +103,18 @@ class Config:
 _PAPER = Config(first_layer=0, head=True, token_weight=1.0, num_epochs=2, seeds=(0,))
 
 PRESETS: dict[str, Config] = {
-    # The whole job on few questions.
+    # The whole experiment on few questions.
     "demo": Config(train=800, test=200, samples=2, seeds=(0,)),
-    # The same job at its smallest, to see that everything runs.
+    # The smallest run, to check that everything works.
     "smoke": Config(
         train=32, test=24, samples=1, first_layer=28, num_epochs=1, rank=2, seeds=(0,)
     ),
-    # The tables of docs/confidence.md.
+    # The tables in docs/confidence.md.
     "full": Config(),
-    # The paper's LoRA: all layers, and the output layer.
+    # The paper's LoRA: factors on all layers and on the output layer.
     "paper": _PAPER,
     "published": _PAPER,
-    # What the loss mask is for: without it mistakes are learned too.
+    # Ablation of the loss mask: without it the model also learns its wrong answers.
     "unmasked": Config(mask_wrong=False, samples=0, seeds=(0,)),
     # Your own questions: --data FILE.
     "file": Config(seeds=(0,)),

@@ -10,74 +10,78 @@ SAMPLERS = ("uniform", "wds", "k-centre", "geosketch")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a run on gene pairs does."""
+    """Settings of a run on gene pairs."""
 
-    # Blood cells, or cells with planted pairs.
+    # Data set: blood cells, or simulated cells with planted pairs.
     dataset: Literal["pbmc", "simulated"] = "pbmc"
-    # Your own cells, an .h5ad file or .zarr folder that anndata wrote; they are read
-    # instead of the data set.
+    # Your own cells, an .h5ad file or .zarr folder written by anndata; replaces the
+    # data set.
     data: str = ""
     # Matrix of the file: X, raw, or a name in layers; empty takes X, and raw of pbmc.
     layer: str = ""
-    # Column of obs that the network learns.
+    # Column of obs that the network learns to predict.
     label: str = "bulk_labels"
     # Column of obs with cell types, to show which are over-represented; empty for none.
     type: str = ""
-    # CSV file with two names of genes a row, pairs that are known; empty for none.
+    # CSV file of known pairs, two gene names per row; empty for none.
     pairs: str = ""
-    # Cells that are simulated.
+    # Number of simulated cells.
     cells: int = 30_000
-    # Genes that are kept, the most dispersed; the map has all their pairs.
+    # Number of genes to keep, the most dispersed first; the map has all their pairs.
     genes: int = 100
-    # Names of genes that are kept in any case.
+    # Names of genes to keep in any case.
     keep: tuple[str, ...] = ()
-    # Hashes of the sketch.
+    # Number of hashes in the sketch.
     hashes: int = 200
-    # Exponent of 1 / density in a cell's weight; the paper's is 1.
+    # Exponent of 1 / density in a cell's weight; the paper uses 1.
     power: float = 2.0
-    # Floor on the effective size of a sample, as a share of its cells.
+    # Minimum effective size of a sample, as a share of its cells, in [0, 1).
     least_effective: float = 0.3
-    # What the weighted mean over a sample is to estimate.
+    # Target of the weighted mean over a sample.
     estimand: Literal["population", "diverse", "published"] = "population"
-    # Cells at the mean score that are added to every pair, so that pairs seen in a cell
-    # or two do not lead the ranking; the paper's is 0.
+    # Pseudo-cells at the mean score added to every pair, so that pairs seen in only one
+    # or two cells do not lead the ranking; the paper uses 0.
     prior_cells: float = 3.0
-    # Ways to pick cells that are compared.
+    # Sampling methods to compare: uniform, wds, k-centre, geosketch; wds is required.
     samplers: tuple[str, ...] = ("uniform", "wds", "k-centre")
-    # Shares of the cells that are picked, to compare.
+    # Sample sizes to compare, as shares of the cells, in (0, 1].
     shares: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5)
-    # The share from which the table of pairs is made; one of the above.
+    # Sample size for the table of pairs; one of shares.
     share: float = 0.1
-    # Samples a seed, each share and way.
+    # Samples per seed, share and method.
     draws: int = 3
-    # Most cells that the network is trained on, drawn evenly.
+    # Maximum number of cells for training and validation, drawn uniformly.
     train_cells: int = 50_000
-    # Share of them that is held out, for accuracy and for testing pairs.
+    # Share of these cells held out for accuracy and for testing pairs, in (0, 1).
     holdout: float = 0.2
-    # Most cells of the map that samples are compared with, drawn evenly.
+    # Maximum number of cells in the reference map, drawn uniformly.
     reference_cells: int = 50_000
-    # Width of a token, heads, layers, width of the feed-forward layer.
+    # Width of a token.
     width: int = 64
+    # Number of attention heads.
     heads: int = 4
+    # Number of Transformer layers.
     layers: int = 2
+    # Width of the feed-forward layer.
     hidden: int = 128
-    # Probability of dropping a unit in training.
+    # Dropout probability in training, in [0, 1).
     dropout_rate: float = 0.1
     # Passes over the training cells.
     num_epochs: int = 30
-    # Cells a step.
+    # Cells per step.
     batch_size: int = 64
-    # The highest.
+    # Peak learning rate.
     learning_rate: float = 1e-3
-    # Networks that are trained on permuted labels, for p-values; of the first seed.
+    # Networks trained on permuted labels for p-values, in the first seed: 0 for none,
+    # otherwise at least 3.
     permutations: int = 5
-    # Resamples of the cells, for intervals.
+    # Bootstrap resamples of the cells for intervals; 0 for none.
     bootstrap: int = 100
-    # Pairs in the table that are tested for a product term on held-out cells.
+    # Number of top pairs tested for a product term on held-out cells.
     tested: int = 100
-    # Points of the integrated Hessian of the sampled cells; 0 leaves it out.
+    # Integration points of the integrated Hessian; 0 leaves it out.
     hessian_points: int = 2
-    # Simulation, network and draws are new for each seed.
+    # Random seeds; each draws a new simulation, initial network and samples.
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self):
@@ -155,11 +159,11 @@ _PAPER = dataclasses.replace(
 )
 
 PRESETS: dict[str, Config] = {
-    # Blood cells, their types as labels.
+    # Blood cells with their types as labels.
     "demo": Config(
         type="bulk_labels", num_epochs=20, permutations=3, shares=(0.05, 0.1, 0.3)
     ),
-    # The same job at its smallest, to see that everything runs.
+    # The smallest run, to check that everything works.
     "smoke": Config(
         genes=20,
         hashes=20,
@@ -184,10 +188,10 @@ PRESETS: dict[str, Config] = {
         permutations=10,
         seeds=(0, 1, 2, 3, 4),
     ),
-    # Planted pairs, two cell types of 1%.
+    # Simulated cells with planted pairs and two cell types of 1% each.
     "full": _SIMULATED,
     "simulated": _SIMULATED,
-    # The same with the paper's weights, 1 / density.
+    # The same cells with the paper's weights, 1 / density.
     "paper": _PAPER,
     "published": _PAPER,
     # Your own cells: --data FILE --label COLUMN.

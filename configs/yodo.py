@@ -8,54 +8,56 @@ __all__ = ["PRESETS", "Config"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a YODO run does."""
+    """Settings of a YODO run."""
 
-    # Data set: adult and german come with `assets`; digits with scikit-learn; acs and
-    # celeba need the `data` extra and a network; utkface and csv need `data`.
+    # Data set: adult and german are fetched with `assets`, digits comes with
+    # scikit-learn. acs and celeba need the `data` extra and a network connection.
+    # utkface and csv need a file or folder in data.
     dataset: Literal["adult", "german", "digits", "acs", "celeba", "utkface", "csv"] = (
         "adult"
     )
-    # Sensitive attribute: sex or race (adult, acs), sex or age (german), an attribute's
-    # name (celeba), the group's column (csv). The others have one attribute.
+    # Sensitive attribute: sex or race (adult, acs), sex or age (german), the name of an
+    # attribute (celeba) or of a column (csv). The others have only one.
     sensitive: str = "sex"
-    # Outcome: an attribute's name (celeba) or the label's column (csv).
+    # Outcome to predict: the name of an attribute (celeba) or of a column (csv).
     outcome: str = ""
-    # File or folder of the data: your own table with dataset "csv"; of the other data
-    # sets it is found by itself where it is empty.
+    # File or folder of the data; with dataset "csv", your own table. The other data
+    # sets are located automatically if this is empty.
     data: str = ""
-    # Gap that the training closes.
+    # Fairness gap to minimise.
     gap: Literal["demographic_parity", "equal_opportunity", "equalized_odds"] = (
         "demographic_parity"
     )
-    # Weight of the gap at the fair end.
+    # Weight of the gap at the fair end; at least 0.
     strength: float = 1.0
-    # Exponent of alpha in the weight of the gap; 1 is the paper's, 2 suits a large
+    # Exponent of alpha in the weight of the gap: 1 as in the paper, 2 for a large
     # strength.
     ramp: float = 1.0
-    # Share of steps taken at one of the two ends; 0 is the paper's uniform draw.
+    # Share of the steps taken at one of the two ends, in [0, 1]; 0 is the uniform draw
+    # of the paper.
     end_mass: float = 0.5
     # Passes over the training part.
     num_epochs: int = 8
-    # People a step.
+    # People per step.
     batch_size: int = 512
-    # Peak of Adam's learning rate.
+    # Peak learning rate of Adam.
     learning_rate: float = 4e-3
-    # Course of the learning rate: to 0 along a cosine, or constant (the paper).
+    # Learning rate schedule: cosine decay to 0, or constant (the paper).
     schedule: Literal["cosine", "constant"] = "cosine"
-    # Hidden widths of the MLP; images use the small CNN.
+    # Widths of the hidden layers of the MLP; images use a small CNN.
     hidden: tuple[int, ...] = (256, 256, 256)
-    # Probability of dropping a unit in training.
+    # Dropout probability in training.
     dropout_rate: float = 0.5
-    # Levels at which the line is measured, evenly spaced.
+    # Number of evenly spaced levels at which the line is measured; at least 2.
     num_levels: int = 101
-    # Separately trained models to compare with, at evenly spaced levels and the line's
-    # own weights; at least 2.
+    # Number of separately trained models for comparison, at evenly spaced levels and
+    # with the line's weights of the gap; at least 2.
     num_fixed: int = 11
-    # A run a seed; each has its own split, initial parameters and order.
+    # Random seeds; each draws a new split, initial parameters and data order.
     seeds: tuple[int, ...] = (0, 1, 2)
-    # Limit of the gap for the level that is chosen on the validation part.
+    # Limit on the gap for the level chosen on the validation part, in (0, 1].
     gap_limit: float = 0.08
-    # Confidence of that choice.
+    # Confidence with which the chosen level keeps the limit, in (0, 1).
     confidence: float = 0.95
 
     def __post_init__(self):
@@ -80,9 +82,9 @@ class Config:
 _ADULT = Config()
 
 PRESETS: dict[str, Config] = {
-    # Adult by sex, three seeds, against 11 fixed models.
+    # Adult by sex, with three seeds, against 11 fixed models.
     "demo": _ADULT,
-    # The same job at its smallest, to see that everything runs.
+    # The smallest run, to check that everything works.
     "smoke": dataclasses.replace(
         _ADULT, num_epochs=1, num_levels=11, num_fixed=2, seeds=(0,)
     ),
@@ -94,11 +96,11 @@ PRESETS: dict[str, Config] = {
     "adult-race": dataclasses.replace(
         _ADULT, sensitive="race", seeds=(0, 1, 2, 3, 4), gap_limit=0.1
     ),
-    # A large strength, which would drag the accurate end down ...
+    # A large strength, which would lower the accuracy of the accurate end ...
     "adult-strong": dataclasses.replace(_ADULT, strength=5.0, ramp=2.0),
-    # ... as it does with the paper's draw and weight.
+    # ... as it does with the uniform draw and linear weight of the paper.
     "adult-strong-uniform": dataclasses.replace(_ADULT, strength=5.0, end_mass=0.0),
-    # The paper's own settings.
+    # The settings of the paper.
     "paper": dataclasses.replace(
         _ADULT, end_mass=0.0, learning_rate=1e-3, schedule="constant"
     ),
@@ -114,7 +116,8 @@ PRESETS: dict[str, Config] = {
     "digits": dataclasses.replace(
         _ADULT,
         dataset="digits",
-        # Colour and label go together in training, so parity would forbid being right.
+        # Colour and label are correlated in training, so demographic parity would
+        # penalise correct predictions.
         gap="equalized_odds",
         batch_size=128,
         num_epochs=100,

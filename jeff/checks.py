@@ -1,7 +1,7 @@
-"""Checks of arguments, shared by the public functions.
+"""Argument checks shared by the public functions.
 
-Shapes and dtypes are always checked. Values are checked only where they are concrete:
-under ``jax.jit`` an array has none yet, and a check costs nothing.
+Shapes and dtypes are always checked. Values are checked only if they are concrete:
+under ``jax.jit`` an array has no values yet, so checks add nothing to compiled code.
 """
 
 import jax.numpy as jnp
@@ -19,16 +19,16 @@ __all__ = [
 
 
 def check_same_length(**vectors: Array | None) -> None:
-    """Check that every argument is a vector and that all have one length.
+    """Check that every argument is a vector and that all have the same length.
 
     Args:
       **vectors: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      ValueError: naming the first argument that is not a vector or differs in length.
+      ValueError: if an argument is not a vector or differs in length; names the first.
     """
     shapes = {name: jnp.shape(v) for name, v in vectors.items() if v is not None}
-    # The first argument sets the length, so that the error names another one.
+    # The first argument sets the length; an error names the argument that differs.
     first = next(iter(shapes))
     for name, shape in shapes.items():
         if len(shape) != 1:
@@ -49,7 +49,7 @@ def check_floating(**arrays: Array | None) -> None:
       **arrays: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      TypeError: naming the first argument of another dtype.
+      TypeError: if an argument has another dtype; names the first.
     """
     for name, array in arrays.items():
         if array is not None and not jnp.issubdtype(
@@ -63,16 +63,16 @@ def check_floating(**arrays: Array | None) -> None:
 def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
     """Check that every argument is binary: bool, or integers 0 and 1.
 
-    Any other code would count as a member, and a group coded 1 and 2 would have no
-    gap. Values are checked where they are concrete.
+    As a bool, any value but 0 is a member: a group coded 1 and 2 would have only
+    members, and a gap of 0. Values are checked only if they are concrete.
 
     Args:
       where: rows to check, bool, of the arrays' shape; all by default.
       **arrays: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      TypeError: naming the first argument of another dtype.
-      ValueError: naming the first argument with another value.
+      TypeError: if an argument has another dtype; names the first.
+      ValueError: if an argument has another value; names the first.
     """
     for name, array in arrays.items():
         if array is None or jnp.result_type(array) == jnp.bool_:
@@ -82,7 +82,7 @@ def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
                 f"{name}: expected a bool or 0/1 integer array, "
                 f"got {jnp.result_type(array)}"
             )
-        # A tracer has no values yet; under jit the caller's check outside must do.
+        # A tracer has no values yet; under jit the caller must have checked before.
         if not (_concrete(array) and _concrete(where)):
             continue
         values = np.asarray(array)
@@ -96,20 +96,20 @@ def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
 
 
 def _concrete(array: Array | None) -> bool:
-    """Whether values can be read here: not under jit, nor on another host."""
+    """Whether values can be read: not under jit, and no part on another host."""
     if isinstance(array, Tracer):
         return False
     return getattr(array, "is_fully_addressable", True)
 
 
 def check_mask(**arrays: Array | None) -> None:
-    """Check that every argument is bool: integers could be meant as indices.
+    """Check that every argument is bool, since integers could be meant as indices.
 
     Args:
       **arrays: arrays by argument name; None stands for an argument left out.
 
     Raises:
-      TypeError: naming the first argument of another dtype.
+      TypeError: if an argument has another dtype; names the first.
     """
     for name, array in arrays.items():
         if array is not None and jnp.result_type(array) != jnp.bool_:
@@ -127,7 +127,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
       choices: the allowed values.
 
     Raises:
-      ValueError: if ``value`` is none of ``choices``.
+      ValueError: if ``value`` is not one of ``choices``.
     """
     if value not in choices:
         raise ValueError(f"{name}: expected one of {choices}, got {value!r}")

@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are needed, named where they are missing."""
+"""Import optional packages; an error names the command that installs them."""
 
 import importlib
 from typing import Any
@@ -10,14 +10,14 @@ def require(module: str, *, extra: str) -> Any:
     """Import a module of an optional extra.
 
     Args:
-      module: dotted name.
-      extra: the extra of the distribution that has it.
+      module: dotted name of the module.
+      extra: extra of jeff's distribution that installs it.
 
     Returns:
       The module.
 
     Raises:
-      ImportError: if it is not installed; names the command that installs it.
+      ImportError: if the module cannot be imported; gives the install command.
     """
     try:
         return importlib.import_module(module)

@@ -1,8 +1,8 @@
-"""Files: written whole or not at all, and read strictly.
+"""Write files atomically, and read JSON strictly.
 
-One convention for every package. A file is written under a temporary name beside its
-own and renamed into place, so that a reader never sees a half of it and a failure
-leaves the old one. JSON is strict both ways: no NaN, no key twice.
+A file is written under a temporary name in the same folder and then renamed. A reader
+never sees a partial file, and a failure leaves the old file in place. JSON must not
+contain NaN; a key must not occur twice in one object.
 """
 
 import json
@@ -18,17 +18,18 @@ __all__ = ["read_json", "read_json_lines", "replacing", "write_json", "write_tex
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Write a file under another name, and rename it when all is written.
+    """Write a file under a temporary name, and rename it once it is complete.
 
     Args:
-      path: the file; its folder is made where it is missing.
+      path: the file; its folder is created if missing.
 
     Yields:
-      The temporary path to write to; it is gone afterwards, whatever happened.
+      The temporary path to write to; it never outlives the block, even after an error.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes, or two threads of one, never share a part.
+    # In the same folder, since a rename is atomic only within one file system. The
+    # random part keeps two processes or threads from writing to the same file.
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield part
@@ -38,11 +39,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file whole or not at all.
+    """Write a text file atomically.
 
     Args:
-      path: the file; its folder is made where it is missing.
-      text: the contents. Lone surrogates, which UTF-8 cannot hold, become ``?``.
+      path: the file; its folder is created if missing.
+      text: the contents. Lone surrogates, which UTF-8 cannot encode, become ``?``.
 
     Returns:
       The path.
@@ -53,24 +54,24 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> Path:
-    """Write a value as JSON, whole or not at all.
+    """Write a value as JSON, atomically.
 
     Args:
       path: the file.
-      value: what `json.dumps` takes.
-      indent: spaces a level, or None for one line.
+      value: any value that `json.dumps` accepts.
+      indent: spaces per level, or None for a single line.
 
     Returns:
       The path.
 
     Raises:
-      ValueError: if a number is not finite; JSON has no name for it.
+      ValueError: if a number is not finite, which JSON cannot represent.
     """
     return write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; NaN, and a key that stands twice in one object, are errors.
+    """Read a JSON file; NaN and duplicate keys in one object are errors.
 
     Args:
       path: the file.
@@ -80,7 +81,7 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it is not valid JSON in UTF-8, naming the file and the place.
+      ValueError: if the file is not valid JSON in UTF-8; names the file and position.
     """
     text = Path(path).read_bytes()
     try:
@@ -103,11 +104,12 @@ def read_json_lines(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
       path: a file in UTF-8.
 
     Returns:
-      ``(place, object)`` each; the place, ``"file:line"``, is for messages.
+      One ``(place, object)`` per line; the place, ``"file:line"``, is for messages.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming the line that is no JSON object, or if the file is no UTF-8.
+      ValueError: if the file is not UTF-8 or a line is not a JSON object; names the
+        line.
     """
     path = Path(path)
     if not path.is_file():
@@ -117,7 +119,7 @@ def read_json_lines(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text in UTF-8 ({error})") from error
     rows = []
-    # Not splitlines: a string of JSON may hold separators such as U+2028.
+    # Not splitlines: a JSON string may contain line separators such as U+2028.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

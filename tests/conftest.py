@@ -1,4 +1,4 @@
-"""Fixtures and defaults of the whole suite."""
+"""Shared fixtures and defaults of the test suite."""
 
 import ctypes
 import gc

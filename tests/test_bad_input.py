@@ -1,4 +1,4 @@
-"""A table of mistakes: each is answered by what was expected, what came, and where.
+"""Test that each error names the expected value, the actual value and the place.
 
 The mistakes and what must be said of each are the table ``ROWS`` of the program, which
 makes them all in one process, as a user would: without the shape checks of the tests.

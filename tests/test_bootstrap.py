@@ -1,4 +1,4 @@
-"""Bootstrap: the normal interval, rows kept together, chunks, undefined resamples."""
+"""Test the bootstrap: normal interval, grouped rows, chunks, undefined resamples."""
 
 import functools
 from collections.abc import Callable

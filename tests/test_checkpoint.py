@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, and every failure named."""
+"""Test checkpoints: atomic writing, and an error for every failure."""
 
 import json
 import re

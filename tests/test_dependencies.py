@@ -1,4 +1,4 @@
-"""What is imported is declared, and what is declared is used."""
+"""Test that imported packages are declared, and declared packages are used."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The code in README and docs runs as it stands."""
+"""Test that the code in README and docs runs unchanged."""
 
 import json
 import re

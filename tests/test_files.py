@@ -1,4 +1,4 @@
-"""Files of JSON lines, as people have them."""
+"""Test files of JSON lines as users write them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Lines and simplexes in weight space."""
+"""Test lines and simplexes in weight space."""
 
 import chex
 import hypothesis

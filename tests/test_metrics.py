@@ -1,4 +1,4 @@
-"""Metrics: hand values, scikit-learn and scipy, masks, ties, degenerate inputs."""
+"""Test metrics: hand values, scikit-learn, scipy, masks, ties, degenerate inputs."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Dropout with few bits, and modules as functions."""
+"""Test dropout from few random bits, and modules as functions."""
 
 import jax.numpy as jnp
 import numpy as np

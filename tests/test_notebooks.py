@@ -1,4 +1,4 @@
-"""The notebooks: valid, stored without outputs, free of this machine, and they run."""
+"""Test notebooks: valid, without outputs or local paths, and executable."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What an importer may rely on: names, docstrings, layers, start-up time, versions."""
+"""Test the public interface: names, docstrings, layers, import time, versions."""
 
 import ast
 import builtins

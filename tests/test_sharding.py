@@ -1,4 +1,4 @@
-"""Meshes and placement, on one device and in two real processes."""
+"""Test meshes and placement, on one device and in two real processes."""
 
 import json
 import os

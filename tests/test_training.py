@@ -1,4 +1,4 @@
-"""The training loop: same batches, same bits, and a way out of every failure."""
+"""Test the training loop: reproducible batches and bits, and recovery from failures."""
 
 import json
 import subprocess

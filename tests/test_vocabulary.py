@@ -1,4 +1,4 @@
-"""One word for one thing: doors, configurations and commands keep the same words."""
+"""Test that public names, configurations and commands use the same words."""
 
 import ast
 import dataclasses

@@ -1,4 +1,4 @@
-"""Wheels: one checked file comes out, or an error and nothing else."""
+"""Test wheels: one checked file is unpacked, or nothing but an error results."""
 
 import hashlib
 import os

@@ -1,1 +1,1 @@
-"""The application: files, progress, plots, the report, the command line."""
+"""Training scripts: command line, run folders, progress, plots and the report."""

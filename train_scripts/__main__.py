@@ -1,4 +1,4 @@
-"""``python -m train_scripts COMMAND``."""
+"""Start the command line: ``python -m train_scripts COMMAND``."""
 
 import sys
 

@@ -13,14 +13,14 @@ from tyro.conf import Positional, arg
 
 __all__ = ["MENDABLE", "main", "use_compilation_cache"]
 
-# What a user can mend: shown as one message, without a traceback.
+# Errors that a user can fix, shown as a message without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 
 Runs = Annotated[Path, arg(metavar="FOLDER", help="Where runs and report are written.")]
 
 
 class _WordsError(ValueError):
-    """The command line itself is wrong."""
+    """Raised when the command line itself is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +90,15 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command.
 
     Args:
-      arguments: the words after ``python -m train_scripts``.
+      arguments: the arguments after ``python -m train_scripts``.
 
     Returns:
-      Exit status: 0 done, 1 failed, 2 the words are wrong, 130 interrupted.
+      Exit status: 0 on success, 1 on failure, 2 for wrong arguments, 130 when
+      interrupted.
     """
     try:
         return _dispatch(*_parse(list(arguments)))
-    except SystemExit as stop:  # tyro has said what is wrong, or has helped
+    except SystemExit as stop:  # tyro has printed its error message or the help text
         return int(stop.code or 0)
     except MENDABLE as error:
         return _fail(str(error), 2 if isinstance(error, _WordsError) else 1)
@@ -106,9 +107,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parse(words: list[str]) -> tuple[Any, list[str]]:
-    """The command, and the fields of a run, which its configuration parses."""
+    """Parse the command; return it with the unparsed fields of a run."""
     runs, words = _take_runs(words or ["--help"])
     fields: list[str] = []
+    # Options after `run SYSTEM` belong to the system's own configuration, which is not
+    # known before SYSTEM is parsed, so they are split off here.
     if words[:1] == ["run"] and words[1:2] and not words[1].startswith("-"):
         flags = [i for i, word in enumerate(words) if word.startswith("-")]
         first = min(flags, default=len(words))
@@ -125,7 +128,7 @@ def _parse(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def _take_runs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Take ``--runs FOLDER`` or ``--runs=FOLDER`` out, wherever it stands."""
+    """Remove ``--runs FOLDER`` or ``--runs=FOLDER`` from any position; return both."""
     for place, word in enumerate(words):
         if word.startswith("--runs="):
             return [word], words[:place] + words[place + 1 :]
@@ -135,6 +138,8 @@ def _take_runs(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _dispatch(command: Any, fields: list[str]) -> int:
+    # Imported here and in each command, so that --help and wrong arguments answer
+    # without waiting for slow imports such as JAX.
     from rich.console import Console
 
     from train_scripts import doctor, systems
@@ -184,7 +189,7 @@ def _assets(names: list[str]) -> int:
 
 def _run(command: Run, fields: list[str]) -> int:
     name, presets = command.system, _presets(command.system)
-    # A user's own data have a preset of their own; another may still be named.
+    # --data selects the preset "file", unless the user names a preset.
     given = {word.partition("=")[0] for word in fields}
     preset = command.preset or ("file" if "--data" in given else "demo")
     if preset not in presets:
@@ -200,7 +205,7 @@ def _run(command: Run, fields: list[str]) -> int:
 
 
 def _demo(command: Demo) -> int:
-    """Every system, and after each the page, so that there is one from the first on."""
+    """Run every system and rewrite the report after each one."""
     preset, status, chosen = command.preset, 0, {}
     for name in _ready():
         presets = _presets(name)
@@ -214,7 +219,7 @@ def _demo(command: Demo) -> int:
         _report(command.runs, running=waiting, failed=failed)
         try:
             _execute(name, preset, config, [], command.runs)
-        except MENDABLE as error:  # the others run all the same
+        except MENDABLE as error:  # continue with the other systems
             failed[name] = str(error)
             status = _fail(f"{name}: {error}", 1)
         waiting.remove(name)
@@ -268,10 +273,12 @@ def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) 
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs beside the assets, for the next process."""
+    """Cache compiled programs in the asset cache, for later processes."""
     import jax
 
     from jeff.assets import cache_dir
 
+    # JAX skips programs that compile in under a second by default; the scripts compile
+    # many of these.
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -1,7 +1,7 @@
-"""What this machine has and lacks: ``python -m train_scripts doctor``.
+"""Check this machine's installation: ``python -m train_scripts doctor``.
 
-Nothing is changed and nothing is downloaded. What is lacking is named together with the
-command that brings it.
+The checks change and download nothing. Each missing part is shown with the command that
+installs it.
 """
 
 import importlib.metadata
@@ -39,15 +39,15 @@ _PURPOSES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-      area: heading under which it is shown.
-      name: what was looked at.
-      ok: whether it is there and usable.
+      area: heading under which the check is shown.
+      name: the part that was checked.
+      ok: whether the part is present and usable.
       needed: whether ``make demo`` needs it.
-      detail: version, place, or what is wrong.
-      remedy: the command that mends it, or None.
+      detail: version, path, or description of the fault.
+      remedy: command that fixes the fault, or None.
     """
 
     area: str
@@ -59,11 +59,11 @@ class Check:
 
 
 def report() -> list[Check]:
-    """Look at versions, devices, folders, assets, extras and the browser.
+    """Check versions, devices, folders, assets, extras and the browser.
 
     Returns:
-      The checks, area by area. Where a package that jeff stands on is missing or too
-      old, the areas that would have to import it are left out.
+      The checks, area by area. If a core package is missing or too old, areas that need
+      to import it are left out.
     """
     checks = list(_versions())
     if all(check.ok for check in checks):
@@ -78,7 +78,7 @@ def show(console: Console) -> int:
       console: where to print.
 
     Returns:
-      Exit status: 1 if something that ``make demo`` needs is missing, else 0.
+      Exit status: 1 if ``make demo`` lacks anything that it needs, else 0.
     """
     checks = report()
     for area in dict.fromkeys(check.area for check in checks):
@@ -143,10 +143,10 @@ def _devices() -> Iterator[Check]:
 
 
 def _memory(device: object) -> str:
-    """Memory of a device: its own limit, or the host's for a CPU."""
+    """Memory of a device: its limit, or the host's memory for a CPU."""
     try:
         stats = device.memory_stats()  # pyright: ignore[reportAttributeAccessIssue]
-    except Exception:  # what a back end raises here is its own choice
+    except Exception:  # each back end raises its own type of error
         stats = None
     if stats and "bytes_limit" in stats:
         return f"{stats['bytes_limit'] / 2**30:.1f} GiB of memory"
@@ -171,12 +171,14 @@ def _folders() -> Iterator[Check]:
             yield Check(area, "JEFF_DATA", False, False, detail, remedy)
     except NotADirectoryError as error:
         yield Check(area, "JEFF_DATA", False, True, str(error), "unset JEFF_DATA")
+    # The compilation cache lies inside the asset cache, so its size is subtracted.
     cache = assets.cache_dir()
     compiled = _size(cache / "xla")
     for name, folder, size in (
         ("asset cache", cache, _size(cache) - compiled),
         ("compilation cache", cache / "xla", compiled),
     ):
+        # The folder may not exist yet; then its nearest existing parent decides.
         nearest = next(p for p in (folder, *folder.parents) if p.exists())
         if nearest.is_dir() and os.access(nearest, os.W_OK):
             yield Check(area, name, True, False, f"{folder}, {size / 2**20:.0f} MiB")
@@ -186,12 +188,12 @@ def _folders() -> Iterator[Check]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes below a folder, as far as they can be seen."""
+    """Bytes of all readable files below a folder."""
     total = 0
     for path in folder.rglob("*"):
         try:
             total += path.lstat().st_size if path.is_file() else 0
-        except OSError:  # a run may be writing here
+        except OSError:  # a run in progress may have removed the file
             continue
     return total
 
@@ -242,9 +244,9 @@ def _browser() -> Iterator[Check]:
 
 
 def _requirements(project: str, extra: str | None) -> Iterator[tuple[str, str | None]]:
-    """What a project requires under an extra: names and least versions.
+    """Names and minimum versions of the packages that an extra requires.
 
-    A requirement with an extra of its own (``jax[cuda13]``) is followed one step.
+    A requirement that itself names an extra (``jax[cuda13]``) is followed one step.
     """
     try:
         lines = importlib.metadata.requires(project) or []
@@ -264,7 +266,7 @@ def _requirements(project: str, extra: str | None) -> Iterator[tuple[str, str | 
 
 
 def _fault(name: str, least: str | None) -> str | None:
-    """Why an installed package will not do, or None if it does."""
+    """Describe why an installed package is not usable, or None if it is."""
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -275,7 +277,7 @@ def _fault(name: str, least: str | None) -> str | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version.
+    """Leading numbers of a version.
 
     >>> _numbers("0.10.2"), _numbers("3.0rc1"), _numbers("2.13.0+cpu")
     ((0, 10, 2), (3, 0), (2, 13, 0))

@@ -1,4 +1,4 @@
-"""The registry: the ten systems of jeff, in the order in which they are listed."""
+"""Registry of jeff's ten systems, in the order of every list."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,19 +11,19 @@ __all__ = ["RUNTIME_ASSETS", "SYSTEMS", "System", "show"]
 
 @dataclass(frozen=True)
 class System:
-    """One published method and where it lives.
+    """One published method, with its package, script and data.
 
     Attributes:
       name: key in `SYSTEMS`, as in ``python -m train_scripts run NAME``.
-      title: name of the method, for people.
+      title: name of the method for display.
       paper: title of the paper, with its arXiv number or venue.
-      module: package that holds the method.
+      module: package that implements the method.
       script: training script that runs it.
       state: "ready" once the script exists, "planned" until then.
-      summary: what the method does, in a sentence.
+      summary: description of the method in one sentence.
       assets: names in `jeff.assets.ASSETS` that the script needs.
-      shared: folders below ``$JEFF_DATA`` that it uses where they are present; without
-        them it runs on its assets or on made data.
+      shared: folders below ``$JEFF_DATA`` that the script uses if they exist; without
+        them it runs on its assets or on simulated data.
     """
 
     name: str
@@ -37,7 +37,7 @@ class System:
     shared: tuple[str, ...]
 
 
-# What the language-model runtime runs on, whichever systems are ready.
+# Assets of the language-model runtime, needed whichever systems are ready.
 RUNTIME_ASSETS = ("smollm2", "minilm", "minilm_tokenizer")
 
 _HPO = ("hpo", "hpo_annotations", "hpo_genes")
@@ -182,10 +182,10 @@ SYSTEMS: dict[str, System] = {
 
 
 def show(console: "Console") -> None:
-    """Print the ten systems, their state, and what of their data is on this machine.
+    """Print the ten systems, their state, and which of their data is on this machine.
 
     Args:
-      console: where to print; 80 columns are enough.
+      console: where to print; needs 80 columns.
     """
     from rich.table import Table
 
@@ -223,7 +223,7 @@ def show(console: "Console") -> None:
 
 
 def _row(system: System, present: dict[str, bool]) -> tuple[str, str, str, str]:
-    """Cells of a system; ``present`` says for each datum whether it is here."""
+    """Table cells of a system; ``present`` maps a data name to whether it is here."""
     here = [name for name, found in present.items() if found]
     missing = [name for name, found in present.items() if not found]
     lines = [

@@ -1,9 +1,9 @@
-"""What a line is worth: every level measured, and a level chosen by constraint.
+"""Evaluation of a line: metrics at every level, and a level chosen under a constraint.
 
-The protocol of the paper reports accuracy against a gap over 11 or 21 levels. Here all
-levels come from one compiled call; a level can be chosen on validation data with a
-confidence that covers the choice itself; and the baseline of separately trained models
-sits beside it.
+The paper reports accuracy against a gap at 11 or 21 levels. Unlike the paper's
+protocol, one compiled call measures all levels here. `choose_alpha` chooses a level on
+validation data, with a confidence that accounts for the choice. `fixed_step` trains the
+baseline of separate models.
 """
 
 import functools
@@ -41,11 +41,11 @@ __all__ = [
 
 
 class Evaluation(NamedTuple):
-    """Metrics of decisions at threshold 0.5, one entry a level.
+    """Metrics of decisions at threshold 0.5, one entry per level.
 
     Attributes:
       alpha: the levels, shape [levels].
-      accuracy: share of right decisions.
+      accuracy: share of correct decisions.
       auroc: area under the ROC curve of the probabilities.
       demographic_parity: `jeff.fairness.demographic_parity_gap` of the decisions.
       equal_opportunity: `jeff.fairness.equal_opportunity_gap` of the decisions.
@@ -77,11 +77,11 @@ class Evaluation(NamedTuple):
         """Share of the box from (0, 0) to ``reference`` that the levels dominate.
 
         Args:
-          gap: name of the gap's field.
-          reference: error and gap of the worst corner; 25% and 0.25 by default.
+          gap: name of a gap field of this class.
+          reference: error and gap at the worst corner; 0.25 and 0.25 by default.
 
         Returns:
-          A scalar in [0, 1], larger is better; see `jeff.fairness.hypervolume`.
+          A scalar in [0, 1]; larger is better. See `jeff.fairness.hypervolume`.
         """
         return hypervolume(1 - self.accuracy, getattr(self, gap), reference)
 
@@ -92,10 +92,10 @@ def measure(
     group: Shaped[Array, " people"],
     alphas: Float[Array, " levels"],
 ) -> Evaluation:
-    """Measure probabilities that are there already, whatever made them.
+    """Measure given probabilities, from any source.
 
     Args:
-      prob: probability of the favourable outcome of each model, [levels, people].
+      prob: probability of the favourable outcome by each model, [levels, people].
       label: outcomes, 0 or 1.
       group: groups, 0 or 1.
       alphas: the level of each row.
@@ -139,7 +139,7 @@ def evaluate(
     *,
     alphas_at_once: int = 1,
 ) -> Evaluation:
-    """Measure a line at many levels, in one compiled call.
+    """Measure a line at many levels in one compiled call.
 
     Args:
       apply_fn: as in `jeff.fairness.predict`.
@@ -174,8 +174,8 @@ class Choice(NamedTuple):
 
     Attributes:
       alpha: the level.
-      accuracy: its accuracy on the data of the choice.
-      gap: its gap on the data of the choice.
+      accuracy: its accuracy on the validation data.
+      gap: its gap on the validation data.
       gap_upper: upper confidence bound of its gap; at most the limit.
     """
 
@@ -186,7 +186,7 @@ class Choice(NamedTuple):
 
 
 class NoLevelError(ValueError):
-    """No level keeps the gap below the limit with the confidence asked for."""
+    """Raised when no level keeps the gap within the limit at the given confidence."""
 
 
 def choose_alpha(
@@ -201,25 +201,25 @@ def choose_alpha(
     confidence: float = 0.95,
     num_samples: int = 500,
 ) -> Choice:
-    """The most accurate level whose gap stays below a limit with confidence.
+    """Choose the most accurate level whose gap is within a limit, with confidence.
 
-    The people are resampled ``num_samples`` times. With ``q`` the ``confidence``
-    quantile over resamples of ``max_alpha (gap*(alpha) - gap(alpha))``, the bound of a
-    level is ``gap(alpha) + q``. It covers all levels at once, so it also holds for the
-    level that is picked because it looks best. A resample that lost a group says
-    nothing about its rate, so it counts as the largest gap there is.
+    The people are resampled ``num_samples`` times. Let ``q`` be the ``confidence``
+    quantile over resamples of ``max_alpha (gap*(alpha) - gap(alpha))``. The upper bound
+    for a level is ``gap(alpha) + q``. The bound holds for all levels at once, and so
+    also for the level that is chosen because it looks best. A resample without members
+    of a group gives no estimate of its rate, so it counts as the largest possible gap.
 
     Args:
       apply_fn: as in `jeff.fairness.predict`.
       line: the two ends.
-      examples: validation people, seen neither in training nor in the test; their
+      examples: validation people, used neither in training nor in testing; their
         outcomes and groups, 0 or 1.
       alphas: candidate levels, shape [levels].
       key: random key of the resampling.
-      metric: a name in `jeff.fairness.model.GAPS`; it is taken of hard decisions.
-      at_most: the limit, in (0, 1].
-      confidence: in (0, 1).
-      num_samples: bootstrap resamples.
+      metric: a name in `jeff.fairness.model.GAPS`, computed on hard decisions.
+      at_most: limit on the gap, in (0, 1].
+      confidence: probability that the bound holds, in (0, 1).
+      num_samples: number of bootstrap resamples.
 
     Returns:
       A `Choice`.
@@ -229,7 +229,7 @@ def choose_alpha(
         1, a group whose rate the gap compares has no members, or the model predicts
         NaN.
       NoLevelError: if no level satisfies the limit; the message gives the smallest
-        bound that was reached.
+        bound over all levels.
     """
     named_gap(metric)
     if not 0 < at_most <= 1:
@@ -266,7 +266,7 @@ def choose_alpha(
 def _cells(
     metric: str, label: Shaped[Array, " people"], group: Shaped[Array, " people"]
 ) -> dict[str, Bool[Array, " people"]]:
-    """Members of each cell whose rate a gap compares, by its name."""
+    """Members of each cell whose rate enters a gap, by name of the cell."""
     groups = {"group 0": group == 0, "group 1": group == 1}
     if metric == "demographic_parity":
         return groups
@@ -302,14 +302,19 @@ def _gap_bounds(prob, label, group, key, metric, confidence, num_samples):
         return jax.vmap(lambda h: _weighted_gap(metric, h, group, label, weight))(hard)
 
     def resampled(key: Array) -> Array:
+        # A resample is a vector of counts used as weights, which has a fixed shape and
+        # needs no copy of the predictions.
         drawn = jax.random.randint(key, (people,), 0, people)
         weight = jnp.zeros(people).at[drawn].add(1.0)
         whole = jnp.all(jnp.any(cells & (weight > 0), axis=1))
         return jnp.where(whole, gap_at(weight), largest)
 
+    # A loop over resamples, not a vmap, whose memory would grow with their number.
     gap = gap_at(jnp.ones(people))
     samples = jax.lax.map(resampled, jax.random.split(key, num_samples))
     excess = jnp.max(samples - gap, axis=1)
+    # One quantile for all levels: it is of the maximum over levels, so the bounds hold
+    # together.
     return gap, jnp.minimum(gap + jnp.quantile(excess, confidence), largest)
 
 
@@ -327,10 +332,10 @@ def fixed_step(
     *,
     gap: str | GapFn = "demographic_parity",
 ) -> Step:
-    """Training step of the baseline: one model with one fixed weight of the gap.
+    """Training step of the baseline: one model with a fixed weight of the gap.
 
-    ``BCE(theta) + weight gap(theta)``. The state is ``(train_state, weight)``, so that
-    models of all weights share one compilation, or one vmapped call.
+    The loss is ``BCE(theta) + weight gap(theta)``. The weight is part of the state
+    ``(train_state, weight)``, so all weights share one compilation or one vmapped call.
 
     Args:
       apply_fn: as in `jeff.fairness.yodo.loss`.

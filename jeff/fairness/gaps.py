@@ -1,21 +1,21 @@
 """Group fairness of binary predictions: gaps, ratios and rates between two groups.
 
-Every function is soft: it takes probabilities and is differentiable, so that it serves
-as a loss. On 0/1 predictions, which `harden` makes, the same functions are the
-usual hard metrics of decisions.
+Every function is soft: it takes probabilities and is differentiable, so it can be used
+as a loss. On 0/1 predictions from `harden`, the same functions are the usual hard
+metrics of decisions.
 
-Common to all:
+Common to all functions:
 
-* ``where`` marks the people who count; values of the others are ignored, NaN included.
-* ``weight`` has sample weights; a group's rate is then a weighted mean.
-* ``axis_name`` joins the parts of a batch that is spread over devices: sums and counts
+* ``where`` marks the people to count. Values of other people are ignored, even NaN.
+* ``weight`` holds sample weights; a group's rate is then a weighted mean.
+* ``axis_name`` joins the parts of a batch that is spread over devices. Sums and counts
   are added with ``lax.psum``, so the result is that of the whole batch, not the mean of
-  the parts' gaps.
-* A group without members gives no disparity (gap 0, ratio 1) and no gradient, as suits
-  a loss on small batches. A guarantee must not rely on that:
-  `jeff.fairness.choose_alpha` refuses an empty group.
-* Groups and labels are 0 and 1; concrete arrays with other codes are refused.
-* Sums are taken in float32 at least, whatever the dtype of ``prob``.
+  the gaps of its parts.
+* A group without members gives no disparity (gap 0, ratio 1) and no gradient, which
+  suits a loss on small batches. A guarantee must not rely on this:
+  `jeff.fairness.choose_alpha` rejects an empty group.
+* Groups and labels are 0 and 1; concrete arrays with other codes are rejected.
+* Sums are accumulated in float32 or wider, for any dtype of ``prob``.
 
 References:
   Han et al., "You Only Debias Once", 2025.
@@ -58,16 +58,16 @@ AxisName: TypeAlias = str | tuple[str, ...]
 def harden(
     prob: Float[Array, "*shape"], threshold: float = 0.5
 ) -> Float[Array, "*shape"]:
-    """Decisions from probabilities, as 0 and 1 in floating point.
+    """Turn probabilities into decisions, 0 and 1 in floating point.
 
     ``1`` where ``prob >= threshold``, else ``0``; NaN stays NaN.
 
     Args:
       prob: probabilities in [0, 1], floating point, any shape.
-      threshold: the least probability that gives a 1, in [0, 1].
+      threshold: smallest probability that gives a 1, in [0, 1].
 
     Returns:
-      Zeros and ones, of the shape and dtype of ``prob``. The derivative is 0.
+      Zeros and ones with the shape and dtype of ``prob``. The derivative is 0.
 
     Raises:
       TypeError: if ``prob`` is not floating point.
@@ -79,7 +79,7 @@ def harden(
     check_floating(prob=prob)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
-    # A comparison with NaN is False, and would pass for a decision of 0.
+    # A comparison with NaN is False, which would look like a decision of 0.
     decided = (prob >= threshold).astype(prob.dtype)
     return jnp.where(jnp.isnan(prob), prob, decided)
 
@@ -95,8 +95,8 @@ def group_rates(
 ) -> Float[Array, " groups"] | Float[Array, "labels groups"]:
     """Mean predicted probability of each group, or of each group within each label.
 
-    ``E[p | s]``, or ``E[p | y, s]`` when labels are given: row 1 then holds the groups'
-    true positive rates and row 0 their false positive rates.
+    ``E[p | s]``, or ``E[p | y, s]`` if labels are given: row 1 then holds the true
+    positive rates of the groups, row 0 their false positive rates.
 
     Args:
       prob: predicted probability of the favourable outcome, shape [people], in [0, 1].
@@ -295,11 +295,11 @@ def abcc(
     """Area between the cumulative distributions of the two groups' probabilities.
 
     ``int_0^1 |F_1(t) - F_0(t)| dt``, exact: both functions are steps, so the integral
-    is a sum over the sorted probabilities. It is 0 only when the two distributions are
-    equal, whereas the demographic parity gap, which it bounds from above, compares
-    their means alone.
+    is a sum over the sorted probabilities. The area is 0 only if the two distributions
+    are equal. It is an upper bound of the demographic parity gap, which compares only
+    their means.
 
-    A distribution is not a sum over people, so there is no ``axis_name`` here: gather
+    A distribution is not a sum over people, so there is no ``axis_name`` here. Gather
     the batch, or call the function under ``jax.jit`` on sharded arrays.
 
     Args:
@@ -309,7 +309,7 @@ def abcc(
       weight: non-negative sample weights, shape [people]; ones by default.
 
     Returns:
-      The area, a scalar in [0, 1]; 0 when a group has no members.
+      The area, a scalar in [0, 1]; 0 if a group has no members.
 
     Raises:
       ValueError: if an argument is not a vector, lengths differ, or a group or label is
@@ -329,7 +329,7 @@ def abcc(
     cumulative = jnp.cumsum(jnp.where(member, weight, 0), axis=-1)
     count = cumulative[:, -1:] if prob.size else jnp.zeros((2, 1), prob.dtype)
     present = (count > 0).all()
-    # Both distributions are constant between neighbours, so the integral is exact.
+    # Both distributions are constant between sorted neighbours, so the sum is exact.
     share = cumulative / jnp.where(present, count, 1)
     area = jnp.sum(jnp.abs(share[1] - share[0])[:-1] * jnp.diff(prob))
     return jnp.where(present, area, 0)
@@ -342,7 +342,7 @@ def _prepare(
     where: Mask | None,
     weight: Weight | None,
 ) -> tuple[Prob, Mask, Mask | None, Weight]:
-    """Check the arguments; people left out get weight 0 and probability 0."""
+    """Check the arguments, and set weight and probability of masked people to 0."""
     check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
     check_floating(prob=prob, weight=weight)
     check_mask(where=where)
@@ -351,7 +351,7 @@ def _prepare(
     prob = prob.astype(dtype)
     weight = jnp.ones_like(prob) if weight is None else weight.astype(dtype)
     if where is not None:
-        # The probability too, since 0 times NaN is NaN.
+        # The weight alone would not do, since 0 times NaN is NaN.
         prob, weight = jnp.where(where, prob, 0), jnp.where(where, weight, 0)
     label = None if label is None else label.astype(bool)
     return prob, group.astype(bool), label, weight
@@ -366,7 +366,7 @@ def _rates(
     *,
     axis_name: AxisName | None,
 ) -> tuple[Float[Array, "*cells"], Bool[Array, "*cells"]]:
-    """Rate of each cell, and whether it has examples; cells are (label,) group."""
+    """Rate of each cell, and whether it has members; cells are (label,) group."""
     prob, group, label, weight = _prepare(prob, group, label, where, weight)
     member = jnp.stack([~group, group])
     if label is not None:
@@ -374,11 +374,11 @@ def _rates(
     total = jnp.sum(jnp.where(member, weight * prob, 0), axis=-1)
     count = jnp.sum(jnp.where(member, weight, 0), axis=-1)
     if axis_name is not None:
-        # Before the division: the mean of the parts' rates is not the rate of the
-        # whole.
+        # Add before dividing: the mean of the rates of the parts is not the rate of
+        # the whole batch.
         total, count = jax.lax.psum((total, count), axis_name)
-    # The divisor is replaced as well: a 0 / 0 would make the gradient NaN even where
-    # the outer where discards the value.
+    # Replace the divisor as well: 0 / 0 would make the gradient NaN even where the
+    # outer where discards the value.
     present = count > 0
     return jnp.where(present, total / jnp.where(present, count, 1), 0), present
 

@@ -1,7 +1,7 @@
 """Binary classifiers on a line in weight space, and their predictions.
 
-A network is a function ``apply_fn(params, inputs) -> logits`` and a pytree of
-parameters, of any library. Two pytrees make a `Line`.
+A network is a function ``apply_fn(params, inputs) -> logits`` with a pytree of
+parameters, from any library. Two such pytrees make a `Line`.
 """
 
 import functools
@@ -48,7 +48,7 @@ GAPS: dict[str, GapFn] = {
 class Line(NamedTuple):
     """A trained family of models: the parameters at its two ends.
 
-    Invariant: both pytrees have one structure, and the same shapes and dtypes.
+    Invariant: both pytrees have the same structure, shapes and dtypes.
 
     Attributes:
       start: parameters of the accurate end, alpha = 0.
@@ -60,10 +60,10 @@ class Line(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """People, their outcomes and their groups; one leading axis ``people`` throughout.
+    """People with their outcomes and groups; every leaf has a leading axis ``people``.
 
     Attributes:
-      inputs: what the network reads, any pytree of arrays.
+      inputs: inputs of the network, any pytree of arrays.
       label: 1 for the favourable outcome, else 0; shape [people].
       group: 1 for the protected group, else 0; shape [people].
     """
@@ -76,12 +76,12 @@ class Examples(NamedTuple):
 def call(
     apply_fn: ApplyFn, params: PyTree, inputs: PyTree, key: PRNGKeyArray | None
 ) -> Array:
-    """Call a network, with a random key if one is given and the network takes it.
+    """Call a network, with a random key if one is given and the network accepts it.
 
     Args:
       apply_fn: ``apply_fn(params, inputs)`` or ``apply_fn(params, inputs, key=key)``.
-      params: its parameters.
-      inputs: what it reads.
+      params: parameters of the network.
+      inputs: inputs of the network.
       key: random key, or None to run without noise.
 
     Returns:
@@ -89,7 +89,8 @@ def call(
     """
     if key is None:
         return apply_fn(params, inputs)
-    # Found by name, so that a network without dropout needs no unused parameter.
+    # Look for the parameter by name, so that a network without dropout need not have
+    # an unused one.
     parameters = inspect.signature(apply_fn).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if "key" in parameters or takes_any:
@@ -130,7 +131,7 @@ def error_and_gap(
             f"{logit.shape}; squeeze the last axis of a network with one output"
         )
     label = batch.label.astype(logit.dtype)
-    # From logits: the logarithm of a saturated sigmoid would be infinite.
+    # Computed from logits: the logarithm of a saturated sigmoid would be infinite.
     error = optax.sigmoid_binary_cross_entropy(logit, label).mean()
     return error, gap_fn(jax.nn.sigmoid(logit), batch.group, batch.label)
 
@@ -138,19 +139,20 @@ def error_and_gap(
 def check_codes(
     label: Shaped[Array, " people"], group: Shaped[Array, " people"]
 ) -> None:
-    """Check that labels and groups are 0 or 1, where their values are concrete.
+    """Check that labels and groups are 0 or 1, if their values are concrete.
 
     Args:
-      label: outcomes; floating point is accepted too.
+      label: outcomes; floating point is also accepted.
       group: groups.
 
     Raises:
       TypeError: if the groups are not bool or integers.
-      ValueError: naming the argument that has another value.
+      ValueError: if an argument has another value; names the argument.
     """
     check_binary(group=group)
     if jnp.issubdtype(jnp.result_type(label), jnp.floating):
-        # Exact: a float label is 0.0 or 1.0, and NaN is neither.
+        # The comparison is exact: a valid float label is 0.0 or 1.0. NaN equals
+        # neither, becomes -1 and is rejected.
         check_binary(
             label=jnp.where((label == 0) | (label == 1), label, -1).astype(int)
         )
@@ -159,7 +161,7 @@ def check_codes(
 
 
 def named_gap(name: str) -> GapFn:
-    """The gap of that name.
+    """Look up a gap by name.
 
     Args:
       name: a key of `GAPS`.
@@ -168,7 +170,7 @@ def named_gap(name: str) -> GapFn:
       A function of (prob, group, label).
 
     Raises:
-      ValueError: if there is none of that name.
+      ValueError: if ``name`` is not a key of `GAPS`.
     """
     if name not in GAPS:
         raise ValueError(f"gap: expected one of {sorted(GAPS)}, got {name!r}")
@@ -184,16 +186,16 @@ def predict(
     *,
     alphas_at_once: int = 1,
 ) -> Float[Array, "*levels people"]:
-    """Probability of the favourable outcome, at one level or at many.
+    """Probability of the favourable outcome at one or many levels.
 
     Args:
-      apply_fn: ``apply_fn(params, inputs) -> logits [people]``; compiled once for each
-        function object, so pass the same one again.
+      apply_fn: ``apply_fn(params, inputs) -> logits [people]``; compiled once per
+        function object, so pass the same object in every call.
       line: the two ends.
-      inputs: what the network reads, leading axis ``people``.
+      inputs: inputs of the network, leading axis ``people``.
       alphas: a scalar, or levels of shape [levels]; in [0, 1].
-      alphas_at_once: levels computed side by side; memory grows with it, and on an
-        accelerator so does speed.
+      alphas_at_once: number of levels computed in parallel. A larger number needs more
+        memory, and is faster on an accelerator.
 
     Returns:
       Probabilities, shape [people] or [levels, people].
@@ -212,8 +214,8 @@ def predict(
         return at(alphas)
     if alphas.ndim != 1:
         raise ValueError(f"alphas: expected a scalar or vector, got {alphas.shape}")
-    # One level after the other by default: a level fills a CPU, and memory stays that
-    # of one model. A batch of one would still be batched, which costs time.
+    # One level at a time by default: a single level keeps a CPU busy, and memory stays
+    # at one model. batch_size=1 would add a batch axis of size 1, which is slower.
     if alphas_at_once == 1:
         return jax.lax.map(at, alphas)
     return jax.lax.map(at, alphas, batch_size=alphas_at_once)
@@ -233,10 +235,10 @@ def predict_each(
     Args:
       apply_fn: as in `predict`.
       line: the two ends.
-      inputs: what the network reads, leading axis ``people``.
+      inputs: inputs of the network, leading axis ``people``.
       alphas: level of each person, in [0, 1].
-      people_at_once: models interpolated side by side; bounds the memory to that many
-        copies of the parameters.
+      people_at_once: number of models interpolated in parallel; limits the memory to
+        this number of copies of the parameters.
 
     Returns:
       Probabilities, shape [people].
@@ -257,6 +259,6 @@ def predict_each(
         single = jax.tree.map(lambda leaf: leaf[None], row)
         return apply_fn(lines.interpolate(line.start, line.end, alpha), single)[0]
 
-    # Not a vmap over all people, which would hold a copy of the parameters for each.
+    # Not a vmap over all people, which would hold a copy of the parameters per person.
     logit = jax.lax.map(one, (inputs, alphas), batch_size=people_at_once)
     return jax.nn.sigmoid(logit)

@@ -1,9 +1,8 @@
-"""Checks of compressed rows in a file, before any code follows their pointers.
+"""Check compressed rows in a file before any code follows their pointers.
 
-anndata and scipy trust row pointers and column indices: a wrong one reads memory
-  outside
-the matrix, or ends the process. Pointers are checked when a file is opened,
-indices chunk by chunk while it streams.
+anndata and scipy trust row pointers and column indices. A wrong one reads memory
+outside the matrix or crashes the process. Pointers are checked when a file is opened,
+indices chunk by chunk as the file is streamed.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ def check_pointers(element: Any, place: str) -> None:
       place: file and layer, for errors.
 
     Raises:
-      ValueError: naming the part, and the row where there is one, that is damaged.
+      ValueError: if the rows are damaged; names the part, and the row if there is one.
     """
     parts = {}
     for name in ("indptr", "indices", "data"):
@@ -41,7 +40,7 @@ def check_pointers(element: Any, place: str) -> None:
                 f"shape {shape}; the file is damaged"
             )
     lengths = {name: int(part.shape[0]) for name, part in parts.items()}
-    # Files of before 2020 call it h5sparse_shape.
+    # Files written before 2020 call the attribute h5sparse_shape.
     shape = element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
     rows, most = int(shape[0]), lengths["data"]
     if lengths["indptr"] != rows + 1 or lengths["indices"] != most:
@@ -52,7 +51,7 @@ def check_pointers(element: Any, place: str) -> None:
         )
     pointers = np.asarray(parts["indptr"][:])
     wrong = pointers > most
-    # Compared, not subtracted: unsigned pointers would wrap.
+    # Compare instead of subtract: the difference of unsigned pointers would wrap.
     wrong[1:] |= pointers[1:] < pointers[:-1]
     wrong[0] |= pointers[0] != 0
     wrong[-1] |= pointers[-1] != most
@@ -70,12 +69,12 @@ def check_indices(
     """Check that every column index lies in the matrix.
 
     Args:
-      rows: cells as they came from a file; dense rows have no indices and pass.
-      cells: number of each, for the error.
+      rows: cells as read from a file; dense rows have no indices and always pass.
+      cells: number of each cell in the file, for errors.
       place: file and layer, for errors.
 
     Raises:
-      ValueError: naming the cell whose index lies outside.
+      ValueError: if an index is outside the matrix; names its cell.
     """
     indices = getattr(rows, "indices", None)
     if indices is None or not len(indices):

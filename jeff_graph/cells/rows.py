@@ -1,4 +1,4 @@
-"""Sparse rows of cells as arrays of static shape, for jit."""
+"""Sparse rows of cells as arrays of static shape, for use under jit."""
 
 from typing import Any, NamedTuple
 
@@ -10,17 +10,19 @@ __all__ = ["Rows", "is_checked", "make_rows", "mark_checked", "sparse_values"]
 
 
 class Rows(NamedTuple):
-    """Cells by genes, the zeros left out: compressed sparse rows, padded at the end.
+    """Cells by genes without zeros: compressed sparse rows, padded at the end.
 
     Cell c holds the genes ``genes[starts[c] : starts[c] + counts[c]]``. Invariants:
-    ``values`` of those places are positive; places behind the last cell's belong to no
-    cell and change nothing; a row that pads has ``counts`` of -1.
+
+    * ``values`` at these positions are positive.
+    * Positions after those of the last cell are padding and have no effect.
+    * A padding row has a ``counts`` of -1.
 
     Attributes:
-      genes: ids, one per nonzero.
+      genes: gene ids, one per nonzero.
       values: expression, one per nonzero.
-      starts: first place of each cell.
-      counts: number of genes of each cell; -1 for a row that is not a cell.
+      starts: first position of each cell.
+      counts: number of genes in each cell; -1 for a padding row.
     """
 
     genes: Int[Array | np.ndarray, " nonzeros"]
@@ -32,19 +34,20 @@ class Rows(NamedTuple):
 def make_rows(
     cells: Any, *, num_rows: int | None = None, num_nonzeros: int | None = None
 ) -> Rows:
-    """Put cells into arrays whose sizes repeat, so that chunks compile once.
+    """Convert cells to arrays of few distinct sizes, so that chunks rarely recompile.
 
     Args:
-      cells: dense array or scipy sparse matrix, [cells, genes], no negative values.
-      num_rows: rows of the result; the cells' own number by default.
-      num_nonzeros: places for nonzeros; by default their number, rounded up so that at
-        most one size in eight a doubling occurs.
+      cells: dense array or scipy sparse matrix, [cells, genes], without negative
+        values.
+      num_rows: number of rows of the result; the number of cells by default.
+      num_nonzeros: number of positions for nonzeros; by default their number, rounded
+        up to one of a few sizes for each power of two.
 
     Returns:
       `Rows` of numpy arrays.
 
     Raises:
-      ValueError: if values are negative or not finite, or the sizes do not suffice.
+      ValueError: if values are negative or not finite, or the sizes are too small.
 
     >>> make_rows(np.array([[0.0, 2.0], [0.0, 0.0]])).counts
     array([1, 0], dtype=int32)
@@ -62,35 +65,35 @@ def make_rows(
     starts[:rows], counts[:rows] = sparse.indptr[:-1], np.diff(sparse.indptr)
     behind = (0, num_nonzeros - nonzeros)
     genes = np.pad(np.asarray(sparse.indices, np.int32), behind)
-    # Padding has value 1, whose logarithm is finite.
+    # Padding has value 1, so that its logarithm is finite.
     return Rows(genes, np.pad(values, behind, constant_values=1), starts, counts)
 
 
 def mark_checked(rows: csr_array) -> csr_array:
-    """Note on rows that their values are finite, at least 0 and float32.
+    """Mark rows whose values are known to be finite, at least 0 and float32.
 
-    A source checks each chunk that it reads; `sparse_values` then takes its word, so
-    that a pass over a file looks at every value once. The note is lost by arithmetic
-    and slicing, which make other rows.
+    A source checks each chunk that it reads. `sparse_values` skips its check for marked
+    rows, so a pass over a file checks every value only once. Arithmetic and slicing
+    create new rows without the mark.
 
     Args:
       rows: the rows.
 
     Returns:
-      The same rows.
+      The same object.
     """
     setattr(rows, _CHECKED, True)
     return rows
 
 
 def is_checked(rows: Any) -> bool:
-    """Whether `mark_checked` noted something on these very rows.
+    """Whether `mark_checked` has marked this object.
 
     Args:
       rows: any cells.
 
     Returns:
-      Whether it did.
+      True if it has.
     """
     return getattr(rows, _CHECKED, False)
 
@@ -99,7 +102,7 @@ _CHECKED = "jeff_checked"
 
 
 def sparse_values(cells: Any) -> tuple[csr_array, Float[np.ndarray, " nonzeros"]]:
-    """Compressed rows without zeros, and their values, checked.
+    """Convert cells to compressed rows without zeros, and check their values.
 
     Args:
       cells: dense array or scipy sparse matrix, [cells, genes].
@@ -111,7 +114,7 @@ def sparse_values(cells: Any) -> tuple[csr_array, Float[np.ndarray, " nonzeros"]
       ValueError: if values are negative or not finite.
     """
     sparse = csr_array(cells)
-    # Checked after the cast: a float64 beyond float32's range becomes infinite there.
+    # Check after the cast, which turns a float64 beyond the float32 range to infinity.
     values = np.asarray(sparse.data, np.float32)
     fine = is_checked(cells) or (np.isfinite(values).all() and (values >= 0).all())
     if not fine:
@@ -121,6 +124,7 @@ def sparse_values(cells: Any) -> tuple[csr_array, Float[np.ndarray, " nonzeros"]
             f"{int((~np.isfinite(values)).sum())} not finite; take unscaled expression"
         )
     if (values == 0).any():
+        # csr_array may share memory with the caller's matrix, which must not change.
         sparse = sparse.copy()
         sparse.eliminate_zeros()
         values = np.asarray(sparse.data, np.float32)
@@ -128,5 +132,6 @@ def sparse_values(cells: Any) -> tuple[csr_array, Float[np.ndarray, " nonzeros"]
 
 
 def _rounded(count: int) -> int:
+    # Four sizes for each power of two, so padding adds at most a quarter to the count.
     step = 1 << max(count.bit_length() - 3, 6)
     return max(-(-count // step), 1) * step

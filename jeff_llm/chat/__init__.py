@@ -1,11 +1,12 @@
-"""Talking to a language model, local or remote, one question or a hundred thousand.
+"""Chat with a language model, local or remote, in one request or in many.
 
 >>> request = Request(conversation("What is the capital of France?"), max_tokens=20)
 
-Then ``ask(Local(model), request)`` asks a model of this process, ``ask(Cached(
-OpenAICompatible("https://host/v1", "name", api_key=key), "answers.db"), requests)`` an
-endpoint, many at a time, with each answer kept: a run that is killed goes on where it
-was. Everything is asynchronous inside, and `ask` works in a script as in a notebook.
+``ask(Local(model), request)`` asks a model in this process. ``ask(Cached(
+OpenAICompatible("https://host/v1", "name", api_key=key), "answers.db"), requests)``
+asks an endpoint, several requests at a time, and stores each answer, so a run that is
+killed resumes where it stopped. The code is asynchronous inside; `ask` works in scripts
+and in notebooks.
 """
 
 from jeff_llm.chat.answers import Cached, Cassette, Recorder

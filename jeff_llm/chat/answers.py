@@ -1,9 +1,9 @@
-"""Answers that are kept: a cache in SQLite, and cassettes for tests.
+"""Stored answers: a cache in SQLite, and cassettes for tests.
 
-Both wrap a chat model and are one. `Cached` keeps every answer the moment it comes, so
-that a run that is killed goes on where it was; many threads and processes may share its
-file. A cassette is a text file of answers, a line of JSON each, that replays what a
-`Recorder` heard; no model is needed then.
+`Cached` wraps a chat model and is itself one. It stores every answer as soon as it
+arrives, so a run that is killed resumes where it stopped. Many threads and processes
+may share its file. A cassette is a text file with one JSON record per line. A
+`Recorder` writes it; a `Cassette` replays it without a model.
 """
 
 import asyncio
@@ -22,33 +22,33 @@ from jeff_llm.chat.messages import Answer, ChatModel, Message, Request
 
 __all__ = ["Cached", "Cassette", "Recorder"]
 
-_APPLICATION = int.from_bytes(b"jeff")  # marks the file as ours
+_APPLICATION = int.from_bytes(b"jeff")  # identifies the database as written by jeff
 _VERSION = 1
 _LOCK_SECONDS = 60.0  # a writer holds the lock for milliseconds
 _HOW_TO_RECORD = "to record it, ask Recorder(model, path) the same once"
 
 
 class Cached:
-    """A chat model whose answers are kept in a SQLite file.
+    """A chat model whose answers are stored in a SQLite file.
 
     The key of an answer is the SHA-256 of the whole request and the model's name, as
-    canonical JSON. Each answer is committed when it comes: killing the process loses
-    only those on the way. The file is opened for each use (about a millisecond), so it
-    can be shared by threads, forked processes and other runs. Two equal requests that
-    miss at the same time are both asked; the first answer stays.
+    canonical JSON. Each answer is committed when it arrives, so killing the process
+    loses only requests in flight. The file is opened for each use (about a
+    millisecond), so threads, forked processes and other runs can share it. If two equal
+    requests miss at the same time, both reach the model and the first answer is kept.
     """
 
     def __init__(self, model: ChatModel, path: str | Path):
-        """Open the cache, making it where it is missing.
+        """Open the cache, or create it if it does not exist.
 
         Args:
-          model: whom to ask what is not known yet. Models of one name share answers, so
-            give different endpoints of one model different files.
+          model: answers the requests that are not in the cache. Models with one name
+            share answers, so use a different file for each endpoint of a model.
           path: the file.
 
         Raises:
           OSError: if the file cannot be opened or written.
-          ValueError: if it is no cache of this version, or is damaged.
+          ValueError: if the file is not a cache of this version, or is damaged.
         """
         self.name = model.name
         self.path = Path(path).expanduser().absolute()
@@ -60,19 +60,20 @@ class Cached:
         return f"Cached({self._model!r}, {str(self.path)!r})"
 
     async def answer(self, request: Request) -> Answer:
-        """Answer one request from the file, or by the model and keep it.
+        """Answer one request from the file, or ask the model and store its answer.
 
         Args:
-          request: what is asked.
+          request: the request.
 
         Returns:
-          The answer; one from the file is ``cached`` and costs nothing.
+          The answer. One from the file has ``cached`` set and costs nothing.
 
         Raises:
           OSError: if the file cannot be read or written.
           ValueError: if the file is damaged.
         """
         key = _key(request, self.name)
+        # In a thread: waiting for the file lock must not block the event loop.
         known = await asyncio.to_thread(self._get, key)
         if known is not None:
             return known
@@ -89,28 +90,30 @@ class Cached:
     def _put(self, key: str, answer: Answer) -> None:
         value = json.dumps(dataclasses.asdict(answer))
         with _database(self.path) as database:
+            # IGNORE: another process may have stored an answer meanwhile; keep that one
+            # so that every reader sees the same answer.
             database.execute(
                 "INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, value)
             )
 
 
 class Cassette:
-    """Recorded answers, found by request; asking for anything else is an error.
+    """Recorded answers, looked up by request; any other request is an error.
 
-    Answers are ``cached`` and cost nothing. The file is read once, when it is opened.
+    Answers have ``cached`` set and cost nothing. The file is read once, on opening.
     """
 
     def __init__(self, path: str | Path):
         """Read a cassette.
 
         Args:
-          path: a file that a `Recorder` wrote. Where it holds a request twice, the
-            later answer counts.
+          path: a file written by a `Recorder`. If it holds a request twice, the later
+            answer counts.
 
         Raises:
           FileNotFoundError: if there is no such file.
-          ValueError: if a line is no record, there is none at all, or they are of
-            several models.
+          ValueError: if a line is not a record, the file has no records, or the
+            records belong to several models.
         """
         self.path = Path(path)
         if not self.path.is_file():
@@ -136,7 +139,7 @@ class Cassette:
         """Replay the answer to a request.
 
         Args:
-          request: what is asked.
+          request: the request.
 
         Returns:
           The recorded answer.
@@ -154,15 +157,15 @@ class Cassette:
 
 
 class Recorder:
-    """A chat model whose answers are added to a cassette as they come."""
+    """A chat model whose answers are appended to a cassette as they arrive."""
 
     def __init__(self, model: ChatModel, path: str | Path):
-        """Open a cassette for recording, making it where it is missing.
+        """Open a cassette for recording, or create it if it does not exist.
 
         Args:
-          model: whom to ask.
-          path: the file. Records are added at its end; a last line that was cut short
-            by a kill is taken out first.
+          model: the model that answers.
+          path: the file. Records are appended. An incomplete last line, left by a run
+            that was killed, is removed first.
         """
         self.name = model.name
         self.path = Path(path)
@@ -175,10 +178,10 @@ class Recorder:
         return f"Recorder({self._model!r}, {str(self.path)!r})"
 
     async def answer(self, request: Request) -> Answer:
-        """Answer one request by the model and record it.
+        """Ask the model and record its answer.
 
         Args:
-          request: what is asked.
+          request: the request.
 
         Returns:
           The model's answer.
@@ -202,11 +205,11 @@ def _key(request: Request, model: str) -> str:
 
 @contextlib.contextmanager
 def _database(path: Path) -> Iterator[sqlite3.Connection]:
-    """The open file, each statement its own transaction; errors name the file."""
+    """Open the file with one transaction per statement; errors name the file."""
     try:
         connection = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
         try:
-            # In WAL mode this is safe against a kill, without a flush for each answer.
+            # In WAL mode NORMAL survives a killed process without a flush per answer.
             connection.execute("PRAGMA synchronous = NORMAL")
             yield connection
         finally:
@@ -221,8 +224,10 @@ def _database(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _prepare(path: Path) -> None:
-    """Make the table in a new file, and refuse a file of another kind."""
+    """Create the table in a new file, and reject a file of another kind."""
     with _database(path) as database:
+        # IMMEDIATE takes the write lock before the check, so two processes that open a
+        # new file at the same time cannot both create the table.
         database.execute("BEGIN IMMEDIATE")
         found = _pragma(database, "application_id"), _pragma(database, "user_version")
         empty = not database.execute("SELECT 1 FROM sqlite_schema").fetchone()
@@ -236,7 +241,8 @@ def _prepare(path: Path) -> None:
                 f"database of kind {found[0]:#x}, version {found[1]}; name another file"
             )
         database.execute("COMMIT")
-        # Where another process is in the way, it or the next to open does the same.
+        # This fails while another process holds the file. The mode is stored in the
+        # file, so it is enough that some process sets it.
         with contextlib.suppress(sqlite3.OperationalError):
             database.execute("PRAGMA journal_mode = WAL")
 
@@ -268,7 +274,7 @@ def _load_record(line: bytes, where: str) -> tuple[str, Request, Answer]:
 
 
 def _known(fields: dict[str, Any]) -> Answer:
-    """An answer as it was written, marked as known."""
+    """Rebuild a stored answer and mark it as cached."""
     log_probs = fields.get("log_probs")
     changed = {
         "log_probs": None if log_probs is None else tuple(log_probs),
@@ -280,6 +286,8 @@ def _known(fields: dict[str, Any]) -> Answer:
 
 def _drop_torn_line(path: Path) -> None:
     content = path.read_bytes() if path.exists() else b""
+    # A record ends with a line break. Without one the write was interrupted, and the
+    # next record would be appended to the fragment.
     if content and not content.endswith(b"\n"):
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         part.write_bytes(content[: content.rfind(b"\n") + 1])

@@ -1,4 +1,4 @@
-"""Asking one thing or many: concurrency, order, progress, what it cost."""
+"""Send one request or many: concurrency, order, progress and cost."""
 
 import asyncio
 import contextlib
@@ -48,11 +48,11 @@ def ask(
     progress: Progress | None = None,
     return_errors: bool = False,
 ) -> Answer | list[Any]:
-    """Ask one thing or many and wait, in a script or in a notebook.
+    """Send one request or many and wait, in a script or in a notebook.
 
     Args:
-      model: whom to ask.
-      requests: one request, whose error is raised as it is; or many, as in `ask_all`.
+      model: the model that answers.
+      requests: one request, whose error is raised unchanged; or many, as in `ask_all`.
       concurrency: as in `ask_all`.
       progress: as in `ask_all`.
       return_errors: as in `ask_all`.
@@ -84,25 +84,25 @@ async def ask_all(
     progress: Progress | None = None,
     return_errors: bool = False,
 ) -> list[Any]:
-    """Ask many things, some at a time.
+    """Send many requests, a limited number at a time.
 
-    A request that fails does not stop the others. With a `Cached` model all answers
-    that came are kept, whatever is raised in the end.
+    A request that fails does not stop the others. A `Cached` model stores every answer
+    that arrives, even if an error is raised at the end.
 
     Args:
-      model: whom to ask.
+      model: the model that answers.
       requests: the requests.
-      concurrency: how many are on the way at once; no less than a `Local` model's
-        batch size, or its batches stay small.
-      progress: called with the number of requests that are done and that of all.
-      return_errors: put the error of a request in its answer's place instead of
-        raising the errors of all in the end.
+      concurrency: maximum number of requests in flight. Use at least the batch size of
+        a `Local` model, otherwise its batches stay small.
+      progress: called with the number of finished requests and the total.
+      return_errors: put the error of a failed request in place of its answer, instead
+        of raising all errors at the end.
 
     Returns:
-      The answers, and errors if wanted, in the order of the requests.
+      The answers, with errors if requested, in the order of the requests.
 
     Raises:
-      ExceptionGroup: of the errors of the requests that failed, after all were tried.
+      ExceptionGroup: the errors of all failed requests, after every request was tried.
       ValueError: if ``concurrency`` is not positive.
     """
     return await map_async(
@@ -122,24 +122,24 @@ async def map_async(
     progress: Progress | None = None,
     return_errors: bool = False,
 ) -> list[Any]:
-    """Apply an asynchronous function to many items, some at a time.
+    """Apply an asynchronous function to many items, a limited number at a time.
 
-    `ask_all` for whatever takes more than one question:
+    Use it instead of `ask_all` for functions that send more than one request per item:
     ``map_async(lambda request: ask_json(model, request, schema), requests)``.
 
     Args:
-      function: what to apply.
+      function: the function to apply.
       items: its arguments.
-      concurrency: how many are on the way at once.
-      progress: called with the number of items that are done and that of all.
-      return_errors: put the error of an item in its result's place instead of raising
-        the errors of all in the end.
+      concurrency: maximum number of calls in flight.
+      progress: called with the number of finished items and the total.
+      return_errors: put the error of a failed item in place of its result, instead of
+        raising all errors at the end.
 
     Returns:
-      The results, and errors if wanted, in the order of the items.
+      The results, with errors if requested, in the order of the items.
 
     Raises:
-      ExceptionGroup: of the errors of the items that failed, after all were tried.
+      ExceptionGroup: the errors of all failed items, after every item was tried.
       ValueError: if ``concurrency`` is not positive.
     """
     if concurrency < 1:
@@ -151,6 +151,8 @@ async def map_async(
 
     async def work() -> None:
         nonlocal done
+        # All workers take from one iterator. They run in one event loop and switch only
+        # at an await, so no lock is needed.
         for index, item in queue:
             try:
                 results[index] = await function(item)
@@ -170,16 +172,16 @@ async def map_async(
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end, in a script or in a notebook.
+    """Run a coroutine to completion, in a script or in a notebook.
 
-    Where an event loop runs already, as in a notebook's cell, the coroutine gets one of
-    its own in another thread; the caller's loop stands still meanwhile.
+    If an event loop is already running, as in a notebook cell, the coroutine runs in a
+    separate loop in another thread. The caller's loop is blocked until it ends.
 
     Args:
       coroutine: such as ``ask_json(model, request, schema)``.
 
     Returns:
-      What it returns.
+      The result of the coroutine.
 
     Raises:
       KeyboardInterrupt: if the user interrupts; the coroutine is cancelled first.
@@ -201,12 +203,12 @@ class Usage:
     """Totals over many requests.
 
     Attributes:
-      requests: how many there were.
-      cached: how many were known already.
-      failed: how many have no answer.
-      prompt_tokens: tokens read, those of known answers too.
-      completion_tokens: tokens written, those of known answers too.
-      cost: what was paid; known answers cost nothing.
+      requests: number of requests.
+      cached: number of answers that came from a cache.
+      failed: number of requests without an answer.
+      prompt_tokens: tokens read, including those of cached answers.
+      completion_tokens: tokens written, including those of cached answers.
+      cost: total cost; cached answers cost nothing.
     """
 
     requests: int
@@ -218,10 +220,10 @@ class Usage:
 
 
 def usage(answers: Iterable[Answer | Exception]) -> Usage:
-    """Add up what requests took.
+    """Add up the tokens and costs of many answers.
 
     Args:
-      answers: answers and errors, as `ask_all` returns them.
+      answers: answers and errors, as returned by `ask_all`.
 
     Returns:
       The totals.
@@ -254,7 +256,7 @@ def _run_in_thread(coroutine: Coroutine[Any, Any, Result]) -> Result:
     def work() -> None:
         try:
             done.set_result(asyncio.run(cancellable()))
-        except BaseException as error:  # it goes on in the caller's thread
+        except BaseException as error:  # raised again in the caller's thread
             done.set_exception(error)
 
     thread = threading.Thread(target=work, name="asking")
@@ -262,8 +264,10 @@ def _run_in_thread(coroutine: Coroutine[Any, Any, Result]) -> Result:
         thread.start()
         return done.result()
     except KeyboardInterrupt:
+        # Python delivers an interrupt to the main thread only, so the task in the other
+        # thread must be cancelled through its loop.
         task = started.result()
-        with contextlib.suppress(RuntimeError):  # its loop may have ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop may have closed meanwhile
             task.get_loop().call_soon_threadsafe(task.cancel)
         raise
     finally:

@@ -1,7 +1,7 @@
-"""The fields of a chat completion that are used, each checked by pydantic.
+"""Read the fields that jeff uses from a chat completion, checked by pydantic.
 
-The `openai` client itself checks nothing of what comes, and its type of a completion
-demands fields that many servers leave out, and a ``finish_reason`` among OpenAI's own.
+The `openai` client does not check responses. Its completion type requires fields that
+many servers leave out, and accepts only OpenAI's own values of ``finish_reason``.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from pydantic import AliasPath, BaseModel, Field
 
 __all__ = ["Completion", "Token", "read_completion"]
 
-# An error of pydantic by the kind that it expected.
+# Type that pydantic expected, by the type of its error.
 _KINDS = {
     "dict_type": "dict",
     "float_type": "float",
@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def _at(*path: str | int) -> Any:
-    """A field from a path in the body; a missing one is checked as null is."""
+    """Declare a field by its path in the body; a missing field is checked as null."""
     where = AliasPath(*path)  # pyright: ignore[reportArgumentType]
     return Field(default=None, validate_default=True, validation_alias=where)
 
@@ -39,16 +39,16 @@ class Token(BaseModel, strict=True, allow_inf_nan=False):
 
 
 class Completion(BaseModel, strict=True, allow_inf_nan=False):
-    """What a server answered.
+    """A chat completion as the server sent it.
 
     Attributes:
-      message: the assistant's message, as it came.
+      message: the assistant's message, unchanged.
       finish_reason: why the model stopped.
-      content: its text; None where it refused or came to no answer.
+      content: text of the message; None if the model refused or gave no answer.
       prompt_tokens: tokens read.
       completion_tokens: tokens written.
-      model: the model's name, by the server's account.
-      tokens: the tokens, where log-probabilities were asked for.
+      model: name of the model, as reported by the server.
+      tokens: the tokens, if log-probabilities were requested.
     """
 
     message: dict[str, Any] = _at("choices", 0, "message")
@@ -68,14 +68,14 @@ def read_completion(body: Any, *, logprobs: bool) -> Completion:
     """Read a chat completion.
 
     Args:
-      body: what the JSON of the server holds.
-      logprobs: whether the log-probabilities of tokens must be there.
+      body: the decoded JSON body of the response.
+      logprobs: whether log-probabilities of tokens are required.
 
     Returns:
-      Its fields.
+      The checked fields.
 
     Raises:
-      ValueError: if a field is missing or of another kind; names it by its path.
+      ValueError: if a field is missing or has another type; names the field's path.
 
     >>> read_completion({"choices": []}, logprobs=False)
     Traceback (most recent call last):
@@ -87,7 +87,8 @@ def read_completion(body: Any, *, logprobs: bool) -> Completion:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
     path = first["loc"] or ("body",)
-    # A missing field goes by its name here, one of a wrong kind by its path.
+    # pydantic reports a missing field by its name and a wrong type by its path; the
+    # message always gives the path.
     if (field := kind.model_fields.get(str(path[0]))) and field.validation_alias:
         path = getattr(field.validation_alias, "path", path)
     where = ".".join(map(str, path))

@@ -1,23 +1,26 @@
 """An OpenAI-compatible endpoint as a chat model, through the `openai` client.
 
-What is retried, after a random wait that doubles its bound each time (exponential
-back-off with full jitter; Brooker, "Exponential Backoff and Jitter", AWS Architecture
-Blog, 2015) and is no shorter than what ``Retry-After`` asks for:
+These failures are retried:
 
 * no connection, or no answer within the time-out;
 * status 408, 409, 429 and 5xx;
-* a body that is not JSON, such as the page of a gateway or a body cut on the way.
+* a body that is not JSON, such as the error page of a gateway or a truncated body.
 
-Everything else is final at once: another status, and JSON without the fields of a chat
-completion, which asking again would not bring.
+The wait before a retry is random, and its upper bound doubles each time (exponential
+back-off with full jitter; Brooker, "Exponential Backoff and Jitter", AWS Architecture
+Blog, 2015). It is never shorter than ``Retry-After``.
 
-`tenacity` repeats and waits. The client's own retries are off, for they wait by fixed
-numbers (at most 8 s, or two minutes where the endpoint asks for them), take a time-out
-for each read, do not ask again after a broken body, and tell no number of attempts.
-``Retry-After`` is read here: the client's reader is private to it.
+Every other failure is final: any other status, and JSON without the fields of a chat
+completion, since a retry would not change it.
 
-Of the environment the client reads what concerns the network (proxies, certificates);
-keys, organisation and project are parameters or nothing.
+`tenacity` handles retries and waits. The client's own retries are switched off: their
+waits are fixed (at most 8 s, or two minutes if the endpoint asks for it), their
+time-out applies to each read, they do not retry a broken body, and they do not report
+the number of attempts. ``Retry-After`` is parsed here because the client's parser is
+private.
+
+The client reads only network settings (proxies, certificates) from the environment.
+Keys come from parameters; organisation and project are never sent.
 """
 
 import asyncio
@@ -38,11 +41,11 @@ from jeff_llm.chat.messages import Answer, ChatError, Price, Request, before_sto
 
 __all__ = ["OpenAICompatible"]
 
-_SHOWN = 200  # characters of a body that an error repeats
+_SHOWN = 200  # characters of a body that an error message quotes
 
 
 class _Outcome(NamedTuple):
-    """An answer; or why an attempt brought none, and whether another may."""
+    """The answer of an attempt; or the cause of its failure and whether to retry."""
 
     answer: Answer | None
     cause: str = ""
@@ -53,8 +56,8 @@ class _Outcome(NamedTuple):
 class OpenAICompatible:
     """A model behind ``POST <base_url>/chat/completions``.
 
-    Safe to be asked from many event loops and threads at the same time. Connections are
-    shared by the requests that are on the way together, and closed after the last.
+    Many event loops and threads may use it at the same time. The requests in flight in
+    one event loop share connections, which are closed after the last one.
     """
 
     def __init__(
@@ -75,23 +78,23 @@ class OpenAICompatible:
         Args:
           base_url: such as ``http://127.0.0.1:8000/v1``.
           model: the model's name at the endpoint.
-          api_key: the key; none for a server that asks for none.
-          timeout: seconds an attempt may take in all.
-          retries: how often a request is sent again, at most.
-          backoff: bound of the first random wait, in seconds.
-          max_backoff: longest wait, in seconds. An endpoint that asks for a longer one
-            is not asked again.
-          price: of its tokens; without one the cost is 0.
+          api_key: the key; None if the server needs none.
+          timeout: maximum duration of one attempt, in seconds.
+          retries: maximum number of retries of one request.
+          backoff: upper bound of the first random wait, in seconds.
+          max_backoff: longest wait, in seconds. If the endpoint asks for a longer wait,
+            the request fails.
+          price: price of the tokens; without it the cost is 0.
           send_schema: send a request's schema as ``response_format``, for an endpoint
-            that can hold its answer to it.
+            that can enforce it.
 
         Raises:
-          ValueError: if an argument is out of its range, or ``base_url`` is no URL or
-            carries a password, which belongs into ``api_key``.
+          ValueError: if an argument is out of its range, ``base_url`` is not a URL, or
+            it contains a password; pass the key as ``api_key``.
         """
         _check_url(base_url)
-        # Anything else cannot be sent in a header, or would be escaped where it is
-        # echoed, and then not be recognised and taken out.
+        # Other characters cannot be sent in a header, or a server escapes them when it
+        # echoes the key, and then the key is not found and removed from error messages.
         if api_key is not None and not re.fullmatch(r"[!#-\[\]-~]+", api_key):
             raise ValueError(
                 "api_key: expected printable ASCII without spaces, quotes and "
@@ -117,16 +120,16 @@ class OpenAICompatible:
         return f"OpenAICompatible({self._base_url!r}, {self.name!r})"
 
     async def answer(self, request: Request) -> Answer:
-        """Answer one request, asking again where that may help.
+        """Answer one request, with retries.
 
         Args:
-          request: what is asked.
+          request: the request.
 
         Returns:
           The answer.
 
         Raises:
-          ChatError: if no attempt brought one.
+          ChatError: if every attempt failed.
         """
         tenacity = require("tenacity", extra="llm")
         jitter = tenacity.wait_random_exponential(self._backoff, self._max_backoff)
@@ -150,7 +153,9 @@ class OpenAICompatible:
 
     @contextlib.asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
-        """The client of this event loop, as long as anyone uses it."""
+        """Open the client of this event loop, shared by its requests in flight."""
+        # An HTTP connection belongs to the loop that opened it, so each loop needs its
+        # own client; a count of users decides when to close it.
         loop = asyncio.get_running_loop()
         client, users = self._open.get(loop) or (self._connect(), 0)
         self._open[loop] = client, users + 1
@@ -171,7 +176,8 @@ class OpenAICompatible:
             max_retries=0,
             timeout=None,
         )
-        # It has taken these from the environment, for whichever endpoint.
+        # The client reads these from the environment; they belong to OpenAI's own
+        # endpoint and must not be sent to another one.
         client.organization = client.project = None
         return client
 
@@ -205,8 +211,9 @@ class OpenAICompatible:
             )
 
     def _fields(self, request: Request) -> dict[str, Any]:
-        """The body of the request; only what was asked for, as servers differ."""
-        # OpenAI's own endpoint has renamed the field, and its newer models insist.
+        """Body of the request. Unset fields are left out: some servers reject them."""
+        # OpenAI renamed this field, and its newer models reject the old name; other
+        # servers know only the old name.
         renamed = urllib.parse.urlsplit(self._base_url).hostname == "api.openai.com"
         fields: dict[str, Any] = {
             "model": self.name,
@@ -238,12 +245,12 @@ class OpenAICompatible:
         return _Outcome(None, cause, retry=True, retry_after=wait)
 
     def _read(self, body: Any, request: Request) -> Answer:
-        """The answer in a chat completion; a ValueError says what is missing."""
+        """Read the answer from a completion; a ValueError names a missing field."""
         from jeff_llm.chat.completion import read_completion
 
         came = read_completion(body, logprobs=request.logprobs)
         text = came.content or ""
-        # Some servers leave in what they stopped at, or do not stop.
+        # Some servers leave the stop text in the answer, or ignore it.
         shown = before_stop(text, request.stop)
         log_probs = tuple(token.logprob for token in came.tokens or ())
         return Answer(
@@ -257,14 +264,14 @@ class OpenAICompatible:
         )
 
     def _start(self, text: str) -> str:
-        """The first characters of what came, without the key."""
+        """The first characters of a body, with the key removed."""
         if self._api_key is not None:
             text = text.replace(self._api_key, "***")
         return repr(" ".join(text[: 4 * _SHOWN].split())[:_SHOWN])
 
 
 def _retry_after(header: str) -> float:
-    """Seconds that ``Retry-After`` asks for: a number, or the time until a date."""
+    """Seconds to wait by a ``Retry-After`` header, which holds a number or a date."""
     try:
         seconds = float(header)
     except ValueError:
@@ -285,7 +292,7 @@ def _check_url(url: str) -> None:
     try:
         parts = urllib.parse.urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number, an address that is cut short
+    except ValueError:  # the port is not a number, or the address is incomplete
         valid = False
     if not valid:
         raise ValueError(

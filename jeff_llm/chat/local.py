@@ -1,9 +1,9 @@
-"""A language model of this process as a chat model.
+"""Use a language model in this process as a chat model.
 
-Requests that wait at the same time are answered in one batch, in a thread of their own,
-so that the event loop stays free. An answer does not depend on what shares its batch
-(log-probabilities to rounding): each row draws by its own seed. Where a batch cannot be
-answered, as with a prompt in it that is too long, each row is tried alone.
+Requests that wait at the same time are answered in one batch, in a separate thread, so
+the event loop is not blocked. An answer does not depend on the other rows of its batch
+(log-probabilities up to rounding), since each row has its own seed. If a batch fails,
+for example because one prompt is too long, each row is tried alone.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from jeff_llm.chat.messages import Answer, Request, before_stop
 
 __all__ = ["Local"]
 
-# Long enough for requests that come through a cache, short beside one token.
+# How long to wait for a batch to fill: long enough for requests that pass through a
+# cache, and short compared with the time for one token.
 _GATHER_SECONDS = 0.005
 
 
@@ -31,30 +32,30 @@ class _Job(NamedTuple):
 
     @property
     def kind(self) -> tuple[bool, bool]:
-        """What must agree within a batch: whether tokens are drawn, and out of which.
+        """Settings that the rows of a batch must share: sampling, and use of ``top_p``.
 
-        A row without ``top_p`` may not take part in its cut, even at 1: rounding would
-        drop its rarest tokens.
+        Rows without ``top_p`` are kept apart. To run them with ``top_p`` 1 would not be
+        the same: rounding would drop their rarest tokens.
         """
         sampled = self.request.temperature > 0
         return sampled, sampled and self.request.top_p is not None
 
 
 class Local:
-    """A language model of this process; equal requests have equal answers.
+    """A language model in this process; equal requests have equal answers.
 
-    Safe to be asked from many event loops and threads at the same time: one batch runs
-    at a time. A schema is not enforced. A prompt that is too long for the model is an
-    error of its own request alone.
+    Many event loops and threads may use it at the same time; one batch runs at a time.
+    A schema is not enforced. A prompt that is too long for the model fails only its own
+    request.
     """
 
     def __init__(self, model: Any, *, batch_size: int = 8):
         """Wrap a model.
 
         Args:
-          model: a `jeff_llm.models.language_model.LanguageModel` with a tokenizer that
-            has a chat template.
-          batch_size: most requests that are answered together.
+          model: a `jeff_llm.models.language_model.LanguageModel` whose tokenizer has a
+            chat template.
+          batch_size: maximum number of requests in a batch.
 
         Raises:
           ValueError: if ``batch_size`` is not positive.
@@ -75,7 +76,7 @@ class Local:
         """Answer one request.
 
         Args:
-          request: what is asked.
+          request: the request.
 
         Returns:
           The answer; ``finish_reason`` is "stop" or "length".
@@ -83,7 +84,7 @@ class Local:
         tokenizer = self._model.tokenizer
         messages = [dataclasses.asdict(message) for message in request.messages]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-        # The template has put the special tokens in already.
+        # The chat template has already added the special tokens.
         prompt = list(tokenizer.encode(text, add_special_tokens=False))
         job = _Job(request, prompt, Future())
         self._submit(job)
@@ -93,6 +94,8 @@ class Local:
         with self._changed:
             self._waiting.append(job)
             self._changed.notify()
+            # Decided under the lock: exactly one thread works, and it ends when no
+            # request waits, so that it never keeps the process alive.
             idle, self._working = not self._working, True
         if idle:
             threading.Thread(target=self._work, name=f"answers of {self.name}").start()
@@ -102,7 +105,7 @@ class Local:
             self._finish([j for j in batch if j.future.set_running_or_notify_cancel()])
 
     def _take(self) -> list[_Job]:
-        """The next batch: those that have waited longest, of one kind."""
+        """Take the next batch: the longest-waiting requests of one kind."""
         with self._changed:
             self._changed.wait_for(
                 lambda: len(self._waiting) >= self._batch_size, _GATHER_SECONDS
@@ -161,14 +164,15 @@ class Local:
         length: int,
         finished: bool,
     ) -> Answer:
-        """The answer of one row, cut to what its own request allows."""
+        """Build the answer of one row, cut to the limits of its own request."""
         request, decode = job.request, self._model.tokenizer.decode
         count = min(length, request.max_tokens)
         ended = finished and length <= request.max_tokens
         shown = tokens[: count - ended].tolist()
         text = decode(shown)
         if (cut := before_stop(text, request.stop)) != text:
-            # The first tokens whose text holds a stop are all that had to be written.
+            # Count only the tokens up to the stop text. Bisection finds them with few
+            # calls of decode.
             count = bisect.bisect_left(
                 range(len(shown)),
                 True,
@@ -188,7 +192,7 @@ class Local:
 def _sampling(
     sampling: Any, requests: Sequence[Request], sampled: bool, has_top_p: bool
 ) -> tuple[Any, Any]:
-    """How the rows of a batch are drawn, and their keys."""
+    """Sampling settings of a batch, and the random key of each row."""
     import jax
     import jax.numpy as jnp
 

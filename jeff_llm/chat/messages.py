@@ -1,9 +1,9 @@
-"""What is said to a language model and what comes back: plain values, nothing runs.
+"""Requests, answers and prices of a chat: plain values without behaviour.
 
-A `Request` is hashable and holds everything that decides its answer besides the model,
-so that it can be the key of a cache; a `ChatModel` is whatever turns one into an
-`Answer`. The models are in `jeff_llm.chat.local`, `jeff_llm.chat.endpoint` and
-`jeff_llm.chat.answers`; `jeff_llm.chat` is the door to all of them.
+A `Request` is hashable and holds everything besides the model that determines its
+answer, so it can be the key of a cache. A `ChatModel` turns a request into an `Answer`.
+The models are in `jeff_llm.chat.local`, `jeff_llm.chat.endpoint` and
+`jeff_llm.chat.answers`; import them from `jeff_llm.chat`.
 """
 
 import json
@@ -30,11 +30,11 @@ class Message:
     """One turn of a conversation.
 
     Attributes:
-      role: who speaks: "system", "user" or "assistant".
+      role: the speaker: "system", "user" or "assistant".
       content: the text.
 
     Raises:
-      ValueError: if ``role`` is none of the three.
+      ValueError: if ``role`` is not one of the three.
     """
 
     role: str
@@ -46,19 +46,19 @@ class Message:
 
 
 def conversation(*turns: str, system: str | None = None) -> tuple[Message, ...]:
-    """Messages in which user and assistant take turns, the user first.
+    """Build messages in which user and assistant alternate, starting with the user.
 
-    A few-shot prompt is such a conversation with the examples' answers in it.
+    For a few-shot prompt, pass the examples and their answers as turns.
 
     Args:
       *turns: the texts.
-      system: a system message to begin with.
+      system: system message to put first.
 
     Returns:
       The messages.
 
     Raises:
-      ValueError: if the assistant has the last word, so that nothing is asked.
+      ValueError: if the last turn is the assistant's, so that there is no question.
 
     >>> [message.role for message in conversation("2 + 2?", "4", "3 + 3?")]
     ['user', 'assistant', 'user']
@@ -76,27 +76,27 @@ def conversation(*turns: str, system: str | None = None) -> tuple[Message, ...]:
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides an answer, besides the model.
+    """Everything besides the model that determines an answer.
 
     Attributes:
       messages: the conversation so far.
-      max_tokens: longest answer, in tokens.
-      temperature: 0 is greedy; otherwise logits are divided by it.
-      top_p: sample from the smallest set of tokens with this probability, in (0, 1];
-        from all of them when it is None.
-      seed: of the draws, in [0, 2^32). None leaves it to the endpoint; `Local` takes 0
-        then, so that equal requests have equal answers. Ask for several samples of one
-        prompt by several seeds.
+      max_tokens: maximum length of the answer, in tokens; at least 1.
+      temperature: divisor of the logits, at least 0; 0 decodes greedily.
+      top_p: sample from the smallest set of tokens with this total probability, in
+        (0, 1]; None samples from all tokens.
+      seed: random seed of the sampling, in [0, 2^32). None leaves it to the endpoint;
+        `Local` then uses 0, so equal requests have equal answers. Use different seeds
+        for several samples of one prompt.
       stop: the answer ends before the first of these texts.
-      schema: JSON schema of the wanted answer, as JSON text; stored in canonical form.
-        An endpoint may hold its answer to it (`OpenAICompatible`); nothing else does
-        before `jeff_llm.chat.structured.parse_json`.
-      logprobs: ask for the log-probability of each token.
+      schema: JSON schema of the answer, as JSON text; stored in canonical form. Only
+        `OpenAICompatible` can ask its endpoint to enforce it;
+        `jeff_llm.chat.structured.parse_json` checks it.
+      logprobs: request the log-probability of each token.
 
     Raises:
-      TypeError: if ``messages`` or ``stop`` is no tuple, which a cache could not key.
-      ValueError: if a number is out of its range, there is no message, a text to stop
-        at is empty or the schema is no JSON object.
+      TypeError: if ``messages`` or ``stop`` is not a tuple and so not hashable.
+      ValueError: if a number is out of its range, there is no message, a stop text is
+        empty or the schema is not a JSON object.
     """
 
     messages: tuple[Message, ...]
@@ -128,7 +128,8 @@ class Request:
                 raise ValueError(
                     f"{name}: expected {expected}, got {getattr(self, name)}"
                 )
-        # 1 and 1.0 are equal, and must be the same text in a cache's key.
+        # 1 and 1.0 are equal but differ as JSON: without this, equal requests would
+        # have different cache keys.
         object.__setattr__(self, "temperature", float(self.temperature))
         if self.top_p is not None:
             object.__setattr__(self, "top_p", float(self.top_p))
@@ -138,20 +139,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said.
+    """The answer of a model.
 
     Attributes:
-      text: the answer, without the text it stopped at.
-      finish_reason: "stop" if the model ended or met a text to stop at, "length" if it
-        was cut at ``max_tokens``; an endpoint may have more, such as "content_filter".
+      text: the answer, without the stop text.
+      finish_reason: "stop" if the model ended or reached a stop text, "length" if the
+        answer was cut at ``max_tokens``; endpoints may give others, such as
+        "content_filter".
       prompt_tokens: tokens read.
       completion_tokens: tokens written.
-      log_probs: natural log-probability of each token, where they were asked for.
-        `Local` counts the token that ends the answer, endpoints mostly do not.
-      cost: what it cost, in the currency of the `Price`; 0 for a local model and for an
-        answer that was known already.
-      cached: whether it was known already.
-      model: the model that said it, by its own account.
+      log_probs: natural log-probability of each token, if requested. `Local` includes
+        the token that ends the answer; most endpoints do not.
+      cost: cost in the currency of the `Price`; 0 for a local model and for a cached
+        answer.
+      cached: whether the answer came from a cache.
+      model: name of the model, as reported by the endpoint.
     """
 
     text: str
@@ -165,14 +167,14 @@ class Answer:
 
 
 def before_stop(text: str, stop: tuple[str, ...]) -> str:
-    """Cut a text before the first of some texts that end it.
+    """Cut a text before the first stop text.
 
     Args:
-      text: what was written.
-      stop: texts to stop at.
+      text: the text.
+      stop: the stop texts.
 
     Returns:
-      The beginning of ``text``, or all of it where there is none of them.
+      The beginning of ``text``, or all of it if it contains no stop text.
 
     >>> before_stop("4. Next: 5", ("Next", "."))
     '4'
@@ -183,19 +185,19 @@ def before_stop(text: str, stop: tuple[str, ...]) -> str:
 
 @runtime_checkable
 class ChatModel(Protocol):
-    """Whatever answers requests.
+    """Interface of a model that answers requests.
 
     Attributes:
-      name: names the model in caches and errors.
+      name: name of the model in caches and error messages.
     """
 
     name: str
 
     async def answer(self, request: Request) -> Answer:
-        """Answer one request; many may wait at the same time.
+        """Answer one request; several calls may run concurrently.
 
         Args:
-          request: what is asked.
+          request: the request.
 
         Returns:
           The answer.
@@ -204,12 +206,12 @@ class ChatModel(Protocol):
 
 
 class ChatError(Exception):
-    """An endpoint gave no usable answer. No key is in it.
+    """Raised when an endpoint gives no usable answer; never contains the API key.
 
     Attributes:
       model: name of the model.
-      attempts: how often it was asked.
-      cause: what came the last time.
+      attempts: number of attempts.
+      cause: cause of the last failure.
     """
 
     model: str
@@ -217,13 +219,14 @@ class ChatError(Exception):
     cause: str
 
     def __init__(self, model: str, attempts: int, cause: str):
-        """Make the error.
+        """Create the error.
 
         Args:
           model: name of the model.
-          attempts: how often it was asked.
-          cause: what came the last time.
+          attempts: number of attempts.
+          cause: cause of the last failure.
         """
+        # All arguments go to the base class, so that the error can be pickled.
         super().__init__(model, attempts, cause)
         self.model, self.attempts, self.cause = model, attempts, cause
 
@@ -237,8 +240,8 @@ class Price:
     """Price of an endpoint's tokens, in any currency.
 
     Attributes:
-      input: of a million prompt tokens.
-      output: of a million completion tokens.
+      input: price of a million prompt tokens.
+      output: price of a million completion tokens.
     """
 
     input: int | float

@@ -1,18 +1,18 @@
-"""JSON of a given schema out of a model's answer.
+"""Get JSON that fits a schema from a model's answer.
 
-A small model puts its JSON in a code block, talks around it, or breaks it. `parse_json`
-finds it and checks it against a schema; `ask_json` gives the model one chance to repair
-what cannot be used. How often neither helps is a result of its own:
-`parse_failure_rate`.
+Small models wrap JSON in a code block, surround it with prose, or write it with errors.
+`parse_json` finds the JSON and checks it against a schema. `ask_json` gives the model
+one chance to repair an unusable answer. `parse_failure_rate` measures how often both
+fail.
 
-The package `jsonschema` checks values, by draft 2020-12. Written here:
+The package `jsonschema` checks values by draft 2020-12. This module adds:
 
-* which keywords a schema may have: ``type``, ``enum``, ``properties``, ``required``,
+* The supported keywords: ``type``, ``enum``, ``properties``, ``required``,
   ``additionalProperties``, ``items``, ``minimum``, ``maximum``, ``title`` and
-  ``description``, which endpoints that hold a model to a schema know too. Any other is
-  an error before anything is asked, for `jsonschema` passes over a misspelt keyword;
-* the words of an error, as they go back to the model;
-* infinity, which ``1e999`` is read as, is no number: JSON has no such value.
+  ``description``. Endpoints that enforce a schema support them too. Any other keyword
+  is an error before the request is sent, since `jsonschema` ignores misspelt keywords.
+* Error messages that the model can follow.
+* A check for infinity, as Python reads ``1e999``: JSON has no such value.
 """
 
 import contextlib
@@ -51,13 +51,13 @@ _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True)
 class Parsed:
-    """What `ask_json` came to.
+    """The result of `ask_json`.
 
     Attributes:
-      value: the JSON value, or None where no answer held one.
-      answers: the answer, and the second one where a repair was asked for.
-      repaired: whether the value is from the second answer.
-      error: why the last answer could not be used; None if it could.
+      value: the JSON value, or None if no answer contained a valid one.
+      answers: the first answer, and the second if a repair was requested.
+      repaired: whether the value comes from the second answer.
+      error: why the last answer is not usable; None if it is.
     """
 
     value: Any
@@ -67,24 +67,24 @@ class Parsed:
 
 
 async def ask_json(model: ChatModel, request: Request, schema: Schema) -> Parsed:
-    """Ask for JSON of a schema, once more if the first answer cannot be used.
+    """Ask for JSON that fits a schema, and ask once more if the answer does not.
 
-    The prompt is sent as it is, so it must say what is wanted; the schema goes along in
-    ``request.schema``, for an endpoint that can hold its answer to it. The second
-    question repeats the answer, what is wrong with it, and the schema.
+    The prompt is sent unchanged, so it must describe the JSON. The schema is sent in
+    ``request.schema``, for endpoints that can enforce it. The second request repeats
+    the answer, its error, and the schema.
 
     Args:
-      model: whom to ask.
-      request: what is asked.
-      schema: what the JSON must be.
+      model: the model that answers.
+      request: the request.
+      schema: JSON schema of the value.
 
     Returns:
-      The value and how it was come by. An answer that cannot be used, also after the
-      repair, or a repair that fails as a request, is no exception: ``error`` says why.
+      The value and its origin. If the answer is still not usable after the repair, or
+      the repair request fails, nothing is raised; ``error`` gives the reason.
 
     Raises:
-      ChatError: if the first question brings no answer.
-      ValueError: if the schema is not understood.
+      ChatError: if the first request fails.
+      ValueError: if the schema uses unsupported keywords.
     """
     check_schema(schema)
     request = dataclasses.replace(request, schema=json.dumps(schema))
@@ -97,10 +97,10 @@ async def ask_json(model: ChatModel, request: Request, schema: Schema) -> Parsed
 
 
 def parse_failure_rate(parsed: Iterable[Parsed]) -> float:
-    """Share of requests that brought no usable JSON, after the repair.
+    """Share of requests without usable JSON, even after the repair.
 
     Args:
-      parsed: what `ask_json` returned for each request.
+      parsed: result of `ask_json` for each request.
 
     Returns:
       A share in [0, 1].
@@ -115,21 +115,21 @@ def parse_failure_rate(parsed: Iterable[Parsed]) -> float:
 
 
 def parse_json(text: str, schema: Schema) -> Any:
-    """Find JSON of a schema in a text.
+    """Find JSON that fits a schema in a text.
 
-    Looked at in this order, and the first value of the schema counts: the whole text;
-    each fenced code block; each outermost object or array, from left to right.
+    The candidates are, in this order: the whole text; each fenced code block; each
+    outermost object or array, from left to right. The first one that fits is returned.
 
     Args:
       text: the answer of a model.
-      schema: what the JSON must be.
+      schema: JSON schema of the value.
 
     Returns:
-      The value, as `json.loads` gives it.
+      The value, as decoded by `json`.
 
     Raises:
-      ValueError: if the schema is not understood, there is no JSON in the text, or none
-        of the schema; then the error is that of the first value, with its path.
+      ValueError: if the schema uses unsupported keywords, the text contains no JSON, or
+        none of its JSON fits; the message then gives the path in the first value.
 
     >>> schema = {"type": "object", "properties": {"label": {"enum": ["yes", "no"]}}}
     >>> parse_json('Sure! {"label": "no"} I hope this helps.', schema)
@@ -148,14 +148,14 @@ def parse_json(text: str, schema: Schema) -> Any:
 
 
 def check_schema(schema: Schema) -> None:
-    """Check that a schema is in the subset that is understood.
+    """Check that a schema uses only supported keywords.
 
     Args:
       schema: a JSON schema.
 
     Raises:
-      ValueError: naming the path of the first keyword that is not understood, or whose
-        value is of a wrong kind.
+      ValueError: if a keyword is not supported or its value has the wrong type; names
+        the path of the first such keyword.
     """
     _check_schema(schema, "schema")
 
@@ -197,7 +197,8 @@ def _candidates(text: str) -> Iterator[Any]:
         try:
             value, start = _DECODER.raw_decode(text, found.start())
         except ValueError as error:
-            # What was read up to the mistake is a part of something broken, or prose.
+            # Continue after the syntax error: text before it belongs to a broken value
+            # or is prose, and its inner brackets are not outermost values.
             start = max(getattr(error, "pos", 0), found.end())
         except RecursionError:
             return
@@ -209,7 +210,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-# Models leave line breaks in strings as they are, which `strict` would refuse.
+# Models write line breaks inside strings without escaping them; `strict` rejects them.
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, strict=False)
 
 
@@ -232,7 +233,7 @@ def _is_number(_: Any, value: Any) -> bool:
 
 
 def _words(error: Any) -> str:
-    """What breaks the schema, with its path: a sentence that a model can follow."""
+    """Describe a schema error and its path in a sentence for the model to follow."""
     path, asked, value = error.json_path, error.validator_value, error.instance
     if error.validator == "required":
         missing = next(name for name in asked if name not in value)
@@ -252,7 +253,7 @@ def _words(error: Any) -> str:
 async def _repaired(
     model: ChatModel, request: Request, schema: Schema, first: Answer, error: ValueError
 ) -> Parsed:
-    """Show the model its answer and what is wrong with it, and ask again."""
+    """Show the model its answer and the error, and ask again."""
     wanted = (
         f"That answer cannot be used: {error}. Answer again with JSON alone, without "
         f"any other text, of this JSON schema:\n{request.schema}"
@@ -261,7 +262,10 @@ async def _repaired(
     repair = dataclasses.replace(request, messages=request.messages + turns)
     try:
         second = await model.answer(repair)
-    except (ChatError, ValueError) as failure:  # the prompt may have become too long
+    except (
+        ChatError,
+        ValueError,
+    ) as failure:  # the longer prompt may exceed the context
         reason = f"{error}; and the repair failed: {failure}"
         return Parsed(None, (first,), repaired=False, error=reason)
     try:

@@ -1,9 +1,11 @@
-"""Write safetensors as transformers opens them: one file, or shards and an index.
+"""Write safetensors in the layout of transformers: one file, or shards with an index.
 
-The package `safetensors` writes each file. What it lacks is here: arrays are asked for
-one shard at a time, so a model is never held twice, and a set of files appears under
-its names only when all are complete. It also writes a tensor named ``__metadata__``,
-which no reader opens, and strided arrays in the order of their memory.
+The package `safetensors` writes each file. This module adds what it lacks:
+
+* Arrays are requested one shard at a time, so memory never holds a second model.
+* Files get their final names only when all of them are complete.
+* A tensor named ``__metadata__`` is rejected, since no reader can open it.
+* Strided arrays are made contiguous; the package would write them in memory order.
 """
 
 import contextlib
@@ -35,24 +37,24 @@ def save_safetensors(
 ) -> Path:
     """Write tensors as one safetensors file, or as shards with an index.
 
-    Files are written under temporary names and renamed when all are complete; what
-    stood under ``path`` before is replaced. Memory holds one shard at a time.
+    Files are written under temporary names and renamed when all are complete. They
+    replace earlier files under ``path``. Memory holds one shard at a time.
 
     Args:
-      path: a name that ends in ``.safetensors``, or a directory, which is made where it
-        is missing and gets ``model.safetensors``.
-      tensors: arrays by name, or functions that return them when their turn has come.
-      metadata: texts for the header, beside ``{"format": "pt"}``, which transformers
-        asks for.
-      max_shard_bytes: where all tensors take more, they are spread over files of at
-        most so many bytes of data (a larger tensor has its own) beside
-        ``<name>.safetensors.index.json``.
+      path: a name that ends in ``.safetensors``, or a directory, which is created if
+        missing and gets ``model.safetensors``.
+      tensors: arrays by name, or functions that return an array when it is needed.
+      metadata: texts for the header, in addition to ``{"format": "pt"}``, which
+        transformers requires.
+      max_shard_bytes: maximum size of the data in one file, in bytes. Larger models are
+        split into several files and ``<name>.safetensors.index.json``. A tensor that is
+        larger than this gets a file to itself.
 
     Returns:
-      The file, or the index.
+      The path of the file, or of the index.
 
     Raises:
-      TypeError: if a tensor or a metadata value is of a type that the format lacks.
+      TypeError: if the format does not support the type of a tensor or metadata value.
       ValueError: if a tensor is named ``__metadata__``, or ``max_shard_bytes`` is not
         positive.
     """
@@ -89,7 +91,8 @@ def _index(target: Path) -> Path:
 
 def _rename_set(parts: list[_Part], index_part: Path, target: Path) -> Path:
     weight_map: dict[str, str] = {}
-    # Without an index, a set that is cut off here is no set rather than a mixture.
+    # Remove the old index first: if the process is killed while renaming, readers find
+    # no index rather than one that mixes old and new shards.
     _index(target).unlink(missing_ok=True)
     for number, part in enumerate(parts, 1):
         name = f"{target.stem}-{number:05}-of-{len(parts):05}.safetensors"
@@ -111,7 +114,7 @@ def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _part(target: Path, temporary: contextlib.ExitStack) -> Path:
-    """A temporary name beside ``target``; the file is gone when the stack is."""
+    """Choose a temporary name beside ``target``; closing the stack deletes the file."""
     name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
     part = target.with_name(name)
     temporary.callback(part.unlink, missing_ok=True)
@@ -121,7 +124,7 @@ def _part(target: Path, temporary: contextlib.ExitStack) -> Path:
 def _shards(
     tensors: Mapping[str, ArraySource], max_bytes: int | float
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays in their order, in groups of at most so many bytes."""
+    """Group arrays, in order, into shards of at most ``max_bytes``."""
     shard: dict[str, np.ndarray] = {}
     size = 0
     for name, source in tensors.items():
@@ -148,6 +151,7 @@ def _array(name: str, source: ArraySource) -> np.ndarray:
 
 
 def _little(dtype: np.dtype) -> np.dtype:
+    # The format is little-endian on every machine.
     return dtype.newbyteorder("<")
 
 

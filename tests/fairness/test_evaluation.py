@@ -1,4 +1,4 @@
-"""Levels measured and chosen."""
+"""Test the evaluation of levels and the choice of a level."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Pareto front and hypervolume: hand values, brute force, permutations, growth."""
+"""Test Pareto front and hypervolume: hand values, brute force, permutations."""
 
 import jax
 import jax.numpy as jnp

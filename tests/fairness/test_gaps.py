@@ -1,4 +1,4 @@
-"""Fairness gaps: hand values, masks and weights, missing groups, fairlearn, psum."""
+"""Test fairness gaps: hand values, masks, weights, missing groups, fairlearn, psum."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Image loaders on scikit-learn's digits and on small made files."""
+"""Test image loaders on scikit-learn's digits and on small generated files."""
 
 import gc
 

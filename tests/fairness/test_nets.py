@@ -1,4 +1,4 @@
-"""The networks of the fairness experiments."""
+"""Test the networks of the fairness experiments."""
 
 import jax
 import jax.numpy as jnp

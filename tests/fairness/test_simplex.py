@@ -1,4 +1,4 @@
-"""Several fair ends from one training."""
+"""Test a simplex with several fair ends from one training."""
 
 import chex
 import jax

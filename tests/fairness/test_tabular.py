@@ -1,4 +1,4 @@
-"""Tables: what is read, how it is split, and what is refused."""
+"""Test tables: reading, splitting and rejected input."""
 
 import gzip
 import zipfile

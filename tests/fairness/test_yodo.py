@@ -1,4 +1,4 @@
-"""The method: loss, gradients, levels, whole trainings."""
+"""Test YODO: loss, gradients, levels and complete trainings."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Small random graphs and networks whose every part shows in the logits."""
+"""Small random graphs, and networks in which every parameter affects the logits."""
 
 from typing import Any
 

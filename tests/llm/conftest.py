@@ -1,4 +1,4 @@
-"""Tiny random models, and the real one, for the tests of the language-model runtime.
+"""Fixtures of the language-model tests: tiny random models, and the real one.
 
 Loaded for every test of the language models, so it imports nothing heavy by itself.
 """

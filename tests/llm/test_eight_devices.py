@@ -1,4 +1,4 @@
-"""Every room on eight forced CPU devices, against one: one process runs all checks."""
+"""Test every package on eight forced CPU devices against one, in one process."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Make every mistake of a table and print what the user is told, a line of JSON each.
+"""Make every mistake in a table and print its error message, one JSON line each.
 
 usage: bad_input.py FOLDER   a folder to write in; run with four forced CPU devices
 

@@ -1,4 +1,4 @@
-"""Ask some questions through a cache and print the answers; may be killed on the way.
+"""Ask questions through a cache and print the answers; can kill itself midway.
 
 usage: cached_answers.py CACHE ASKED FIRST LAST [NUMBER]
 

@@ -1,4 +1,4 @@
-"""Checks of sharding and training that need eight devices; fails by assertion.
+"""Check sharding and training on eight devices; failures are assertions.
 
 Run with ``XLA_FLAGS=--xla_force_host_platform_device_count=8`` and the name of a check.
 """

@@ -1,4 +1,4 @@
-"""Run checks that need eight devices, one after the other, in this one process.
+"""Run checks that need eight devices one after another in this process.
 
 usage: eight_devices_server.py   with
 ``XLA_FLAGS=--xla_force_host_platform_device_count=8``. Reads a line of JSON a job,

@@ -1,4 +1,4 @@
-"""Checks of rewiring that need eight devices; fails by assertion.
+"""Check rewiring on eight devices; failures are assertions.
 
 Run with ``XLA_FLAGS=--xla_force_host_platform_device_count=8``.
 """

@@ -1,4 +1,4 @@
-"""Checks of the quantised cache that need eight devices; fails by assertion.
+"""Check the quantised cache on eight devices; failures are assertions.
 
 usage: kv_eight_devices.py MODEL MESH   with
 ``XLA_FLAGS=--xla_force_host_platform_device_count=8``; MODEL is what

@@ -1,4 +1,4 @@
-"""Checks of the language-model runtime that need eight devices; fails by assertion.
+"""Check the language-model runtime on eight devices; failures are assertions.
 
 usage: llm_eight_devices.py MODEL MESH CHECK...   with
 ``XLA_FLAGS=--xla_force_host_platform_device_count=8``; MODEL is what

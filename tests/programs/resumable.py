@@ -1,4 +1,4 @@
-"""Train for a while and print the parameters' bits; may be killed on the way.
+"""Train for a while and print the bits of the parameters; can kill itself midway.
 
 usage: resumable.py WORKDIR [STEP]   kill -9 itself when the log reaches STEP
 """

@@ -1,4 +1,4 @@
-"""Write a tiny random Llama with its tokenizer, and print what it says to questions.
+"""Write a tiny random Llama with its tokenizer, and print its answers to questions.
 
 usage: tiny_llama.py FOLDER MAX_TOKENS QUESTION...   for each question the number of
 tokens of its prompt, and the greedy answer of at most so many tokens

@@ -1,4 +1,4 @@
-"""One of two processes of a mesh: each holds half of a batch, both see the whole gap.
+"""One of two processes of a mesh: each holds half a batch and sees the whole gap.
 
 Run as ``two_hosts.py PROCESS PORT WORKDIR`` with two forced CPU devices; prints JSON.
 """

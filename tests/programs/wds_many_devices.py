@@ -1,4 +1,4 @@
-"""Sketches over many devices, and over two processes, are those of one, to the bit.
+"""Check that sketches over many devices or two processes equal those of one.
 
 usage: wds_many_devices.py                 with eight forced CPU devices
        wds_many_devices.py PROCESS PORT    one of two processes, two devices each

@@ -1,4 +1,4 @@
-"""A tiny chat model in a folder, as transformers would lay it out."""
+"""A tiny chat model in a folder, in the layout of transformers."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The chat script, on a tiny model and on the real one."""
+"""Test the chat script, on a tiny model and on the real one."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The doctor and the list: what is there, what is not, and what would bring it."""
+"""Test the doctor and the list: present parts, missing parts, and remedies."""
 
 import importlib.metadata
 import io

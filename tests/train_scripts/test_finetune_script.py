@@ -1,4 +1,4 @@
-"""Fine-tuning: it learns, survives a kill, and writes what others read."""
+"""Test the fine-tuning script: learning, resuming after a kill, and its files."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The GRE script on a small made graph: a run, taken up again, and its claims."""
+"""Test the GRE script on a small generated graph: run, resume and claims."""
 
 import dataclasses
 import json

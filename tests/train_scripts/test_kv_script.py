@@ -1,4 +1,4 @@
-"""The KV-AdaQuant script on a tiny model: a run, taken up again, and its claims."""
+"""Test the KV-AdaQuant script on a tiny model: run, resume and claims."""
 
 import dataclasses
 import json

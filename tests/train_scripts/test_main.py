@@ -1,4 +1,4 @@
-"""The command line: what its words do; a whole run on small data, killed and not."""
+"""Test the command line: its arguments, and a whole run with and without a kill."""
 
 import json
 import os

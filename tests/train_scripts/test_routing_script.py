@@ -1,4 +1,4 @@
-"""The routing script: logs of one's own, recorded answers, and a made grid."""
+"""Test the routing script: your own logs, recorded answers, and a simulated grid."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Self-REF on a file of one's own: both kinds of rows, what is written, what fails."""
+"""Test Self-REF on your own file: both kinds of rows, output files, and errors."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The Self-REF script on a tiny model and made cities: a run, and its claims."""
+"""Test the Self-REF script on a tiny model and made-up cities: run and claims."""
 
 import dataclasses
 import json

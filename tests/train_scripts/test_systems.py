@@ -1,4 +1,4 @@
-"""The registry of systems: whole, in step with the assets, and fit for the report."""
+"""Test the registry of systems: complete, and consistent with assets and report."""
 
 import importlib.util
 import re

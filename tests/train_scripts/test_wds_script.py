@@ -1,4 +1,4 @@
-"""The script of gene pairs: on files of one's own, on made cells, and after a break."""
+"""Test the gene-pair script: your own files, simulated cells, and resuming."""
 
 import csv
 import dataclasses

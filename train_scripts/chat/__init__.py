@@ -1,1 +1,1 @@
-"""Talk to a language model."""
+"""Chat with a language model."""

@@ -1,4 +1,4 @@
-"""``python -m train_scripts.chat``."""
+"""Start a chat: ``python -m train_scripts.chat``."""
 
 import sys
 

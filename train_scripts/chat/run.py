@@ -1,7 +1,7 @@
-"""Talk to a language model: ``python -m train_scripts.chat``.
+"""Chat with a language model: ``python -m train_scripts.chat``.
 
-With ``--prompt`` it answers once, otherwise it is a conversation; the answer appears as
-it is written. ``/new`` forgets what was said, ``/quit`` (or end of file) ends.
+With ``--prompt`` the script answers once; without it, it holds a conversation. Answers
+are streamed. ``/new`` starts a new conversation; ``/quit`` or end of file exits.
 """
 
 import sys
@@ -25,7 +25,7 @@ def main() -> int:
     """Run the command line.
 
     Returns:
-      Exit status: 0 done, 1 failed.
+      Exit status: 0 on success, 1 on failure.
     """
     import tyro
 
@@ -48,16 +48,16 @@ def main() -> int:
 
 
 def load(config: Config) -> LanguageModel:
-    """Load the model, with its adapters merged in.
+    """Load the model and merge its adapters, if any.
 
     Args:
-      config: which one.
+      config: names the model and the adapters.
 
     Returns:
       The model.
 
     Raises:
-      ValueError: if it has no chat template.
+      ValueError: if the model has no chat template.
     """
     model = weights.load(config.model, dtype=jnp.dtype(config.dtype))
     if model.tokenizer is None or model.tokenizer.chat_template is None:
@@ -77,9 +77,9 @@ def answer(
 
     Args:
       model: the model.
-      messages: the conversation, the user's words last.
-      config: how tokens are drawn.
-      turn: number of the answer, so that each is drawn with a key of its own.
+      messages: the conversation; the last message is the user's.
+      config: settings of the sampling.
+      turn: number of the answer, so that each answer is sampled with a different key.
 
     Yields:
       Pieces of text.
@@ -87,6 +87,7 @@ def answer(
     if model.tokenizer is None:
         raise ValueError("model: expected one with a tokenizer, got none")
     text = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    # The template has already added the special tokens. Greedy decoding needs no top_p.
     yield from generate.stream(
         model,
         model.tokenizer.encode(text, add_special_tokens=False),
@@ -99,11 +100,11 @@ def answer(
 
 
 def talk(model: LanguageModel, config: Config, read: Callable[[str], str]) -> None:
-    """Converse until the user has enough.
+    """Hold a conversation until the user ends it.
 
     Args:
       model: the model.
-      config: how tokens are drawn.
+      config: settings of the sampling.
       read: ``prompt -> line``, as `input`.
     """
     print(f"{model.name}. /new begins again, /quit ends.")
@@ -128,7 +129,7 @@ def talk(model: LanguageModel, config: Config, read: Callable[[str], str]) -> No
                 print(piece, end="", flush=True)
                 said.append(piece)
             print()
-        except ValueError as error:  # the conversation has outgrown the context
+        except ValueError as error:  # the conversation no longer fits the context
             print(f"error: {error}\n/new begins again.", file=sys.stderr)
         messages.append({"role": "assistant", "content": "".join(said)})
         turn += 1

@@ -1,1 +1,1 @@
-"""LoRA on prompts and answers."""
+"""LoRA fine-tuning on prompts and answers."""

@@ -1,4 +1,4 @@
-"""``python -m train_scripts.finetune``."""
+"""Start fine-tuning: ``python -m train_scripts.finetune``."""
 
 import sys
 

@@ -1,8 +1,8 @@
 """LoRA on prompts and answers: ``python -m train_scripts.finetune --data my.jsonl``.
 
-Examples are packed into rows, the base is frozen, the factors alone are trained and
-checkpointed. A run that is killed goes on when the same command is given again. It ends
-with the adapters in peft's format and the merged model as transformers reads it.
+Examples are packed into rows. The base model is frozen; only the factors are trained
+and checkpointed. The same command resumes a run that was killed. The run writes the
+adapters in peft's format and the merged model in the format of transformers.
 """
 
 import dataclasses
@@ -30,15 +30,16 @@ _WHERE = {"attention": lora.ATTENTION, "linear": lora.LINEAR}
 
 
 class Summary(NamedTuple):
-    """How a run ended.
+    """The result of a fine-tuning run.
 
     Attributes:
-      steps: optimiser steps.
-      train_loss: mean loss of the last epoch, in nats a token.
-      validation_loss: loss of the rows held out before and after; None without any.
-      validation_accuracy: share of their answer tokens that are the likeliest,
-        likewise.
-      padding: share of the packed rows' tokens that are padding.
+      steps: number of optimiser steps.
+      train_loss: mean loss of the last epoch, in nats per token.
+      validation_loss: loss on the held-out rows before and after training, in nats per
+        token; None without held-out rows.
+      validation_accuracy: share of their answer tokens that the model ranks first,
+        before and after training; None without held-out rows.
+      padding: share of padding among the tokens of the packed rows.
     """
 
     steps: int
@@ -52,7 +53,7 @@ def main() -> int:
     """Run the command line.
 
     Returns:
-      Exit status: 0 done, 1 failed, 130 interrupted.
+      Exit status: 0 on success, 1 on failure, 130 if interrupted.
     """
     import tyro
 
@@ -72,18 +73,18 @@ def main() -> int:
 
 
 def run(config: Config, *, progress: bool = True) -> Summary:
-    """Train, and write adapters and merged model.
+    """Train, and write the adapters and the merged model.
 
     Args:
-      config: what to do.
+      config: settings of the run.
       progress: show a progress bar.
 
     Returns:
-      How it ended; also in ``summary.json``.
+      The result, also written to ``summary.json``.
 
     Raises:
       FileNotFoundError: if the data are missing.
-      ValueError: if a row is not as expected, or the folder holds a run of another
+      ValueError: if a row is not as expected, or the folder holds a run with another
         configuration.
     """
     rows = [row for _, row in files.read_json_lines(config.data)]
@@ -132,7 +133,7 @@ def run(config: Config, *, progress: bool = True) -> Summary:
 
 
 class _Evaluation:
-    """Loss and accuracy on the rows held out; an empty dictionary without any."""
+    """Loss and accuracy on the held-out rows; an empty dictionary if there are none."""
 
     def __init__(
         self, config: Config, model: LanguageModel, examples: list[finetune.Example]
@@ -145,6 +146,8 @@ class _Evaluation:
         size = min(config.batch_size, len(packed.tokens))
         for begin in range(0, len(packed.tokens), size):
             rows = np.arange(begin, begin + size)
+            # Fill the last batch with rows of weight 0, so that all batches have one
+            # shape and the loss compiles once.
             short = rows >= len(packed.tokens)
             batch = jax.tree.map(lambda x: x[np.where(short, 0, rows)], packed)  # noqa: B023
             batch.weights[short] = 0
@@ -153,6 +156,7 @@ class _Evaluation:
     def __call__(self, factors: lora.Lora) -> dict[str, float]:
         key = jax.random.key(0)
         found = [self.loss_fn(factors, b, key, self.params) for b in self.batches]
+        # Batches have different numbers of answer tokens, so their means are weighted.
         weight = np.array([float(metrics["tokens"]) for _, metrics in found])
         if not weight.sum():
             return {}
@@ -166,7 +170,7 @@ class _Evaluation:
 
 def _loss(model: LanguageModel, config: Config) -> training.LossFn:
     def loss_fn(factors: lora.Lora, batch: Any, key: jax.Array, base: Any) -> Any:
-        del key  # nothing is drawn
+        del key  # the loss is deterministic
         params = lora.apply(base, factors)
         return finetune.loss(model.config, params, batch, remat=config.remat)
 
@@ -219,7 +223,7 @@ def _mesh(config: Config) -> Mesh | None:
 
 
 def _claim(config: Config, workdir: Path) -> None:
-    """Refuse a folder that holds a run of another configuration."""
+    """Reject a folder that holds a run with another configuration."""
     record = dataclasses.asdict(config)
     file = workdir / "config.json"
     if file.exists() and files.read_json(file) != record:

@@ -1,1 +1,1 @@
-"""GRE: the training script, what it measures, and what it claims."""
+"""GRE: training script, measurements and claims."""

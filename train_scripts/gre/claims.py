@@ -1,4 +1,4 @@
-"""The claims of the GRE paper, and jeff's goals, that a run tests."""
+"""Claims of the GRE paper, and goals of jeff, that a run tests."""
 
 import numpy as np
 
@@ -9,18 +9,18 @@ from train_scripts.running.seeds import spread
 
 __all__ = ["claims"]
 
-# Points of drawdown and percent of retention after sequential edits.
+# Limits after sequential edits: drawdown in percentage points, retention in percent.
 _GOALS = {"cora": (4.0, 85.0), "amazon-photo": (20.0, 85.0)}
 
 
 def claims(report: Report) -> tuple[Claim, ...]:
-    """What this run can test, computed.
+    """Evaluate the claims that this run can test.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
-      One `Claim` each.
+      The claims.
     """
     found = []
     config = report.config
@@ -72,6 +72,7 @@ def _goals(report: Report, network: str) -> list[Claim]:
             )
         )
     if "sequential" in config.protocols:
+        # Data sets without a goal of their own are held to that on Cora.
         most, least = _GOALS.get(config.dataset, _GOALS["cora"])
         lost, kept = (measured("sequential", m) for m in ("drawdown", "retention"))
         count = int(measured("sequential", "edits")[0])

@@ -1,4 +1,4 @@
-"""One cell of a GRE run: a trained network, edited by a method in a protocol."""
+"""Measure one cell of a GRE run: a trained network, a method and a protocol."""
 
 import functools
 import time
@@ -23,14 +23,14 @@ __all__ = ["Trained", "learning_rate", "measure"]
 
 
 class Trained(NamedTuple):
-    """A trained network of one seed, and what is wrong with it.
+    """A trained network of one seed, and the nodes that it misclassifies.
 
     Attributes:
-      params: its parameters.
-      task: what it is edited on.
-      wrong: validation nodes that it gets wrong, in random order.
+      params: parameters of the network.
+      task: the editing task.
+      wrong: misclassified validation nodes, in random order.
       test: test nodes, bool [nodes].
-      accuracy: on the test nodes, in [0, 1].
+      accuracy: accuracy on the test nodes, in [0, 1].
     """
 
     params: PyTree
@@ -41,14 +41,14 @@ class Trained(NamedTuple):
 
 
 def learning_rate(network: str) -> float:
-    """Adam's, in training and in edits.
+    """Learning rate of Adam, in training and in edits.
 
     Args:
-      network: its name.
+      network: name of the network.
 
     Returns:
-      .2 for SGC, a linear model of features whose rows sum to one, as its authors have
-      it (Wu et al., 2019); .01 for the others.
+      0.2 for SGC, a linear model on features whose rows sum to one, as in its paper (Wu
+      et al., 2019); 0.01 for the other networks.
     """
     return 0.2 if network == "sgc" else 0.01
 
@@ -61,18 +61,18 @@ def measure(
     trained: Trained,
     edits: int,
 ) -> dict[str, float]:
-    """Edit by one method and protocol, and measure.
+    """Edit with one method and protocol, and measure the result.
 
     Args:
-      config: the run.
+      config: settings of the run.
       graph: the whole graph.
       apply_fn: the network.
-      cell: method, protocol and seed.
-      trained: the network of that seed.
+      cell: network, method, protocol and seed.
+      trained: the trained network of that seed.
       edits: number of edits.
 
     Returns:
-      Measures by name, in points, percent, nats and milliseconds.
+      Measures by name, in percentage points, percent, nats and milliseconds.
     """
     targets = jnp.asarray(trained.wrong[:edits], jnp.int32)
     most = max(HOPS) + 1
@@ -88,7 +88,7 @@ def measure(
     row = {
         "accuracy": 100 * trained.accuracy,
         "edits": edits,
-        # In float64: .96 in float32 is less than 96%.
+        # In float64: 0.96 in float32 is below 0.96, which could miss a goal of 96%.
         "success": 100 * float(np.mean(np.asarray(report.success))),
         "retention": 100 * float(np.mean(np.asarray(report.retained))),
         "drawdown": float(report.drawdown),
@@ -104,13 +104,14 @@ def measure(
     return row
 
 
-# Networks that read two hops, and methods whose steps look at the target alone.
+# Networks with a receptive field of two hops, and methods whose target gradient needs
+# only the neighbourhood of the target; such edits run on a small subgraph.
 _TWO_HOPS = ("gcn", "sage", "gat", "gin")
 _TARGET_ALONE = ("gd", "gre", "gre+2", "gre+3", "gre+5", "gre+5-update")
 
 
 def _nearby(graph: Graph, targets: np.ndarray) -> Nearby | None:
-    """Small tasks, where the neighbourhoods are small."""
+    """Tasks on the targets' neighbourhoods; None if these are too large to pay off."""
     near = nearby_tasks(graph, targets, 2)
     largest = max(task.labels.shape[1] for task in near.tasks)
     return near if 4 * largest <= graph.num_nodes else None
@@ -124,7 +125,7 @@ def _protocol(
     method_name: str,
     protocol_name: str,
 ) -> Callable[..., tuple[EditReport, float]]:
-    """A protocol, compiled beforehand; gives its report and its seconds."""
+    """Compile a protocol; the result returns its report and its run time in seconds."""
     method = _method(method_name, apply_fn, learning_rate(network))
     compiled: dict[str, Callable[..., EditReport]] = {}
 
@@ -154,7 +155,8 @@ def _protocol(
         return protocol(*given, max_steps=steps, **settings)[1]
 
     def timed(*arguments: Any) -> tuple[EditReport, float]:
-        # The neighbourhoods of another seed may have other sizes.
+        # The neighbourhoods of another seed may have other sizes. Compilation is kept
+        # out of the measured time.
         sizes = str(jax.tree.map(jnp.shape, arguments))
         if sizes not in compiled:
             compiled[sizes] = jax.jit(call).lower(*arguments).compile()
@@ -166,7 +168,7 @@ def _protocol(
 
 
 def _at_once() -> int | None:
-    """Edits side by side: all on an accelerator; on a CPU one is faster."""
+    """Edits computed in parallel: all on an accelerator; one is faster on a CPU."""
     return 1 if jax.default_backend() == "cpu" else None
 
 

@@ -1,4 +1,4 @@
-"""GRE on real graphs: networks are trained, then edited, by method and protocol.
+"""GRE on real graphs: train networks, then edit them by every method and protocol.
 
 Run it with ``python -m train_scripts.gre [PRESET] [--field value]``.
 """
@@ -39,20 +39,20 @@ __all__ = ["load", "run", "train_all"]
 def run(
     config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
 ) -> results.Result:
-    """Train and edit every network, by every method and protocol, for every seed.
+    """Train and edit every network, with every method and protocol, for every seed.
 
     Args:
-      config: what to do.
-      workdir: where everything goes; an interrupted run in it is taken up again.
-      preset: name for the result.
+      config: settings of the run.
+      workdir: output folder; an interrupted run in it is resumed.
+      preset: name of the preset in the result.
       progress: show a progress bar.
 
     Returns:
       The result that was written.
 
     Raises:
-      ValueError: if the data or a field are not as expected, or a network is wrong on
-        no validation node.
+      ValueError: if the data or a field are not as expected, or a network classifies
+        every validation node correctly.
       FileNotFoundError: if data are missing; says how to get them.
     """
     began = time.perf_counter()
@@ -66,10 +66,10 @@ def run(
 
 
 def load(config: Config) -> Graph:
-    """The graph of a run.
+    """Load the graph of a run.
 
     Args:
-      config: the run.
+      config: settings of the run.
 
     Returns:
       The graph.
@@ -90,7 +90,7 @@ def load(config: Config) -> Graph:
 def _measure_all(
     config: Config, graph: Graph, workdir: Path, progress: bool
 ) -> dict[Cell, dict[str, float]]:
-    """Measure the cells that an interrupted run has not, a row of the log each."""
+    """Measure all cells that an interrupted run lacks, one row of the log per cell."""
     cells = [
         Cell(*cell)
         for cell in itertools.product(
@@ -98,9 +98,12 @@ def _measure_all(
         )
     ]
 
+    # One entry: cells are ordered by network, so older networks are not needed again
+    # and their memory is freed.
     @functools.lru_cache(maxsize=1)
     def trained_as(network: str) -> tuple[ApplyFn, dict[int, Trained], int]:
         apply_fn, trained = train_all(config, graph, network)
+        # The same number for all seeds, so that their shapes and averages agree.
         edits = min(config.edits, *(len(each.wrong) for each in trained.values()))
         if not edits:
             raise ValueError(
@@ -122,16 +125,16 @@ def _measure_all(
 def train_all(
     config: Config, graph: Graph, network: str
 ) -> tuple[ApplyFn, dict[int, Trained]]:
-    """Train the same network for each seed.
+    """Train one network for each seed.
 
     Args:
-      config: the run.
+      config: settings of the run.
       graph: the whole graph.
-      network: its name.
+      network: name of the network.
 
     Returns:
-      ``(apply_fn, trained)``: one function, so that nothing compiles twice, and by seed
-      what it was trained to.
+      ``(apply_fn, trained)``: one function for all seeds, so that it compiles once, and
+      the trained network by seed.
     """
     width, classes = graph.features.shape[-1], int(graph.labels.max()) + 1
     pairs = [
@@ -191,12 +194,13 @@ def _train(
         edges=(graph.senders, graph.receivers, graph.edge_mask),
         features=dense.features,
     )
+    # Shuffled, since the order of nodes in a file may carry information.
     order = np.random.default_rng(seed).permutation(len(wrong))
     return Trained(trained.params, task, wrong[order], parts.test, trained.test)
 
 
 def _compact(graph: Graph) -> Graph:
-    """On a CPU sparse rows are faster: of edges, and of bags of words."""
+    """On a CPU, convert edges and bag-of-words features to faster sparse rows."""
     if jax.default_backend() != "cpu":
         return graph
     if float((graph.features != 0).mean()) < 0.05:

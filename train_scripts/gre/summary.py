@@ -1,4 +1,4 @@
-"""What a GRE run found: numbers, a table, plots."""
+"""Summary of a GRE run: numbers, table and plots."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,8 @@ __all__ = [
     "values",
 ]
 
-# Points and percent; hops are drawdowns at that distance from the target.
+# In percent, percentage points, nats and milliseconds; hop1 to hop3 are drawdowns at
+# that distance from the target.
 MEASURES = (
     "success",
     "retention",
@@ -49,18 +50,18 @@ NAMES = {
     "memory-rewiring": "memory rewiring",
     "distilled-replay": "distilled replay",
 }
-# Drawn where there are more methods than colours.
+# Methods that are plotted; there are more methods than colours.
 _SHOWN = ("gd", "gre", "gre+5", "egnn", "distilled-replay")
 
 
 class Cell(NamedTuple):
-    """What is measured at a time.
+    """One combination of settings that is measured.
 
     Attributes:
-      network: its name.
-      method: how it is edited.
+      network: name of the network.
+      method: name of the editing method.
       protocol: "independent", "sequential" or "batch".
-      seed: of split, network and edits.
+      seed: seed of the split, the initial network and the order of edits.
     """
 
     network: str
@@ -70,10 +71,10 @@ class Cell(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that a run found.
+    """Measurements of a run.
 
     Attributes:
-      config: the run.
+      config: settings of the run.
       rows: measures by cell.
     """
 
@@ -87,14 +88,14 @@ def values(
     """One measure for each seed; seeds without it are left out.
 
     Args:
-      report: what was found.
-      network: its name.
-      method: how it is edited.
-      protocol: its name.
+      report: measurements of the run.
+      network: name of the network.
+      method: name of the editing method.
+      protocol: name of the protocol.
       measure: one of `MEASURES`, "accuracy" or "edits".
 
     Returns:
-      The values, at most one a seed.
+      The values, at most one per seed.
     """
     rows = [
         report.rows[Cell(network, method, protocol, seed)]
@@ -107,7 +108,7 @@ def numbers(report: Report) -> dict[str, float]:
     """Mean of every measure, and its standard deviation over the seeds.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
       Numbers by name.
@@ -127,10 +128,10 @@ def numbers(report: Report) -> dict[str, float]:
 
 
 def table(report: Report) -> list[dict[str, Any]]:
-    """A row for each network, method and protocol, with the values of all seeds.
+    """One row per network, method and protocol, with the values of all seeds.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
       The rows, for ``table.json``.
@@ -149,16 +150,15 @@ def table(report: Report) -> list[dict[str, Any]]:
 
 
 def kept_by_age(report: Report, network: str, method: str) -> np.ndarray:
-    """Share of edits that are right at the end, by how many edits came after them.
+    """Share of the latest edits that are still correct after all sequential edits.
 
     Args:
-      report: what was found.
-      network: its name.
-      method: how it is edited, in sequence.
+      report: measurements of the run.
+      network: name of the network.
+      method: name of the editing method.
 
     Returns:
-      For each number of later edits the share among the edits with at most so many, in
-      percent, mean over seeds.
+      Entry k is the share among the latest k + 1 edits, in percent, mean over seeds.
     """
     curves = []
     for seed in report.config.seeds:
@@ -170,11 +170,11 @@ def kept_by_age(report: Report, network: str, method: str) -> np.ndarray:
 
 
 def plot(report: Report, workdir: Path) -> None:
-    """Draw drawdown by method and protocol, retention by age, drawdown by hop.
+    """Plot drawdown by method and protocol, retention by age, and drawdown by hop.
 
     Args:
-      report: what was found; the first network is drawn.
-      workdir: where the PNG files go.
+      report: measurements of the run; only the first network is plotted.
+      workdir: folder for the PNG files.
     """
     config = report.config
     shown = [name for name in _SHOWN if name in config.methods] or config.methods[:5]

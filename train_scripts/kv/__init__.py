@@ -1,1 +1,1 @@
-"""KV-AdaQuant: the training script, what it measures, and what it claims."""
+"""KV-AdaQuant: training script, measurements and claims."""

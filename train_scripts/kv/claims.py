@@ -1,4 +1,4 @@
-"""The claims of "Quantize What Counts" that a KV-AdaQuant run tests."""
+"""Claims of "Quantize What Counts" that a KV-AdaQuant run tests."""
 
 import numpy as np
 
@@ -11,13 +11,13 @@ __all__ = ["claims"]
 
 
 def claims(report: summary.Report) -> tuple[Claim, ...]:
-    """The paper's claims that this run tests, computed.
+    """Evaluate the claims of the paper that this run tests.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
-      One `Claim` each.
+      The claims.
     """
     found = []
     for axis in report.config.key_axes:
@@ -68,6 +68,7 @@ def _norm_claims(report: summary.Report) -> list[Claim]:
         for name in ("activations", "spectral", "frobenius")
     }
     measured = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    # Counts over all layers are exact, so this claim needs no interval.
     found = [
         Claim(
             "Keys have larger norms than values in nearly every layer (nine of ten; "

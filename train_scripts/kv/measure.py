@@ -1,4 +1,4 @@
-"""What a KV-AdaQuant run measures: layers, caches of every width, greedy decoding."""
+"""Measure layers, caches of every width, and greedy decoding in a KV-AdaQuant run."""
 
 import dataclasses
 from typing import NamedTuple
@@ -19,7 +19,7 @@ __all__ = ["Data", "agreement", "cells_of", "layers_of", "row_of"]
 
 
 class Data(NamedTuple):
-    """Texts and questions of all seeds, and texts to calibrate with."""
+    """Texts and questions of all seeds, and the calibration text."""
 
     texts: np.ndarray
     calibration: np.ndarray
@@ -28,7 +28,7 @@ class Data(NamedTuple):
 
 
 def layers_of(config: Config, model: LanguageModel, data: Data) -> Layers:
-    """Norms, and errors at each width, layer by layer on the calibration text."""
+    """Norms and errors of each layer at each width, on the calibration text."""
     keys, values = evaluation.activations(model, jnp.asarray(data.calibration))
     errors = {
         (axis, bits): np.stack(
@@ -44,7 +44,8 @@ def layers_of(config: Config, model: LanguageModel, data: Data) -> Layers:
     scores = np.asarray(kv.scores_from_activations(keys, values))
     allocations = {}
     for axis in config.key_axes:
-        # The paper's scores are norms; what a width really changes is known as well.
+        # The paper allocates by norms. Measured errors show the effect of a width
+        # directly, so both are compared.
         for kind, each in (("norms", scores), ("errors", errors[axis, 2])):
             for budget in config.budgets:
                 allocations[axis, kind, budget] = kv.allocate_bits(each, budget)
@@ -61,7 +62,7 @@ def layers_of(config: Config, model: LanguageModel, data: Data) -> Layers:
 
 
 def cells_of(config: Config, layers: Layers) -> list[Cell]:
-    """Everything that is measured, in order: pairs of widths, then allocations."""
+    """List the caches to measure, in order: pairs of widths, then allocations."""
     found = []
     for axis in config.key_axes:
         base = kv.CacheConfig(
@@ -72,7 +73,7 @@ def cells_of(config: Config, layers: Layers) -> list[Cell]:
         )
         for key_bits, value_bits in _pairs(config):
             if key_bits == 16 and axis != config.key_axes[0]:
-                continue  # the layout is that of keys alone
+                continue  # the layout affects only keys, and these are not quantised
             pair = dataclasses.replace(base, key_bits=key_bits, value_bits=value_bits)
             name = f"k{key_bits}v{value_bits}"
             found.append(Cell(axis, name, kv.MakeCache(pair)))
@@ -94,13 +95,13 @@ def row_of(
     """Measure one cache.
 
     Args:
-      config: the run.
+      config: settings of the run.
       model: the model.
       data: texts and questions.
       cell: the cache.
 
     Returns:
-      Its numbers by name and seed, as `train_scripts.kv.summary.read_row` reads them.
+      Numbers by name and seed, in the form read by `train_scripts.kv.summary.read_row`.
     """
     found = _measure(config, model, data, cell)
     return {
@@ -111,7 +112,7 @@ def row_of(
 
 
 def _measure(config: Config, model: LanguageModel, data: Data, cell: Cell) -> Measured:
-    """Perplexity and accuracy for each seed, and the bytes of a long cache."""
+    """Perplexity and accuracy for each seed, and the relative size of a long cache."""
     seeds = len(config.seeds)
     each = evaluation.perplexity(
         model, jnp.asarray(data.texts), make_cache=cell.make_cache
@@ -124,6 +125,7 @@ def _measure(config: Config, model: LanguageModel, data: Data, cell: Cell) -> Me
         )
         right = np.array([score.greedy for [score] in scores])
         accuracy = right.reshape(seeds, -1).mean(1)
+    # From shapes alone, so that a long cache is counted without being allocated.
     sizes = [
         kv.nbytes(
             jax.eval_shape(
@@ -140,9 +142,9 @@ def _measure(config: Config, model: LanguageModel, data: Data, cell: Cell) -> Me
 def agreement(
     config: Config, model: LanguageModel, data: Data
 ) -> dict[int, np.ndarray]:
-    """Share of greedy tokens that are those of full precision, for 8 and 4 bits.
+    """Share of greedy tokens equal to those in full precision, at 8 and 4 bits.
 
-    Prompts are the first half of a text of each seed.
+    The prompts are the first half of one text per seed.
     """
     prompts = data.texts[:: config.texts, : config.tokens // 2]
     settings = {"max_new_tokens": config.new_tokens, "stop_ids": []}

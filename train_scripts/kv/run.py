@@ -1,4 +1,4 @@
-"""KV-AdaQuant on a real model: what each pair of widths costs, layer norms, allocation.
+"""KV-AdaQuant on a real model: loss by pair of widths, layer norms and allocation.
 
 Run it with ``python -m train_scripts run kv [PRESET] [--field value]``.
 """
@@ -27,9 +27,9 @@ def run(
     """Measure every pair of widths, the allocator and greedy decoding.
 
     Args:
-      config: what to do.
-      workdir: where everything goes; an interrupted run in it is taken up again.
-      preset: name for the result.
+      config: settings of the run.
+      workdir: output folder; an interrupted run in it is resumed.
+      preset: name of the preset in the result.
       progress: show a progress bar.
 
     Returns:
@@ -37,7 +37,7 @@ def run(
 
     Raises:
       ValueError: if the text is too short, or a field is not as expected.
-      FileNotFoundError: if model or data are missing; says how to get them.
+      FileNotFoundError: if the model or data are missing; says how to get them.
     """
     began = time.perf_counter()
     model = weights.load(config.model)
@@ -74,7 +74,7 @@ def _load(config: Config, model: LanguageModel) -> Data:
             f"{len(ids)}; take fewer texts, seeds or tokens"
         )
     table = ids[: rows * config.tokens].reshape(rows, config.tokens)
-    # The last row calibrates, and is never measured.
+    # The last row is for calibration only, so that no measured text is calibrated on.
     texts = [
         table[np.random.default_rng([seed, rows]).permutation(rows - 1)[: config.texts]]
         for seed in config.seeds
@@ -99,5 +99,5 @@ def _questions(config: Config) -> tuple[list[str], list[list[str]]]:
     examples = cities.shots([known[i] for i in order[: config.shots]])
     rest = order[config.shots :][: config.questions * len(config.seeds)]
     prompts = [examples + cities.question(known[i]) for i in rest]
-    # The end of the line belongs to the answer: Niger is not Nigeria.
+    # The line break is part of the answer: without it, Niger would match Nigeria.
     return prompts, [[f" {known[i].country}\n"] for i in rest]

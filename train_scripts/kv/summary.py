@@ -1,4 +1,4 @@
-"""What a KV-AdaQuant run found: numbers, tables, plots."""
+"""Summary of a KV-AdaQuant run: numbers, tables and plots."""
 
 import csv
 from pathlib import Path
@@ -30,10 +30,10 @@ class Cell(NamedTuple):
     """A cache that is measured.
 
     Attributes:
-      axis: groups of keys.
-      name: such as ``k4v2``; ``norms3`` or ``errors3`` for widths that were allocated
-        by norms or by errors at a budget of 3.
-      make_cache: makes it.
+      axis: layout of keys, "channel" or "token".
+      name: widths such as ``k4v2``; ``norms3`` or ``errors3`` for widths allocated by
+        norms or by errors at a budget of 3 bits.
+      make_cache: function that creates the cache.
     """
 
     axis: str
@@ -42,12 +42,13 @@ class Cell(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was measured of a cell.
+    """Measurements of one cell.
 
     Attributes:
-      perplexity: of each seed.
-      accuracy: share of the questions answered, of each seed; empty without questions.
-      share: bytes over those of a bfloat16 cache, one number.
+      perplexity: perplexity of each seed.
+      accuracy: share of the questions answered correctly, of each seed; empty without
+        questions.
+      share: bytes relative to a bfloat16 cache, one number.
     """
 
     perplexity: np.ndarray
@@ -62,10 +63,10 @@ class Layers(NamedTuple):
       activations: root mean square norm of a token.
       frobenius: Frobenius norm of the weights.
       spectral: spectral norm of the weights.
-      errors: squared error a token, by layout and width.
-      allocations: widths by layout, by what they were allocated, and budget.
-      published: layers of published models whose key norm is the larger, and all, by
-        norm; empty where the table is not here.
+      errors: squared error per token, by layout and width.
+      allocations: allocated widths by layout, score ("norms" or "errors") and budget.
+      published: for each norm, the number of layers of published models with the larger
+        key norm, and of all their layers; empty if the table is missing.
     """
 
     activations: np.ndarray
@@ -77,13 +78,14 @@ class Layers(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that a run found.
+    """Measurements of a run.
 
     Attributes:
-      config: the run.
-      layers: norms and errors.
+      config: settings of the run.
+      layers: norms and errors of each layer.
       cells: measurements by layout and name.
-      agreement: share of greedy tokens like full precision's, for each seed, by width.
+      agreement: share of greedy tokens equal to those in full precision, for each seed,
+        by width.
     """
 
     config: Config
@@ -93,7 +95,7 @@ class Report(NamedTuple):
 
 
 def read_row(row: dict[str, int | float]) -> Measured:
-    """Read what was measured from a row of the log.
+    """Read the measurements of a cell from a row of the log.
 
     Args:
       row: numbers by name.
@@ -135,7 +137,7 @@ def numbers(report: Report) -> dict[str, float]:
     """Mean of every number, and its standard deviation over the seeds.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
       Numbers by name.
@@ -166,23 +168,23 @@ def numbers(report: Report) -> dict[str, float]:
 
 
 def gain(report: Report, axis: str, kind: str, budget: int) -> float:
-    """Squared error of an allocation over that of one pair for all layers.
+    """Squared error of an allocation relative to one pair of widths for all layers.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
       axis: layout of keys.
-      kind: by what the widths were allocated, "norms" or "errors".
-      budget: mean width.
+      kind: score of the allocation, "norms" or "errors".
+      budget: mean width, in bits.
 
     Returns:
-      The ratio; the pair is the best one of the same mean width.
+      The ratio to the best pair whose mean width is within the budget.
     """
     table = report.layers.allocations[axis, kind, budget]
     return _error(report, axis, table) / _uniform_error(report, axis, budget)
 
 
 def _error(report: Report, axis: str, table: np.ndarray) -> float:
-    """Measured squared error a token at given widths, over all layers."""
+    """Measured squared error per token at given widths, summed over all layers."""
     return sum(
         float(report.layers.errors[axis, int(bits)][layer, column])
         for layer, pair in enumerate(table)
@@ -191,7 +193,8 @@ def _error(report: Report, axis: str, table: np.ndarray) -> float:
 
 
 def _uniform_error(report: Report, axis: str, budget: int) -> float:
-    """The same for the best pair of widths that is one for all layers."""
+    """Squared error per token of the best single pair of widths for all layers."""
+    # The fair rival is the best pair that needs no more memory than the allocation.
     pairs = [
         (key, value)
         for key in (2, 4, 8)
@@ -203,14 +206,14 @@ def _uniform_error(report: Report, axis: str, budget: int) -> float:
 
 
 def tables(report: Report) -> dict[str, Any]:
-    """The run's tables, for ``tables.json``.
+    """Tables of the run, for ``tables.json``.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
-      Perplexity and accuracy of each seed by layout and widths, effective bits, norms
-      and widths layer by layer.
+      Perplexity and accuracy of each seed by layout and widths; effective bits; norms
+      and allocated widths of each layer.
     """
     config = report.config
     effective = {
@@ -238,11 +241,11 @@ def tables(report: Report) -> dict[str, Any]:
 
 
 def plot(report: Report, workdir: Path) -> None:
-    """Draw perplexity by widths, error against bits, and norms by layer.
+    """Plot perplexity by widths, error against bits, and norms by layer.
 
     Args:
-      report: what was found.
-      workdir: where the PNG files go.
+      report: measurements of the run.
+      workdir: folder for the PNG files.
     """
     with plots.figure(workdir / "01_perplexity_by_widths.png") as axes:
         _plot_perplexity(axes, report)
@@ -288,7 +291,8 @@ def _plot_errors(axes: Any, report: Report) -> None:
     for (label, axis, column), colour in zip(lines, colours, strict=True):
         errors = [report.layers.errors[axis, b][:, column].mean() for b in widths]
         axes.plot(widths, errors, "o-", color=colour, label=label)
-    # A width more divides the model's error by 4; it is drawn through the first point.
+    # In the error model, one more bit halves the step and divides the squared error by
+    # 4. The guide starts at the first point of the last line.
     guide = errors[0] * 4.0 ** (widths[0] - widths)
     axes.plot(widths, guide, ":", color=plots.COLOURS["plain"], label="4 to the -bits")
     axes.set(xlabel="bits", ylabel="squared error a token", yscale="log")

@@ -1,1 +1,1 @@
-"""City-to-country questions, and how answers are marked."""
+"""City-to-country questions, and answers of a language model."""

@@ -1,7 +1,7 @@
-"""Answers of a language model to any prompts, and what they tell of themselves.
+"""Answers of a language model to any prompts, with confidences from its distributions.
 
-What `train_scripts.selfref` and `train_scripts.routing` ask of a model, whatever the
-questions are about.
+`train_scripts.selfref` and `train_scripts.routing` share these functions, which do not
+depend on the kind of question.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,20 @@ from jeff_llm.models.tokenizer import Tokenizer
 
 __all__ = ["CHUNK", "answer", "newlines", "token_measures", "tokenizer_of"]
 
-# Questions at a time.
+# Questions per batch.
 CHUNK = 128
 
 
 def newlines(model: LanguageModel) -> list[int]:
-    """Tokens that end the line of an answer, and those that end a text.
+    """Tokens that end the line of an answer, and tokens that end a text.
 
     Args:
       model: the model.
 
     Returns:
-      Ids.
+      Token ids.
     """
+    # Tokenizers merge successive line breaks into one token, so each length is listed.
     found = {model.encode(text)[0] for text in ("\n", "\n\n", "\n\n\n")}
     return sorted(found | set(model.stop_ids))
 
@@ -41,16 +42,16 @@ def answer(
     stop_ids: Sequence[int],
     max_new_tokens: int,
 ) -> tuple[list[list[int]], list[str]]:
-    """Have a model answer greedily.
+    """Let a model answer prompts greedily.
 
     Args:
       model: the model.
-      prompts: any number of them.
+      prompts: any number of prompts.
       stop_ids: tokens that end an answer.
-      max_new_tokens: of an answer.
+      max_new_tokens: maximum length of an answer, in tokens.
 
     Returns:
-      ``(tokens, texts)`` of each answer; one that ended at once holds its end token.
+      ``(tokens, texts)`` of the answers. An empty answer consists of its end token.
     """
     tokens: list[list[int]] = []
     for begin in range(0, len(prompts), CHUNK):
@@ -69,10 +70,10 @@ def answer(
 
 
 def token_measures(found: reading.Reading) -> dict[str, np.ndarray]:
-    """Confidences from the distributions an answer's tokens came from.
+    """Confidences from the token distributions of the answers.
 
     Args:
-      found: what the model knew of its answers.
+      found: log-probabilities, entropies and margins of the answers' tokens.
 
     Returns:
       Confidence in [0, 1] by measure.
@@ -96,7 +97,7 @@ def token_measures(found: reading.Reading) -> dict[str, np.ndarray]:
 
 
 def tokenizer_of(model: LanguageModel) -> Tokenizer:
-    """The tokenizer, where there has to be one.
+    """The tokenizer of a model that must have one.
 
     Args:
       model: the model.
@@ -105,7 +106,7 @@ def tokenizer_of(model: LanguageModel) -> Tokenizer:
       Its tokenizer.
 
     Raises:
-      ValueError: if it has none.
+      ValueError: if the model has no tokenizer.
     """
     if model.tokenizer is None:
         raise ValueError("model: expected one with a tokenizer, got none")

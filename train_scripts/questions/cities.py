@@ -1,7 +1,7 @@
-"""City to country: real questions with a natural scale of difficulty.
+"""City-to-country questions: real questions with a natural scale of difficulty.
 
-34,006 cities of GeoNames, largest first. A small language model knows the country of
-most large ones and of few small ones.
+The questions are about 34,006 cities of GeoNames, largest first. A small language model
+knows the country of most large cities and of few small ones.
 """
 
 import json
@@ -17,10 +17,10 @@ class City(NamedTuple):
     """A city.
 
     Attributes:
-      name: its name, of no larger city.
-      country: name of its country.
-      population: people.
-      continent: two letters, such as "EU"; empty where the file of countries has none.
+      name: name of the city; no larger city has the same name.
+      country: name of the country.
+      population: number of inhabitants.
+      continent: two-letter code such as "EU"; empty if the file of countries has none.
     """
 
     name: str
@@ -36,10 +36,10 @@ def load(
 
     Args:
       cities: file of the cities; the asset by default.
-      countries: file of the countries, likewise.
+      countries: file of the countries; the asset by default.
 
     Returns:
-      The cities, largest first. Of several with one name the largest is there.
+      The cities, largest first. Of several cities with one name, only the largest.
 
     Raises:
       FileNotFoundError: if the files are missing; says how to get them.
@@ -67,13 +67,13 @@ def load(
 
 
 def question(city: City) -> str:
-    r"""The question, up to where the answer begins (with a space).
+    r"""The question, up to the space that begins the answer.
 
     Args:
       city: the city.
 
     Returns:
-      Two lines.
+      The text, two lines.
 
     >>> question(City("Paris", "France", 2_138_551))
     'City: Paris\nCountry:'
@@ -82,7 +82,7 @@ def question(city: City) -> str:
 
 
 def shots(examples: list[City]) -> str:
-    """Questions with their answers, to go ahead of a question.
+    """Few-shot examples: questions with their answers.
 
     Args:
       examples: the cities.

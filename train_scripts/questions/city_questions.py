@@ -1,6 +1,6 @@
-"""City-to-country questions to a language model: drawn, asked, marked, measured.
+"""Draw city-to-country questions, ask a language model, and mark its answers.
 
-What `train_scripts.selfref` and `train_scripts.routing` have in common.
+`train_scripts.selfref` and `train_scripts.routing` share these functions.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ _STRATA = 20
 
 
 class Questions(NamedTuple):
-    """Cities that are asked about, and those of the examples ahead.
+    """Cities of the questions and of the few-shot examples.
 
     Attributes:
-      train: to learn from.
-      test: to measure with.
-      shots: examples for few-shot prompts, in none of the two.
+      train: training questions.
+      test: test questions.
+      shots: examples for few-shot prompts, in neither of the two sets.
     """
 
     train: list[cities.City]
@@ -43,12 +43,12 @@ class Questions(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What a model answered.
+    """Answers of a model.
 
     Attributes:
-      tokens: ids of each answer, without its end.
-      texts: as text.
-      correct: whether it is the country, up to case and punctuation.
+      tokens: token ids of each answer, without its end token.
+      texts: the answers as text.
+      correct: whether each answer is the country, up to case and punctuation.
     """
 
     tokens: list[list[int]]
@@ -56,13 +56,13 @@ class Answers(NamedTuple):
     correct: np.ndarray
 
     def part(self, places: np.ndarray) -> "Answers":
-        """Some of them.
+        """Select some of the answers.
 
         Args:
-          places: which.
+          places: indices of the answers.
 
         Returns:
-          These answers, in this order.
+          The selected answers, in this order.
         """
         return Answers(
             [self.tokens[i] for i in places],
@@ -72,27 +72,28 @@ class Answers(NamedTuple):
 
 
 def draw(largest: int, train: int, test: int, shots: int, seed: int) -> Questions:
-    """Draw questions, as many from each stratum of population.
+    """Draw questions, the same number from each stratum of population.
 
     Args:
-      largest: cities there are to draw from, the largest.
-      train: questions to learn from.
-      test: questions to measure with.
-      shots: examples, the same for every seed.
-      seed: of the draw.
+      largest: number of the largest cities to draw from.
+      train: number of training questions.
+      test: number of test questions.
+      shots: number of few-shot examples, the same for every seed.
+      seed: seed of the draw.
 
     Returns:
       The questions.
 
     Raises:
-      ValueError: if there are fewer cities than asked for.
+      ValueError: if there are fewer cities than requested.
     """
     pool = cities.load()[:largest]
     if train + test + shots > len(pool):
         raise ValueError(
             f"largest: expected at least {train + test + shots} cities, got {len(pool)}"
         )
-    # Well-known ones of different countries show the form of an answer best.
+    # Well-known cities of different countries show the form of an answer and do not
+    # suggest one country.
     examples: list[cities.City] = []
     for city in pool:
         taken = {each.country for each in examples}
@@ -106,7 +107,7 @@ def draw(largest: int, train: int, test: int, shots: int, seed: int) -> Question
             for number, part in enumerate(np.array_split(np.arange(len(rest)), _STRATA))
         ]
     )
-    # Round by round a city of each stratum: any beginning of the list is stratified.
+    # Take one city of each stratum in turn, so that every prefix is stratified.
     order = order[np.lexsort((order[:, 0], order[:, 1]))][:, 2]
     chosen = [rest[place] for place in order[: train + test]]
     return Questions(chosen[test:], chosen[:test], examples)
@@ -120,17 +121,17 @@ def ask(
     stop_ids: Sequence[int],
     max_new_tokens: int = 12,
 ) -> Answers:
-    """Have a model answer greedily, and mark the answers.
+    """Let a model answer greedily, and mark the answers.
 
     Args:
       model: the model.
       questions: the cities.
-      prompts: a prompt for each.
+      prompts: one prompt per city.
       stop_ids: tokens that end an answer.
-      max_new_tokens: of an answer.
+      max_new_tokens: maximum length of an answer, in tokens.
 
     Returns:
-      The answers; one that ended at once holds its end token.
+      The answers. An empty answer consists of its end token.
     """
     tokens, texts = answering.answer(
         model, prompts, stop_ids=stop_ids, max_new_tokens=max_new_tokens
@@ -150,16 +151,16 @@ def sampled(
     key: jax.Array,
     max_new_tokens: int = 8,
 ) -> dict[str, np.ndarray]:
-    """Confidences from answers drawn at temperature 1.
+    """Confidences from answers sampled at temperature 1.
 
     Args:
       model: the model.
-      prompts: a prompt a question.
-      answers: its greedy answers.
-      count: samples a question.
+      prompts: one prompt per question.
+      answers: the model's greedy answers.
+      count: number of samples per question.
       stop_ids: tokens that end an answer.
       key: random key.
-      max_new_tokens: of a sample.
+      max_new_tokens: maximum length of a sample, in tokens.
 
     Returns:
       Confidence in [0, 1] by measure.
@@ -202,23 +203,23 @@ def prompted(
     shots: Sequence[cities.City],
     answers: Answers,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Confidences that the model is asked for.
+    """Confidences that the model states when asked.
 
     Args:
       model: the model.
       questions: the cities.
-      shots: cities of the examples; every other example is wrong, or unsure.
+      shots: cities of the examples; every second example is wrong or unsure.
       answers: the model's answers.
 
     Returns:
-      Confidence in [0, 1] by measure, and the parse rates of the spoken ones.
+      Confidence in [0, 1] by measure, and the parse rates of the verbalised ones.
     """
     found = {}
     asked = [
         f"{cities.question(city)} {text}\n"
         for city, text in zip(questions, answers.texts, strict=True)
     ]
-    # Each example's country, or that of the next one where it is to be wrong.
+    # Country of the example, or of the next example if this one is meant to be wrong.
     said = [
         (city, shots[(place + place % 2) % len(shots)].country, place % 2 == 0)
         for place, city in enumerate(shots)
@@ -254,7 +255,7 @@ def prompted(
 def _either(
     model: LanguageModel, prompts: list[str], yes: str, no: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Logits of two continuations; in one step where each is one token."""
+    """Logits of two continuations, in one step if each is a single token."""
     if all(
         len(answering.tokenizer_of(model).encode(word, False)) == 1
         for word in (yes, no)

@@ -1,4 +1,4 @@
-"""The report: every system's newest run on one page."""
+"""Report: the newest run of every system on one page."""
 
 from train_scripts.report.page import build
 

@@ -1,9 +1,9 @@
-"""The report's explorer: ``explorer.json`` checked, and its curve laid out as a chart.
+"""The report's explorer: check ``explorer.json`` and lay out its curve as a chart.
 
 A script that trains a family of models along one parameter writes ``explorer.json``
-beside its result. The report turns it into a slider, numbers that follow it, and a
-curve with a marker. All geometry is settled here; the page's script only looks up the
-chosen level.
+next to its result. The report shows it as a slider, numbers for the chosen level, and a
+curve with a marker. This module computes all coordinates; the page's script only looks
+up the chosen level.
 """
 
 import dataclasses
@@ -39,12 +39,12 @@ class Chart:
 
     Attributes:
       line: the curve, as the ``points`` of a polyline.
-      dots: positions of the levels, (x, y); empty where they would be too dense.
-      marks: for each level x, y, and the ends of its spread (None without a spread).
-      x_ticks: position and text.
-      y_ticks: position and text.
+      dots: positions of the levels, (x, y); empty if there are too many to tell apart.
+      marks: x, y and the ends of the spread for each level (None without a spread).
+      x_ticks: position and text of each tick.
+      y_ticks: position and text of each tick.
       references: x, y, shape (the ``d`` of a path) and label of each reference point.
-      legend: shape and label, each label once.
+      legend: shape and label, one entry per label.
     """
 
     line: str
@@ -143,8 +143,8 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it departs from this form, naming the file, the field, what was
-        expected and what came.
+      ValueError: if the file does not have this form; names the file, the field, and
+        the expected and actual value.
     """
     return schema.read(_EXPLORER, path).model_dump()
 
@@ -153,10 +153,10 @@ def chart(explorer: dict[str, Any]) -> Chart:
     """Lay out the curve of an explorer.
 
     Args:
-      explorer: what :func:`read` gave.
+      explorer: document from :func:`read`.
 
     Returns:
-      The chart; a spread and every reference point lie within its axes.
+      The chart. Its axes contain every spread and every reference point.
     """
     x = explorer["readouts"][explorer["curve"]["x"]]
     y = explorer["readouts"][explorer["curve"]["y"]]
@@ -198,25 +198,29 @@ def chart(explorer: dict[str, Any]) -> Chart:
 def _domain(readout: dict[str, Any], extra: list[float]) -> tuple[float, float]:
     numbers = [*readout["values"], *(readout["low"] or []), *(readout["high"] or [])]
     low, high = min(numbers + extra), max(numbers + extra)
+    # Constant values get a margin too: an axis of length 0 would divide by zero. An
+    # axis of non-negative values, such as percentages, never starts below 0.
     pad = 0.06 * (high - low) or max(abs(low), 1.0) * 0.06
     start = max(low - pad, 0.0) if low >= 0 else low - pad
     return start, high + pad
 
 
 def ticks(low: float, high: float, about: int) -> list[tuple[float, str]]:
-    """Round numbers within a range, 1, 2 or 5 times a power of ten apart.
+    """Round numbers within a range, spaced by 1, 2 or 5 times a power of ten.
 
     Args:
       low: start of the range.
       high: end of the range, above ``low``.
-      about: how many to aim for.
+      about: approximate number of ticks.
 
     Returns:
-      Value and text of each.
+      Value and text of each tick.
 
     >>> ticks(0.0, 1.0, 2)
     [(0.0, '0.0'), (0.5, '0.5'), (1.0, '1.0')]
     """
+    # The small factors below absorb rounding: log10 and the quotients may fall just
+    # short of a whole number. Adding 0.0 turns -0.0 into 0.0.
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)

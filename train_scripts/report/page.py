@@ -1,9 +1,8 @@
-"""The report: every system's newest run on one static page that needs nothing else.
+"""Report with the newest run of every system, on one self-contained static page.
 
-The page is self-contained (plots, style and script lie inside it), escapes every text
-that came from a file, and forbids anything else to load through its content security
-policy. A run that cannot be read is shown as an error, so that it is neither hidden nor
-in the way of the others.
+The page contains its plots, style and script, and escapes every text from a file. Its
+content security policy forbids loading anything else. A run that cannot be read is
+shown as an error, and the other runs are still shown.
 """
 
 import base64
@@ -47,7 +46,7 @@ _DEMO = "python -m train_scripts demo"
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A plot: caption, the PNG in base64, and its size in pixels."""
+    """A plot: caption, PNG in base64, and size in pixels."""
 
     caption: str
     data: str
@@ -57,22 +56,22 @@ class Figure:
 
 @dataclasses.dataclass
 class Section:
-    """What the page shows of one system.
+    """The page's section on one system.
 
     Attributes:
-      name: the system's folder.
-      anchor: id of the section.
-      system: its entry in the registry, or None for a folder that has none.
-      run: name of the run shown, or None where no run could be read.
-      result: that run's result.
-      command: the command that made the run, or None.
-      config: the run's configuration as JSON, or None.
-      figures: the run's plots.
+      name: name of the system's folder.
+      anchor: id of the section in the page.
+      system: the system's entry in the registry, or None if it has none.
+      run: name of the run shown, or None if no run could be read.
+      result: result of that run.
+      command: command that started the run, or None.
+      config: configuration of the run as JSON, or None.
+      figures: plots of the run.
       slider: the checked ``explorer.json``, or None.
-      chart: its curve, laid out.
-      problems: what could not be read, one sentence each.
-      unfinished: newer runs that have no result yet.
-      decides: the command that decides what this run was too small to tell, or None.
+      chart: layout of its curve, or None.
+      problems: files that could not be read, one sentence each.
+      unfinished: newer runs without a result.
+      decides: command of a run large enough to decide the claims, or None.
     """
 
     name: str
@@ -98,20 +97,21 @@ def build(
     running: Sequence[str] = (),
     failed: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Write the report over the newest valid run of every system.
+    """Write the report on the newest valid run of every system.
 
     Args:
-      runs_dir: the folder of ``<system>/<run>/``; run folders sort by name.
-      out: the page; ``runs_dir/report.html`` by default.
-      systems: the registry, name to ``System``; the ten systems of jeff by default.
-      running: systems whose runs are to come; the page may then be without sections.
-      failed: systems that failed just now, and why.
+      runs_dir: folder of ``<system>/<run>/``; runs are ordered by the name of their
+        folder.
+      out: path of the page; ``runs_dir/report.html`` by default.
+      systems: registry, name to ``System``; the ten systems of jeff by default.
+      running: systems whose runs are pending; the page may then have no sections.
+      failed: systems that have just failed, with the error messages.
 
     Returns:
       The path of the page.
 
     Raises:
-      FileNotFoundError: if ``runs_dir`` holds no run and none is to come.
+      FileNotFoundError: if ``runs_dir`` holds no run and no run is pending.
     """
     if systems is None:
         from train_scripts.systems import SYSTEMS
@@ -139,7 +139,7 @@ def build(
 
 
 def _collect(runs_dir: Path, systems: Mapping[str, Any]) -> list[Section]:
-    """A section for each system with a run, in the registry's order."""
+    """Make a section for each system that has a run, in the order of the registry."""
     order = {name: index for index, name in enumerate(systems)}
     folders = sorted(
         _folders(runs_dir), key=lambda f: (order.get(f.name, len(order)), f.name)
@@ -163,7 +163,8 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _choose(section: Section, runs: list[Path]) -> None:
-    """Fill a section from the newest run that reads; note each that does not."""
+    """Fill a section from the newest readable run, and list the unreadable runs."""
+    # Runs come newest first: an unfinished run older than the one shown is ignored.
     for run in runs:
         try:
             result = results.read(run / results.FILE_NAME)
@@ -221,6 +222,8 @@ def _figure(path: Path) -> Figure:
     data = path.read_bytes()
     if len(data) < 24 or not data.startswith(_PNG_HEADER):
         raise ValueError(f"{path}: expected a PNG image, came {data[:8]!r}")
+    # The header chunk comes first in a PNG; its size in pixels starts at byte 16. With
+    # the size in the page, the layout does not move while images are decoded.
     width, height = struct.unpack(">II", data[16:24])
     words = re.sub(r"^\d\d[-_]", "", _readable(path.stem))
     caption = re.sub(r"[-_\s]+", " ", words).strip() or "Plot"
@@ -229,7 +232,7 @@ def _figure(path: Path) -> Figure:
 
 
 def _readable(name: str) -> str:
-    """A file name as text that UTF-8 can hold, also where its bytes are none."""
+    """Make a file name encodable in UTF-8, even if its bytes are not UTF-8."""
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -237,7 +240,7 @@ def _render(**values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a misspelt name is an error, not a blank
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -258,18 +261,18 @@ def _render(**values: Any) -> str:
 
 
 def _asset(name: str) -> Markup:
-    """Our own style or script, trusted and therefore not escaped."""
+    """Read jeff's own style or script, which is trusted and so not escaped."""
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def _hash(text: str) -> str:
-    """The hash by which the content security policy allows an inline element."""
+    """Hash with which the content security policy allows an inline element."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return "sha256-" + base64.b64encode(digest).decode("ascii")
 
 
 def _figures(value: float) -> str:
-    """A number to four significant digits, with thousands separated.
+    """Format a number to four significant digits, with thousands separated.
 
     >>> _figures(0.123456), _figures(45222), _figures(3.0), _figures(1.5e-7)
     ('0.1235', '45,220', '3', '1.5e-07')
@@ -280,16 +283,17 @@ def _figures(value: float) -> str:
 
 
 def _level(value: float) -> str:
-    """A level of the slider, as the page's script writes it."""
+    """Format a level of the slider in the same way as the page's script."""
     return f"{round(value, 4):g}"
 
 
 def _duration(seconds: float) -> str:
-    """A time in the units a reader thinks in.
+    """Format a duration in seconds, minutes or hours.
 
     >>> _duration(3.14159), _duration(161), _duration(7320)
     ('3.1 s', '2 min 41 s', '2 h 02 min')
     """
+    # 59.95 and above would be rounded to "60.0 s".
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

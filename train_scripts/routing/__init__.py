@@ -1,1 +1,1 @@
-"""Uncertainty routing: the training script, what it measures, and what it claims."""
+"""Uncertainty routing: training script, measurements and claims."""

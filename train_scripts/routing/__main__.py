@@ -1,4 +1,4 @@
-"""``python -m train_scripts.routing [PRESET] [--field value]``."""
+"""Start a run: ``python -m train_scripts.routing [PRESET] [--field value]``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Routing from a real small model to a gazetteer, a data set a continent."""
+"""Routing from a real small model to a gazetteer, with one data set per continent."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ __all__ = ["continents"]
 
 
 def continents(config: Config, workdir: Path) -> Part:
-    """A real small model on city questions, a data set a continent.
+    """Route a real small model on city questions, with one data set per continent.
 
     Args:
-      config: the run.
+      config: settings of the run.
       workdir: the run's folder.
 
     Returns:
-      What was found.
+      Numbers, claims and table.
     """
     sets = _ask_continents(config)
     measures = list(next(iter(sets.values())).confidence)
@@ -87,7 +87,7 @@ def continents(config: Config, workdir: Path) -> Part:
 
 
 def _ask_continents(config: Config) -> dict[str, Answered]:
-    """Answers and confidences, as many questions of each continent that has them."""
+    """Answers and confidences, with the same number of questions on each continent."""
     model = weights.load(config.model)
     stops = answering.newlines(model)
     pool = cities.load()
@@ -97,6 +97,7 @@ def _ask_continents(config: Config) -> dict[str, Answered]:
     chosen: dict[str, list[cities.City]] = {}
     for name in sorted({city.continent for city in pool} - {""}):
         mine = [c for c in pool if c.continent == name and c not in shots]
+        # Only large cities: the model knows the country of few small ones.
         mine = mine[: max(2000, needed)]
         if len(mine) >= needed:
             order = rng.permutation(len(mine))[:needed]
@@ -105,7 +106,7 @@ def _ask_continents(config: Config) -> dict[str, Answered]:
     prompts = [cities.question(city) for city in asked]
     answers = city_questions.ask(model, asked, prompts, stop_ids=stops)
     found = reading.read(model, prompts, answers.tokens)
-    # To learn from are the first questions of each set; the others are measured.
+    # The first questions of each data set train the probes; the others are measured.
     place = np.arange(len(asked)).reshape(len(chosen), needed)[:, config.train :]
     test = place.reshape(-1)
     some = answers.part(test)
@@ -127,6 +128,7 @@ def _ask_continents(config: Config) -> dict[str, Answered]:
     for number, name in enumerate(chosen):
         mine = slice(number * config.test, (number + 1) * config.test)
         small = some.correct[mine]
+        # With only right or only wrong answers there is nothing to route.
         if small.any() and not small.all():
             sure = {m: np.clip(values[mine], 0, 1) for m, values in measured.items()}
             result[name] = Answered(sure, small, np.ones(config.test, bool))
@@ -136,7 +138,7 @@ def _ask_continents(config: Config) -> dict[str, Answered]:
 def _probe(
     config: Config, hidden: np.ndarray, correct: np.ndarray, sets: int
 ) -> dict[str, np.ndarray]:
-    """Confidences of the test questions, by probes of their own and of other sets."""
+    """Confidences of the test questions, from probes of the same or of other sets."""
     states = jnp.asarray(hidden.reshape(sets, -1, hidden.shape[-1]))
     right = jnp.asarray(correct.reshape(sets, -1))
     known = states[:, : config.train], right[:, : config.train]

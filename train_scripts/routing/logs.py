@@ -1,4 +1,4 @@
-"""A user's own logs: how much traffic must go to the large model, and which."""
+"""Analyse a user's own logs: which share of the queries needs the large model."""
 
 import dataclasses
 import json
@@ -22,15 +22,15 @@ def analyse(config: Config, workdir: Path) -> Part:
     """Read logs; write table, plots and ``router.json``.
 
     Args:
-      config: the run, with ``data``.
+      config: settings of the run, with ``data``.
       workdir: the run's folder.
 
     Returns:
-      What was found.
+      Numbers and table.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming the line and field that is not as expected.
+      ValueError: if a row is not as expected; names the line and the field.
     """
     fields = ("confidence", "token_logprobs", "small_correct", "large_correct")
     names = {name: getattr(config, name) for name in (*fields, "cost", "dataset")}
@@ -69,10 +69,10 @@ def write_routers(path: Path, routers: dict[str, router.Router]) -> None:
 
     Args:
       path: the file.
-      routers: by name.
+      routers: thresholds by name.
     """
     text = json.dumps({n: dataclasses.asdict(r) for n, r in routers.items()}, indent=2)
-    # JSON has no infinity: a router that sends on everything says so in words.
+    # JSON has no infinity, which is the threshold of a router that sends everything on.
     text = (
         text.replace("-Infinity", '"-inf"')
         .replace("Infinity", '"inf"')
@@ -82,12 +82,12 @@ def write_routers(path: Path, routers: dict[str, router.Router]) -> None:
 
 
 def promise(guard: router.Router, max_error: float, delta: float) -> str:
-    """What `jeff_llm.confidence.with_guarantee` found, in a sentence.
+    """Describe the result of `jeff_llm.confidence.with_guarantee` in a sentence.
 
     Args:
-      guard: what it gave.
-      max_error: largest error rate of kept answers.
-      delta: probability with which that may fail.
+      guard: the result.
+      max_error: maximum error rate of the kept answers, in (0, 1).
+      delta: probability with which the bound may fail, in (0, 1).
 
     Returns:
       The sentence.
@@ -105,7 +105,7 @@ def promise(guard: router.Router, max_error: float, delta: float) -> str:
 
 
 def _interval(config: Config, *arrays: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Of the accuracy at each rate, 95%, over resamples of the queries."""
+    """95% interval of the accuracy at each rate, over resamples of the queries."""
 
     def accuracy(*rows: jax.Array) -> jax.Array:
         sure, small, large, cost = rows
@@ -128,7 +128,8 @@ def _routers(
     half = float(cost.mean()) / 2
     found["half_cost"] = router.for_budget(sure, small, large, half, large_cost=cost)
     if binary:
-        # Logs may be in an order that means something; the guarantee's must not be.
+        # The guarantee needs exchangeable queries, but logs may be sorted, for example
+        # by data set.
         order = np.random.default_rng(config.seed).permutation(len(sure))
         found["guaranteed"] = router.with_guarantee(
             sure[order],

@@ -1,4 +1,4 @@
-"""Routing from GPT-3.5 to GPT-4, by recorded answers to medical questions."""
+"""Routing from GPT-3.5 to GPT-4 on recorded answers to medical questions."""
 
 import csv
 from pathlib import Path
@@ -21,17 +21,17 @@ _COLOURS = ("line", "fixed", "second", "third", "plain")
 
 
 def load_mirage() -> dict[str, Answered]:
-    """GPT-3.5's and GPT-4's recorded answers to medical questions, of $JEFF_DATA.
+    """Read recorded answers of GPT-3.5 and GPT-4 to medical questions in $JEFF_DATA.
 
-    Confidence is whether GPT-3.5's two answers agree; and that, with the overlap of the
-    words of their two rationales to break ties. An answer without a letter is wrong and
-    agrees with nothing.
+    There are two confidences: whether the two answers of GPT-3.5 agree, and the mean of
+    this agreement and the word overlap of the two rationales, which breaks ties. An
+    answer without a letter is wrong and agrees with no other answer.
 
     Returns:
       Queries by data set.
 
     Raises:
-      FileNotFoundError: if the data are not there; says where they were looked for.
+      FileNotFoundError: if the data are missing; lists the places that were searched.
       ValueError: if a file lacks a column.
     """
     folder = assets.shared_file("routing_mirage/answers.csv").parent
@@ -64,14 +64,14 @@ def load_mirage() -> dict[str, Answered]:
 
 
 def mirage(config: Config, workdir: Path) -> Part:
-    """Routing from GPT-3.5 to GPT-4 by GPT-3.5's agreement with itself.
+    """Route from GPT-3.5 to GPT-4 by GPT-3.5's agreement with itself.
 
     Args:
-      config: the run.
+      config: settings of the run.
       workdir: the run's folder.
 
     Returns:
-      What was found.
+      Numbers, claims and table.
     """
     sets = load_mirage()
     numbers = {}

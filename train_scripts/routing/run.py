@@ -1,7 +1,7 @@
-"""Uncertainty routing: which queries a small model should pass to a large one.
+"""Uncertainty routing: decide which queries a small model passes to a large one.
 
-Run it with ``python -m train_scripts.routing [PRESET] [--field value]``; with ``--data
-logs.jsonl`` for logs of yours: a table, plots and ``router.json`` come out.
+Run it with ``python -m train_scripts.routing [PRESET] [--field value]``. With ``--data
+logs.jsonl`` it analyses your own logs and writes a table, plots and ``router.json``.
 """
 
 import time
@@ -22,12 +22,12 @@ _PARTS = {"mirage": mirage, "cities": continents, "simulated": simulated}
 def run(
     config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
 ) -> results.Result:
-    """Analyse logs, or run the parts; write tables and plots.
+    """Analyse logs or run the parts, and write tables and plots.
 
     Args:
-      config: what to do.
-      workdir: where everything goes.
-      preset: name for the result.
+      config: settings of the run.
+      workdir: output folder.
+      preset: name of the preset in the result.
       progress: print the tables.
 
     Returns:
@@ -35,7 +35,7 @@ def run(
 
     Raises:
       ValueError: if a field, or a row of the logs, is not as expected.
-      FileNotFoundError: if logs, model or data are missing; says how to get them.
+      FileNotFoundError: if logs, the model or data are missing; says how to get them.
     """
     began = time.perf_counter()
     if config.data:

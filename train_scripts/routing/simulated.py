@@ -1,4 +1,4 @@
-"""A grid of made settings in one call, and the guarantee over many draws."""
+"""Routing on a grid of simulated settings, and a test of the guarantee."""
 
 import time
 from pathlib import Path
@@ -19,20 +19,21 @@ __all__ = ["simulated"]
 
 
 def simulated(config: Config, workdir: Path) -> Part:
-    """A grid of settings in one call, and the guarantee over many draws.
+    """Evaluate a grid of settings in one call, and the guarantee on many draws.
 
     Args:
-      config: the run.
+      config: settings of the run.
       workdir: the run's folder.
 
     Returns:
-      What was found.
+      Numbers, claims and table.
     """
     key = jax.random.key(config.seed)
     settings = int(np.prod(config.grid))
     keys = jax.random.split(key, 4)
     shape = (settings, config.queries)
-    # How able the small model is, and how well the measure sees it, differ by setting.
+    # Each setting has its own sharpness, which determines how closely the confidence
+    # follows the ease of a query.
     sharp = jax.random.uniform(keys[0], (settings, 1), minval=0.0, maxval=3.0)
     ease = jax.random.normal(keys[1], shape)
     small = jax.random.uniform(keys[2], shape) < jax.nn.sigmoid(ease)
@@ -40,7 +41,7 @@ def simulated(config: Config, workdir: Path) -> Part:
     sure = jax.nn.sigmoid(sharp * ease + noise)
     large = jax.random.uniform(jax.random.fold_in(key, 1), shape) < 0.85
     rates = jnp.asarray(RATES, jnp.float32)
-    jax.block_until_ready(routing.sweep(sure, small, large, rates))
+    jax.block_until_ready(routing.sweep(sure, small, large, rates))  # compiles
     began = time.perf_counter()
     found = jax.block_until_ready(routing.sweep(sure, small, large, rates))
     seconds = time.perf_counter() - began
@@ -57,7 +58,7 @@ def simulated(config: Config, workdir: Path) -> Part:
         "guarantee_broken": broken,
         "guarantee_kept": kept,
     }
-    # Clopper and Pearson's interval of the share of the draws.
+    # Clopper and Pearson's exact interval for the share of failed draws.
     ends = stats.binomtest(round(broken * config.draws), config.draws).proportion_ci()
     claim = Claim(
         f"The guarantee (errors at most {config.max_error:.0%}) fails in at most "
@@ -75,10 +76,10 @@ def simulated(config: Config, workdir: Path) -> Part:
 
 
 def _guarantee(config: Config) -> tuple[float, float]:
-    """Share of the draws whose bound is broken, and of the queries that are kept.
+    """Share of the draws in which the guarantee fails, and of the queries kept.
 
-    Confidence c is even on [0, 1], an answer wrong with probability (1 - c)^2: the
-    error rate above a threshold t is (1 - t)^2 / 3.
+    Confidence c is uniform on [0, 1], and an answer is wrong with probability
+    (1 - c)^2. The error rate above a threshold t is then (1 - t)^2 / 3.
     """
     rng = np.random.default_rng(config.seed)
     broken, kept = [], []

@@ -1,4 +1,4 @@
-"""Data sets that were answered, and thresholds carried from some of them to another."""
+"""Transfer of routing thresholds from some data sets to another one."""
 
 from typing import NamedTuple
 
@@ -17,12 +17,12 @@ RATES = np.linspace(0, 1, 21)
 
 
 class Answered(NamedTuple):
-    """Queries of one data set.
+    """Answered queries of one data set.
 
     Attributes:
-      confidence: of the small model's answers, in [0, 1], by measure.
-      small_correct: whether its answer is right.
-      large_correct: whether the large model's is.
+      confidence: confidence in the small model's answers, in [0, 1], by measure.
+      small_correct: whether the small model's answer is right.
+      large_correct: whether the large model's answer is right.
     """
 
     confidence: dict[str, np.ndarray]
@@ -33,16 +33,16 @@ class Answered(NamedTuple):
 def transfers(
     config: Config, sets: dict[str, Answered], measure: str, prefix: str
 ) -> Part:
-    """Thresholds from all data sets but one, used on that one.
+    """Apply the thresholds from all other data sets to each data set in turn.
 
     Args:
-      config: the run.
+      config: settings of the run.
       sets: the data sets.
-      measure: confidence to use.
-      prefix: of the numbers' names.
+      measure: name of the confidence measure.
+      prefix: prefix of the numbers' names.
 
     Returns:
-      What was found.
+      Numbers, claim and table.
     """
     lines = [
         f"Thresholds by {measure} from the other data sets.",

@@ -1,1 +1,1 @@
-"""What every run shares: its folder, its result, its plots."""
+"""Code shared by all runs: folder, log, result, claims and plots."""

@@ -1,10 +1,9 @@
-"""Whether a claim holds: true, false, or None where the run is too small to tell.
+"""Decide claims: true, false, or None if the run is too small to tell.
 
-A claim compares a measured quantity with a threshold. It is decided only where the 95%
-interval of the quantity lies on one side of the threshold: Student's interval of the
-mean over seeds, or an interval that was bootstrapped. One seed without an interval
-decides nothing. Counts that a run cannot miss, such as bytes, need no interval: they
-are compared as they are.
+A claim compares a measured quantity with a threshold. It is decided only if the 95%
+interval of the quantity lies on one side of the threshold. The interval is Student's
+interval of the mean over seeds, or a bootstrap interval. A single seed without an
+interval decides nothing. Exact quantities, such as bytes, are compared directly.
 """
 
 from typing import Any
@@ -21,10 +20,10 @@ def interval(values: Any) -> tuple[float, float]:
     ``mean ± t s / sqrt(n)``, with t of n - 1 degrees of freedom.
 
     Args:
-      values: one value a seed.
+      values: one value per seed.
 
     Returns:
-      Its ends: infinite for one seed, NaN where a value is NaN or there is none.
+      Both ends: infinite for one seed, NaN if there is no value or a value is NaN.
 
     References:
       Student, "The Probable Error of a Mean", Biometrika 1908.
@@ -49,13 +48,14 @@ def at_least(
     """Whether the mean over seeds is at least a threshold.
 
     Args:
-      values: one value a seed; of a comparison, the difference seed by seed.
-      threshold: the least value.
-      ends: interval of the quantity, such as a bootstrap's; Student's by default.
+      values: one value per seed; for a comparison, the difference for each seed.
+      threshold: lower bound of the claim.
+      ends: interval of the quantity, for example from a bootstrap; Student's interval
+        by default.
 
     Returns:
-      True or False where the interval lies on one side, None where it covers the
-      threshold or a value is NaN.
+      True or False if the interval lies on one side of the threshold; None if it
+      contains the threshold or a value is NaN.
     """
     low, high = interval(values) if ends is None else ends
     if low >= threshold:
@@ -70,11 +70,11 @@ def at_most(
 
     Args:
       values: as in `at_least`.
-      threshold: the greatest value.
+      threshold: upper bound of the claim.
       ends: as in `at_least`.
 
     Returns:
-      As `at_least`.
+      As in `at_least`.
     """
     low, high = interval(values) if ends is None else ends
     if high <= threshold:
@@ -86,12 +86,13 @@ def above(first: Any, second: Any) -> bool | None:
     """Whether one method is above another, compared seed by seed.
 
     Args:
-      first: one value a seed.
-      second: the other's, of the same seeds.
+      first: values of the first method, one per seed.
+      second: values of the second method, for the same seeds.
 
     Returns:
-      As `at_least`; equal values are not above.
+      As in `at_least`; equal values are not above.
     """
+    # Paired by seed: the spread that both methods share cancels in the difference.
     low, high = interval(np.asarray(first, float) - np.asarray(second, float))
     if low > 0:
         return True
@@ -102,23 +103,23 @@ def below(first: Any, second: Any) -> bool | None:
     """Whether one method is below another, compared seed by seed.
 
     Args:
-      first: one value a seed.
-      second: the other's, of the same seeds.
+      first: values of the first method, one per seed.
+      second: values of the second method, for the same seeds.
 
     Returns:
-      As `above`.
+      As in `above`.
     """
     return above(second, first)
 
 
 def all_of(*parts: bool | None) -> bool | None:
-    """Whether several things hold together.
+    """Whether all parts of a claim hold.
 
     Args:
-      *parts: whether each holds.
+      *parts: whether each part holds.
 
     Returns:
-      False if one does not, else None if one is not decided, else True.
+      False if any part is False, else None if any part is undecided, else True.
     """
     if any(part is False for part in parts):
         return False
@@ -129,7 +130,7 @@ def mark(holds: bool | None) -> str:
     """The outcome of a claim in words.
 
     Args:
-      holds: whether it holds.
+      holds: whether the claim holds, or None.
 
     Returns:
       "holds", "does not hold" or "too small to tell".

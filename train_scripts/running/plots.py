@@ -1,4 +1,4 @@
-"""One style for all plots, and the shapes that several systems draw."""
+"""Common style of all plots, and plot elements shared by several systems."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from jeff import files
 
 __all__ = ["COLOURS", "band", "figure", "marked"]
 
-# Okabe and Ito's palette: told apart by colour-blind readers and in print.
+# Okabe and Ito's palette, which colour-blind readers can distinguish, also in print.
 COLOURS = {
     "line": "#0072B2",
     "fixed": "#D55E00",
@@ -25,7 +25,7 @@ COLOURS = {
 
 @contextlib.contextmanager
 def figure(path: str | Path) -> Iterator[Axes]:
-    """Draw a figure and write it as a PNG, under a temporary name first.
+    """Draw a figure and write it atomically as a PNG file.
 
     Args:
       path: file to write.
@@ -33,6 +33,7 @@ def figure(path: str | Path) -> Iterator[Axes]:
     Yields:
       The axes.
     """
+    # Not pyplot: it keeps figures in global state and picks a back end by the display.
     drawing = Figure(figsize=(5.2, 3.8), dpi=150, layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots()
@@ -47,12 +48,12 @@ def figure(path: str | Path) -> Iterator[Axes]:
 
 
 def marked(axes: Axes, confidence: np.ndarray, correct: np.ndarray) -> None:
-    """Histograms of the confidence of right and of wrong answers.
+    """Draw histograms of the confidence in right and in wrong answers.
 
     Args:
       axes: where to draw.
-      confidence: in [0, 1].
-      correct: whether each is right.
+      confidence: confidence in each answer, in [0, 1].
+      correct: whether each answer is right.
     """
     edges = np.linspace(0, 1, 31).tolist()
     for name, right, colour in (("right", True, "second"), ("wrong", False, "fixed")):
@@ -66,10 +67,10 @@ def marked(axes: Axes, confidence: np.ndarray, correct: np.ndarray) -> None:
 
 
 def band(axes: Axes, x: np.ndarray, runs: np.ndarray, label: str, colour: str) -> None:
-    """Mean over seeds, within the range of the seeds.
+    """Draw the mean over seeds, and the range of the seeds as a band.
 
     Args:
-      axes: panel to draw on.
+      axes: where to draw.
       x: positions, [points].
       runs: values, [seeds, points].
       label: legend entry.

@@ -1,8 +1,8 @@
-"""The result of a run: one schema, written whole or not at all, read strictly.
+"""The result of a run: one schema, written atomically and read strictly.
 
-Every training script ends by writing ``result.json`` into its run folder. The report,
-the documented numbers and the tests read it back through :func:`read`, which accepts
-nothing that :func:`write` could not have written.
+Every training script ends by writing ``result.json`` to its run folder. The report, the
+documented numbers and the tests read it with :func:`read`, which rejects anything that
+:func:`write` could not have written.
 """
 
 import dataclasses
@@ -38,14 +38,14 @@ _PACKAGES = ("jeff-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper that a run can test.
+    """A claim of a paper that a run can test.
 
     Attributes:
-      claim: the sentence, in words.
-      paper: what the paper reports.
-      measured: what this run measured.
+      claim: the claim as a sentence.
+      paper: value reported in the paper.
+      measured: value measured by this run.
       holds: whether the measurement supports the claim, computed by
-        `train_scripts.running.claims`; None where the run is too small to tell.
+        `train_scripts.running.claims`; None if the run is too small to tell.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
@@ -57,12 +57,12 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What a run, or a part of one, found.
+    """The result of a run or of a part of it.
 
     Attributes:
-      numbers: by name; finite.
-      claims: sentences that were tested.
-      table: Markdown, for people.
+      numbers: finite numbers by name.
+      claims: the tested claims.
+      table: table in Markdown for readers; empty for none.
     """
 
     numbers: dict[str, float]
@@ -72,15 +72,15 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """All that a run reports; its fields are the keys of ``result.json``.
+    """The complete result of a run; its fields are the keys of ``result.json``.
 
     Attributes:
       system: name of the system, as in ``python -m train_scripts run SYSTEM``.
       preset: name of the preset.
       seed: the random seed.
-      device: what :func:`device_name` gave.
-      seconds: wall time of the run, not negative.
-      versions: package name to version, as :func:`versions` gives it.
+      device: hardware, as given by :func:`device_name`.
+      seconds: wall time of the run in seconds, at least 0.
+      versions: package name to version, as given by :func:`versions`.
       metrics: metric name to a finite number.
       claims: the claims that the run tested.
     """
@@ -102,7 +102,7 @@ _RESULT = TypeAdapter(Result)
 def finish(
     system: str, preset: str, seed: int, began: float, part: Part, workdir: Path
 ) -> Result:
-    """Write the result of a run, and its table where it has one.
+    """Write the result of a run, and its table if it has one.
 
     A number that could not be computed, such as a correlation of constants, is left out
     with a note: the rest of a long run is not lost for it.
@@ -111,12 +111,12 @@ def finish(
       system: name of the system.
       preset: name of the preset.
       seed: the first seed.
-      began: when the run began, by `time.perf_counter`.
-      part: what the run found.
+      began: start time of the run, from `time.perf_counter`.
+      part: numbers, claims and table of the run.
       workdir: the run's folder.
 
     Returns:
-      What was written.
+      The result that was written.
     """
     missing = sorted(n for n, x in part.numbers.items() if not math.isfinite(x))
     if missing:
@@ -142,14 +142,14 @@ def write(result: Result, workdir: Path) -> Path:
 
     Args:
       result: the result.
-      workdir: the run's folder; made where it is missing.
+      workdir: the run's folder; created if missing.
 
     Returns:
       The path of the file.
 
     Raises:
-      ValueError: if a field is of the wrong type or a number is not finite. Nothing is
-        written then.
+      ValueError: if a field has the wrong type or a number is not finite. Nothing is
+        written in that case.
     """
     path = Path(workdir) / FILE_NAME
     checked = schema.check(_RESULT, result, path)
@@ -167,8 +167,8 @@ def read(path: Path) -> Result:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is not valid JSON or departs from the schema; the message
-        names the file, the fields, what was expected and what came.
+      ValueError: if the file is not valid JSON or does not match the schema; the
+        message names the file and, for each field, the expected and actual value.
     """
     return schema.read(_RESULT, path)
 
@@ -183,6 +183,7 @@ def device_name() -> str:
     import jax
 
     device = jax.devices()[0]
+    # In a container a process may use fewer cores than the machine has.
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
@@ -193,7 +194,7 @@ def device_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a run's numbers.
+    """Versions of Python and of the packages that affect a run's numbers.
 
     Returns:
       Package name to version; ``"not installed"`` for a package without metadata.

@@ -1,4 +1,4 @@
-"""A table that a run measures row by row: each is logged as it comes, none twice."""
+"""Measure a table row by row, log each row, and resume without repeating any."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,21 +20,22 @@ def measure_rows(
     title: str = "",
     shown: str = "loss",
 ) -> list[dict[str, Any]]:
-    """Measure every item that an interrupted run in the folder has not.
+    """Measure all items except those that an interrupted run already measured.
 
     Args:
       workdir: the run's folder; rows are appended to its ``metrics.jsonl``.
-      items: what is measured, in order.
-      measure: numbers of an item, by name.
+      items: the items to measure, in order.
+      measure: measures one item; returns numbers by name.
       progress: show a progress bar on standard error.
-      title: text beside the bar.
-      shown: name of the number shown beside the bar.
+      title: text next to the bar.
+      shown: name of the number shown next to the bar.
 
     Returns:
-      One row an item: ``"step"``, from 1, and its numbers.
+      One row per item: ``"step"``, from 1, and its numbers.
     """
     total = len(items)
-    # Opened once to count: a log drops the rows behind the step that it starts from.
+    # Open the log once only to count its rows: it drops rows after its start step, so
+    # the start must be known before it is opened for writing.
     done = len(RunLog(workdir, total, total, show=False).rows)
     with RunLog(workdir, total, done, show=progress, title=title, shown=shown) as log:
         for step, item in enumerate(items[done:], done + 1):

@@ -1,4 +1,4 @@
-"""JSON files of a run, checked by pydantic; errors name file, field and value."""
+"""Check the JSON files of a run with pydantic; errors name file, field and value."""
 
 import json
 import re
@@ -11,7 +11,8 @@ from jeff import files
 
 __all__ = ["STRICT", "Text", "check", "read"]
 
-# No field too many, nothing converted, no NaN; an object is checked like a document.
+# Reject extra fields, type conversion and NaN. An instance is validated again, so that
+# writing is as strict as reading.
 STRICT = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, revalidate_instances="always"
 )
@@ -32,15 +33,15 @@ def check(kind: TypeAdapter[Kind], value: Any, path: Path) -> Kind:
     """Check an object before it is written.
 
     Args:
-      kind: what it must be.
+      kind: the expected type.
       value: the object.
-      path: where it will go, for errors.
+      path: the file that it will be written to, for errors.
 
     Returns:
       The object.
 
     Raises:
-      ValueError: naming each field that is wrong, what was expected and what came.
+      ValueError: if fields are wrong; gives the expected and actual value of each.
     """
     try:
         return kind.validate_python(value, strict=True)
@@ -49,10 +50,10 @@ def check(kind: TypeAdapter[Kind], value: Any, path: Path) -> Kind:
 
 
 def read(kind: TypeAdapter[Kind], path: Path) -> Kind:
-    """Read a JSON file of a kind.
+    """Read and check a JSON file.
 
     Args:
-      kind: what it must hold.
+      kind: the expected type.
       path: the file.
 
     Returns:
@@ -60,8 +61,9 @@ def read(kind: TypeAdapter[Kind], path: Path) -> Kind:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: as `check`, or if it is not valid JSON.
+      ValueError: as in `check`, or if the file is not valid JSON.
     """
+    # read_json rejects duplicate keys, which pydantic's own JSON parser would accept.
     document = files.read_json(path)
     try:
         return kind.validate_json(json.dumps(document), strict=True)
@@ -70,12 +72,12 @@ def read(kind: TypeAdapter[Kind], path: Path) -> Kind:
 
 
 def _fault(error: ValidationError, path: Path) -> ValueError:
-    """Every field that is wrong: where it is, what was expected and what came."""
+    """Build an error with position, expected and actual value of each wrong field."""
     found = []
     for each in error.errors(include_url=False):
         parts = each["loc"]
         if parts and parts[-1] == "[key]":
-            parts = parts[:-2]  # the key came; its object is where
+            parts = parts[:-2]  # the value shows the key, so name only its object
         place = "".join(
             f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts
         ).lstrip(".")

@@ -1,4 +1,4 @@
-"""Numbers over seeds: the keys of each, their mean and their spread."""
+"""Random keys of a seed, and mean and spread over seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ __all__ = ["mean_and_std", "seed_key", "spread"]
 
 
 def seed_key(seed: int, purpose: int) -> jax.Array:
-    """A random key of one seed.
+    """Random key for one purpose within a seed.
 
     Args:
-      seed: number of the seed.
-      purpose: what is drawn, so that no two draws of a seed share a key; each script
-        numbers its own.
+      seed: the seed.
+      purpose: number of the purpose, so that no two draws of a seed share a key; each
+        script numbers its own purposes.
 
     Returns:
       The key.
@@ -29,10 +29,10 @@ def mean_and_std(
     """Mean of every number, and its standard deviation over the seeds.
 
     Args:
-      values: one value a seed, by name. Numbers that no seed has are left out.
+      values: one value per seed, by name. Names without a value are left out.
 
     Returns:
-      ``name``, and ``name_std`` where there are two values or more.
+      ``name``, and ``name_std`` if there are at least two values.
     """
     found: dict[str, float] = {}
     for name, each in values.items():
@@ -44,14 +44,14 @@ def mean_and_std(
 
 
 def spread(values: Any, digits: int = 2) -> str:
-    """Mean and standard deviation over seeds, for people.
+    """Format mean and standard deviation over seeds for display.
 
     Args:
-      values: one value a seed.
-      digits: behind the point.
+      values: one value per seed.
+      digits: number of decimals.
 
     Returns:
-      Text; a dash where a value is not finite.
+      The text; a dash if a value is not finite.
 
     >>> spread([1.0, 2.0], 1), spread([0.5]), spread([float("nan")])
     ('1.5 ± 0.7', '0.50', '-')

@@ -1,4 +1,4 @@
-"""What a long run is doing, told on standard error."""
+"""Print the stage of a long run on standard error."""
 
 import sys
 import time
@@ -7,11 +7,11 @@ __all__ = ["say"]
 
 
 def say(where: str, progress: bool, text: str) -> None:
-    """Tell a stage, with the time.
+    """Print a stage with the time.
 
     Args:
-      where: such as "seed 1 of 3".
-      progress: whether to tell it at all.
+      where: position in the run, such as "seed 1 of 3".
+      progress: whether to print anything.
       text: the stage.
     """
     if progress:

@@ -1,7 +1,8 @@
-"""The folder of a run: where a new one goes, and which unfinished one goes on.
+"""Choose the folder of a run: a new one, or that of an interrupted run to resume.
 
-``runs/<system>/<YYYYmmdd-HHMMSS>-<preset>/``. A run without a ``result.json`` was
-interrupted; the same command with the same configuration takes it up again.
+The folder is ``runs/<system>/<YYYYmmdd-HHMMSS>-<preset>/``. A run without a
+``result.json`` was interrupted. The same command with the same configuration resumes
+it.
 """
 
 import dataclasses
@@ -23,20 +24,22 @@ __all__ = ["open_workdir"]
 def open_workdir(
     runs: Path, system: str, preset: str, config: Any, command: str
 ) -> Iterator[tuple[Path, bool]]:
-    """Hold the folder of a run while it lasts.
+    """Hold the folder of a run, locked, for the duration of the run.
 
-    A new run that fails before it has written anything leaves no folder behind.
+    A new run that fails before it writes anything leaves no folder behind.
 
     Args:
       runs: folder of all runs.
       system: name of the system.
       preset: name of the preset.
-      config: the run's dataclass.
-      command: the command line that repeats it.
+      config: configuration of the run, a dataclass.
+      command: the command line that repeats the run.
 
     Yields:
       ``(folder, resumed)``.
     """
+    # Through JSON, which turns tuples into lists, so that the record compares equal to
+    # one read from a file.
     record = json.loads(
         json.dumps({"command": command, "config": dataclasses.asdict(config)})
     )
@@ -84,10 +87,13 @@ def _new_folder(parent: Path, preset: str) -> Path:
 
 
 def _try_lock(folder: Path) -> Any:
-    """A lock that dies with its process; None where another process holds it."""
+    """Lock a folder; None if another process holds it. The lock ends with its process.
+
+    A lock file alone would remain after a kill, and the run could not be resumed.
+    """
     try:
         import fcntl
-    except ImportError:  # not on Windows, where two equal runs at once are not guarded
+    except ImportError:  # Windows: two equal runs at the same time are not prevented
         return (folder / "lock").open("w")
     file = (folder / "lock").open("w")
     try:

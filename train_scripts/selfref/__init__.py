@@ -1,1 +1,1 @@
-"""Self-REF: the training script, what it measures, and what it claims."""
+"""Self-REF: training script, measurements and claims."""

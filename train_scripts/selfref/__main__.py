@@ -1,4 +1,4 @@
-"""``python -m train_scripts.selfref [PRESET] [--field value]``."""
+"""Start a run: ``python -m train_scripts.selfref [PRESET] [--field value]``."""
 
 import sys
 

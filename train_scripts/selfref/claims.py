@@ -1,4 +1,4 @@
-"""The claims of "Learning to Route LLMs with Confidence Tokens" that a run tests."""
+"""Claims of "Learning to Route LLMs with Confidence Tokens" that a run tests."""
 
 from train_scripts.running.claims import above, at_least, below
 from train_scripts.running.results import Claim
@@ -25,14 +25,15 @@ UNTUNED = (
 
 
 def claims(report: Report) -> tuple[Claim, ...]:
-    """What this run says of them, computed.
+    """Evaluate the claims of the paper that this run tests.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
-      One `Claim` each.
+      The claims.
     """
+    # The best baseline is chosen by its measured area, which favours the baseline.
     names = [n for n in UNTUNED if f"base|{n}|area" in report.rows[0]]
     best = max(names, key=lambda n: report.column(f"base|{n}|area").mean())
     own = max(
@@ -74,7 +75,7 @@ def claims(report: Report) -> tuple[Claim, ...]:
 
 
 def _above(report: Report, text: str, one: str, other: str) -> Claim:
-    """By more than the spread of the difference over seeds."""
+    """Claim that one area exceeds another by more than the spread of the difference."""
     first, second = (report.column(f"{name}|area") for name in (one, other))
     difference = first - second
     deviation = difference.std(ddof=1) if len(difference) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""One seed of a Self-REF run: answers, trainings, and every confidence of them."""
+"""Measure one seed of a Self-REF run: answer, train, and compute every confidence."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,15 +22,16 @@ Say = Callable[[str], None]
 
 
 class Found(NamedTuple):
-    """What was measured.
+    """Measurements of one seed.
 
     Attributes:
-      correct: whether each test question is answered rightly, by who answers it:
+      correct: whether each test question is answered correctly, by answering model:
         "base", "plain" (fine-tuned on the right answers) or "selfref".
-      confidence: of the test questions, by ``(who answers, measure)``.
-      answerable: whether the right option of a test question was left in.
-      rejection: confidence of the option that the base chose, by measure.
-      numbers: what else is to be told.
+      confidence: confidence in the answers to the test questions, by
+        ``(answering model, measure)``.
+      answerable: whether the right option of a test question is among its options.
+      rejection: confidence in the option that the base model chose, by measure.
+      numbers: other numbers by name.
     """
 
     correct: dict[str, np.ndarray]
@@ -41,7 +42,7 @@ class Found(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """A seed's questions, in all forms that are needed."""
+    """Inputs of one seed: settings, base model, tokens and questions."""
 
     config: Config
     base: LanguageModel
@@ -58,20 +59,21 @@ class _Job(NamedTuple):
 def measure(
     config: Config, model: LanguageModel, seed: int, workdir: Path, say: Say
 ) -> Found:
-    """Answer, train, and measure.
+    """Answer, train and measure.
 
     Args:
-      config: the run.
-      model: the base, without the two tokens.
-      seed: of questions, factors and samples.
-      workdir: where trainings are checkpointed.
-      say: told of each stage.
+      config: settings of the run.
+      model: the base model, without the two confidence tokens.
+      seed: seed of the questions, initial factors and samples.
+      workdir: folder for training checkpoints.
+      say: called with a description of each stage.
 
     Returns:
       The measurements.
 
     Raises:
-      ValueError: if there are too few cities, or the base is always right or wrong.
+      ValueError: if there are too few cities, or all answers of the base are right, or
+        all are wrong.
     """
     base, tokens = selfref.add_tokens(model)
     stops = [*answering.newlines(model), *tokens]
@@ -145,7 +147,7 @@ def _token(found: reading.Reading) -> np.ndarray:
 def _untuned(
     job: _Job, answers: Answers, found: reading.Reading, say: Say
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Confidences of the base's answers without any training."""
+    """Confidences in the base model's answers that need no training."""
     test, shots = job.questions.test, job.questions.shots
     measured = answering.token_measures(found)
     say("the base is asked how sure it is")
@@ -170,17 +172,18 @@ def _gold(job: _Job) -> list[finetune.Example]:
     for city in job.questions.train:
         head = job.base.encode(cities.question(city))
         tail = [*job.base.encode(f" {city.country}"), job.stop_ids[0]]
+        # Only the answer counts in the loss; the prompt is given.
         weights = [0.0] * len(head) + [1.0] * len(tail)
         examples.append(finetune.Example(head + tail, weights))
     return examples
 
 
 def recipe(config: Config, model: LanguageModel) -> selfref.Recipe:
-    """How a run trains.
+    """Training settings of a run.
 
     Args:
-      config: the run.
-      model: what is trained, for its number of layers.
+      config: settings of the run.
+      model: the model to train; its number of layers sets the default of first_layer.
 
     Returns:
       The recipe.
@@ -213,16 +216,16 @@ def _train(
 def _reject(
     job: _Job, plain: LanguageModel, tuned: LanguageModel
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Four options a question; in half of the questions the right one is not there.
+    """Ask each question with four options; half of the questions lack the right one.
 
-    The base chooses the option that it finds likeliest, and each confidence judges that
-    choice.
+    The base model chooses the likeliest option, and each confidence judges this choice.
     """
     test = job.questions.test
     rng = np.random.default_rng([job.config.seeds[0], len(test)])
     answerable = rng.permutation(np.arange(len(test)) % 2 == 0)
     options = _options(job, rng)
-    # Four options either way: fewer of them would each have a larger share.
+    # Use four options in both cases: with fewer, each would have a larger share of the
+    # probability, and the number of options would give the case away.
     kept = [
         each[:4] if left else each[1:]
         for each, left in zip(options, answerable, strict=True)
@@ -252,7 +255,7 @@ def _reject(
 
 
 def _options(job: _Job, rng: np.random.Generator) -> list[list[str]]:
-    """The right country, and four others of its continent, as often as they occur."""
+    """The right country and four others, drawn by frequency, first of its continent."""
     lands: dict[str, list[str]] = {}
     for city in [*job.questions.train, *job.questions.test]:
         lands.setdefault(city.continent, []).append(city.country)

@@ -1,8 +1,8 @@
-"""Self-REF on questions of one's own: adapters that judge a model's answers.
+"""Self-REF on your own questions: train adapters that judge a model's answers.
 
-The model answers, or its answers are in the file with marks; a confidence token is
-learned on some of them, and the others say what it is worth, and give the threshold
-above which an answer may be kept.
+The model answers the questions, or the file already contains its marked answers. A
+confidence token is trained on some of the answers. The others are held out: they
+measure the token and give the threshold above which an answer may be kept.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ class Question(NamedTuple):
     Attributes:
       asked: the prompt as it stands in the file.
       prompt: its token ids.
-      stops: whether the answer ends with its line: the prompt is a text.
-      accepted: right answers; none where the row has marks of its own.
-      response: the model's answer, where it is given.
-      correct: whether that is right.
+      stops: whether the answer ends with its line, as for a prompt that is a text.
+      accepted: accepted answers; empty if the row contains a marked answer.
+      response: the model's answer, if the row contains it.
+      correct: whether this answer is right.
     """
 
     asked: Any
@@ -48,7 +48,7 @@ class Question(NamedTuple):
 
 
 class _Answered(NamedTuple):
-    """Questions with the base's answers to them."""
+    """Questions with the base model's answers."""
 
     prompts: list[list[int]]
     tokens: list[list[int]]
@@ -68,35 +68,35 @@ def read_questions(path: str | Path, model: LanguageModel) -> list[Question]:
     """Read questions.
 
     Args:
-      path: JSON lines: ``{"prompt", "answer"}``, where the answer is a text or a list
-        of accepted ones; or ``{"prompt", "response", "correct"}`` with an answer of the
-        model's, as it followed the prompt, and a mark. A prompt that is a text is
-        taken as it is, a list of messages goes through the chat template.
-      model: for its tokenizer.
+      path: file of JSON lines: ``{"prompt", "answer"}``, where the answer is a text or
+        a list of accepted texts; or ``{"prompt", "response", "correct"}``, with the
+        model's answer exactly as it followed the prompt, and a mark. A prompt that is a
+        text is used unchanged; a list of messages goes through the chat template.
+      model: the model, for its tokenizer.
 
     Returns:
       The questions, in order.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming the line and field that is not as expected.
+      ValueError: if a row is not as expected; names the line and the field.
     """
     return [_question(where, row, model) for where, row in files.read_json_lines(path)]
 
 
 def teach(config: Config, workdir: Path, say: measure.Say) -> Part:
-    """Teach a model the token; write adapters, table, plots and thresholds.
+    """Train the confidence token; write adapters, table, plots and thresholds.
 
     Args:
-      config: the run, with ``data``.
-      workdir: the run's folder; an interrupted training in it goes on.
-      say: told of each stage.
+      config: settings of the run, with ``data``.
+      workdir: the run's folder; an interrupted training in it is resumed.
+      say: called with a description of each stage.
 
     Returns:
-      What was found on the questions held out.
+      Numbers and table for the held-out questions.
 
     Raises:
-      FileNotFoundError: if file or model are missing.
+      FileNotFoundError: if the file or the model is missing.
       ValueError: if a row is not as expected, or the model's answers are all right or
         all wrong.
     """
@@ -129,7 +129,7 @@ def teach(config: Config, workdir: Path, say: measure.Say) -> Part:
         key=key,
         recipe=measure.recipe(config, base),
         rows=tuple(tokens),
-        # Of another file, a training that was broken off must not go on.
+        # The digest keeps an interrupted training on other data from being resumed.
         workdir=workdir / f"training-{_digest(config.data)}",
     )
     say(f"judging {len(test)} answers")
@@ -155,7 +155,7 @@ def _check(
     answered: _Answered,
     *parts: _Answered,
 ) -> None:
-    """Both parts have right and wrong answers; if not, an answer shows why."""
+    """Check that both parts have right and wrong answers; an error shows an example."""
     if all(part.correct.any() and not part.correct.all() for part in parts):
         return
     place = int(answered.correct.argmin())
@@ -214,7 +214,7 @@ def _question(where: str, row: dict[str, Any], model: LanguageModel) -> Question
 def _split(
     config: Config, questions: Sequence[Question]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places to learn from, and those held out; equal prompts stay together."""
+    """Indices for training and held-out indices; equal prompts stay in one part."""
     _, which = np.unique(
         [str(question.prompt) for question in questions], return_inverse=True
     )
@@ -236,11 +236,13 @@ def _answers(
     questions: Sequence[Question],
     ends: Sequence[int],
 ) -> _Answered:
-    """The answers given, and those that the model gives now."""
+    """Collect the answers in the file, and generate the missing ones."""
     prompts = [list(question.prompt) for question in questions]
     encode = answering.tokenizer_of(model).encode
     tokens = [encode(question.response, False) for question in questions]
     texts = [question.response for question in questions]
+    # After a plain text prompt a model goes on writing, so its answer ends with the
+    # line; after a chat template it ends with a token.
     lines = sorted({*answering.newlines(model), *ends})
     for stops, stop_ids in ((True, lines), (False, list(ends))):
         places = [
@@ -256,6 +258,7 @@ def _answers(
         )
         for place, ids, text in zip(places, *given, strict=True):
             tokens[place], texts[place] = ids, text
+    # A mark in the file takes precedence: only answers generated here are compared.
     correct = [
         samples.normalise(text) in map(samples.normalise, question.accepted)
         if question.accepted

@@ -1,4 +1,4 @@
-"""What a confidence token is worth on a user's own questions: table, plots, files."""
+"""Report on a confidence token for a user's own questions: table, plots and files."""
 
 import json
 from pathlib import Path
@@ -19,14 +19,14 @@ __all__ = ["Verdict", "report"]
 
 
 class Verdict(NamedTuple):
-    """The questions held out, and how sure of its answers the model is.
+    """Held-out questions with the model's answers and confidences.
 
     Attributes:
       asked: the prompts as they stand in the file.
       texts: the model's answers.
-      correct: whether each is right.
-      confidence: of each, by measure; "token" is Self-REF's.
-      learned: whether each answer was right that the token was learned from.
+      correct: whether each answer is right.
+      confidence: confidence in each answer, by measure; "token" is Self-REF's.
+      learned: whether each answer in the training part is right.
     """
 
     asked: list[Any]
@@ -40,14 +40,15 @@ def report(config: Config, workdir: Path, verdict: Verdict) -> Part:
     """Write table, plots, ``router.json`` and ``answers.jsonl``.
 
     Args:
-      config: the run.
+      config: settings of the run.
       workdir: the run's folder.
-      verdict: what was found.
+      verdict: answers and confidences of the held-out questions.
 
     Returns:
       Numbers and table.
     """
     right = jnp.asarray(verdict.correct)
+    # No second model has answered, so the expert is assumed to be always right.
     scores = {
         name: evaluation.evaluate(
             jnp.asarray(sure, jnp.float32), right, jnp.ones(len(right))
@@ -79,12 +80,12 @@ def report(config: Config, workdir: Path, verdict: Verdict) -> Part:
 
 
 def _untuned(scores: dict[str, evaluation.Scores]) -> str:
-    """The best measure without training."""
+    """Name of the best measure that needs no training."""
     return max((n for n in scores if n != "token"), key=lambda n: scores[n].area)
 
 
 def _write_answers(path: Path, verdict: Verdict) -> None:
-    """Rows as ``routing --data`` reads them, once they have ``large_correct``."""
+    """Write rows for ``routing --data``; the user adds the field ``large_correct``."""
     lines = [
         {
             "prompt": asked,

@@ -1,10 +1,9 @@
-"""Self-REF on a real model: a confidence token, and every baseline beside it.
+"""Self-REF on a real model: a confidence token compared with every baseline.
 
 Run it with ``python -m train_scripts.selfref [PRESET] [--field value]``. The small
-model answers in which country a city lies; the stronger expert is a gazetteer, which is
-always right, at a price of one look-up. With ``--data questions.jsonl`` a model is
-taught the token on questions of yours: adapters, table, plots and ``router.json`` come
-out.
+model names the country of a city. The stronger expert is a gazetteer, which is always
+right and costs one look-up. With ``--data questions.jsonl`` the script trains the token
+on your own questions and writes adapters, a table, plots and ``router.json``.
 """
 
 import functools
@@ -26,21 +25,21 @@ __all__ = ["run"]
 def run(
     config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
 ) -> results.Result:
-    """Answer, train and measure, on cities or on your questions; write what was found.
+    """Answer, train and measure, on cities or on your questions; write the result.
 
     Args:
-      config: what to do.
-      workdir: where everything goes; an interrupted run in it is taken up again.
-      preset: name for the result.
-      progress: say on standard error what is being done.
+      config: settings of the run.
+      workdir: output folder; an interrupted run in it is resumed.
+      preset: name of the preset in the result.
+      progress: print each stage on standard error.
 
     Returns:
       The result that was written.
 
     Raises:
-      ValueError: if a field or a row of your questions is not as expected, or the model
-        is always right or wrong.
-      FileNotFoundError: if model or data are missing; says how to get them.
+      ValueError: if a field or a row of your questions is not as expected, or the
+        model's answers are all right or all wrong.
+      FileNotFoundError: if the model or data are missing; says how to get them.
     """
     began = time.perf_counter()
     if config.data:
@@ -54,7 +53,7 @@ def run(
 
 
 def _cities(config: Config, workdir: Path, progress: bool) -> Part:
-    """Every seed by itself; those that are done already are read."""
+    """Measure every seed, or read its measurements if they exist."""
     model = weights.load(config.model, dtype=jnp.dtype(config.dtype))
     total = len(config.seeds)
 

@@ -1,4 +1,4 @@
-"""What a Self-REF run found: numbers, a table, plots."""
+"""Summary of a Self-REF run: numbers, table and plots."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +34,10 @@ _SHOWN = {
 
 
 class Report(NamedTuple):
-    """All that a run found.
+    """Measurements of a run.
 
     Attributes:
-      config: the run.
+      config: settings of the run.
       rows: numbers of each seed.
       found: measurements of each seed.
     """
@@ -47,16 +47,16 @@ class Report(NamedTuple):
     found: list[Found]
 
     def column(self, name: str) -> np.ndarray:
-        """A number of every seed."""
+        """One number of every seed, NaN where a seed lacks it."""
         return np.array([row.get(name, np.nan) for row in self.rows], float)
 
 
 def row(found: Found, target: float) -> dict[str, float]:
-    """The numbers of a seed; those that are not defined are left out.
+    """Numbers of one seed, without undefined ones.
 
     Args:
-      found: what was measured.
-      target: accuracy to be reached by sending questions on.
+      found: measurements of the seed.
+      target: target accuracy to reach by routing, in (0, 1].
 
     Returns:
       Numbers by name.
@@ -64,7 +64,7 @@ def row(found: Found, target: float) -> dict[str, float]:
     values = {f"{who}_accuracy": float(c.mean()) for who, c in found.correct.items()}
     for (who, name), sure in found.confidence.items():
         right = found.correct[who]
-        # The stronger expert looks countries up: it is always right.
+        # The stronger expert is a gazetteer, which is always right.
         scores = evaluation.evaluate(
             jnp.asarray(sure, jnp.float32),
             jnp.asarray(right),
@@ -83,30 +83,31 @@ def row(found: Found, target: float) -> dict[str, float]:
 
 
 def numbers(report: Report) -> dict[str, float]:
-    """Mean and spread over the seeds of every number.
+    """Mean and spread of every number over the seeds.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
-      ``name`` and ``name_std``, the latter where there are several seeds.
+      ``name``, and ``name_std`` if there are several seeds.
     """
-    # Logs of older runs have a "loss" too, which was one of the other numbers.
+    # Logs of older versions also have a "loss", a copy of one of the other numbers.
     names = [n for n in report.rows[0] if n not in ("step", "loss")]
     columns = {name: report.column(name) for name in names}
     return mean_and_std({n: v for n, v in columns.items() if np.isfinite(v).all()})
 
 
 def table(report: Report) -> str:
-    """Every confidence, best area first, as Markdown.
+    """Table of all confidences in Markdown, largest area first.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
-      The table; mean and standard deviation over the seeds.
+      The table, with mean and standard deviation over the seeds.
     """
     names = {n.rpartition("|")[0] for n in report.rows[0] if n.count("|") == 2}
+    # An undefined area sorts last; a comparison with NaN would leave the order open.
     order = sorted(
         names, key=lambda n: -np.nan_to_num(report.column(f"{n}|area").mean(), nan=-9)
     )
@@ -131,7 +132,7 @@ def plot(report: Report, workdir: Path) -> None:
     """Write the plots.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
       workdir: the run's folder.
     """
     with plots.figure(workdir / "01_routing.png") as axes:
@@ -194,11 +195,11 @@ def plot(report: Report, workdir: Path) -> None:
 
 
 def write_seed(path: Path, found: Found) -> None:
-    """Keep the measurements of a seed, under a temporary name first.
+    """Write the measurements of a seed atomically.
 
     Args:
       path: an .npz file.
-      found: what was measured.
+      found: measurements of the seed.
     """
     arrays: dict[str, Any] = {"answerable": found.answerable}
     arrays |= {f"correct|{who}": values for who, values in found.correct.items()}
@@ -213,7 +214,7 @@ def write_seed(path: Path, found: Found) -> None:
 
 
 def read_seed(path: Path) -> Found:
-    """Read what `write_seed` wrote.
+    """Read a file written by `write_seed`.
 
     Args:
       path: the file.
@@ -255,7 +256,7 @@ def _curve(found: Found, key: tuple[str, str]) -> np.ndarray:
 def _reliability(
     found: list[Found], key: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean confidence and share of right answers in ten bins of equal numbers."""
+    """Mean confidence and share of right answers in ten bins of equal size."""
     sure = np.concatenate([each.confidence[key] for each in found])
     right = np.concatenate([each.correct[key[0]] for each in found])
     parts = np.array_split(np.argsort(sure), 10)

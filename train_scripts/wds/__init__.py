@@ -1,1 +1,1 @@
-"""Gene-gene interactions: the training script, what it measures, and what it claims."""
+"""Gene-gene interactions: training script, measurements and claims."""

@@ -1,4 +1,4 @@
-"""The claims of the paper, and jeff's goals, that a run on gene pairs tests."""
+"""Claims of the paper, and goals of jeff, that a run on gene pairs tests."""
 
 import numpy as np
 
@@ -13,13 +13,13 @@ _GOAL = "not in the paper; jeff's goal"
 
 
 def claims(report: Report) -> tuple[Claim, ...]:
-    """What this run can test, computed.
+    """Evaluate the claims that this run can test.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
-      One `Claim` each.
+      The claims.
     """
     found = [_agreement(report)]
     if values(report, "all_auroc").size:
@@ -69,6 +69,7 @@ def _above_uniform(report: Report) -> Claim:
     few, even = (
         values(report, _name(report, way, "auroc")) for way in ("wds", "uniform")
     )
+    # Paired by seed: both samplers use the same network and cells.
     gain = few - even
     deviation = float(np.std(gain, ddof=1)) if len(gain) > 1 else 0.0
     return Claim(

@@ -1,4 +1,4 @@
-"""The cells of a run: where they come from, their classes, and the pairs to find."""
+"""Load the cells of a run, their classes, and the known pairs."""
 
 import contextlib
 import csv
@@ -18,7 +18,7 @@ from jeff_graph.cells.simulate import Truth
 
 __all__ = ["Cells", "known_pairs", "load"]
 
-# Up to so many cells, their chosen genes are held in memory.
+# Up to this number of cells, the chosen genes are kept in memory instead of streamed.
 _IN_MEMORY = 300_000
 
 
@@ -26,15 +26,15 @@ class Cells(NamedTuple):
     """The cells of a run.
 
     Attributes:
-      source: as they come.
-      prepared: depth, logarithm and choice of genes applied.
-      recipe: what was applied.
+      source: the unprocessed cells.
+      prepared: the cells after depth normalisation, logarithm and choice of genes.
+      recipe: the preprocessing that was applied.
       codes: class of each cell, -1 for none.
       classes: names of the classes.
-      types: cell type of each, or None.
+      types: type of each cell, or None.
       known: mask over pairs that are known to interact, or None.
       within: mask over pairs of markers of one type, in a simulation, or None.
-      lost: known pairs of which a gene was not chosen.
+      lost: number of known pairs with a gene that was not chosen.
     """
 
     source: Source
@@ -50,14 +50,14 @@ class Cells(NamedTuple):
 
 @contextlib.contextmanager
 def load(config: Config, seed: int) -> Iterator[Cells]:
-    """Open the cells of a run, and choose their genes.
+    """Open the cells of a run and choose their genes.
 
     Args:
-      config: the run.
-      seed: of the simulation.
+      config: settings of the run.
+      seed: seed of the simulation.
 
     Yields:
-      The cells, until the file is closed.
+      The cells; their file is open only within the context.
 
     Raises:
       ValueError: if the data or a column are not as expected.
@@ -91,16 +91,16 @@ def load(config: Config, seed: int) -> Iterator[Cells]:
 def known_pairs(
     config: Config, names: np.ndarray, chosen: np.ndarray, truth: Truth | None
 ) -> tuple[Array | None, Array | None, int]:
-    """The pairs that a map is held against.
+    """Known pairs with which a map is compared.
 
     Args:
-      config: the run.
-      names: of all genes.
-      chosen: genes of the map.
-      truth: of a simulation.
+      config: settings of the run.
+      names: names of all genes.
+      chosen: indices of the genes in the map.
+      truth: planted pairs of a simulation, or None.
 
     Returns:
-      ``(known, within, lost)`` of `Cells`.
+      ``(known, within, lost)`` as in `Cells`.
 
     Raises:
       ValueError: if the file of pairs names no pair of the chosen genes.
@@ -120,6 +120,7 @@ def known_pairs(
         pairs = np.array([pair for pair in found if min(pair) >= 0]).reshape(-1, 2)
     else:
         return None, None, 0
+    # A pair with a gene outside the map has no score there, so it is only counted.
     local = place[pairs]
     here = (local >= 0).all(1) & (local[:, 0] != local[:, 1])
     if not here.any():

@@ -1,4 +1,4 @@
-"""Maps of gene pairs: of some cells, without a network, and what a map is worth."""
+"""Maps of gene pairs, with and without a network, and measures of a map's quality."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ from train_scripts.wds.network import tokens_of
 
 __all__ = ["TOP", "judge", "known_or_correlated", "pair_map", "without_network"]
 
-# Pairs whose overlap between two maps is counted.
+# Number of top pairs for the overlap between two maps.
 TOP = 100
-# Random sets of an enrichment score.
+# Number of random sets for an enrichment score.
 _SETS = 200
 
 
@@ -35,14 +35,14 @@ def pair_map(
     chosen: np.ndarray,
     **options: Any,
 ) -> interactions.PairSums:
-    """Sums over some cells.
+    """Sum the scores of pairs over some cells.
 
     Args:
-      pair_fn: scores the pairs of a cell.
-      params: its parameters.
+      pair_fn: scores the pairs of one cell.
+      params: parameters of ``pair_fn``.
       cells: the cells.
-      chosen: those to sum over.
-      **options: of `jeff_graph.cells.interactions.pair_sums`.
+      chosen: indices of the cells to sum over.
+      **options: options of `jeff_graph.cells.interactions.pair_sums`.
 
     Returns:
       The sums.
@@ -53,17 +53,17 @@ def pair_map(
 
 
 def judge(cells: Cells, scores: Array, known: Array, seed: int) -> dict[str, float]:
-    """What a map is worth by itself.
+    """Measure the quality of a map without reference to another map.
 
     Args:
       cells: the cells.
       scores: a map of pairs.
-      known: pairs that interact, or stand for them.
-      seed: of the random sets.
+      known: pairs that interact, or substitutes for them.
+      seed: seed of the random sets.
 
     Returns:
-      The share of pairs seen and the enrichment of the known ones; where the truth is
-      known, AUROC over all pairs, and over those of markers of one type.
+      The share of pairs seen, and the enrichment of the known pairs. If the truth is
+      known, also the AUROC over all pairs, and over pairs of markers of one type.
     """
     values = evaluation.pair_values(scores)
     seen = ~jnp.isnan(values)
@@ -83,7 +83,7 @@ def judge(cells: Cells, scores: Array, known: Array, seed: int) -> dict[str, flo
 
 
 def known_or_correlated(cells: Cells, chosen: np.ndarray) -> Array:
-    """Known pairs; without any, the most rank-correlated ones stand for them."""
+    """Known pairs; if there are none, the pairs with the largest rank correlation."""
     if cells.known is not None:
         return cells.known
     x = jnp.asarray(cells.prepared.take(chosen).toarray())
@@ -95,7 +95,7 @@ def known_or_correlated(cells: Cells, chosen: np.ndarray) -> Array:
 def without_network(
     cells: Cells, chosen: np.ndarray, reference: Array, known: Array, seed: int
 ) -> dict[str, float]:
-    """Scores of pairs that need no Transformer, on all cells."""
+    """Measure the baselines, which need no Transformer, on the given cells."""
     x = jnp.asarray(cells.prepared.take(chosen).toarray())
     labels = cells.codes[chosen]
     maps = {
@@ -103,6 +103,8 @@ def without_network(
         "spearman": jnp.abs(baselines.spearman(x)),
     }
     counts: Any = preprocess.Recipe(genes=cells.recipe.genes)
+    # CS-CORE models counts. Without a logarithm in the recipe, the file itself holds
+    # logarithms and there are no counts.
     if cells.recipe.log:
         raw = cells.source.take(chosen)
         depth = np.asarray(raw.sum(axis=1), np.float32).ravel()

@@ -1,4 +1,4 @@
-"""One seed of a run on gene pairs: what is measured of maps from all and few cells."""
+"""Measure one seed of a run on gene pairs: maps from all cells and from samples."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,20 +31,20 @@ from train_scripts.wds.samples import at_most, densities, pick
 
 __all__ = ["RARE", "First", "measure"]
 
-# A cell type with at most this share of the cells is called rare.
+# A cell type is rare if at most this share of the cells belongs to it.
 RARE = 0.02
 
 
 class First(NamedTuple):
-    """What the first seed keeps for the table of pairs and the plots.
+    """Data of the first seed for the table of pairs and the plots.
 
     Attributes:
       cells: the cells.
-      network: trained on them.
-      weights: of the sampler.
-      density: of each cell.
-      sample: that the table is made from.
-      seed: its number.
+      network: the network trained on them.
+      weights: weights of the sampler.
+      density: density of each cell.
+      sample: the sample from which the table is made.
+      seed: the seed.
     """
 
     cells: Cells
@@ -65,14 +65,14 @@ def measure(
     """Measure one seed.
 
     Args:
-      config: the run.
-      cells: its cells.
-      seed: number of the seed.
-      workdir: of the run; training resumes there.
-      say: told what is being done.
+      config: settings of the run.
+      cells: cells of the run.
+      seed: the seed.
+      workdir: the run's folder; an interrupted training in it is resumed.
+      say: called with a description of each stage.
 
     Returns:
-      ``(row, first)``: numbers for the log, and what the table of pairs needs.
+      ``(row, first)``: numbers for the log, and data for the table of pairs.
 
     Raises:
       ValueError: if there are too few cells for a share.
@@ -118,7 +118,7 @@ def measure(
                     _compare(cells, network, picked, (reference, known), seed, prior)
                 )
             row |= _summary(f"{way}_{share:g}", found)
-    assert table is not None  # the configuration has the share and the sampler
+    assert table is not None  # the configuration ensures both
     if config.hessian_points:
         say("integrated Hessians")
         pair_fn = hessian.make_hessian(
@@ -145,7 +145,7 @@ def _compare(
     seed: int,
     prior: float,
 ) -> dict[str, float]:
-    """The map of a sample against that of all cells, and the sample's cells."""
+    """Compare the map of a sample with that of all cells, and describe the sample."""
     reference, known = targets
     rows = np.asarray(picked.cells)
     attention = celluformer.make_attention(network.config)
@@ -160,6 +160,7 @@ def _compare(
         names, counts = np.unique(cells.types, return_counts=True)
         share = counts / counts.sum()
         drawn = np.array([(cells.types[rows] == name).mean() for name in names])
+        # The rarest type always counts, so that the measure is defined for all data.
         rare = share <= max(RARE, share.min())
         found["rare_multiple"] = float((drawn / share)[rare].min())
     return found

@@ -1,4 +1,4 @@
-"""The network of a run: trained on labelled cells, judged on others."""
+"""Train the network of a run on labelled cells, and test it on others."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ __all__ = ["Network", "fit", "held_out_accuracy", "tokens_of"]
 
 
 class Network(NamedTuple):
-    """A trained network and the cells that it saw and did not see."""
+    """A trained network, with its training cells and held-out cells."""
 
     config: celluformer.Config
     params: PyTree
@@ -29,7 +29,7 @@ class Network(NamedTuple):
 
 
 def tokens_of(rows: csr_array) -> Tokens:
-    """Tokens whose width repeats, so that few sizes are compiled.
+    """Make tokens whose width is a multiple of 16, so that few sizes are compiled.
 
     Args:
       rows: prepared cells.
@@ -49,14 +49,14 @@ def fit(
     *,
     permutation: int | None = None,
 ) -> Network:
-    """Train on cells that have a label and a gene.
+    """Train on the cells that have a label.
 
     Args:
-      config: the run.
-      cells: its cells.
-      seed: of split, network and training.
-      workdir: where checkpoints go; None for none.
-      permutation: number of the permutation of the labels; None for the labels.
+      config: settings of the run.
+      cells: cells of the run.
+      seed: seed of the split, the initial network and the training.
+      workdir: folder for checkpoints; None for none.
+      permutation: number of the permutation of the labels; None for the true labels.
 
     Returns:
       The network.
@@ -76,6 +76,8 @@ def fit(
     trained, held_out = np.sort(used[:count]), np.sort(used[count:])
     labels = cells.codes[trained]
     if permutation is not None:
+        # Only the labels are permuted: split, initial parameters and batches stay those
+        # of the true labels, so the null differs in nothing else.
         shuffle = jax.random.fold_in(seed_key(seed, 6), permutation)
         labels = labels[np.asarray(jax.random.permutation(shuffle, len(labels)))]
     shape = celluformer.Config(
@@ -102,14 +104,15 @@ def fit(
 
 
 def held_out_accuracy(network: Network, cells: Cells) -> float:
-    """Accuracy on the labelled cells that the network did not see.
+    """Accuracy on the labelled cells that are held out.
 
     Args:
       network: the network.
       cells: the cells.
 
     Returns:
-      A share; of the most frequent class, if nothing was learned.
+      A share in [0, 1]. A network that has learned nothing reaches about the share of
+      the most frequent class.
     """
     tokens = tokens_of(cells.prepared.take(network.held_out))
     labels = jnp.asarray(cells.codes[network.held_out])

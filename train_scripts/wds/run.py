@@ -1,7 +1,7 @@
-"""Gene pairs: a network learns a label of cells, and few cells tell its pairs.
+"""Gene pairs: train a network on labelled cells, and find pairs from few cells.
 
-Run it with ``python -m train_scripts.wds [PRESET] [--field value]``; with ``--data
-my.h5ad --label disease`` for a file of yours.
+Run it with ``python -m train_scripts.wds [PRESET] [--field value]``. Use ``--data
+my.h5ad --label disease`` for your own file.
 """
 
 import functools
@@ -24,17 +24,17 @@ def run(
     """Train, map and compare for every seed; write the table of pairs and plots.
 
     Args:
-      config: what to do.
-      workdir: where everything goes; an interrupted run in it is taken up again.
-      preset: name for the result.
-      progress: say on standard error what is being done.
+      config: settings of the run.
+      workdir: output folder; an interrupted run in it is resumed.
+      preset: name of the preset in the result.
+      progress: print each stage on standard error.
 
     Returns:
       The result that was written.
 
     Raises:
       ValueError: if the data or a field are not as expected.
-      KeyError: if a column is missing; lists those there are.
+      KeyError: if a column is missing; lists the existing columns.
       FileNotFoundError: if data are missing; says how to get them.
     """
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Few cells out of many: their density, and the ways to pick them."""
+"""Sample a few cells out of many: densities and sampling methods."""
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +12,20 @@ from train_scripts.wds.data import Cells
 
 __all__ = ["at_most", "densities", "pick"]
 
-# Principal components that k-centre and geosketch see.
+# Number of principal components used by k-centre and geosketch.
 _COMPONENTS = 20
 
 
 def densities(config: Config, cells: Cells, seed: int) -> np.ndarray:
-    """Both passes: the density of each cell, NaN for one without genes.
+    """Density of each cell, computed in two passes; NaN for a cell without genes.
 
     Args:
-      config: the run.
-      cells: its cells.
-      seed: of the hashes.
+      config: settings of the run.
+      cells: cells of the run.
+      seed: seed of the hashes.
 
     Returns:
-      One number a cell.
+      One number per cell.
     """
     number = len(cells.prepared.genes)
     params = wds.hash_parameters(seed_key(seed, 0), number, config.hashes)
@@ -34,12 +34,12 @@ def densities(config: Config, cells: Cells, seed: int) -> np.ndarray:
 
 
 def at_most(num_cells: int, most: int, seed: int) -> np.ndarray:
-    """All cells, or so many drawn evenly.
+    """Choose all cells, or ``most`` cells uniformly at random if there are more.
 
     Args:
-      num_cells: cells that there are.
-      most: cells to keep.
-      seed: of the draw.
+      num_cells: number of cells.
+      most: maximum number of cells to choose.
+      seed: seed of the draw.
 
     Returns:
       Indices in ascending order.
@@ -58,21 +58,21 @@ def pick(
     number: int,
     key: jax.Array,
 ) -> Sample:
-    """Pick cells one way.
+    """Pick cells with one sampling method.
 
     Args:
-      config: the run.
-      cells: its cells.
-      weights: of the diverse sampler.
+      config: settings of the run.
+      cells: cells of the run.
+      weights: weights of the diversified sampler.
       way: one of `configs.wds.SAMPLERS`.
-      number: cells to pick.
+      number: number of cells to pick.
       key: random key.
 
     Returns:
-      The sample; ways without known inclusion weight cells evenly.
+      The sample. Methods without known inclusion probabilities weight cells equally.
 
     Raises:
-      ValueError: if more cells are asked than there are.
+      ValueError: if ``number`` exceeds the number of cells.
     """
     if way == "wds":
         return sample(weights.log_weight, number, key=key, estimand=config.estimand)

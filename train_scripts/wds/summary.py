@@ -1,4 +1,4 @@
-"""What a run on gene pairs found: numbers and plots."""
+"""Summary of a run on gene pairs: numbers and plots."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +22,12 @@ _COLOURS = dict(zip(NAMES, ("line", "plain", "fixed", "second"), strict=True))
 
 
 class Report(NamedTuple):
-    """All that a run found.
+    """Measurements of a run.
 
     Attributes:
-      config: the run.
-      rows: numbers by name, one row a seed.
-      table: of the first seed.
+      config: settings of the run.
+      rows: numbers by name, one row per seed.
+      table: data of the first seed for the plots.
     """
 
     config: Config
@@ -36,14 +36,14 @@ class Report(NamedTuple):
 
 
 def values(report: Report, name: str) -> np.ndarray:
-    """A number of every seed that has it.
+    """One number of every seed; seeds without it are left out.
 
     Args:
-      report: what was found.
-      name: of the number.
+      report: measurements of the run.
+      name: name of the number.
 
     Returns:
-      One value a seed.
+      The values, at most one per seed.
     """
     return np.array([row[name] for row in report.rows if name in row], float)
 
@@ -52,7 +52,7 @@ def numbers(report: Report) -> dict[str, float]:
     """Mean of every number, and its standard deviation over the seeds.
 
     Args:
-      report: what was found.
+      report: measurements of the run.
 
     Returns:
       Numbers by name.
@@ -62,11 +62,11 @@ def numbers(report: Report) -> dict[str, float]:
 
 
 def plot(report: Report, workdir: Path) -> None:
-    """Draw heat map, network, fidelity curves, and what the power does.
+    """Plot the heat map, the network, the fidelity curves, and the effect of the power.
 
     Args:
-      report: what was found.
-      workdir: where the PNG files go.
+      report: measurements of the run.
+      workdir: folder for the PNG files.
     """
     with plots.figure(workdir / "01_pairs.png") as axes:
         _plot_map(axes, report.table)
@@ -110,6 +110,7 @@ def _plot_network(axes: Any, table: Table) -> None:
     graph = networkx.Graph()
     for first, second, score, *_ in table.pairs:
         graph.add_edge(first, second, weight=score)
+    # The layout starts at random; a fixed seed makes the plot reproducible.
     place = networkx.spring_layout(graph, seed=0, k=1.2 / max(len(graph), 1) ** 0.5)
     weight = np.array([graph.edges[edge]["weight"] for edge in graph.edges])
     size = 0.6 + 2.4 * (weight - weight.min()) / max(np.ptp(weight), 1e-12)

@@ -1,4 +1,4 @@
-"""The table of pairs of the first seed: scores, intervals, p-values, from few cells."""
+"""Table of pairs from a sample of the first seed: scores, intervals and p-values."""
 
 import csv
 import io
@@ -24,23 +24,24 @@ from train_scripts.wds.network import fit
 
 __all__ = ["Table", "read", "write"]
 
-# Genes in the heat map, pairs in the drawing of the network.
+# Number of genes in the heat map.
 _GENES = 30
 _POWERS = np.linspace(0.0, 4.0, 17)
 _LEVEL = 0.1
 
 
 class Table(NamedTuple):
-    """What the plots draw of the first seed.
+    """Data of the first seed for the plots.
 
     Attributes:
       genes: names of the genes in the strongest pairs.
-      scores: their pairs; NaN where no cell expresses both.
-      pairs: the strongest pairs: two names, score, ends of the interval.
+      scores: scores of their pairs; NaN if no cell expresses both genes.
+      pairs: the strongest pairs: two names, score, and ends of the interval.
       powers: exponents of 1 / density.
-      effective: effective size of a sample at each, as a share.
-      multiples: by cell type, how often it is drawn at each, over its share.
-      rare: the types that are rare.
+      effective: effective size of a sample at each power, as a share.
+      multiples: for each cell type, its share of the draws at each power, relative to
+        its share of the cells.
+      rare: names of the rare cell types.
     """
 
     genes: list[str]
@@ -58,13 +59,13 @@ def write(
     workdir: Path,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
-    """Make the table, ``pairs.csv``, and keep what the plots need.
+    """Write the table ``pairs.csv``, and the data for the plots.
 
     Args:
-      config: the run.
-      first: the first seed.
-      workdir: where the files go.
-      say: told what is being done.
+      config: settings of the run.
+      first: data of the first seed.
+      workdir: output folder.
+      say: called with a description of each stage.
 
     Returns:
       Numbers for the log.
@@ -108,15 +109,16 @@ def write(
 
 
 def read(workdir: Path) -> Table:
-    """Read back what the plots draw.
+    """Read the data for the plots.
 
     Args:
-      workdir: of the run.
+      workdir: the run's folder.
 
     Returns:
       The `Table`.
     """
     kept = json.loads((workdir / "table.json").read_text())
+    # JSON has no NaN: the file holds null, which numpy reads as NaN.
     kept["scores"] = np.array(kept["scores"], float)
     for name in ("powers", "effective"):
         kept[name] = np.array(kept[name])
@@ -150,9 +152,10 @@ def _null(
 def _test(
     config: Config, first: First, ranked: evaluation.RankedPairs
 ) -> tuple[np.ndarray, np.ndarray]:
-    """P and q of the product term of the highest pairs, on cells nobody trained on.
+    """P and q values of the product term of the top pairs, on held-out cells.
 
-    With several classes, each against the others, and the least p times their number.
+    With more than two classes, each class is tested against the others, and the
+    smallest p value is multiplied by the number of classes (Bonferroni).
     """
     cells = first.cells
     number = min(config.tested, int((~jnp.isnan(ranked.score)).sum()))
@@ -167,6 +170,7 @@ def _test(
             for k in classes
         ]
     )
+    # Bonferroni over the classes, then false discovery rate over the pairs.
     least = jnp.minimum(p.min(0) * len(classes), 1.0)
     return np.asarray(least), np.asarray(interactions.false_discovery_rate(least))
 
@@ -250,7 +254,7 @@ def _plots(
 
 
 def _sweep(first: First) -> tuple[list[float], dict[str, list[float]], list[str]]:
-    """Effective size and over-representation of every type, by the power."""
+    """Effective size, and over-representation of every cell type, at each power."""
     density, types = jnp.asarray(first.density), first.cells.types
     effective, multiples = [], {}
     names, counts = (

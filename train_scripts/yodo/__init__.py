@@ -1,1 +1,1 @@
-"""YODO: the training script, what it measures, and what it claims."""
+"""YODO: training script, measurements and claims."""

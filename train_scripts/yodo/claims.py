@@ -1,4 +1,4 @@
-"""The claims of "You Only Debias Once" that a run tests."""
+"""Claims of "You Only Debias Once" that a run tests."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ __all__ = ["claims"]
 
 
 def claims(config: Config, seeds: list[Seed]) -> tuple[Claim, ...]:
-    """The paper's claims that this run tests, computed.
+    """Evaluate the claims of the paper that this run tests.
 
     Args:
-      config: the run.
-      seeds: what was measured.
+      config: settings of the run.
+      seeds: measurements of each seed.
 
     Returns:
-      One `Claim` each.
+      The claims.
     """
     rows = {name: np.array(values) for name, values in each_seed(seeds).items()}
     line, fixed = (
@@ -68,6 +68,7 @@ def _choice_claim(config: Config, seeds: list[Seed]) -> Claim:
         f"{config.gap_limit:g} on the test part."
     )
     found = [seed for seed in seeds if seed.choice and seed.chosen]
+    # A seed without a choice counts against the claim; leaving it out would hide it.
     if len(found) < len(seeds):
         measured = f"no level was certain enough in {len(seeds) - len(found)} seeds"
         return Claim(text, "not in the paper", measured, False)

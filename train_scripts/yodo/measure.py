@@ -1,4 +1,4 @@
-"""One seed of a YODO run: the line and the fixed models, trained and measured."""
+"""Train and measure one seed of a YODO run: the line and the fixed models."""
 
 import functools
 import time
@@ -21,12 +21,15 @@ from train_scripts.yodo import summary
 
 __all__ = ["DATA", "Trained", "levels_at", "measure", "network", "train"]
 
-# What the keys of a seed are for.
+# Purposes of a seed's random keys.
 DATA, TRAINING, CHOICE = range(3)
 
 
 class Trained(NamedTuple):
-    """One seed: the line, the fixed models, and the seconds each took, compiled."""
+    """The line and fixed models of one seed, and their training times in seconds.
+
+    The times exclude compilation.
+    """
 
     line: yodo.Line
     fixed: PyTree
@@ -37,11 +40,11 @@ class Trained(NamedTuple):
 def network(
     config: Config, train: yodo.Examples, key: jax.Array
 ) -> tuple[ApplyFn, yodo.Line]:
-    """The network that suits the data, and an untrained line of it.
+    """Choose the network for the data, and initialise a line.
 
     Args:
-      config: the run.
-      train: the people, images or rows.
+      config: settings of the run.
+      train: training people, as images or rows of a table.
       key: random key of the initial parameters.
 
     Returns:
@@ -64,19 +67,19 @@ def train(
     workdir: Path,
     progress: bool,
 ) -> Trained:
-    """Train the line, then all fixed models side by side in one vmapped run.
+    """Train the line, then all fixed models in one vmapped run.
 
     Args:
-      config: the run.
-      seed: its number.
-      parts: its people.
-      optimizer: of both.
+      config: settings of the run.
+      seed: the seed.
+      parts: training, validation and test people.
+      optimizer: optimiser of the line and of the fixed models.
       steps: training steps of the line and of the fixed models.
-      workdir: where trainings are checkpointed.
+      workdir: the run's folder, for checkpoints.
       progress: show progress bars.
 
     Returns:
-      What was trained.
+      The trained line and models, with their times.
     """
     initial, order, noise, apart = jax.random.split(seed_key(seed, TRAINING), 4)
     _, start = network(config, parts.train, initial)
@@ -107,7 +110,7 @@ def train(
             description=f"seed {seed}: {label}",
         )
         fits.append(fit.state)
-        # The median leaves out the chunk that was compiled.
+        # The median excludes the first chunk, whose time includes compilation.
         each = np.median([row["seconds"] for row in fit.history])
         seconds.append(float(each) * len(fit.history))
     return Trained(fits[0].params, fits[1][0].params, seconds[0], seconds[1])
@@ -120,17 +123,17 @@ def measure(
     apply_fn: ApplyFn,
     trained: Trained,
 ) -> summary.Seed:
-    """Measure the line at every level, and the models beside it, on the test part.
+    """Measure the line at every level, and the fixed models, on the test part.
 
     Args:
-      config: the run.
-      seed: its number.
-      parts: its people.
+      config: settings of the run.
+      seed: the seed.
+      parts: training, validation and test people.
       apply_fn: the network.
-      trained: what was trained on the training part.
+      trained: the trained line and fixed models.
 
     Returns:
-      All that is reported of the seed.
+      Measurements of the seed.
     """
     alphas = jnp.linspace(0, 1, config.num_levels)
     test = parts.test
@@ -163,7 +166,7 @@ def measure(
 
 
 def _growth(gaps: jax.Array) -> float:
-    """Largest rise of the gap above the smallest one before it on the line."""
+    """Largest increase of the gap over the smallest gap at any earlier level."""
     return float(jnp.max(gaps - jax.lax.cummin(gaps)))
 
 
@@ -186,7 +189,7 @@ def _choose(
             at_most=config.gap_limit,
             confidence=config.confidence,
         )
-    except evaluation.NoLevelError:  # the claim says so
+    except evaluation.NoLevelError:  # reported by the claim
         return None
 
 
@@ -194,8 +197,8 @@ def levels_at(levels: evaluation.Evaluation, alpha: float) -> dict[str, float]:
     """Metrics of the level nearest to ``alpha``.
 
     Args:
-      levels: what `jeff.fairness.evaluate` gave.
-      alpha: a level.
+      levels: result of `jeff.fairness.evaluate`.
+      alpha: level, in [0, 1].
 
     Returns:
       Accuracy and gaps by name.

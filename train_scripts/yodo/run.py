@@ -1,4 +1,4 @@
-"""YODO on real data: one line against plain training and separately trained models.
+"""YODO on real data: compare one line with plain training and with separate models.
 
 Run it with ``python -m train_scripts run yodo [PRESET] [--field value]``.
 """
@@ -25,9 +25,9 @@ def run(
     """Train and measure every seed; write plots, explorer and result.
 
     Args:
-      config: what to do.
-      workdir: where everything goes; an interrupted run in it is taken up again.
-      preset: name for the result.
+      config: settings of the run.
+      workdir: output folder; an interrupted run in it is resumed.
+      preset: name of the preset in the result.
       progress: show progress bars.
 
     Returns:
@@ -38,6 +38,7 @@ def run(
       FileNotFoundError: if data are missing; says how to get them.
     """
     began = time.perf_counter()
+    # Load all data first, so that a missing file fails before any training.
     splits = [_load(config, seed) for seed in config.seeds]
     steps = config.num_epochs * _batches_of(splits[0][0].train, config)
     optimizer = optax.adam(_schedule(config, steps))
@@ -50,6 +51,7 @@ def run(
         gap=config.gap,
         end_mass=config.end_mass,
     )
+    # Mapped over the models only: all of them see the same batches.
     fixed_step = jax.vmap(
         evaluation.fixed_step(apply_fn, optimizer, gap=config.gap), in_axes=(0, None)
     )

@@ -1,4 +1,4 @@
-"""What a YODO run says: numbers, claims, plots, and the report's explorer."""
+"""Summary of a YODO run: numbers, plots, and data of the report's explorer."""
 
 import dataclasses
 from pathlib import Path
@@ -17,21 +17,21 @@ __all__ = ["Seed", "each_seed", "explorer", "numbers", "plot"]
 
 @dataclasses.dataclass(frozen=True)
 class Seed:
-    """Everything measured on the test part of one seed.
+    """Measurements of one seed on the test part.
 
     Attributes:
-      line: the line at every level.
-      fixed: the separately trained models; the first is plain training.
-      choice: level chosen on the validation part, or None where none was certain.
-      chosen: test metrics of that level.
-      tau: Kendall's tau between alpha and the trained gap.
-      growth: largest rise of the trained gap above the smallest one before it.
-      growth_served: the same, of the levels that `jeff.fairness.monotone_levels` serves
-        by the validation part.
+      line: metrics of the line at every level.
+      fixed: metrics of the separately trained models; the first is plain training.
+      choice: level chosen on the validation part, or None if no level met the limit.
+      chosen: test metrics of the chosen level, or None.
+      tau: Kendall's tau between alpha and the gap used in training.
+      growth: largest increase of that gap over the smallest gap at an earlier level.
+      growth_served: as ``growth``, for the levels that
+        `jeff.fairness.monotone_levels` chooses on the validation part.
       cosine: squared cosine between the trained ends.
-      line_seconds: training of the line, without compilation.
-      levels_seconds: measuring all levels, without compilation.
-      fixed_seconds: training of all fixed models, without compilation.
+      line_seconds: time to train the line, without compilation.
+      levels_seconds: time to measure all levels, without compilation.
+      fixed_seconds: time to train all fixed models, without compilation.
     """
 
     line: Evaluation
@@ -48,16 +48,17 @@ class Seed:
 
     @property
     def speedup(self) -> float:
-        """Time of 100 fixed models over that of one line with its levels."""
+        """Time for 100 fixed models relative to one line with all its levels."""
+        # Fewer models are trained; their time is extrapolated linearly to 100.
         each = self.fixed_seconds / len(self.fixed.alpha)
         return 100 * each / (self.line_seconds + self.levels_seconds)
 
 
 def each_seed(seeds: list[Seed]) -> dict[str, list[float]]:
-    """Every headline number, a value a seed.
+    """Values of every headline number, one per seed.
 
     Args:
-      seeds: what was measured.
+      seeds: measurements of each seed.
 
     Returns:
       Values by name.
@@ -101,10 +102,10 @@ def numbers(seeds: list[Seed]) -> dict[str, float]:
     """Mean of every headline number, and its standard deviation over the seeds.
 
     Args:
-      seeds: what was measured.
+      seeds: measurements of each seed.
 
     Returns:
-      ``name`` and, with two seeds or more, ``name_std``.
+      ``name``, and ``name_std`` if there are at least two seeds.
     """
     return mean_and_std(each_seed(seeds))
 
@@ -115,12 +116,12 @@ def explorer(
     """Data of the report's slider along the line.
 
     Args:
-      config: the run.
-      seeds: what was measured.
+      config: settings of the run.
+      seeds: measurements of each seed.
       groups: names of groups 0 and 1.
 
     Returns:
-      What ``explorer.json`` holds; see `train_scripts.report.explorer`.
+      Contents of ``explorer.json``; see `train_scripts.report.explorer`.
     """
 
     def percent(label: str, runs: np.ndarray) -> dict[str, Any]:
@@ -171,12 +172,12 @@ def explorer(
 
 
 def plot(seeds: list[Seed], groups: tuple[str, str], workdir: Path) -> None:
-    """Draw the front, the course of gap and accuracy, and the groups' rates.
+    """Plot the front, gap and accuracy by level, and the rates of the groups.
 
     Args:
-      seeds: what was measured.
+      seeds: measurements of each seed.
       groups: names of groups 0 and 1.
-      workdir: where the PNG files go.
+      workdir: folder for the PNG files.
     """
     alpha = np.asarray(seeds[0].line.alpha)
     colours = plots.COLOURS

@@ -1,4 +1,4 @@
-"""Baselines, enrichment, agreement and rivals against numpy, scipy and the peers."""
+"""Test baselines, enrichment, agreement and rivals against numpy, scipy and peers."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Weights, inclusion probabilities against frequencies, and what a mean estimates."""
+"""Test sampling: weights, inclusion probabilities, and estimates of a mean."""
 
 import jax
 import jax.numpy as jnp

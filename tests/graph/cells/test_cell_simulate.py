@@ -1,4 +1,4 @@
-"""The simulator makes what it says, in chunks of any size."""
+"""Test that the simulator plants its declared pairs, for every chunk size."""
 
 import numpy as np
 import pytest

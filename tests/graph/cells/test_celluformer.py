@@ -1,4 +1,4 @@
-"""The network: padding and order change nothing, attention sums to one, it learns."""
+"""Test the network: padding, order of genes, attention sums, and training."""
 
 import chex
 import jax

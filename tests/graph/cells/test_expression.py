@@ -1,4 +1,4 @@
-"""Cells in memory: what is accepted, what is refused, and that nothing is changed."""
+"""Test cells in memory: accepted and rejected input, and that input is unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Files that anndata writes, in every form, are streamed as they are."""
+"""Test streaming of every file format that anndata writes."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Maps of pairs against loops over cells; intervals, null, tests, Hessians."""
+"""Test maps of pairs against loops over cells; intervals, null, tests, Hessians."""
 
 import chex
 import jax

@@ -1,4 +1,4 @@
-"""Hashes against exact min-max similarity, and the counts that add."""
+"""Test hashes against exact min-max similarity, and that counts add up."""
 
 import chex
 import jax

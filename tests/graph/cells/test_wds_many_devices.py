@@ -1,4 +1,4 @@
-"""Counts over two processes, against one device."""
+"""Test that counts over two processes equal those on one device."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""A linear model of a few nodes, in which every edit can be followed by hand."""
+"""A linear model of a few nodes, on which edits can be computed by hand."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The log of edits: exact undo, deltas, the budget, and files."""
+"""Test the log of edits: exact undo, deltas, budget and files."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Unusual graphs, from plain arrays through training to the protocols' reports."""
+"""Test unusual graphs, from plain arrays through training to reports."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The protocols on a linear model, against a plain Python loop and numpy."""
+"""Test the protocols on a linear model against a Python loop and numpy."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Training against a plain loop on a small graph, and on Cora."""
+"""Test training against a plain loop on a small graph, and on Cora."""
 
 import jax
 import jax.numpy as jnp

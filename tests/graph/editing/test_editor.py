@@ -1,4 +1,4 @@
-"""Edits of one model, one by one: the protocol's numbers, a budget, a way back."""
+"""Test single edits of one model: the protocol's numbers, budget and undo."""
 
 import functools
 

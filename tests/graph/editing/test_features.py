@@ -1,4 +1,4 @@
-"""Sparse features equal the dense matrix; rows that sum to one."""
+"""Test that sparse features equal the dense matrix, and that rows sum to one."""
 
 import jax
 import jax.numpy as jnp

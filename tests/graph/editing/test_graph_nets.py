@@ -1,4 +1,4 @@
-"""Networks against dense matrices in numpy; padding, order, masks, dropout, dtypes."""
+"""Test networks against dense numpy: padding, order, masks, dropout, dtypes."""
 
 import dataclasses
 

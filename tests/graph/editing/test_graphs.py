@@ -1,4 +1,4 @@
-"""Graphs by hand, against a dense adjacency and a search, and what is refused."""
+"""Test graphs by hand, against a dense adjacency and a search; rejected input."""
 
 import dataclasses
 from collections import deque

@@ -1,4 +1,4 @@
-"""Rewiring: by hand, against scipy, its constraints, and as optax transformations."""
+"""Test rewiring: by hand, against scipy, constraints, and as optax transformations."""
 
 import chex
 import jax

@@ -1,4 +1,4 @@
-"""Data sets by their published sizes, files of one's own, and files that are none."""
+"""Test data sets by their published sizes, your own files, and invalid files."""
 
 import zipfile
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""GD, GRE and the methods of one's own: single steps against numpy and optax."""
+"""Test single steps of GD, GRE and jeff's own methods against numpy and optax."""
 
 import chex
 import jax

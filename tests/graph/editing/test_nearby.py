@@ -1,4 +1,4 @@
-"""Edits on the target's neighbourhood are those on the whole graph."""
+"""Test that edits on the target's neighbourhood equal those on the whole graph."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Sampled neighbourhoods: what is taken, how evenly, and that logits stay the same."""
+"""Test sampled neighbourhoods: members, uniformity, and unchanged logits."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""The quadratic programme, against scipy in float64."""
+"""Test the quadratic programme against scipy in float64."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""ENN, EGNN and SEED: what each trains, what each leaves alone."""
+"""Test ENN, EGNN and SEED: which parameters each trains and which it leaves."""
 
 import chex
 import jax

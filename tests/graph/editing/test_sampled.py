@@ -1,4 +1,4 @@
-"""Training on sampled neighbourhoods, and the made graph it is for."""
+"""Test training on sampled neighbourhoods, and the simulated graph for it."""
 
 import jax
 import numpy as np

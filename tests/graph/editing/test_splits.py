@@ -1,4 +1,4 @@
-"""Random splits: sizes, disjointness, keys, and nodes that no part may hold."""
+"""Test random splits: sizes, disjointness, keys, and excluded nodes."""
 
 import jax
 import jax.numpy as jnp

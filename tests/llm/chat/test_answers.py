@@ -1,4 +1,4 @@
-"""Answers that are kept: found again, after a kill too, and never those of another."""
+"""Test stored answers: lookup, survival of a kill, and separation of requests."""
 
 import dataclasses
 import hashlib

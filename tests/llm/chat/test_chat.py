@@ -1,4 +1,4 @@
-"""Requests as values, and asking many at a time: in a script and in a notebook."""
+"""Test requests as values, and many requests at a time in scripts and notebooks."""
 
 import asyncio
 import dataclasses

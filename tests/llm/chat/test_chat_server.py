@@ -1,4 +1,4 @@
-"""Against a server that others wrote: ``transformers serve``, a tiny random Llama."""
+"""Test against a third-party server: ``transformers serve`` with a tiny Llama."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""An endpoint and all that can go wrong with it, on a real server of this process."""
+"""Test an endpoint and its failures, against a real server in this process."""
 
 import asyncio
 import contextlib

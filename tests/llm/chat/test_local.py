@@ -1,4 +1,4 @@
-"""A model of this process: batches that nobody can see in the answers.
+"""Test a local model: batching must not change the answers.
 
 The model here is made up: a token is a letter, and the next one depends on the prompt,
 the row's key and its temperature, as in `jeff_llm.generate`, whose place it takes.

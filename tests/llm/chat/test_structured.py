@@ -1,4 +1,4 @@
-"""JSON of a schema: found in what models write, checked, and repaired once."""
+"""Test JSON of a schema: found in answers, checked, and repaired once."""
 
 import contextlib
 import json

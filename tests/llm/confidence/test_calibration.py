@@ -1,4 +1,4 @@
-"""Calibration data: bins, weights, thresholds that carry over, and drift."""
+"""Test calibration data: bins, weights, transfer of thresholds, and drift."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Scores of a confidence, and declining."""
+"""Test the scores of a confidence, and rejection."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Logs: what is read, and what is said of lines that cannot be."""
+"""Test the reading of logs, and the errors for invalid lines."""
 
 import json
 

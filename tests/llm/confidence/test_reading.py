@@ -1,4 +1,4 @@
-"""Reading answers: against the decoder itself, whatever the padding and the prefix."""
+"""Test the reading of answers against the decoder, for any padding and prefix."""
 
 import jax
 import jax.numpy as jnp

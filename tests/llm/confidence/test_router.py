@@ -1,4 +1,4 @@
-"""Thresholds: what they send on, what they promise, and that the promise is kept."""
+"""Test thresholds: the queries they route, and that their guarantee holds."""
 
 import math
 

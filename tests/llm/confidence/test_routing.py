@@ -1,4 +1,4 @@
-"""Routing curves: the straight line, the oracle, ties, padding, and bad input."""
+"""Test routing curves: straight line, oracle, ties, padding and bad input."""
 
 import jax
 import jax.numpy as jnp

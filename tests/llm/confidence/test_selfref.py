@@ -1,4 +1,4 @@
-"""Self-REF: what is learned and what is not, and that a token is learned at all."""
+"""Test Self-REF: what is trained, what is masked, and that the token is learned."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Measures of confidence, against numbers worked by hand, and lm-polygraph's code."""
+"""Test confidence measures against numbers worked by hand and lm-polygraph."""
 
 import importlib
 import importlib.util

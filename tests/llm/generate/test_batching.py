@@ -1,4 +1,4 @@
-"""Buckets, padding, prompts that are refused, and common beginnings."""
+"""Test buckets, padding, rejected prompts, and common prefixes."""
 
 import jax
 import numpy as np

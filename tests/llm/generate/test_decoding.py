@@ -1,4 +1,4 @@
-"""The decoding loop against whole forward passes, and caches of another kind in it."""
+"""Test the decoding loop against whole forward passes, also with other caches."""
 
 import dataclasses
 from functools import partial

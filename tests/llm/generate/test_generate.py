@@ -1,4 +1,4 @@
-"""`generate`: ragged batches, ends, draws, processors, compilations, mistakes."""
+"""Test `generate`: ragged batches, ends, draws, processors, compilations, errors."""
 
 import string
 from functools import partial

@@ -1,4 +1,4 @@
-"""Drawing tokens: cuts by hand and as in transformers, shares, keys, processors."""
+"""Test sampling: cuts by hand and as in transformers, shares, keys, processors."""
 
 from typing import Any
 

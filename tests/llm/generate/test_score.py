@@ -1,4 +1,4 @@
-"""Scores against whole forward passes; what is shared must not show."""
+"""Test scores against whole forward passes, with and without shared prefixes."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""The real model: against transformers, which reads the same file, and as a stream."""
+"""Test the real model against transformers on the same file, and streaming."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Allocation of bits and groups: by hand, against brute force, ties, units."""
+"""Test allocation of bits and groups: by hand, by brute force, ties, units."""
 
 import itertools
 from collections.abc import Sequence

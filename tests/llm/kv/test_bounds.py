@@ -1,4 +1,4 @@
-"""The error model and the bounds: by hand, attained, and obeyed by measured errors."""
+"""Test the error model and bounds: by hand, attained, and against measured errors."""
 
 from typing import NamedTuple
 

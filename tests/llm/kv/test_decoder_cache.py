@@ -1,4 +1,4 @@
-"""The decoder's quantised cache: beside the plain one, and as a loop over layers."""
+"""Test the decoder's quantised cache against the plain cache and a layer loop."""
 
 import dataclasses
 from itertools import chain

@@ -1,4 +1,4 @@
-"""The Pallas kernels: against the reference and numpy, what they skip, lowering.
+"""Test the Pallas kernels: against the reference and numpy, skipping, lowering.
 
 On a GPU its kernel is compiled and run; elsewhere both are run in Pallas' interpreter.
 """

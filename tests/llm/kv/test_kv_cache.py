@@ -1,4 +1,4 @@
-"""The cache of one layer: every way of filling it, attention over it, its edges."""
+"""Test the cache of one layer: all ways to fill it, attention, and edge cases."""
 
 import functools
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The quantised cache of a real model: what it says, against full precision."""
+"""Test the outputs of a real model with a quantised cache against full precision."""
 
 from pydoc_data.topics import topics
 

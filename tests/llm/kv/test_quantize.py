@@ -1,4 +1,4 @@
-"""Packed words by hand, the bound on the error, KIVI's formula, edges, mistakes."""
+"""Test quantisation: packed words, error bound, KIVI's formula, edges, errors."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The Hadamard rotation: by hand, orthonormal, and what it does to outlier channels."""
+"""Test the Hadamard rotation: by hand, orthonormality, and outlier channels."""
 
 import jax
 import jax.numpy as jnp

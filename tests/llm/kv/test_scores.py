@@ -1,4 +1,4 @@
-"""Scores of keys and values: by hand, against numpy, of padded batches."""
+"""Test the scores of keys and values: by hand, against numpy, with padding."""
 
 import dataclasses
 import warnings

@@ -1,4 +1,4 @@
-"""Where tokens are kept: by hand, and at every length; sizes and configurations."""
+"""Test token storage: positions by hand and at every length, sizes, settings."""
 
 from typing import Any
 

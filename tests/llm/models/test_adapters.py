@@ -1,4 +1,4 @@
-"""Adapters: a round trip, peft's files, and what is refused."""
+"""Test adapters: round trip, peft's files, and rejected input."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Random small models of every family: written by transformers, read by us, and back.
+"""Test every model family: files from transformers, read, and written back.
 
 All parameters are random, biases and the scales of norms included, and texts are longer
 than the windows. The logits have a standard deviation near 2; `ROUNDING` is three times

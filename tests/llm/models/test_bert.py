@@ -1,4 +1,4 @@
-"""The BERT encoder: transformers' BertModel, masks, pooling, gradients."""
+"""Test the BERT encoder: parity with BertModel, masks, pooling, gradients."""
 
 import dataclasses
 from pathlib import Path

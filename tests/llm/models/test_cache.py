@@ -1,4 +1,4 @@
-"""The cache's parts: who sees whom, attention by hand, and what is stored where."""
+"""Test the cache's parts: visibility, attention by hand, and storage positions."""
 
 import dataclasses
 import math

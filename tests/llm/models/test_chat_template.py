@@ -1,4 +1,4 @@
-"""Chat templates: the text of transformers to the letter, and no way out."""
+"""Test chat templates: exact parity with transformers, and the sandbox."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Configurations: what is read, what is refused, and round trips."""
+"""Test model configurations: reading, rejected input, and round trips."""
 
 import dataclasses
 import json

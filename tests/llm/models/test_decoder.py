@@ -1,4 +1,4 @@
-"""The decoder: what must not change its logits, and what it shares with transformers.
+"""Test the decoder: invariances of its logits, and parity with transformers.
 
 Logits of the tiny models have a standard deviation near 5 and lie within 20, so one
 rounding of float32 is 1e-6; `ROUNDING` is three times the largest difference measured.

@@ -1,4 +1,4 @@
-"""Sentences to vectors: parity with sentence-transformers, buckets, bad directories."""
+"""Test sentence vectors: parity with sentence-transformers, buckets, bad files."""
 
 import json
 import pydoc_data.topics

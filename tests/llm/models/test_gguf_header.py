@@ -1,4 +1,4 @@
-"""The GGUF header: made files, whole, cut and lying."""
+"""Test the GGUF header on generated files: complete, truncated and forged."""
 
 import struct
 

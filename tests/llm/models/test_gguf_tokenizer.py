@@ -1,4 +1,4 @@
-"""Tokenizers from GGUF fields: parity with the classes of transformers, bad fields."""
+"""Test tokenizers from GGUF fields: parity with transformers, invalid fields."""
 
 import heapq
 import json

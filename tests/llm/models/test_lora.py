@@ -1,4 +1,4 @@
-"""LoRA on the decoder and on any pytree: identities, gradients, mistakes."""
+"""Test LoRA on the decoder and on any pytree: identities, gradients, errors."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Tables of names, on a made-up model of two layers."""
+"""Test tables of parameter names, on a made-up model of two layers."""
 
 import threading
 from typing import Any, NamedTuple

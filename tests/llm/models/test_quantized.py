@@ -1,4 +1,4 @@
-"""Eight-bit kernels against the plain ones."""
+"""Test eight-bit kernels against the plain ones."""
 
 import functools
 

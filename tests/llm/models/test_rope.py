@@ -1,4 +1,4 @@
-"""Rotary positions: frequencies by hand and as in transformers, and the rotation."""
+"""Test rotary positions: frequencies by hand and as in transformers, rotation."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The safetensors header: made files, whole, cut and lying."""
+"""Test the safetensors header on generated files: complete, truncated, forged."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files of tensors: parity with gguf and safetensors, round trips, and bad files."""
+"""Test tensor files: parity with gguf and safetensors, round trips, bad files."""
 
 import json
 import os

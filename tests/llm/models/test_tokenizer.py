@@ -1,4 +1,4 @@
-"""Tokenizers: ids of transformers on real vocabularies, streams, files, chat."""
+"""Test tokenizers: ids as in transformers on real vocabularies, streams, chat."""
 
 import json
 import os

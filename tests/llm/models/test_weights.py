@@ -1,4 +1,4 @@
-"""Loading and saving: where models are found, what is refused, and round trips."""
+"""Test loading and saving: search for models, rejected input, and round trips."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Fine-tuning: packing, the loss of packed rows, examples of texts, and training."""
+"""Test fine-tuning: packing, loss of packed rows, encoding of texts, training."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""The explorer's file is checked field by field, and its chart is laid out right."""
+"""Test the explorer's file field by field, and the layout of its chart."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The report without a browser: choice of runs, escaping, and broken files."""
+"""Test the report without a browser: choice of runs, escaping, broken files."""
 
 import dataclasses
 import html

@@ -1,4 +1,4 @@
-"""The report in a real headless Chromium, at desktop and phone width, offline."""
+"""Test the report offline in headless Chromium, at desktop and phone width."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Claims are true, false or undecided by their interval, never by luck."""
+"""Test that claims are true, false or undecided according to their interval."""
 
 import numpy as np
 import pytest

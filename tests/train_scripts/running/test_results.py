@@ -1,4 +1,4 @@
-"""The result schema: what is written reads back, and nothing else is accepted."""
+"""Test the result schema: round trip, and rejection of anything else."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Rows measured one by one: logged as they come, none twice, whatever breaks."""
+"""Test row-by-row measurement: immediate logging, no repetition, interruptions."""
 
 import json
 
