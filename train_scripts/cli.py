@@ -16,7 +16,7 @@ __all__ = ["MENDABLE", "main", "use_compilation_cache"]
 # Errors that a user can fix, shown as a message without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 
-Runs = Annotated[Path, arg(metavar="FOLDER", help="Where runs and report are written.")]
+Runs = Annotated[Path, arg(metavar="FOLDER", help="Folder for runs and report.")]
 
 
 class _WordsError(ValueError):
@@ -25,7 +25,7 @@ class _WordsError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """The ten systems, and what of their data is here."""
+    """The ten systems, their state, and which of their data is on this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Assets:
 
     names: Annotated[
         Positional[tuple[str, ...]],
-        arg(metavar="NAME", help="All that the ready systems need by default."),
+        arg(metavar="NAME", help="Assets to fetch; by default all that the ready systems need."),
     ] = ()
 
 
@@ -42,7 +42,7 @@ class Assets:
 class Run:
     """Run one system; `run SYSTEM --help` lists its fields."""
 
-    system: Annotated[Positional[str], arg(metavar="SYSTEM", help="Such as yodo.")]
+    system: Annotated[Positional[str], arg(metavar="SYSTEM", help="Name of the system, such as yodo.")]
     preset: Annotated[
         Positional[str],
         arg(metavar="PRESET", help="demo by default, or file with --data."),
@@ -52,7 +52,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Run every system and write the report, a section as soon as it is there."""
+    """Run every system; update the report after each one."""
 
     preset: Annotated[
         Positional[str], arg(metavar="PRESET", help="The preset of every system.")
@@ -69,7 +69,7 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Versions, devices, and what is missing."""
+    """Check versions, devices and missing parts."""
 
 
 Command = (
