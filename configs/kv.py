@@ -85,7 +85,7 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     # Both layouts over 4 and 2 bits, three texts.
-    "demo": Config(),
+    "demo": Config(run_budgets=()),
     # The smallest run, to check that everything works.
     "smoke": Config(
         key_axes=("channel",),
