@@ -34,7 +34,10 @@ class Assets:
 
     names: Annotated[
         Positional[tuple[str, ...]],
-        arg(metavar="NAME", help="Assets to fetch; by default all that the ready systems need."),
+        arg(
+            metavar="NAME",
+            help="Assets to fetch; by default all that the ready systems need.",
+        ),
     ] = ()
 
 
@@ -42,7 +45,9 @@ class Assets:
 class Run:
     """Run one system; `run SYSTEM --help` lists its fields."""
 
-    system: Annotated[Positional[str], arg(metavar="SYSTEM", help="Name of the system, such as yodo.")]
+    system: Annotated[
+        Positional[str], arg(metavar="SYSTEM", help="Name of the system, such as yodo.")
+    ]
     preset: Annotated[
         Positional[str],
         arg(metavar="PRESET", help="demo by default, or file with --data."),

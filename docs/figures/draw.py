@@ -3,12 +3,14 @@
 Needs Chromium, its driver and the extra ``dev``. Run ``make demo`` first.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
 
-SIZE = (1200, 900)
+SIZE = (1200, 1500)
 
 
 def main(page: str = "runs/report.html") -> None:
@@ -23,7 +25,9 @@ def main(page: str = "runs/report.html") -> None:
     options = ChromeOptions()
     for flag in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
         options.add_argument(flag)
-    browser = Chrome(options=options)
+    options.binary_location = shutil.which("chromium") or ""
+    # Without a driver selenium looks for one on the network.
+    browser = Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         browser.set_window_size(*SIZE)
         browser.get(path.as_uri())

@@ -245,7 +245,11 @@ def _render(**values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        figures=_figures, duration=_duration, level=_level, mark=claims.mark
+        figures=_figures,
+        duration=_duration,
+        level=_level,
+        mark=claims.mark,
+        outcome=_outcome,
     )
     style, script = _asset("report.css"), _asset("report.js")
     return environment.get_template("report.html.j2").render(
@@ -280,6 +284,22 @@ def _figures(value: float) -> str:
     if 1e4 <= abs(value) < 1e9:
         return f"{float(f'{value:.4g}'):,.0f}"
     return f"{value:.4g}"
+
+
+def _outcome(tested: Sequence[results.Claim]) -> str:
+    """How many claims hold, do not hold, and are undecided.
+
+    >>> _outcome([results.Claim("a", "b", "c", holds) for holds in (True, None, None)])
+    '1 holds, 2 too small to tell'
+    """
+    found = [claim.holds for claim in tested]
+    held, failed, open_ = (found.count(value) for value in (True, False, None))
+    parts = [
+        f"{held} {'holds' if held == 1 else 'hold'}" if held else "",
+        f"{failed} {'does' if failed == 1 else 'do'} not hold" if failed else "",
+        f"{open_} too small to tell" if open_ else "",
+    ]
+    return ", ".join(filter(None, parts)) or "none tested"
 
 
 def _level(value: float) -> str:

@@ -92,7 +92,7 @@ def test_undecided_claims_and_what_decides_them(tmp_path: Path) -> None:
     claims = (*result.claims, dataclasses.replace(result.claims[0], holds=None))
     results.write(dataclasses.replace(result, claims=claims), folder)
     page = built(tmp_path)
-    assert "1 of 2, 1 undecided" in page
+    assert "1 holds, 1 does not hold, 1 too small to tell" in page
     assert 'class="undecided">? too small to tell' in page
     assert "<code>python -m train_scripts run yodo full</code> decides" in page
     full = dataclasses.replace(result, claims=claims, preset="full")
@@ -130,7 +130,14 @@ def test_whole_page(tmp_path: Path) -> None:
     make_run(tmp_path, "yodo", "20250101-000000-demo", "A claim")
     page = built(tmp_path)
     assert not list(tmp_path.glob(".*"))
-    shown = ["1 of 2", "✓ holds", "✗ does not hold", "0.1235", "2.0 s", "A paper, 2025"]
+    shown = [
+        "1 holds, 1 does not hold",
+        "✓ holds",
+        "✗ does not hold",
+        "0.1235",
+        "2.0 s",
+        "A paper, 2025",
+    ]
     for text in [*shown, 'alt="Accuracy against level"', "<polyline"]:
         assert text in page
 
