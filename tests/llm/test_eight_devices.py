@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def check() -> Iterator[Callable[..., str]]:
-    """``check(program, *arguments)``: the traceback of a check, empty where it holds."""
+    """``check(program, *arguments)``: its traceback, empty where it holds."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
