@@ -26,13 +26,13 @@ demo: $(VENV)/.scripts  ## Run every system at its demo preset; ends in runs/rep
 
 test: $(VENV)/.dev  ## Run the whole test suite.
 	$(BIN)/python -m train_scripts assets || echo "Tests that need these data will skip."
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.dev  ## The same, with parsers fuzzed six times as long.
-	JEFF_EXAMPLES=long $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	JEFF_EXAMPLES=long $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 coverage: $(VENV)/.dev  ## The same, and which lines and branches it runs.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.dev  ## Check formatting, lint and types.
 	$(BIN)/ruff format --check .
