@@ -1,5 +1,6 @@
 """Test that the code in README and docs runs unchanged."""
 
+import gc
 import json
 import re
 import warnings
@@ -15,9 +16,15 @@ from jeff import assets, checkpoint, fairness, sharding
 from jeff.fairness import nets
 
 ROOT = Path(__file__).parent.parent
-
-
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.fixture(autouse=True)
+def forget_the_page():
+    """Each page has a model of its own; together they would not fit a small machine."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 def blocks(name):
