@@ -1,0 +1,140 @@
+"""Configuration of `train_scripts.reasoning`."""
+
+import dataclasses
+
+__all__ = ["PARTS", "PRESETS", "REWARDS", "Config"]
+
+PARTS = ("plane", "model", "cities")
+REWARDS = (
+    "correct",
+    "arora_zanette",
+    "l1_max",
+    "o1_pruner",
+    "kimi",
+    "cosine",
+    "soft_overlong",
+    "dast",
+    "thinkprune",
+    "laser",
+    "alp",
+    "gfpo",
+    "dler",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a run of the efficient-reasoning script."""
+
+    # Your own traces, JSON lines (also .gz): one sample per line, or one question per
+    # line with several samples in the field named by `samples`; empty runs the parts.
+    data: str = ""
+    # Name of your traces' field that identifies the question.
+    question: str = "question"
+    # Name of the field with the final answer of a sample.
+    answer: str = "answer"
+    # Name of the field that says whether the answer is right; may be absent.
+    correct: str = "correct"
+    # Name of the field with the length of a sample in tokens.
+    tokens: str = "tokens"
+    # Name of the field with the sample's text; counted where there are no tokens.
+    text: str = "text"
+    # Name of the field with the rank or time at which a sample finished; may be absent.
+    order: str = "order"
+    # Name of the field with the samples of a question, a list or a mapping by name;
+    # empty where each line is one sample.
+    samples: str = ""
+    # Maximum share of questions on which a stopping rule may disagree with the vote of
+    # all samples, in (0, 1).
+    max_disagreement: float = 0.05
+    # Probability with which the bound may fail, in (0, 1).
+    delta: float = 0.1
+    # Share of the questions held out to check the rule, in (0, 1).
+    holdout: float = 0.5
+    # Simulated logs on which the guarantee is tested.
+    draws: int = 1000
+    # Parts to run. "plane": every branch on a small model that is trained here;
+    # "model": decoding and prompting on a real model; "cities": samples of a real
+    # model on questions about cities, analysed like your own traces.
+    parts: tuple[str, ...] = ("plane",)
+    # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
+    model: str = "smollm2"
+    # URL of an OpenAI-compatible endpoint to ask in place of `model`; empty for none.
+    chat: str = ""
+    # Name of the model at that endpoint; its key is read from OPENAI_API_KEY.
+    chat_model: str = ""
+    # Questions for the real model.
+    questions: int = 16
+    # Samples per question for voting.
+    votes: int = 40
+    # Maximum number of new tokens of a real model's answer.
+    max_new_tokens: int = 192
+    # Width of the small model's residual stream.
+    width: int = 128
+    # Layers of the small model.
+    num_layers: int = 4
+    # Supervised steps of the small model.
+    pretrain_steps: int = 2000
+    # Steps of reinforcement learning for each reward.
+    rl_steps: int = 60
+    # Questions per step of reinforcement learning.
+    batch_size: int = 32
+    # Sampled chains per question in reinforcement learning.
+    group_size: int = 8
+    # Learning rate of reinforcement learning.
+    learning_rate: float = 3e-4
+    # Length rewards to train with.
+    rewards: tuple[str, ...] = ("correct", "arora_zanette")
+    # Test questions of the small model.
+    test: int = 500
+    # Random seeds of the small model; intervals are over seeds.
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self):
+        """Check ranges."""
+        for name, known in {"parts": PARTS, "rewards": REWARDS}.items():
+            value = getattr(self, name)
+            if not set(value) <= set(known) or not value:
+                raise ValueError(f"{name}: expected some of {known}, got {value}")
+        if not self.seeds:
+            raise ValueError("seeds: expected at least one, got none")
+        for name, least in {
+            "draws": 1,
+            "questions": 1,
+            "votes": 2,
+            "max_new_tokens": 1,
+            "width": 8,
+            "num_layers": 1,
+            "pretrain_steps": 1,
+            "rl_steps": 1,
+            "batch_size": 1,
+            "group_size": 2,
+            "test": 2,
+        }.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name}: expected at least {least}, got {getattr(self, name)}"
+                )
+        for name in ("max_disagreement", "delta", "holdout"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}: expected a share in (0, 1), got {getattr(self, name)}"
+                )
+        if self.learning_rate <= 0:
+            raise ValueError(
+                f"learning_rate: expected a positive number, got {self.learning_rate}"
+            )
+        if bool(self.chat) != bool(self.chat_model):
+            raise ValueError(
+                "chat: expected `chat` and `chat_model` together, got "
+                f"{self.chat!r} and {self.chat_model!r}"
+            )
+
+
+PRESETS: dict[str, Config] = {
+    "demo": Config(),
+    "smoke": Config(),
+    "full": Config(),
+    "paper": Config(),
+    "file": Config(),
+}

@@ -1,0 +1,1 @@
+"""Efficient reasoning: rewards, stopping rules, votes and budgets, on one plane."""
