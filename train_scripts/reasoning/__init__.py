@@ -1,0 +1,1 @@
+"""Efficient reasoning: training script, measurements and claims."""
