@@ -11,8 +11,8 @@ are sometimes wrong, a check usually mends them, and most checks are redundant. 
 kinds of examples make the controls of this room meaningful for a trained model:
 
 * plain ones;
-* ones with a token budget, ``^E3a+4b-2?``: the letter states the length of the thought in
-  steps of eight tokens, as prompts with a budget do for large models;
+* ones with a token budget, ``^E3a+4b-2?``: the letter states the length of the thought
+  in steps of eight tokens, as prompts with a budget do for large models;
 * interrupted ones: the thought is cut at a random place and the right answer follows.
   Only the answer is learned there, so that a trial answer in the middle of a thought is
   calibrated, and a thought is not closed early.

@@ -31,7 +31,8 @@ from jeff_llm.reasoning.policy import Policy, Prompts, Rollout, repeat_rows
 
 __all__ = ["AdvantageFn", "RewardFn", "kl_estimate", "make_step", "policy_loss"]
 
-TokenValues = Float[Array, "samples tokens"]
+# Unchecked names: shapes that differ get an error that names the argument.
+TokenValues = Float[Array, "_samples _tokens"]
 Normalise = Literal["sequence", "token", "constant"]
 
 # (rollout, context, group, step) -> (reward [samples], metrics)
@@ -66,8 +67,8 @@ def kl_estimate(log_probs: TokenValues, reference: TokenValues) -> TokenValues:
 def policy_loss(
     log_probs: TokenValues,
     old_log_probs: TokenValues,
-    advantage: Float[Array, " samples"],
-    mask: Bool[Array, "samples tokens"],
+    advantage: Float[Array, " _samples"],
+    mask: Bool[Array, "_samples _tokens"],
     *,
     clip: tuple[float, float] = (0.2, 0.2),
     reference: TokenValues | None = None,
