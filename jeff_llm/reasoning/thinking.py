@@ -5,7 +5,8 @@ that open a thought, the thought, the markers that close it, and an answer. A mo
 without such tokens is driven in the same way: nothing opens the thought, the model's
 own end token ends it, and the text "The answer is" closes it.
 
-`jeff_llm.reasoning.probing` looks at the answers along a chain and stops it early.
+`jeff_llm.reasoning.probing` looks at the answers along a chain, and
+`jeff_llm.reasoning.exiting` stops it early.
 """
 
 from collections.abc import Sequence

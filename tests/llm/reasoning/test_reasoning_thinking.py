@@ -9,7 +9,7 @@ import pytest
 
 from jeff_llm.generate import Sampling, generate
 from jeff_llm.models.language_model import LanguageModel
-from jeff_llm.reasoning import probing, stopping, thinking
+from jeff_llm.reasoning import exiting, probing, stopping, thinking
 from jeff_llm.reasoning.thinking import Markers
 
 OPEN, CLOSE, END = 1, 2, 3
@@ -260,8 +260,8 @@ def test_online_equals_offline(model, markers, chains, name):
     offline = probing.probe(
         model, PROMPTS, chains.tokens, markers, places=places, **settings
     )
-    want = probing.stop(chains, offline, RULES[name](offline))
-    found = probing.think_until(
+    want = exiting.stop(chains, offline, RULES[name](offline))
+    found = exiting.think_until(
         model, PROMPTS, markers, RULES[name], max_thought_tokens=CAP, **settings
     )
     assert want.stopped.any() and not want.stopped.all()
@@ -274,17 +274,17 @@ def test_online_equals_offline(model, markers, chains, name):
 def test_stops_by_hand(chains, trials):
     """No stop is the chain with all probes paid; a stop at the first pays none."""
     count = len(PROMPTS)
-    never = probing.stop(chains, trials, np.full(count, -1))
+    never = exiting.stop(chains, trials, np.full(count, -1))
     assert never.answers == chains.answers and not never.stopped.any()
     np.testing.assert_array_equal(never.lengths, chains.lengths)
     np.testing.assert_array_equal(never.cost, trials.lengths.sum(axis=1))
-    first = probing.stop(chains, trials, np.zeros(count, int))
+    first = exiting.stop(chains, trials, np.zeros(count, int))
     np.testing.assert_array_equal(first.cost, 0)
     np.testing.assert_array_equal(
         first.lengths, trials.places[:, 0] + trials.lengths[:, 0]
     )
     with pytest.raises(ValueError, match="index: expected a probe of chain 0, got"):
-        probing.stop(chains, trials, np.full(count, trials.where.shape[1] - 1))
+        exiting.stop(chains, trials, np.full(count, trials.where.shape[1] - 1))
 
 
 def test_a_second_run_compiles_nothing(model, markers):
@@ -324,6 +324,6 @@ def test_errors_name_the_argument(model, markers):
     with pytest.raises(ValueError, match="places: expected numbers from 0 to 1"):
         probing.probe(model, [[5]], [[6]], markers, max_answer_tokens=1, places=[[2]])
     with pytest.raises(ValueError, match=r"markers\.transitions: expected"):
-        probing.think_until(
+        exiting.think_until(
             model, PROMPTS, markers._replace(transitions=()), RULES["deer"], **SIZES
         )
