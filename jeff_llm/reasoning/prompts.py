@@ -1,11 +1,10 @@
-r"""Prompts that ask for short thoughts, and the reading of answers.
+"""Prompts that ask for short thoughts, and the reading of answers.
 
 Each builder takes a question and returns the text of the user's turn, with the wording
 of its paper in our own form. `search_budget` is TALE's search for the smallest budget,
 `route` chooses between a short and a long prompt by confidence.
 
-An answer is read by a fixed rule (`parse_answer`): the last ``\boxed{...}``, else what
-follows the last "answer is" or "####" on its line, else the last number of the text.
+An answer is read by a fixed rule, which `parse_answer` states.
 """
 
 import re
@@ -33,7 +32,9 @@ __all__ = [
 
 _FORM = 'End with a line of the form "The answer is X."'
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
-_LINE = re.compile(r"(?:answer\s+is|answer:|####)\s*(.*)", re.IGNORECASE)
+# A number with signs before it and words behind it, such as a unit.
+_ONE_NUMBER = re.compile(rf"[\s$]*({_NUMBER.pattern})\D*")
+_MARK = re.compile(r"answer\s+is|answer:|####", re.IGNORECASE)
 
 
 class Budget(NamedTuple):
@@ -247,11 +248,16 @@ def parse_budget(text: str, *, least: int = 1, most: int = 100_000) -> int | Non
 def parse_answer(text: str) -> str | None:
     r"""The final answer in a text, in a form that can be compared.
 
-    The first of these that is there: the content of the last ``\boxed{...}``; what
-    follows the last "answer is", "Answer:" or "####" on its line; the last number. Of
-    the first two the last number counts if they hold one. Numbers are written without
-    thousands separators, plus signs and trailing zeros; other answers without
-    surrounding punctuation, in lower case.
+    The first of these that is there:
+
+    1. the content of the last ``\boxed{...}``: a number if it begins with its only
+       number, else all of it without spaces;
+    2. what follows the last "answer is", "Answer:" or "####" on its line: behind an
+       equals sign, if there is one, the first number; else all of it;
+    3. the last number of the text.
+
+    Numbers are written by `number_of`; other answers in lower case and, of the second
+    kind, without punctuation around them.
 
     Args:
       text: the model's text.
@@ -262,15 +268,18 @@ def parse_answer(text: str) -> str | None:
     >>> parse_answer("12 boxes, so $1,450.00."), parse_answer("The answer is Yes.")
     ('1450', 'yes')
     """
-    said = _boxed(text)
-    if said is None:
-        lines = [line for line in _LINE.findall(text) if line.strip()]
-        said = lines[-1] if lines else None
-    numbers = _NUMBER.findall(text if said is None else said)
-    if numbers:
-        return number_of(numbers[-1])
-    said = re.sub(r"^\W+|\W+$", "", said or "").casefold()
-    return said or None
+    boxed = _boxed(text)
+    if boxed is not None:
+        number = _ONE_NUMBER.fullmatch(boxed)
+        return number_of(number[1]) if number else _spaceless(boxed)
+    behind = [text[mark.end() :].partition("\n")[0] for mark in _MARK.finditer(text)]
+    if lines := [line for line in behind if line.strip()]:
+        said = lines[-1].rpartition("=")[2]
+        numbers = _NUMBER.findall(said)
+        plain = re.sub(r"^\W+|\W+$", "", said).casefold() or None
+        return number_of(numbers[0]) if numbers else plain
+    numbers = _NUMBER.findall(text)
+    return number_of(numbers[-1]) if numbers else None
 
 
 def number_of(text: str) -> str:
@@ -290,6 +299,10 @@ def number_of(text: str) -> str:
     whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
     value = f"{whole}.{decimals}" if decimals else whole
     return value if value == "0" else sign + value
+
+
+def _spaceless(text: str) -> str | None:
+    return "".join(text.split()).casefold() or None
 
 
 def _boxed(text: str) -> str | None:
