@@ -158,7 +158,7 @@ def model_config(width: int = 128, num_layers: int = 4) -> DecoderConfig:
     )
 
 
-def draw(count: int, *, seed: int, operations: tuple[int, int] = (3, 6)) -> Questions:
+def draw(count: int, *, seed: int, operations: tuple[int, int] = (3, 5)) -> Questions:
     """Draw questions.
 
     Args:
