@@ -76,7 +76,7 @@ class Config:
     # Layers of the small model.
     num_layers: int = 4
     # Supervised steps of the small model.
-    pretrain_steps: int = 800
+    pretrain_steps: int = 1200
     # Steps of reinforcement learning for each reward.
     rl_steps: int = 40
     # Questions per step of reinforcement learning.

@@ -183,10 +183,10 @@ def _votes(bench: Bench) -> dict[str, Point]:
             answer, length=length
         ),
         "short-1@3": lambda: voting_parallel.short_m_of_k(
-            answer[:, :3], m=1, length=length[:, :3]
+            answer[:, :3], finish=1, length=length[:, :3]
         ),
         "short-3@8": lambda: voting_parallel.short_m_of_k(
-            answer[:, :8], m=3, length=length[:, :8]
+            answer[:, :8], finish=3, length=length[:, :8]
         ),
     }
     points = {}
