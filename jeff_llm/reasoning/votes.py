@@ -36,9 +36,9 @@ class Vote(NamedTuple):
       tokens: tokens that were generated; the samples where no lengths were given.
     """
 
-    answer: Int[Array, " questions"]
-    samples: Int[Array, " questions"]
-    tokens: Float[Array, " questions"]
+    answer: Int[Array, " questions"] | Int[np.ndarray, " questions"]
+    samples: Int[Array, " questions"] | Int[np.ndarray, " questions"]
+    tokens: Float[Array, " questions"] | Float[np.ndarray, " questions"]
 
 
 class Folded(NamedTuple):

@@ -10,15 +10,13 @@ padded at the end and masked with ``where``; see `jeff_llm.reasoning.votes.fold`
 `jeff_llm.reasoning.voting_parallel` those for samples that run side by side.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from jeff_llm.reasoning.tally import slots, tally, vote_of
+from jeff_llm.reasoning.tally import slots, vote_of
 from jeff_llm.reasoning.votes import Answers, Mask, Numbers, Vote, check_votes
 
 __all__ = [
@@ -184,26 +182,33 @@ def esc_expected_samples(
 
 @jax.jit
 def _weighted(answer: Array, where: Array, length: Array, weight: Array) -> Vote:
-    questions, size = answer.shape
-    slot = slots(answer, where)
-    rows = jnp.arange(questions)
-    total = jnp.zeros((questions, size + 1)).at[rows[:, None], slot].add(weight)
-    total = total[:, :size]
-    leader = jnp.where(total.max(1) > 0, total.argmax(1), size)
+    leader = _heaviest(slots(answer, where), weight)
     return vote_of(answer, where, length, leader, where.sum(1))
 
 
-@functools.partial(jax.jit, static_argnames="window")
-def _early_stopping(answer: Array, where: Array, length: Array, window: int) -> Vote:
+# The window is traced, so that all windows share one compiled program.
+@jax.jit
+def _early_stopping(
+    answer: Array, where: Array, length: Array, window: Array | int
+) -> Vote:
     questions, size = answer.shape
-    slot = slots(answer, where)
-    whole = size - size % window
-    parts = slot[:, :whole].reshape(questions, -1, window)
-    unanimous = (parts == parts[..., :1]).all(2) & (parts[..., 0] < size)
-    leader = tally(slot).leader[:, -1]
-    used = where.sum(1)
-    if whole:
-        stopped, at = unanimous.any(1), unanimous.argmax(1)
-        leader = jnp.where(stopped, parts[jnp.arange(questions), at, 0], leader)
-        used = jnp.where(stopped, (at + 1) * window, used)
+    slot, place = slots(answer, where), jnp.arange(size)
+    first = jnp.ones((questions, 1), bool)
+    changed = jnp.concatenate([first, slot[:, 1:] != slot[:, :-1]], axis=1)
+    # Equal answers in a row up to each sample; a window is unanimous if it is full of
+    # them.
+    run = place - jax.lax.cummax(jnp.where(changed, place, 0), axis=1) + 1
+    unanimous = ((place + 1) % window == 0) & (run >= window) & (slot < size)
+    stopped, at = unanimous.any(1), unanimous.argmax(1)
+    agreed = slot[jnp.arange(questions), at]
+    leader = jnp.where(stopped, agreed, _heaviest(slot, jnp.ones(answer.shape)))
+    used = jnp.where(stopped, at + 1, where.sum(1))
     return vote_of(answer, where, length, leader, used)
+
+
+def _heaviest(slot: Array, weight: Array) -> Array:
+    """Place of the answer with the most weight; the number of samples for none."""
+    questions, size = slot.shape
+    total = jnp.zeros((questions, size + 1))
+    total = total.at[jnp.arange(questions)[:, None], slot].add(weight)[:, :size]
+    return jnp.where(total.max(1) > 0, total.argmax(1), size)

@@ -4,8 +4,6 @@ Adaptive consistency differs from its authors' package in one point: there a mis
 answer is an answer like any other; here it does not vote.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -162,9 +160,10 @@ def _certainty(found: Tally) -> Float[Array, "questions samples"]:
     return jnp.where(found.votes > 1, 1 - found.entropy / scale, 0.0)
 
 
-@functools.partial(jax.jit, static_argnames="threshold")
+# Settings are traced, so that all of them share one compiled program.
+@jax.jit
 def _adaptive_consistency(
-    answer: Array, where: Array, length: Array, threshold: float
+    answer: Array, where: Array, length: Array, threshold: Array | float
 ) -> Vote:
     found = tally(slots(answer, where))
     # Of every pair of counts once: the Beta function costs more than the lookup.
@@ -173,9 +172,13 @@ def _adaptive_consistency(
     return vote_at(answer, where, length, found, enough[found.top, found.second])
 
 
-@functools.partial(jax.jit, static_argnames=("threshold", "least"))
+@jax.jit
 def _certaindex_stopping(
-    answer: Array, where: Array, length: Array, threshold: float | int, least: int
+    answer: Array,
+    where: Array,
+    length: Array,
+    threshold: Array | float | int,
+    least: Array | int,
 ) -> Vote:
     found = tally(slots(answer, where))
     # Entropies are sums of logarithms: a certainty of exactly 1 may round.

@@ -5,8 +5,6 @@ long ones, and all samples stop once enough have finished. So the number of samp
 not fall, only their tokens.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -101,9 +99,10 @@ def first_finish(
     return short_m_of_k(answer, finish=1, length=length, order=order, where=where)
 
 
-@functools.partial(jax.jit, static_argnames="finish")
+# The number to wait for is traced, so that all share one compiled program.
+@jax.jit
 def _short(
-    answer: Array, where: Array, length: Array, order: Array, finish: int
+    answer: Array, where: Array, length: Array, order: Array, finish: Array | int
 ) -> Vote:
     size = answer.shape[1]
     ends = where & (answer >= 0)
