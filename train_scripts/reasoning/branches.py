@@ -29,10 +29,7 @@ from jeff_llm.reasoning import (
     stopping,
     thinking,
     valve,
-    votes,
     voting,
-    voting_adaptive,
-    voting_parallel,
 )
 from train_scripts.reasoning import reinforce, small
 from train_scripts.running.seeds import seed_key
@@ -174,18 +171,18 @@ def _votes(bench: Bench) -> dict[str, Point]:
     """Rules over the pool of samples."""
     answer, length = bench.pool.answer, bench.pool.length
     most = answer.shape[1]
-    rules: dict[str, Callable[[], votes.Vote]] = {
+    rules: dict[str, Callable[[], voting.Vote]] = {
         f"vote of {most}": lambda: voting.majority_vote(answer, length=length),
         "early stopping (ESC)": lambda: voting.early_stopping(
             answer, window=min(5, most), length=length
         ),
-        "adaptive consistency": lambda: voting_adaptive.adaptive_consistency(
+        "adaptive consistency": lambda: voting.adaptive_consistency(
             answer, length=length
         ),
-        "short-1@3": lambda: voting_parallel.short_m_of_k(
+        "short-1@3": lambda: voting.short_m_of_k(
             answer[:, :3], finish=1, length=length[:, :3]
         ),
-        "short-3@8": lambda: voting_parallel.short_m_of_k(
+        "short-3@8": lambda: voting.short_m_of_k(
             answer[:, :8], finish=3, length=length[:, :8]
         ),
     }

@@ -17,8 +17,6 @@ from jeff_llm.reasoning import (
     grpo,
     policy,
     rewards,
-    rewards_budget,
-    rewards_target,
 )
 from train_scripts.reasoning import small
 from train_scripts.running.seeds import seed_key
@@ -107,10 +105,10 @@ def _reward(name: str, config: Config) -> grpo.RewardFn:
             "arora_zanette": lambda: rewards.arora_zanette(
                 correct, length, group, scale=config.length_weight
             ),
-            "l1_exact": lambda: rewards_target.l1_exact(
+            "l1_exact": lambda: rewards.l1_exact(
                 correct, length, target=TARGET, scale=1 / _LIMIT
             ),
-            "l1_max": lambda: rewards_target.l1_max(
+            "l1_max": lambda: rewards.l1_max(
                 correct, length, target=TARGET, scale=1 / _LIMIT
             ),
             "o1_pruner": lambda: rewards.o1_pruner(
@@ -123,21 +121,17 @@ def _reward(name: str, config: Config) -> grpo.RewardFn:
             "cosine": lambda: rewards.cosine(correct, length, max_length=_LIMIT),
             "soft_overlong": lambda: (
                 correct
-                + rewards_budget.soft_overlong(
-                    length, max_length=2 * TARGET, buffer=TARGET
-                )
+                + rewards.soft_overlong(length, max_length=2 * TARGET, buffer=TARGET)
             ),
-            "dast": lambda: rewards_budget.dast(
-                correct, length, group, max_length=_LIMIT
-            ),
-            "thinkprune": lambda: rewards_budget.thinkprune(
+            "dast": lambda: rewards.dast(correct, length, group, max_length=_LIMIT),
+            "thinkprune": lambda: rewards.thinkprune(
                 correct, length, stage=stage, limits=limits
             ),
-            "laser": lambda: rewards_target.laser(correct, length, target=TARGET),
-            "laser_d": lambda: rewards_target.laser(
+            "laser": lambda: rewards.laser(correct, length, target=TARGET),
+            "laser_d": lambda: rewards.laser(
                 correct,
                 length,
-                target=rewards_target.laser_target(
+                target=rewards.laser_target(
                     correct, length, group, lengths=tuple(range(16, _LIMIT + 1, 8))
                 ),
             ),
@@ -145,7 +139,7 @@ def _reward(name: str, config: Config) -> grpo.RewardFn:
                 correct, length, group, scale=config.length_weight / TARGET
             ),
             "gfpo": lambda: correct,
-            "dler": lambda: rewards_budget.truncation(correct, length, limit=TARGET),
+            "dler": lambda: rewards.truncation(correct, length, limit=TARGET),
         }
         return values[name](), {"correct": correct.mean()}
 
