@@ -1,4 +1,4 @@
-"""Efficient reasoning: rewards, stopping rules, votes and budgets for chains of thought.
+"""Efficient reasoning: rewards, stopping rules, votes and budgets for thoughts.
 
 Functions of arrays, for any trainer and any log: `rewards` and `advantages` for
 reinforcement learning, `voting` over samples, `stopping` along a chain, `metrics`,
