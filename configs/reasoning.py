@@ -76,7 +76,7 @@ class Config:
     # Layers of the small model.
     num_layers: int = 4
     # Supervised steps of the small model.
-    pretrain_steps: int = 1200
+    pretrain_steps: int = 1000
     # Steps of reinforcement learning for each reward.
     rl_steps: int = 40
     # Questions per step of reinforcement learning.
@@ -84,13 +84,15 @@ class Config:
     # Sampled chains per question in reinforcement learning.
     group_size: int = 8
     # Learning rate of reinforcement learning.
-    learning_rate: float = 3e-4
+    learning_rate: float = 6e-4
     # Weight of the length in the rewards "arora_zanette" and "alp".
     length_weight: float = 0.1
     # Questions whose samples are selected for fine-tuning.
     tune: int = 400
     # Optimiser steps of that fine-tuning.
     tune_steps: int = 100
+    # Optimiser steps of each stage of latent thoughts (Coconut); 0 leaves them out.
+    latent_steps: int = 0
     # Length rewards to train with.
     rewards: tuple[str, ...] = ("correct", "arora_zanette")
     # Test questions of the small model.
@@ -119,6 +121,7 @@ class Config:
             "group_size": 2,
             "tune": 8,
             "tune_steps": 1,
+            "latent_steps": 0,
             "test": 2,
         }.items():
             if getattr(self, name) < least:

@@ -31,7 +31,7 @@ from jeff_llm.reasoning import (
     valve,
     voting,
 )
-from train_scripts.reasoning import reinforce, small
+from train_scripts.reasoning import coconut, reinforce, small
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["BRANCHES", "Bench", "Point", "branch_names", "make_bench", "measure"]
@@ -335,6 +335,23 @@ def _selected(bench: Bench) -> dict[str, Point]:
     return points
 
 
+def _latent(bench: Bench) -> dict[str, Point]:
+    """Latent thoughts; nothing where the configuration has no steps for them."""
+    steps = bench.config.latent_steps
+    if not steps:
+        return {}
+    train = small.questions_of(bench.config, bench.seed, "pretrain")
+    tuned = coconut.fit_latent(
+        bench.base,
+        train,
+        num_steps=steps,
+        key=bench.key(9),
+        workdir=bench.folder / "latent",
+    )
+    right, length = coconut.accuracy(tuned, bench.test)
+    return {"latent (Coconut)": Point(float(right.mean()), float(length))}
+
+
 def _factors(
     bench: Bench, solutions: list[tuple[list[int], list[int]]], folder: Path
 ) -> lora.Lora:
@@ -417,4 +434,5 @@ BRANCHES: dict[str, Callable[[Bench], dict[str, Point]]] = {
     "exits": _exits,
     "prompts": _prompts,
     "selected": _selected,
+    "latent": _latent,
 }
