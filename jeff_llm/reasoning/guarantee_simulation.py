@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jeff_llm.reasoning.guarantee import agreement_guarantee, choose_rule
 from jeff_llm.reasoning.rules import Rule, default_rules, votes_by_rule
 from jeff_llm.reasoning.votes import Vote
-from jeff_llm.reasoning.voting import majority_vote
+from jeff_llm.reasoning.voting_windows import majority_vote
 
 __all__ = ["Simulation", "simulate", "simulate_answers"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 
 from jeff_llm.reasoning.votes import Answers, Mask, Numbers, Vote
-from jeff_llm.reasoning.voting import early_stopping, majority_vote
 from jeff_llm.reasoning.voting_adaptive import adaptive_consistency, certaindex_stopping
 from jeff_llm.reasoning.voting_parallel import short_m_of_k
+from jeff_llm.reasoning.voting_windows import early_stopping, majority_vote
 
 __all__ = ["Rule", "default_rules", "votes_by_rule"]
 

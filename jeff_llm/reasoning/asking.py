@@ -1,0 +1,228 @@
+"""Ask any chat model several times, and stop as soon as a rule is satisfied.
+
+The samples of a question are requested in windows: those of a window at the same time,
+each with its own seed. After each window the rule sees all answers so far. Through
+`jeff_llm.chat.Cached` a run that is killed resumes where it was, and samples that were
+already paid for cost nothing under another rule.
+"""
+
+import collections
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Int
+from scipy.special import betainc
+
+from jeff_llm.chat import Answer, ChatModel, Request, ask_all, conversation, run, usage
+from jeff_llm.reasoning.prompts import parse_answer, step_by_step
+
+__all__ = [
+    "Asked",
+    "Rule",
+    "adaptive_consistency_rule",
+    "all_samples_rule",
+    "ask",
+    "ask_until",
+    "early_stopping_rule",
+]
+
+# Codes of the answers so far -> whether to stop. Equal answers have equal codes,
+# numbered in order of appearance; -1 is a sample without an answer.
+Rule: TypeAlias = Callable[[Int[np.ndarray, " samples"]], bool]
+
+
+class Asked(NamedTuple):
+    """The vote on a question.
+
+    Attributes:
+      answer: the most frequent answer, of equally frequent ones the first; None if no
+        sample has one.
+      votes: how often each answer was given.
+      samples: samples that were requested.
+      stopped: whether the rule stopped before the largest number.
+      tokens: tokens that the model wrote.
+      cost: their cost, and that of the prompts; see `jeff_llm.chat.Price`.
+      answers: all answers, in the order of their seeds.
+    """
+
+    answer: Hashable | None
+    votes: dict[Hashable, int]
+    samples: int
+    stopped: bool
+    tokens: int
+    cost: float
+    answers: tuple[Answer, ...]
+
+
+def ask(chat_model: ChatModel, question: str, *, rule: Rule, **options: Any) -> Asked:
+    """Vote on a question, and wait; in a script or in a notebook.
+
+    Args:
+      chat_model: any model of `jeff_llm.chat`: local, an endpoint, cached, recorded.
+      question: the question.
+      rule: when to stop.
+      **options: as in `ask_until`.
+
+    Returns:
+      The vote.
+
+    Raises:
+      ExceptionGroup: if a request fails.
+      ValueError: as `ask_until` does.
+    """
+    return run(ask_until(chat_model, question, rule=rule, **options))
+
+
+async def ask_until(
+    chat_model: ChatModel,
+    question: str,
+    *,
+    rule: Rule,
+    max_samples: int = 40,
+    window: int = 5,
+    temperature: float | int = 0.7,
+    max_tokens: int = 1024,
+    prompt: Callable[[str], str] = step_by_step,
+    parse: Callable[[str], Hashable | None] = parse_answer,
+    seed: int = 0,
+) -> Asked:
+    """Vote on a question; many questions can be asked at a time.
+
+    Args:
+      chat_model: any model of `jeff_llm.chat`.
+      question: the question.
+      rule: when to stop; called after each window.
+      max_samples: samples at most.
+      window: samples requested at the same time. A smaller window stops earlier, and
+        waits more often.
+      temperature: of the sampling; above 0, or all samples are the same.
+      max_tokens: longest sample, in tokens. One that is cut still votes if `parse`
+        finds an answer in it.
+      prompt: from the question to the user's turn.
+      parse: from the model's text to its answer; None if there is none.
+      seed: seed of the first sample; the next have the next numbers.
+
+    Returns:
+      The vote.
+
+    Raises:
+      ExceptionGroup: if a request fails.
+      ValueError: if a number is out of its range.
+
+    References:
+      Wang et al., "Self-Consistency Improves Chain of Thought Reasoning in Language
+      Models", ICLR 2023, arXiv 2203.11171.
+    """
+    for name, value in (("max_samples", max_samples), ("window", window)):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+    if temperature <= 0:
+        raise ValueError(f"temperature: expected above 0, got {temperature}")
+    messages = conversation(prompt(question))
+    answers: list[Answer] = []
+    said: list[Hashable | None] = []
+    numbers: dict[Hashable, int] = {}
+    codes = np.zeros(0, int)
+    stopped = False
+    while len(answers) < max_samples and not stopped:
+        begin = len(answers)
+        requests = [
+            Request(messages, max_tokens, temperature, seed=seed + number)
+            for number in range(begin, min(begin + window, max_samples))
+        ]
+        answers += await ask_all(chat_model, requests, concurrency=window)
+        said += [parse(answer.text) for answer in answers[begin:]]
+        codes = np.array(
+            [-1 if s is None else numbers.setdefault(s, len(numbers)) for s in said]
+        )
+        stopped = bool(rule(codes)) and len(answers) < max_samples
+    votes = collections.Counter(each for each in said if each is not None)
+    total = usage(answers)
+    return Asked(
+        answer=votes.most_common(1)[0][0] if votes else None,
+        votes=dict(votes),
+        samples=len(answers),
+        stopped=stopped,
+        tokens=total.completion_tokens,
+        cost=total.cost,
+        answers=tuple(answers),
+    )
+
+
+def all_samples_rule() -> Rule:
+    """Never stop: the vote of all samples, self-consistency.
+
+    Returns:
+      The rule.
+    """
+    return lambda codes: False
+
+
+def early_stopping_rule(window: int = 5) -> Rule:
+    """Early-stopping self-consistency: stop at a window of equal answers.
+
+    Windows follow each other without overlap; a sample without an answer agrees with
+    nothing. Where samples are requested in windows of another size, every window that
+    is complete counts.
+
+    Args:
+      window: samples of a window, at least 2.
+
+    Returns:
+      The rule.
+
+    Raises:
+      ValueError: if ``window`` is below 2.
+
+    References:
+      Li et al., "Escape Sky-high Cost: Early-stopping Self-Consistency for Multi-step
+      Reasoning", ICLR 2024, arXiv 2401.10480.
+
+    >>> rule = early_stopping_rule(2)
+    >>> rule(np.array([0, 1])), rule(np.array([0, 1, 1, 1]))
+    (False, True)
+    """
+    if window < 2:
+        raise ValueError(f"window: expected at least 2, got {window}")
+
+    def rule(codes: Int[np.ndarray, " samples"]) -> bool:
+        whole = codes[: len(codes) // window * window].reshape(-1, window)
+        return bool(((whole == whole[:, :1]).all(axis=1) & (whole[:, 0] >= 0)).any())
+
+    return rule
+
+
+def adaptive_consistency_rule(threshold: float = 0.95) -> Rule:
+    """Adaptive-Consistency: stop once the leading answer is likely to stay in front.
+
+    ``P(p > 1/2 | Beta(a + 1, b + 1)) >= threshold``, a and b the counts of the two most
+    frequent answers.
+
+    Args:
+      threshold: in (1/2, 1): with no samples the probability is 1/2.
+
+    Returns:
+      The rule.
+
+    Raises:
+      ValueError: if the threshold is outside (1/2, 1).
+
+    References:
+      Aggarwal et al., "Let's Sample Step by Step: Adaptive-Consistency for Efficient
+      Reasoning and Coding with LLMs", EMNLP 2023, arXiv 2305.11860, eq. 2.
+
+    >>> rule = adaptive_consistency_rule(0.95)
+    >>> rule(np.array([0, 0, 0])), rule(np.array([0, 0, 0, 0]))
+    (False, True)
+    """
+    if not 0.5 < threshold < 1:
+        raise ValueError(f"threshold: expected a number in (0.5, 1), got {threshold}")
+
+    def rule(codes: Int[np.ndarray, " samples"]) -> bool:
+        counts = np.sort(np.bincount(codes[codes >= 0], minlength=2))
+        first, second = int(counts[-1]), int(counts[-2])
+        # The lower tail of Beta(b + 1, a + 1) at 1/2 is the upper one of its mirror.
+        return bool(betainc(second + 1, first + 1, 0.5) >= threshold)
+
+    return rule
