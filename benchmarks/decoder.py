@@ -25,7 +25,7 @@ import numpy as np
 import optax
 import tyro
 
-from jeff import assets, training
+from jeff import assets, files, training
 from jeff_llm import generate
 from jeff_llm.models import attention, decoder, lora, weights
 from jeff_llm.tuning import finetune
@@ -373,7 +373,7 @@ def main(config: Config) -> None:
     }
     name = "".join(c if c.isalnum() else "-" for c in device.lower())
     path = Path(__file__).parent / "results" / f"decoder-{name}.json"
-    results.write_text(path, json.dumps(record, indent=1) + "\n")
+    files.write_text(path, json.dumps(record, indent=1) + "\n")
     print(f"written: {path}")
 
 

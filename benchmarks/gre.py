@@ -40,6 +40,7 @@ import tyro
 
 from benchmarks.gre_torch import Torch
 from configs.gre import PRESETS
+from jeff import files
 from jeff_graph.editing import Editor, evaluation, methods, replay
 from jeff_graph.editing.nearby import nearby_tasks
 from jeff_graph.editing.task import Edit
@@ -249,7 +250,7 @@ def main(config: Config) -> None:
             print(f"{median:8.2f} s cold, torch / it {ratio:6.2f}  {name}")
     name = "".join(c if c.isalnum() else "-" for c in results.device_name().lower())
     path = Path(__file__).parent / "results" / f"gre-{name}.json"
-    results.write_text(path, json.dumps(record, indent=1) + "\n")
+    files.write_text(path, json.dumps(record, indent=1) + "\n")
     print(f"written: {path}")
 
 

@@ -307,7 +307,9 @@ def main(config: Config) -> None:
     }
     name = "".join(c if c.isalnum() else "-" for c in device.lower())
     path = Path(__file__).parent / "results" / f"kv-{name}.json"
-    results.write_text(path, json.dumps(record, indent=1) + "\n")
+    from jeff import files
+
+    files.write_text(path, json.dumps(record, indent=1) + "\n")
     print(f"written: {path}")
 
 

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import tyro
 
 from benchmarks.kv import HEADS, KV_HEADS, WIDTH, restored, sizes
+from jeff import files
 from jeff_llm import kv
 from jeff_llm.kv import attention, kernels_gpu
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
@@ -340,7 +341,7 @@ def main(config: Config) -> None:
     for tokens, batch in itertools.product(config.tokens, config.batches):
         record["rows"].append(row_of(batch, tokens, config, copied))
         # What is measured stays, whatever comes of a larger one.
-        results.write_text(path, json.dumps(record, indent=1) + "\n")
+        files.write_text(path, json.dumps(record, indent=1) + "\n")
     print(f"written: {path}")
 
 

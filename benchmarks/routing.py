@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from jeff import files
 from jeff_llm.confidence import routing
 from train_scripts.running import results
 
@@ -61,7 +62,7 @@ def main(settings: int = 1536, queries: int = 2000) -> None:
     device = results.device_name().replace(" ", "-")
     folder = Path(__file__).parent / "results"
     text = json.dumps(record, indent=1)
-    results.write_text(folder / f"routing-{device}.json", text + "\n")
+    files.write_text(folder / f"routing-{device}.json", text + "\n")
     print(text)
 
 

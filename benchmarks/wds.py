@@ -32,7 +32,7 @@ import numpy as np
 import tyro
 from scipy.sparse import csr_array, vstack
 
-from jeff import sharding
+from jeff import files, sharding
 from jeff_graph.cells import h5ad, preprocess, rivals, stream, wds
 from train_scripts.running import results
 
@@ -229,8 +229,8 @@ def main(config: Config) -> None:
         print(json.dumps(stream_file(config.only, config.hashes)))
         return
     print(f"device: {results.device_name()}; {GENES} genes, {config.hashes} hashes")
-    files = {str(cells): streamed(cells, config) for cells in config.sizes}
-    for cells, found in files.items():
+    cells_on_disk = {str(cells): streamed(cells, config) for cells in config.sizes}
+    for cells, found in cells_on_disk.items():
         seconds = found["sketch_s"] + found["score_s"]
         print(
             f"{int(cells):9d} cells streamed: {seconds:7.2f} s, "
@@ -249,14 +249,14 @@ def main(config: Config) -> None:
         "device": results.device_name(),
         "versions": results.versions(),
         "config": dataclasses.asdict(config),
-        "streamed": files,
+        "streamed": cells_on_disk,
         "cells_per_second": rates,
         "density_correlation_with_numpy": agreement(config),
         "devices_agree": same,
     }
     name = "".join(c if c.isalnum() else "-" for c in results.device_name().lower())
     path = Path(__file__).parent / "results" / f"wds-{name}.json"
-    results.write_text(path, json.dumps(record, indent=1) + "\n")
+    files.write_text(path, json.dumps(record, indent=1) + "\n")
     print(f"written: {path}")
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import optax
 import tyro
 
+from jeff import files
 from jeff.fairness import nets, tabular, yodo
 from train_scripts.running import results
 
@@ -316,7 +317,7 @@ def main(config: Config) -> None:
     }
     name = "".join(c if c.isalnum() else "-" for c in device.lower())
     path = Path(__file__).parent / "results" / f"yodo-{name}.json"
-    results.write_text(path, json.dumps(record, indent=1) + "\n")
+    files.write_text(path, json.dumps(record, indent=1) + "\n")
     print(f"written: {path}")
 
 

@@ -8,6 +8,7 @@ PARTS = ("plane", "model", "cities")
 REWARDS = (
     "correct",
     "arora_zanette",
+    "l1_exact",
     "l1_max",
     "o1_pruner",
     "kimi",
@@ -16,6 +17,7 @@ REWARDS = (
     "dast",
     "thinkprune",
     "laser",
+    "laser_d",
     "alp",
     "gfpo",
     "dler",
@@ -74,15 +76,21 @@ class Config:
     # Layers of the small model.
     num_layers: int = 4
     # Supervised steps of the small model.
-    pretrain_steps: int = 2000
+    pretrain_steps: int = 1200
     # Steps of reinforcement learning for each reward.
-    rl_steps: int = 60
+    rl_steps: int = 40
     # Questions per step of reinforcement learning.
-    batch_size: int = 32
+    batch_size: int = 16
     # Sampled chains per question in reinforcement learning.
     group_size: int = 8
     # Learning rate of reinforcement learning.
     learning_rate: float = 3e-4
+    # Weight of the length in the rewards "arora_zanette" and "alp".
+    length_weight: float = 0.1
+    # Questions whose samples are selected for fine-tuning.
+    tune: int = 400
+    # Optimiser steps of that fine-tuning.
+    tune_steps: int = 100
     # Length rewards to train with.
     rewards: tuple[str, ...] = ("correct", "arora_zanette")
     # Test questions of the small model.
@@ -109,6 +117,8 @@ class Config:
             "rl_steps": 1,
             "batch_size": 1,
             "group_size": 2,
+            "tune": 8,
+            "tune_steps": 1,
             "test": 2,
         }.items():
             if getattr(self, name) < least:

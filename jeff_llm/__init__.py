@@ -2,17 +2,17 @@
 
 `models` has the decoder, the encoder, weights, tokenizers and LoRA. `generate` runs a
 decoder, `chat` talks to local and remote models, `tuning` trains them, `kv` packs their
-cache, and `confidence` estimates which answers to trust. Modules are loaded at first
-use.
+cache, `confidence` estimates which answers to trust, and `reasoning` shortens chains of
+thought. Modules are loaded at first use.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
-    from jeff_llm import chat, confidence, generate, kv, models, tuning
+    from jeff_llm import chat, confidence, generate, kv, models, reasoning, tuning
 
-__all__ = ["chat", "confidence", "generate", "kv", "models", "tuning"]
+__all__ = ["chat", "confidence", "generate", "kv", "models", "reasoning", "tuning"]
 
 
 def __getattr__(name: str) -> Any:

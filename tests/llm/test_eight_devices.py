@@ -103,3 +103,8 @@ def test_rewiring_and_edits(check: Callable[..., str]) -> None:
 
 def test_sketches_of_cells(check: Callable[..., str]) -> None:
     assert check("wds_many_devices.py") == ""
+
+
+def test_a_step_of_reinforcement_learning(check: Callable[..., str]) -> None:
+    """Sampling, rewards over groups and update, split by prompts."""
+    assert check("grpo_eight_devices.py") == ""

@@ -24,24 +24,25 @@ COLOURS = {
 
 
 @contextlib.contextmanager
-def figure(path: str | Path) -> Iterator[Axes]:
+def figure(path: str | Path, size: tuple[float, float] = (5.2, 3.8)) -> Iterator[Axes]:
     """Draw a figure and write it atomically as a PNG file.
 
     Args:
       path: file to write.
+      size: width and height in inches.
 
     Yields:
       The axes.
     """
     # Not pyplot: it keeps figures in global state and picks a back end by the display.
-    drawing = Figure(figsize=(5.2, 3.8), dpi=150, layout="constrained")
+    drawing = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     yield axes
-    if axes.get_legend_handles_labels()[0]:
+    if axes.get_legend_handles_labels()[0] and axes.get_legend() is None:
         axes.legend(frameon=False, fontsize=9)
     with files.replacing(path) as part:
         drawing.savefig(part, format="png")

@@ -1,0 +1,62 @@
+"""Efficient reasoning: every branch of the survey compared on accuracy and tokens.
+
+Run it with ``python -m train_scripts.reasoning [PRESET] [--field value]``. The plane
+trains a small reasoning model and applies every branch to it. Other parts run decoding
+and prompting on a real model, and vote over its samples. With ``--data traces.jsonl``
+the script analyses your own traces: how long they are, what each stopping rule would
+have saved, and the cheapest rule that keeps the answers, with a guarantee.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.reasoning import Config
+from train_scripts.reasoning import cities, model, plane, simulated, traces
+from train_scripts.running import results
+from train_scripts.running.results import Part
+
+__all__ = ["run"]
+
+
+def run(
+    config: Config, workdir: Path, *, preset: str = "custom", progress: bool = True
+) -> results.Result:
+    """Analyse traces or run the parts, and write tables and plots.
+
+    Args:
+      config: settings of the run.
+      workdir: output folder; an interrupted run in it is resumed.
+      preset: name of the preset in the result.
+      progress: print stages and tables.
+
+    Returns:
+      The result that was written.
+
+    Raises:
+      ValueError: if a field or a row of the traces is not as expected.
+      FileNotFoundError: if traces, the model or data are missing; says how to get them.
+    """
+    began = time.perf_counter()
+    if config.data:
+        found = [traces.analyse(config, workdir)]
+    else:
+        found = [_run_part(config, workdir, name, progress) for name in config.parts]
+    table = "\n".join(part.table for part in found)
+    if progress:
+        print(table)
+    numbers = {name: x for part in found for name, x in part.numbers.items()}
+    claims = tuple(claim for part in found for claim in part.claims)
+    part = Part(numbers, claims, table)
+    return results.finish("reasoning", preset, config.seeds[0], began, part, workdir)
+
+
+def _run_part(config: Config, workdir: Path, name: str, progress: bool) -> Part:
+    parts: dict[str, Callable[[Config, Path], Part]] = {
+        "plane": functools.partial(plane.compare, progress=progress),
+        "model": model.measure,
+        "cities": cities.analyse,
+        "simulated": simulated.guarantee,
+    }
+    return parts[name](config, workdir)
