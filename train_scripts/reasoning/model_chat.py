@@ -1,0 +1,147 @@
+"""Prompts and votes at an OpenAI-compatible endpoint, with tokens and cost counted."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jeff_llm import chat
+from jeff_llm.reasoning import asking, prompts
+from train_scripts.reasoning.model_local import SAMPLES, Branch
+from train_scripts.reasoning.problems import Problem
+
+__all__ = ["Spent", "connect", "measure"]
+
+# Tokens of a reply to TALE's first turn, which is one number.
+_ESTIMATE = 32
+
+
+class Spent(NamedTuple):
+    """What all requests took.
+
+    Attributes:
+      requests: requests, those answered from the store included.
+      cached: answers from the store.
+      prompt_tokens: tokens read.
+      completion_tokens: tokens written.
+      cost: cost of the answers that were not stored.
+    """
+
+    requests: int
+    cached: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+
+
+def connect(url: str, name: str, workdir: Path) -> chat.ChatModel:
+    """The endpoint, each answer stored in the run's folder.
+
+    The key is read from the environment variable ``OPENAI_API_KEY`` and goes nowhere
+    but to the endpoint.
+
+    Args:
+      url: address of the endpoint.
+      name: name of the model there.
+      workdir: the run's folder.
+
+    Returns:
+      The chat model.
+    """
+    key = os.environ.get("OPENAI_API_KEY") or None
+    return chat.Cached(
+        chat.OpenAICompatible(url, name, api_key=key), workdir / "answers.db"
+    )
+
+
+def measure(
+    model: chat.ChatModel, problems: Sequence[Problem], *, max_tokens: int
+) -> tuple[dict[str, Branch], Spent]:
+    """Answer all problems under every prompt, and by vote.
+
+    Args:
+      model: the chat model.
+      problems: the problems.
+      max_tokens: longest answer, in tokens.
+
+    Returns:
+      The branches by name, and what they took.
+
+    Raises:
+      ExceptionGroup: if a request fails for good; what was answered stays stored.
+    """
+    questions = [problem.question for problem in problems]
+    answers: list[chat.Answer] = []
+
+    def ask(texts: Sequence[str], limit: int) -> list[chat.Answer]:
+        requests = [chat.Request(chat.conversation(text), limit) for text in texts]
+        given = chat.ask(model, requests)
+        answers.extend(given)
+        return given
+
+    styles: dict[str, Callable[[str], str]] = {
+        "plain": prompts.step_by_step,
+        "concise": prompts.concise,
+        "chain of draft": prompts.chain_of_draft,
+    }
+    found = {
+        name: _branch(ask([style(each) for each in questions], max_tokens))
+        for name, style in styles.items()
+    }
+    estimates = ask([prompts.tale_estimate(each) for each in questions], _ESTIMATE)
+    budgets = [prompts.parse_budget(each.text, most=max_tokens) for each in estimates]
+    told = [
+        prompts.tale_budget(question, budget or max(max_tokens // 2, 1))
+        for question, budget in zip(questions, budgets, strict=True)
+    ]
+    tale = _branch(ask(told, max_tokens))
+    estimated = np.array([each.completion_tokens for each in estimates])
+    found["TALE"] = tale._replace(tokens=tale.tokens + estimated)
+    rules = {
+        f"vote of {SAMPLES}": (asking.all_samples_rule(), SAMPLES),
+        "adaptive vote": (asking.adaptive_consistency_rule(0.75), 1),
+    }
+    for name, (rule, window) in rules.items():
+        votes = _votes(model, questions, rule, window, max_tokens)
+        answers += [answer for vote in votes for answer in vote.answers]
+        found[name] = Branch(
+            np.array([vote.tokens for vote in votes], float),
+            [None if vote.answer is None else str(vote.answer) for vote in votes],
+        )
+    total = chat.usage(answers)
+    return found, Spent(
+        requests=total.requests,
+        cached=total.cached,
+        prompt_tokens=total.prompt_tokens,
+        completion_tokens=total.completion_tokens,
+        cost=total.cost,
+    )
+
+
+def _votes(
+    model: chat.ChatModel,
+    questions: Sequence[str],
+    rule: asking.Rule,
+    window: int,
+    max_tokens: int,
+) -> list[asking.Asked]:
+    async def vote(question: str) -> asking.Asked:
+        return await asking.ask_until(
+            model,
+            question,
+            rule=rule,
+            max_samples=SAMPLES,
+            window=window,
+            max_tokens=max_tokens,
+        )
+
+    return chat.run(chat.map_async(vote, questions, concurrency=4))
+
+
+def _branch(answers: Sequence[chat.Answer]) -> Branch:
+    return Branch(
+        np.array([each.completion_tokens for each in answers], float),
+        [prompts.parse_answer(each.text) for each in answers],
+    )
