@@ -4,7 +4,7 @@ import dataclasses
 
 __all__ = ["PARTS", "PRESETS", "REWARDS", "Config"]
 
-PARTS = ("plane", "model", "cities")
+PARTS = ("plane", "simulated", "model", "cities")
 REWARDS = (
     "correct",
     "arora_zanette",
@@ -56,8 +56,9 @@ class Config:
     # Simulated logs on which the guarantee is tested.
     draws: int = 1000
     # Parts to run. "plane": every branch on a small model that is trained here;
-    # "model": decoding and prompting on a real model; "cities": samples of a real
-    # model on questions about cities, analysed like your own traces.
+    # "simulated": the guarantee on made logs; "model": decoding and prompting on a real
+    # model; "cities": samples of a real model on questions about cities, analysed like
+    # your own traces.
     parts: tuple[str, ...] = ("plane",)
     # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
@@ -78,7 +79,7 @@ class Config:
     # Supervised steps of the small model.
     pretrain_steps: int = 1000
     # Steps of reinforcement learning for each reward.
-    rl_steps: int = 40
+    rl_steps: int = 30
     # Questions per step of reinforcement learning.
     batch_size: int = 16
     # Sampled chains per question in reinforcement learning.

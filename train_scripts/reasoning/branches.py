@@ -267,7 +267,7 @@ def _exits(bench: Bench) -> dict[str, Point]:
     rules = {
         "DEER": stopping.deer(trials.confidence, trials.where),
         "answer convergence": stopping.answer_convergence(
-            trials.codes, trials.where, repeats=3
+            trials.codes, trials.where, repeats=6
         ),
         "entropy after thought": stopping.entropy_after_think(
             trials.entropy, trials.where, threshold=0.01, warm_up=3
