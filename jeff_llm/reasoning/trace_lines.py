@@ -57,6 +57,7 @@ def read_samples(path: Path, names: dict[str, str], samples: str) -> list[Sample
     """
     found: list[Sample] = []
     lines: dict[str, str] = {}
+    copies: dict[Sample, str] = {}
     for place, row in _rows(path):
         name = _question(place, names["question"], row)
         if samples and name in lines:
@@ -67,9 +68,28 @@ def read_samples(path: Path, names: dict[str, str], samples: str) -> list[Sample
         lines.setdefault(name, place)
         for where, run, sample in _samples(place, samples, row):
             found.append(_sample(where, name, run, sample, names))
+            _refuse_copy(found[-1], copies, names)
     if not found:
         raise ValueError(f"{path}: expected at least 1 sample, got none")
     return found
+
+
+def _refuse_copy(
+    sample: Sample, copies: dict[Sample, str], names: dict[str, str]
+) -> None:
+    """Refuse a sample that a log has twice, which would vote twice.
+
+    Equal samples are common where answers are short; with the same time of finishing
+    as well they are one sample.
+    """
+    if sample.order is None:
+        return
+    first = copies.setdefault(sample._replace(place=""), sample.place)
+    if first != sample.place:
+        raise ValueError(
+            f"{sample.place}: expected each sample once, got all fields as in {first}, "
+            f"{names['order']!r} = {sample.order:g} among them"
+        )
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -132,7 +132,7 @@ BOUNDS = {
     "l1_max": (0, 1),
     "laser": (0, 1.5),
     "soft_overlong": (-1, 0),
-    "dast": (-np.inf, 1.0),
+    "dast": (-1, 1),
     "truncation": (0, 1),
     "thinkprune": (0, 1),
 }

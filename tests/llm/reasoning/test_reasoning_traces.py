@@ -74,7 +74,10 @@ def test_words_are_counted_where_there_are_no_tokens(write) -> None:
 
 
 def test_scores(write) -> None:
-    rows = [LINES[0] | {"correct": score} for score in (0.25, 1, True)]
+    rows = [
+        LINES[0] | {"correct": score, "order": order}
+        for order, score in enumerate((0.25, 1, True))
+    ]
     found = from_jsonl(write(rows))
     assert found.correct.dtype == np.float32
     assert found.correct.tolist() == [0.25, 1, 1]
@@ -142,6 +145,16 @@ def test_a_wrong_line_is_named(write, line, message) -> None:
 def test_wrong_samples_are_named(write, rows, message) -> None:
     with pytest.raises(ValueError, match=message):
         from_jsonl(write(rows), question="id", samples="runs")
+
+
+def test_a_sample_that_is_there_twice(write) -> None:
+    with pytest.raises(ValueError, match=r":5: expected each sample once, .*jsonl:1"):
+        from_jsonl(write([*LINES, LINES[0]]))
+    again = [LINES[0] | {"order": 9}, LINES[0] | {"order": 9, "tokens": 11}]
+    assert len(from_jsonl(write([*LINES, *again])).question) == 6
+    # Without an order of finishing, equal samples are samples.
+    rows = [{"question": 1, "answer": "x", "tokens": 4}] * 3
+    assert len(from_jsonl(write(rows)).question) == 3
 
 
 def test_wrong_files(write, tmp_path) -> None:
