@@ -333,7 +333,9 @@ def read(
         & (digit < zero + 10)
     )
     value = jnp.where(given, digit - zero, NO_ANSWER)
-    return Solutions(value, value == answer, jnp.asarray(lengths), finished)
+    return Solutions(
+        value, value == answer, jnp.asarray(lengths), jnp.asarray(finished)
+    )
 
 
 def _pad(texts: Sequence[str], answers: Sequence[int], width: int) -> Questions:

@@ -59,7 +59,11 @@ def reinforce(
     context = {"answer": questions.answer}
     if name == "o1_pruner":
         context |= _reference(base, questions, seed)
-    prompts = policy.Prompts(questions.tokens, questions.mask, context)
+    prompts = policy.Prompts(
+        jnp.asarray(questions.tokens),
+        jnp.asarray(questions.mask),
+        jax.tree.map(jnp.asarray, context),
+    )
     # The rate falls to zero, so that the last policies do not wander.
     rate = optax.cosine_decay_schedule(config.learning_rate, config.rl_steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.95))
@@ -77,9 +81,7 @@ def reinforce(
     fitted = training.fit(
         step,
         training.init_state(base.params, optimizer, key=keys[0]),
-        training.Shuffled(
-            jax.tree.map(jnp.asarray, prompts), config.batch_size, keys[1]
-        ),
+        training.Shuffled(prompts, config.batch_size, keys[1]),
         num_steps=config.rl_steps,
         chunk_steps=min(10, config.rl_steps),
         workdir=folder,
