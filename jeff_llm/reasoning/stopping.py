@@ -181,7 +181,8 @@ def answer_convergence(
         return code, run
 
     codes = jnp.asarray(answer)
-    start = (jnp.full_like(codes[:, :1], -1)[:, 0], jnp.zeros(codes.shape[0], int))
+    chains = codes.shape[0]
+    start = jnp.full(chains, -1, codes.dtype), jnp.zeros(chains, int)
     _, run = _along(step, start, codes, jnp.asarray(where))
     return first_probe(run >= repeats, where)
 

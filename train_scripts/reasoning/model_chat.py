@@ -9,7 +9,7 @@ import numpy as np
 
 from jeff_llm import chat
 from jeff_llm.reasoning import asking, prompts
-from train_scripts.reasoning.model_local import SAMPLES, Branch
+from train_scripts.reasoning.model_local import SAMPLES, THRESHOLD, Branch
 from train_scripts.reasoning.problems import Problem
 
 __all__ = ["Spent", "connect", "measure"]
@@ -101,7 +101,7 @@ def measure(
     found["TALE"] = tale._replace(tokens=tale.tokens + estimated)
     rules = {
         f"vote of {SAMPLES}": (asking.all_samples_rule(), SAMPLES),
-        "adaptive vote": (asking.adaptive_consistency_rule(0.75), 1),
+        "adaptive vote": (asking.adaptive_consistency_rule(THRESHOLD), 1),
     }
     for name, (rule, window) in rules.items():
         votes = _votes(model, questions, rule, window, max_tokens)

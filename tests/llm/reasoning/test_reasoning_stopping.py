@@ -119,6 +119,9 @@ def test_rules_look_at_prefixes_alone(name):
 def test_chains_without_probes_never_stop():
     empty = np.zeros((2, 0), bool)
     assert stopping.first_probe(empty, empty).tolist() == [-1, -1]
+    for rule in RULES.values():
+        values, codes = np.zeros((2, 0), np.float32), np.zeros((2, 0), int)
+        assert rule(values, codes, empty).tolist() == [-1, -1]
 
 
 def test_errors_name_the_argument():
