@@ -235,7 +235,7 @@ def adaptive_consistency_rule(threshold: float = 0.95) -> Rule:
 
     References:
       Aggarwal et al., "Let's Sample Step by Step: Adaptive-Consistency for Efficient
-      Reasoning and Coding with LLMs", EMNLP 2023, arXiv 2305.11860, eq. 2.
+      Reasoning and Coding with LLMs", EMNLP 2023, arXiv 2305.11860.
 
     >>> rule = adaptive_consistency_rule(0.95)
     >>> rule(np.array([0, 0, 0])), rule(np.array([0, 0, 0, 0]))

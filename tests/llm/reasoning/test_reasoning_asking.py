@@ -78,8 +78,8 @@ def test_rules_are_those_of_voting(kind):
     """The same samples and answers as the array functions, on many random votes."""
     voting = pytest.importorskip("jeff_llm.reasoning.voting")
     rng = np.random.default_rng(0)
-    codes = rng.choice(4, p=[0.6, 0.2, 0.1, 0.1], size=(60, 20)) - 1
-    codes[30:] = rng.choice(3, p=[0.1, 0.8, 0.1], size=(30, 20))
+    codes = rng.choice(4, p=[0.6, 0.2, 0.1, 0.1], size=(24, 20)) - 1
+    codes[12:] = rng.choice(3, p=[0.1, 0.8, 0.1], size=(12, 20))
     if kind == "early":
         rule, window = asking.early_stopping_rule(4), 4
         want = voting.early_stopping(codes, window=4)
