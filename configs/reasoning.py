@@ -4,7 +4,7 @@ import dataclasses
 
 __all__ = ["PARTS", "PRESETS", "REWARDS", "Config"]
 
-PARTS = ("plane", "model", "cities")
+PARTS = ("plane", "simulated", "model", "cities")
 REWARDS = (
     "correct",
     "arora_zanette",
@@ -56,8 +56,9 @@ class Config:
     # Simulated logs on which the guarantee is tested.
     draws: int = 1000
     # Parts to run. "plane": every branch on a small model that is trained here;
-    # "model": decoding and prompting on a real model; "cities": samples of a real
-    # model on questions about cities, analysed like your own traces.
+    # "simulated": the guarantee on made logs; "model": decoding and prompting on a real
+    # model; "cities": samples of a real model on questions about cities, analysed like
+    # your own traces.
     parts: tuple[str, ...] = ("plane",)
     # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
@@ -67,6 +68,8 @@ class Config:
     chat_model: str = ""
     # Questions for the real model.
     questions: int = 16
+    # Questions about cities for the real model.
+    cities: int = 200
     # Samples per question for voting.
     votes: int = 40
     # Maximum number of new tokens of a real model's answer.
@@ -76,23 +79,25 @@ class Config:
     # Layers of the small model.
     num_layers: int = 4
     # Supervised steps of the small model.
-    pretrain_steps: int = 1200
+    pretrain_steps: int = 1000
     # Steps of reinforcement learning for each reward.
-    rl_steps: int = 40
+    rl_steps: int = 30
     # Questions per step of reinforcement learning.
     batch_size: int = 16
     # Sampled chains per question in reinforcement learning.
     group_size: int = 8
     # Learning rate of reinforcement learning.
-    learning_rate: float = 3e-4
+    learning_rate: float = 6e-4
     # Weight of the length in the rewards "arora_zanette" and "alp".
     length_weight: float = 0.1
     # Questions whose samples are selected for fine-tuning.
     tune: int = 400
     # Optimiser steps of that fine-tuning.
     tune_steps: int = 100
+    # Optimiser steps of each stage of latent thoughts (Coconut); 0 leaves them out.
+    latent_steps: int = 0
     # Length rewards to train with.
-    rewards: tuple[str, ...] = ("correct", "arora_zanette")
+    rewards: tuple[str, ...] = ("correct", "arora_zanette", "dler")
     # Test questions of the small model.
     test: int = 500
     # Random seeds of the small model; intervals are over seeds.
@@ -109,6 +114,7 @@ class Config:
         for name, least in {
             "draws": 1,
             "questions": 1,
+            "cities": 4,
             "votes": 2,
             "max_new_tokens": 1,
             "width": 8,
@@ -119,6 +125,7 @@ class Config:
             "group_size": 2,
             "tune": 8,
             "tune_steps": 1,
+            "latent_steps": 0,
             "test": 2,
         }.items():
             if getattr(self, name) < least:
@@ -142,9 +149,48 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    "demo": Config(),
-    "smoke": Config(),
-    "full": Config(),
-    "paper": Config(),
+    # A small base on few questions, one seed, and the guarantee on made logs.
+    "demo": Config(
+        parts=("plane", "simulated"),
+        draws=200,
+        votes=16,
+        num_layers=2,
+        pretrain_steps=400,
+        rl_steps=15,
+        tune=64,
+        tune_steps=30,
+        rewards=("arora_zanette",),
+        test=48,
+        seeds=(0,),
+    ),
+    # The smallest run, to check that everything works.
+    "smoke": Config(
+        draws=20,
+        votes=5,
+        width=32,
+        num_layers=1,
+        pretrain_steps=3,
+        rl_steps=2,
+        batch_size=2,
+        group_size=2,
+        tune=8,
+        tune_steps=2,
+        latent_steps=1,
+        rewards=("arora_zanette",),
+        test=4,
+        seeds=(0,),
+    ),
+    # The tables in docs/reasoning.md.
+    "full": Config(
+        parts=PARTS,
+        latent_steps=60,
+        test=250,
+        seeds=(0, 1, 2, 3, 4),
+    ),
+    # As in the papers: every length reward of the survey, one seed.
+    "paper": Config(rewards=REWARDS, test=250, latent_steps=60, seeds=(0,)),
+    # A real model alone: decoding and prompting, and votes over its samples.
+    "model": Config(parts=("model", "cities")),
+    # Your own traces: --data FILE.
     "file": Config(),
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
     from jeff import (
         assets,
+        binomial,
         bootstrap,
         checkpoint,
         fairness,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
 
 __all__ = [
     "assets",
+    "binomial",
     "bootstrap",
     "checkpoint",
     "fairness",

@@ -24,6 +24,7 @@ FOLDERS = {
 OURS = {*FOLDERS, "conftest"}
 # Distributions by the name that is imported, where it is another.
 DISTRIBUTIONS = {
+    "adaptive_consistency": "adaptiveconsistency",
     "PIL": "pillow",
     "huggingface_hub": "huggingface-hub",
     "ml_dtypes": "ml-dtypes",

@@ -373,3 +373,25 @@ def test_confidence_page(key):
     assert names["out"].texts[0].strip() == "France"
     assert names["judged"].shape == (4,)
     assert ((names["judged"] > 0) & (names["judged"] < 1)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("smollm2_is_here")
+def test_reasoning_page():
+    from jeff_llm.chat import Answer
+    from jeff_llm.models import weights
+
+    class Sure:
+        name = "sure"
+
+        async def answer(self, request):
+            return Answer("17 + 25 = 42. #### 42", "stop", 10, 8)
+
+    names = {"chat_model": Sure(), "model": weights.load("smollm2")}
+    for block in blocks("docs/reasoning.md"):
+        exec(compile(block, "docs/reasoning.md", "exec"), names)
+    assert names["choice"].bound <= 0.05
+    assert names["asked"].answer == "42"
+    assert names["asked"].samples < 40
+    assert names["advantage"].sum() == pytest.approx(0, abs=1e-6)
+    assert "wait" not in names["out"].texts[0].lower()

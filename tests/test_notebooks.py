@@ -19,6 +19,7 @@ SHORT = {
     "gre": ("NUM_EDITS", 5),
     "wds": ("NUM_CELLS", 1000),
     "confidence": ("NUM_QUESTIONS", 60),
+    "reasoning": ("NUM_STEPS", 5),
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -52,6 +53,7 @@ def test_there_is_one():
         "confidence",
         "gre",
         "kv",
+        "reasoning",
         "wds",
         "yodo",
     ]

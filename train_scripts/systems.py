@@ -129,10 +129,10 @@ SYSTEMS: dict[str, System] = {
             paper="Stop Overthinking (arXiv 2503.16419)",
             module="jeff_llm.reasoning",
             script="train_scripts.reasoning",
-            state="planned",
+            state="ready",
             summary="The survey's branches (length rewards, decoding controls, voting, "
             "prompts), compared on one axis of tokens.",
-            assets=("smollm2",),
+            assets=("smollm2", *_CITIES),
             shared=("compressed_cot", "gsm8k"),
         ),
         System(

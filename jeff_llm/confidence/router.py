@@ -19,8 +19,8 @@ import math
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
-from scipy.special import betaincinv
 
+from jeff.binomial import upper_bound
 from jeff_llm.confidence import routing
 from jeff_llm.confidence.checks import check_confidence, check_queries, check_share
 
@@ -236,17 +236,10 @@ def with_guarantee(
         last = -math.inf if size >= len(values) else values[size]
         kept = values > last
         wrong, count = int(np.sum(kept & ~right)), int(kept.sum())
-        if _upper_bound(wrong, count, delta / _TESTS) <= max_error:
+        if upper_bound(wrong, count, delta=delta / _TESTS) <= max_error:
             best = float(last)
     rate = float(np.mean(values <= best))
     return Router(best, 1.0, rate=rate, max_error=max_error, delta=delta)
-
-
-def _upper_bound(wrong: int, count: int, delta: float) -> float:
-    """Clopper-Pearson bound: as few wrong answers have probability delta under it."""
-    if wrong >= count:
-        return 1.0
-    return float(betaincinv(wrong + 1, count - wrong, 1 - delta))
 
 
 def _arrays(*log: Array) -> tuple[Array, Array, Array]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jeff.checks import check_choice
+from jeff.checks import check_choice, check_mask, check_same_length
 from jeff_llm.reasoning.groups import (
     Samples,
     check_samples,
@@ -84,7 +84,10 @@ def group_normalised(
     >>> group_normalised(reward, prompt, epsilon=0.0)
     Array([ 1., -1.,  0.], dtype=float32)
     """
-    check_samples(reward=reward, group=group, finished=where)
+    check_samples(reward=reward, group=group)
+    if where is not None:
+        check_mask(where=jnp.asarray(where))
+        check_same_length(reward=jnp.asarray(reward), where=jnp.asarray(where))
     weight = jnp.ones(jnp.shape(reward)) if where is None else jnp.asarray(where, float)
     centred = _centred(reward, group, weight)
     if not scale:

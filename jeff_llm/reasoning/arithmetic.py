@@ -23,10 +23,12 @@ Nothing here is published; the shares are arguments of `worked`.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from jeff_llm.models import decoder
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.tuning.finetune import Example
 
@@ -44,6 +46,7 @@ __all__ = [
     "decode",
     "draw",
     "encode",
+    "init",
     "model_config",
     "read",
     "with_budget",
@@ -158,6 +161,29 @@ def model_config(width: int = 128, num_layers: int = 4) -> DecoderConfig:
     )
 
 
+def init(config: DecoderConfig, *, key: PRNGKeyArray) -> PyTree:
+    """Random parameters for a small model: kernels of deviation ``1 / sqrt(fan in)``.
+
+    The decoder's own 0.02 suits wide models; at a width of 128 it needs about three
+    times as many steps to learn the task.
+
+    Args:
+      config: as `model_config` makes it.
+      key: random key.
+
+    Returns:
+      Parameters, as `jeff_llm.models.decoder.init` gives them.
+    """
+
+    def scale(path: jax.tree_util.KeyPath, leaf: Array) -> Array:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name.endswith("kernel"):
+            return leaf * (leaf.shape[-2] ** -0.5 / 0.02)
+        return leaf * 5 if name == "embedding" else leaf
+
+    return jax.tree_util.tree_map_with_path(scale, decoder.init(config, key=key))
+
+
 def draw(count: int, *, seed: int, operations: tuple[int, int] = (3, 5)) -> Questions:
     """Draw questions.
 
@@ -229,7 +255,7 @@ def worked(
     check_rate: float | int = 0.7,
     check_error_rate: float | int = 0.03,
     most_checks: int = 3,
-    budget_share: float | int = 0.2,
+    budget_share: float | int = 0.3,
     interrupted_share: float | int = 0.15,
 ) -> list[Example]:
     """Worked solutions, to train a model on.
@@ -238,7 +264,8 @@ def worked(
       questions: questions without a budget.
       seed: of the draws.
       error_rate: probability that a first calculation is wrong.
-      check_rate: probability of each further check, whether it is needed or not.
+      check_rate: probability of each further check, whether it is needed or not; drawn
+        anew for each example with a budget.
       check_error_rate: probability that a check is wrong.
       most_checks: largest number of checks of a step.
       budget_share: share of examples whose question states the budget.
@@ -251,18 +278,22 @@ def worked(
     rng = np.random.default_rng(seed)
     examples = []
     for prompt, answer in zip(questions.prompts, questions.answer, strict=True):
-        text = decode(prompt)
-        steps, value = _steps(
-            rng, text[1:-2], error_rate, check_rate, check_error_rate, most_checks
+        text, kind = decode(prompt), rng.random()
+        interrupted = kind < interrupted_share
+        budgeted = not interrupted and kind < interrupted_share + budget_share
+        # Budgets come with every rate of checks, or their letters would say little.
+        rate = rng.random() if budgeted else check_rate
+        thought, value = _thought(
+            rng, text[1:-2], error_rate, rate, check_error_rate, most_checks
         )
-        kind = rng.random()
-        if kind < interrupted_share:
-            cut = "".join(steps[: rng.integers(len(steps) + 1)])
-            head, tail = f"{text}{cut}>", f"{answer}$"
+        if interrupted:
+            # Anywhere, also within a step: a forced end may come at any token.
+            thought, value = thought[: rng.integers(len(thought) + 1)], answer
+        if budgeted:
+            text = text[0] + budget_letter(len(thought)) + text[1:]
+        if interrupted:
+            head, tail = f"{text}{thought}>", f"{value}$"
         else:
-            thought = "".join(steps)
-            if kind < interrupted_share + budget_share:
-                text = text[0] + budget_letter(len(thought)) + text[1:]
             head, tail = text, f"{thought}>{value}$"
         learned = [0.0] * len(head) + [1.0] * len(tail)
         examples.append(Example(encode(head + tail), learned))
@@ -302,7 +333,9 @@ def read(
         & (digit < zero + 10)
     )
     value = jnp.where(given, digit - zero, NO_ANSWER)
-    return Solutions(value, value == answer, jnp.asarray(lengths), finished)
+    return Solutions(
+        value, value == answer, jnp.asarray(lengths), jnp.asarray(finished)
+    )
 
 
 def _pad(texts: Sequence[str], answers: Sequence[int], width: int) -> Questions:
@@ -312,15 +345,15 @@ def _pad(texts: Sequence[str], answers: Sequence[int], width: int) -> Questions:
     return Questions(tokens, tokens > 0, np.asarray(answers, np.int32))
 
 
-def _steps(
+def _thought(
     rng: np.random.Generator,
     expression: str,
     error_rate: float | int,
     check_rate: float | int,
     check_error_rate: float | int,
     most_checks: int,
-) -> tuple[list[str], int]:
-    """Pieces of a thought, calculations and checks, and the value that it ends with."""
+) -> tuple[str, int]:
+    """A thought, calculations and checks, and the value that it ends with."""
     value, pieces = int(expression[0]), []
     for number, sign, digit in zip(
         expression[1::3], expression[2::3], expression[3::3], strict=True
@@ -334,7 +367,7 @@ def _steps(
             shown = _slip(rng, right, check_error_rate)
             pieces.append(f"W{value}{sign}{digit}={shown}")
         value = shown
-    return pieces, value
+    return "".join(pieces), value
 
 
 def _slip(rng: np.random.Generator, right: int, rate: float | int) -> int:

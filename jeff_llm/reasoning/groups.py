@@ -150,17 +150,19 @@ def check_samples(
       ValueError: if lengths differ, there is no sample, or a value is out of range.
       TypeError: if ``finished`` is not bool or ``group`` not integer.
     """
+    if group is not None and not jnp.issubdtype(jnp.result_type(group), jnp.integer):
+        raise TypeError(
+            f"group: expected integers that name the prompt of each sample, got "
+            f"{jnp.result_type(group)}"
+        )
+    if group is not None and not isinstance(group, Tracer):
+        _check_group(np.asarray(group))
     given = dict(values, correct=correct, length=length, group=group)
     arrays = {name: jnp.asarray(v) for name, v in given.items() if v is not None}
     if finished is not None:
         check_mask(finished=jnp.asarray(finished))
         arrays["finished"] = jnp.asarray(finished)
     check_same_length(**arrays)
-    if group is not None and not jnp.issubdtype(jnp.result_type(group), jnp.integer):
-        raise TypeError(
-            f"group: expected integers that name the prompt of each sample, got "
-            f"{jnp.result_type(group)}"
-        )
     for name, array in given.items():
         if array is None:
             continue
@@ -191,6 +193,17 @@ def tokens(name: str, value: Tokens, length: Samples) -> Float[Array, "..."]:
     if not isinstance(array, Tracer) and not bool((array >= 0).all()):
         raise ValueError(f"{name}: expected at least 0 tokens, got {value}")
     return array
+
+
+def _check_group(group: np.ndarray) -> None:
+    """JAX would cut longer integers to 32 bits, and prompts could be mixed up."""
+    limits = np.iinfo(np.int32)
+    bad = (group < limits.min) | (group > limits.max)
+    if bad.any():
+        raise ValueError(
+            f"group: expected integers of 32 bits, got {group[bad][0]}; number the "
+            "prompts"
+        )
 
 
 def _check_range(name: str, values: np.ndarray) -> None:

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jeff.binomial import upper_bound
 from jeff.checks import check_choice
-from jeff_llm.confidence import router
 from jeff_llm.reasoning.votes import Vote
 
 __all__ = ["Agreement", "Choice", "agreement_guarantee", "choose_rule"]
@@ -125,8 +125,7 @@ def agreement_guarantee(
     return Agreement(
         tuple(votes),
         np.array(apart) / count,
-        # One bound of this kind in the library, tested at small counts.
-        np.array([router._upper_bound(wrong, count, level) for wrong in apart]),
+        np.array([upper_bound(wrong, count, delta=level) for wrong in apart]),
         np.array([np.mean(np.asarray(vote.samples)) for vote in votes.values()], float),
         np.array([np.mean(np.asarray(vote.tokens)) for vote in votes.values()], float),
         count,

@@ -156,6 +156,11 @@ def _check_values(
         raise ValueError(
             f"answer: expected codes of at least -1, got {answer[mask].min()}"
         )
+    # JAX would cut longer codes to 32 bits, and different answers could become equal.
+    if (answer[mask] > np.iinfo(np.int32).max).any():
+        raise ValueError(
+            f"answer: expected codes below 2^31, got {answer[mask].max()}; number them"
+        )
     if (mask[:, 1:] > mask[:, :-1]).any():
         raise ValueError(
             "where: expected padding at the end of each row, got a sample behind it; "

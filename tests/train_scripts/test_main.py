@@ -20,7 +20,7 @@ from train_scripts.running import results
 from train_scripts.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
-READY = "yodo, gre, wds, kv, routing, selfref"
+READY = "yodo, gre, wds, kv, routing, selfref, reasoning"
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ from jeff_llm.reasoning import (
     valve,
     voting,
 )
-from train_scripts.reasoning import reinforce, small
+from train_scripts.reasoning import coconut, reinforce, small
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["BRANCHES", "Bench", "Point", "branch_names", "make_bench", "measure"]
@@ -267,10 +267,10 @@ def _exits(bench: Bench) -> dict[str, Point]:
     rules = {
         "DEER": stopping.deer(trials.confidence, trials.where),
         "answer convergence": stopping.answer_convergence(
-            trials.codes, trials.where, repeats=3
+            trials.codes, trials.where, repeats=6
         ),
         "entropy after thought": stopping.entropy_after_think(
-            trials.entropy, trials.where, threshold=0.01, warm_up=3
+            trials.entropy, trials.where, threshold=0.01, warm_up=6
         ),
     }
     return {
@@ -333,6 +333,23 @@ def _selected(bench: Bench) -> dict[str, Point]:
             bench.base._replace(params=params), bench.test, bench.key(7)
         )
     return points
+
+
+def _latent(bench: Bench) -> dict[str, Point]:
+    """Latent thoughts; nothing where the configuration has no steps for them."""
+    steps = bench.config.latent_steps
+    if not steps:
+        return {}
+    train = small.questions_of(bench.config, bench.seed, "pretrain")
+    tuned = coconut.fit_latent(
+        bench.base,
+        train,
+        num_steps=steps,
+        key=bench.key(9),
+        workdir=bench.folder / "latent",
+    )
+    right, length = coconut.accuracy(tuned, bench.test)
+    return {"latent (Coconut)": Point(float(right.mean()), float(length))}
 
 
 def _factors(
@@ -417,4 +434,5 @@ BRANCHES: dict[str, Callable[[Bench], dict[str, Point]]] = {
     "exits": _exits,
     "prompts": _prompts,
     "selected": _selected,
+    "latent": _latent,
 }

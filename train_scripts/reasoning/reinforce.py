@@ -26,7 +26,8 @@ __all__ = ["TARGET", "reinforce"]
 # Length in tokens at which rewards with a target or a limit aim: the shortest chain of
 # five operations has 33 tokens.
 TARGET = 36
-_LIMIT = small.MAX_TOKENS
+# Longer chains, 3% of the base's, earn what an unfinished answer earns.
+_LIMIT = 96
 _REFERENCE_SAMPLES = 4
 
 
@@ -58,10 +59,14 @@ def reinforce(
     context = {"answer": questions.answer}
     if name == "o1_pruner":
         context |= _reference(base, questions, seed)
-    prompts = policy.Prompts(questions.tokens, questions.mask, context)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adam(config.learning_rate, b2=0.95)
+    prompts = policy.Prompts(
+        jnp.asarray(questions.tokens),
+        jnp.asarray(questions.mask),
+        jax.tree.map(jnp.asarray, context),
     )
+    # The rate falls to zero, so that the last policies do not wander.
+    rate = optax.cosine_decay_schedule(config.learning_rate, config.rl_steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.95))
     step = grpo.make_step(
         policy.decoder_policy(
             base.config, max_new_tokens=_LIMIT, stop_ids=[arithmetic.END]
@@ -71,15 +76,12 @@ def reinforce(
         group_size=config.group_size,
         advantage_fn=_advantage(name, config),
         clip=(0.2, 0.28) if name == "dler" else (0.2, 0.2),
-        num_iterations=2,
     )
     keys = jax.random.split(seed_key(seed, 2))
     fitted = training.fit(
         step,
         training.init_state(base.params, optimizer, key=keys[0]),
-        training.Shuffled(
-            jax.tree.map(jnp.asarray, prompts), config.batch_size, keys[1]
-        ),
+        training.Shuffled(prompts, config.batch_size, keys[1]),
         num_steps=config.rl_steps,
         chunk_steps=min(10, config.rl_steps),
         workdir=folder,

@@ -14,7 +14,6 @@ from configs.reasoning import Config
 from jeff import training
 from jeff_llm import generate, tuning
 from jeff_llm.generate.sampling import Processor
-from jeff_llm.models import decoder
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.reasoning import arithmetic, thinking
@@ -96,7 +95,7 @@ def pretrain(
     sizes = arithmetic.model_config(config.width, config.num_layers)
     questions = questions_of(config, seed, "pretrain")
     packed = tuning.pack(arithmetic.worked(questions, seed=seed), _ROW)
-    params = _init(sizes, seed_key(seed, 0))
+    params = arithmetic.init(sizes, key=seed_key(seed, 0))
     params = _fit(
         sizes, params, packed, config.pretrain_steps, 2e-3, seed, folder, progress
     )
@@ -149,22 +148,6 @@ def solve(
     shape = (len(questions.answer), samples)
     columns = [np.concatenate(each) for each in zip(*found, strict=True)]
     return Solved(*(each.reshape(*shape, *each.shape[1:]) for each in columns))
-
-
-def _init(sizes: DecoderConfig, key: jax.Array) -> PyTree:
-    """Kernels of standard deviation ``1 / sqrt(fan in)``.
-
-    The decoder's own 0.02 suits wide models; at a width of 128 it needs three times as
-    many steps to learn the task.
-    """
-
-    def scale(path: jax.tree_util.KeyPath, leaf: jax.Array) -> jax.Array:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name.endswith("kernel"):
-            return leaf * (leaf.shape[-2] ** -0.5 / 0.02)
-        return leaf * 5 if name == "embedding" else leaf
-
-    return jax.tree_util.tree_map_with_path(scale, decoder.init(sizes, key=key))
 
 
 def _fit(

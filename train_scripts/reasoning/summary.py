@@ -20,9 +20,14 @@ _FAMILIES = {
     "exits": ("output: early exits", "third", "v"),
     "prompts": ("prompt", "prompt", "D"),
     "selected": ("model: selected samples, valve", "tuned", "P"),
+    "latent": ("model: latent thoughts", "latent", "X"),
     "rl": ("model: reinforcement learning", "fixed", "*"),
 }
-_COLOURS = plots.COLOURS | {"prompt": "#E69F00", "tuned": "#56B4E9"}
+_COLOURS = plots.COLOURS | {
+    "prompt": "#E69F00",
+    "tuned": "#56B4E9",
+    "latent": "#F0E442",
+}
 
 
 class Line(NamedTuple):

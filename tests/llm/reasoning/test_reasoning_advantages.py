@@ -141,6 +141,11 @@ def test_exactly_as_many_are_kept(length, group, keep) -> None:
         assert set(place[found[place]]) == set(order[:keep])
 
 
+def test_a_mask_is_bool() -> None:
+    with pytest.raises(TypeError, match="where: expected a bool array, got int"):
+        advantages.group_normalised(REWARD, GROUP, where=GROUP)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

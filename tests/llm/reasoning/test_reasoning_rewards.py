@@ -132,7 +132,7 @@ BOUNDS = {
     "l1_max": (0, 1),
     "laser": (0, 1.5),
     "soft_overlong": (-1, 0),
-    "dast": (-np.inf, 1.0),
+    "dast": (-1, 1),
     "truncation": (0, 1),
     "thinkprune": (0, 1),
 }
@@ -284,6 +284,7 @@ def test_thirds_are_on_the_harder_side() -> None:
         ({"length": np.array([])}, ValueError, "at least 1 sample, got 0"),
         ({"group": np.array([0.5])}, TypeError, "group: expected integers"),
         ({"length": np.ones(1), "finished": np.ones(1)}, TypeError, "expected a bool"),
+        ({"group": np.array([1, 2**40])}, ValueError, "32 bits, got 1099511627776"),
         ({"reward": np.array([np.inf])}, ValueError, "reward: expected finite"),
     ],
 )
