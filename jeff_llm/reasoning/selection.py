@@ -181,7 +181,7 @@ def first_correct_solution(
 
     References:
       Chen et al., "Do NOT Think That Much for 2+3=? On the Overthinking of o1-Like
-      LLMs", 2024, arXiv 2412.21187, section 3.2.
+      LLMs", 2024, arXiv 2412.21187 (FCS, FCS + Reflection).
 
     >>> first_correct_solution(np.array([[0, 1, 0, 1]]), np.ones((1, 4), bool))
     array([2])
@@ -226,7 +226,7 @@ def first_correct_pairs(
 
     References:
       Chen et al., "Do NOT Think That Much for 2+3=? On the Overthinking of o1-Like
-      LLMs", 2024, arXiv 2412.21187, section 3.
+      LLMs", 2024, arXiv 2412.21187.
     """
     kept = first_correct_solution(correct, where, reflection=reflection)
     real = np.where(np.asarray(where), np.asarray(tokens), 0)
@@ -263,7 +263,7 @@ def compress_tokens(
 
     References:
       Xia et al., "TokenSkip: Controllable Chain-of-Thought Compression in LLMs", EMNLP
-      2025, arXiv 2502.12067, eq. 4.
+      2025, arXiv 2502.12067.
 
     >>> compress_tokens(jnp.array([0.1, 3.0, 2.0]), ratio=0.5)
     Array([False,  True,  True], dtype=bool)
