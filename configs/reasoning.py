@@ -68,6 +68,8 @@ class Config:
     chat_model: str = ""
     # Questions for the real model.
     questions: int = 16
+    # Questions about cities for the real model.
+    cities: int = 200
     # Samples per question for voting.
     votes: int = 40
     # Maximum number of new tokens of a real model's answer.
@@ -95,7 +97,7 @@ class Config:
     # Optimiser steps of each stage of latent thoughts (Coconut); 0 leaves them out.
     latent_steps: int = 0
     # Length rewards to train with.
-    rewards: tuple[str, ...] = ("correct", "arora_zanette")
+    rewards: tuple[str, ...] = ("correct", "arora_zanette", "dler")
     # Test questions of the small model.
     test: int = 500
     # Random seeds of the small model; intervals are over seeds.
@@ -112,6 +114,7 @@ class Config:
         for name, least in {
             "draws": 1,
             "questions": 1,
+            "cities": 4,
             "votes": 2,
             "max_new_tokens": 1,
             "width": 8,
@@ -146,9 +149,48 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    "demo": Config(),
-    "smoke": Config(),
-    "full": Config(),
-    "paper": Config(),
+    # A small base on few questions, one seed, and the guarantee on made logs.
+    "demo": Config(
+        parts=("plane", "simulated"),
+        draws=200,
+        votes=16,
+        num_layers=2,
+        pretrain_steps=400,
+        rl_steps=15,
+        tune=64,
+        tune_steps=30,
+        rewards=("arora_zanette",),
+        test=48,
+        seeds=(0,),
+    ),
+    # The smallest run, to check that everything works.
+    "smoke": Config(
+        draws=20,
+        votes=5,
+        width=32,
+        num_layers=1,
+        pretrain_steps=3,
+        rl_steps=2,
+        batch_size=2,
+        group_size=2,
+        tune=8,
+        tune_steps=2,
+        latent_steps=1,
+        rewards=("arora_zanette",),
+        test=4,
+        seeds=(0,),
+    ),
+    # The tables in docs/reasoning.md.
+    "full": Config(
+        parts=PARTS,
+        latent_steps=60,
+        test=250,
+        seeds=(0, 1, 2, 3, 4),
+    ),
+    # As in the papers: every length reward of the survey, one seed.
+    "paper": Config(rewards=REWARDS, test=250, latent_steps=60, seeds=(0,)),
+    # A real model alone: decoding and prompting, and votes over its samples.
+    "model": Config(parts=("model", "cities")),
+    # Your own traces: --data FILE.
     "file": Config(),
 }

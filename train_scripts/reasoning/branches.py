@@ -270,7 +270,7 @@ def _exits(bench: Bench) -> dict[str, Point]:
             trials.codes, trials.where, repeats=6
         ),
         "entropy after thought": stopping.entropy_after_think(
-            trials.entropy, trials.where, threshold=0.01, warm_up=3
+            trials.entropy, trials.where, threshold=0.01, warm_up=6
         ),
     }
     return {

@@ -21,6 +21,7 @@ from jeff_llm.confidence.samples import normalise
 from jeff_llm.models import weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.questions import answering, cities, city_questions
+from train_scripts.reasoning import traces
 from train_scripts.running.results import Part
 
 __all__ = ["analyse", "draw"]
@@ -45,8 +46,6 @@ def analyse(config: Config, workdir: Path) -> Part:
     Returns:
       Numbers, claims and table.
     """
-    from train_scripts.reasoning import traces
-
     # The names of your own fields do not apply to the traces written here.
     names = ("question", "answer", "correct", "tokens", "text", "order", "samples")
     plain = {name: getattr(Config(), name) for name in names}
@@ -76,7 +75,7 @@ def draw(config: Config, workdir: Path) -> Path:
     folder = workdir / "cities"
     _check_settings(config, folder / "settings.json")
     seed = config.seeds[0]
-    asked = city_questions.draw(_LARGEST, 0, config.questions, _SHOTS, seed)
+    asked = city_questions.draw(_LARGEST, 0, config.cities, _SHOTS, seed)
     size = max(_ROWS // config.votes, 1)
     # Not loaded where every batch is there already.
     model = functools.cache(lambda: weights.load(config.model))
@@ -94,7 +93,7 @@ def draw(config: Config, workdir: Path) -> Path:
 
 def _check_settings(config: Config, path: Path) -> None:
     """Refuse batches that were drawn under other settings."""
-    names = ("model", "questions", "votes", "seeds")
+    names = ("model", "cities", "votes", "seeds")
     # Through JSON, which turns tuples into lists.
     wanted = json.loads(json.dumps({name: getattr(config, name) for name in names}))
     if not path.is_file():

@@ -7,7 +7,6 @@ the script analyses your own traces: how long they are, what each stopping rule 
 have saved, and the cheapest rule that keeps the answers, with a guarantee.
 """
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -57,20 +56,7 @@ def _run_part(config: Config, workdir: Path, name: str, progress: bool) -> Part:
     parts: dict[str, Callable[[Config, Path], Part]] = {
         "plane": functools.partial(plane.compare, progress=progress),
         "model": model.measure,
-        "cities": _cities,
+        "cities": cities.analyse,
         "simulated": traces.simulated,
     }
     return parts[name](config, workdir)
-
-
-def _cities(config: Config, workdir: Path) -> Part:
-    """Samples of a real model, drawn and then analysed as anybody's traces."""
-    fields = {f.name: f.default for f in dataclasses.fields(Config)}
-    names = ("question", "answer", "correct", "tokens", "text", "order", "samples")
-    drawn = cities.draw(config, workdir)
-    return traces.analyse(
-        dataclasses.replace(
-            config, data=str(drawn), **{name: fields[name] for name in names}
-        ),
-        workdir,
-    )
