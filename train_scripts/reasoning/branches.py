@@ -360,9 +360,11 @@ def _factors(
         tuning.Example(prompt + rest, [0.0] * len(prompt) + [1.0] * len(rest))
         for prompt, rest in solutions
     ]
-    packed = jax.tree.map(jnp.asarray, tuning.pack(examples, 256))
     keys = jax.random.split(bench.key(8), 3)
     factors = lora.init(bench.base.params, key=keys[0], rank=16, where=lora.LINEAR)
+    if not examples:  # a base that solves nothing has nothing to teach
+        return factors
+    packed = jax.tree.map(jnp.asarray, tuning.pack(examples, 256))
     optimizer = optax.adam(3e-3)
     config = bench.base.config
 

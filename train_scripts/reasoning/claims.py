@@ -1,5 +1,7 @@
 """Claims of the survey that the small model can test."""
 
+import dataclasses
+
 import numpy as np
 
 from train_scripts.reasoning.summary import Line, Report
@@ -17,7 +19,7 @@ def claims(report: Report) -> tuple[Claim, ...]:
       report: measurements of the run.
 
     Returns:
-      The claims.
+      The claims; none is decided where the base solves nothing or was not measured.
     """
     found = [
         *(_reward(report, f"RL, {name}") for name in report.config.rewards),
@@ -28,7 +30,10 @@ def claims(report: Report) -> tuple[Claim, ...]:
         _short_chains(report),
         _cheapest(report),
     ]
-    return tuple(each for each in found if each is not None)
+    claims = tuple(each for each in found if each is not None)
+    if np.isnan(report.solved).any():
+        return tuple(dataclasses.replace(each, holds=None) for each in claims)
+    return claims
 
 
 def _reward(report: Report, name: str) -> Claim | None:
@@ -36,7 +41,7 @@ def _reward(report: Report, name: str) -> Claim | None:
     if name == "RL, correct":  # the control without a length reward
         return None
     point, base = report.points[name], report.base
-    kept, share = point.accuracy / base.accuracy, point.tokens / base.tokens
+    kept, share = point.accuracy / report.solved, point.tokens / base.tokens
     return Claim(
         f"{name}: reinforcement learning with this length reward keeps at least 98% of "
         "the base's accuracy with at most 50% of its tokens.",

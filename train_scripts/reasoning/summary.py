@@ -67,6 +67,12 @@ class Report(NamedTuple):
         """A single sample of the base at temperature 1: what is compared with."""
         return self.points[BASE]
 
+    @property
+    def solved(self) -> np.ndarray:
+        """Accuracy of the base, one per seed; NaN where no ratio to it is defined."""
+        accuracy = self.base.accuracy
+        return np.where(accuracy > 0, accuracy, np.nan)
+
     def aes(self, name: str) -> np.ndarray:
         """Accuracy-efficiency score of a point against the base, one per seed.
 
@@ -74,13 +80,11 @@ class Report(NamedTuple):
           name: name of the point.
 
         Returns:
-          The scores.
+          The scores; NaN where the base solves nothing.
         """
         point = self.points[name]
         return np.asarray(
-            metrics.aes(
-                point.accuracy, point.tokens, self.base.accuracy, self.base.tokens
-            )
+            metrics.aes(point.accuracy, point.tokens, self.solved, self.base.tokens)
         )
 
     def rivals(self) -> list[str]:
