@@ -69,7 +69,7 @@ class Config:
     # Questions for the real model.
     questions: int = 16
     # Questions about cities for the real model.
-    cities: int = 200
+    cities: int = 300
     # Samples per question for voting.
     votes: int = 40
     # Maximum number of new tokens of a real model's answer.
