@@ -8,7 +8,8 @@ checkpoints and a resumption that is exact bit for bit. The rewards are in
 
 Departures from common trainers: the log-probabilities of the sampling loop enter the
 ratio, not those of a second pass, so that the ratio corrects what differs between the
-two. Groups whose rewards are all equal have advantage 0, and still count in the mean.
+two. Groups whose rewards are all equal have advantage 0, and still count in the mean,
+unless the advantages are `advantages.BatchAdvantages`, which leaves them out.
 
 References:
   Shao et al., "DeepSeekMath", 2024 (arXiv 2402.03300), eq. 3.
@@ -40,8 +41,8 @@ RewardFn = Callable[
     [Rollout, PyTree, Int[Array, " samples"], Int[Array, ""]],
     tuple[Float[Array, " samples"], Metrics],
 ]
-# (reward, length, group) -> advantage, all [samples]
-AdvantageFn = Callable[[Array, Array, Array], Array]
+# (reward, length, group) -> advantage, all [samples], or the samples kept beside it
+AdvantageFn = Callable[[Array, Array, Array], Array | group_advantages.BatchAdvantages]
 
 
 def kl_estimate(log_probs: TokenValues, reference: TokenValues) -> TokenValues:
@@ -144,7 +145,8 @@ def make_step(
       optimizer: the optax transformation that made the state.
       group_size: completions per prompt.
       advantage_fn: ``(reward, length, group) -> advantage``; by default
-        `jeff_llm.reasoning.advantages.group_normalised` of the reward.
+        `jeff_llm.reasoning.advantages.group_normalised` of the reward. Samples that a
+        `BatchAdvantages` does not keep are left out of the loss.
       clip: as in `policy_loss`.
       kl_weight: likewise; the reference is then the step's last argument.
       normalise: as in `policy_loss`.
@@ -190,6 +192,10 @@ def make_step(
         rollout = policy.sample(assemble(state.params, frozen), prompts, key)
         reward, measured = reward_fn(rollout, prompts.context, group, state.step)
         advantage = advantage_fn(reward, rollout.length, group)
+        mask = rollout.mask
+        if isinstance(advantage, group_advantages.BatchAdvantages):
+            advantage, kept = advantage
+            mask &= kept[:, None]
         fixed = None
         if kl_weight:
             fixed = policy.log_probs(assemble(reference, frozen), prompts, rollout)
@@ -199,7 +205,7 @@ def make_step(
                 policy.log_probs(assemble(trained, frozen), prompts, rollout),
                 rollout.log_probs,
                 advantage,
-                rollout.mask,
+                mask,
                 clip=clip,
                 reference=fixed,
                 kl_weight=kl_weight,

@@ -273,10 +273,14 @@ def _exits(bench: Bench) -> dict[str, Point]:
             trials.entropy, trials.where, threshold=0.01, warm_up=6
         ),
     }
-    return {
-        name: _answered(bench, exiting.stop(thoughts, trials, index))
-        for name, index in rules.items()
-    }
+    points = {}
+    for name, index in rules.items():
+        found = exiting.stop(thoughts, trials, index)
+        points[name] = point = _answered(bench, found)
+        # A cache shared with the chain makes a probe cheap, but not free.
+        spent = point.tokens + float(found.cost.mean())
+        points[f"{name}, probes counted"] = point._replace(tokens=spent)
+    return points
 
 
 def _prompts(bench: Bench) -> dict[str, Point]:

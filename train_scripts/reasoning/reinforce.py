@@ -76,6 +76,7 @@ def reinforce(
         group_size=config.group_size,
         advantage_fn=_advantage(name, config),
         clip=(0.2, 0.28) if name == "dler" else (0.2, 0.2),
+        normalise="token" if name == "dler" else "sequence",
     )
     keys = jax.random.split(seed_key(seed, 2))
     fitted = training.fit(
@@ -159,9 +160,7 @@ def _advantage(name: str, config: Config) -> grpo.AdvantageFn:
 
         return filtered
     if name == "dler":
-        return lambda reward, _, group: (
-            advantages.batch_normalised(reward, group).advantage
-        )
+        return lambda reward, _, group: advantages.batch_normalised(reward, group)
     if name == "arora_zanette":
         return lambda reward, _, group: advantages.leave_one_out(reward, group)
     return lambda reward, _, group: advantages.group_normalised(reward, group)

@@ -321,3 +321,37 @@ def test_equal_rewards_change_nothing(params: Any) -> None:
         state = training.init_state(params, optax.sgd(1.0), key=jax.random.key(1))
         new, _ = step(state, prompts(2))
         chex.assert_trees_all_equal(new.params, params)
+
+
+def test_groups_without_spread_are_left_out(params: Any) -> None:
+    """DLER: the mean over tokens is that of the kept group alone."""
+
+    def first_group(rollout: Any, answer: Any, group: Any, step: Any) -> Any:
+        reward, _ = mean_token(rollout, answer, group, step)
+        return jnp.where(group == 0, reward, 1.0), {}
+
+    def update(advantage_fn: Any, normalise: str) -> Any:
+        step = grpo.make_step(
+            POLICY,
+            first_group,
+            optax.sgd(1.0),
+            group_size=4,
+            advantage_fn=advantage_fn,
+            normalise=normalise,
+        )
+        state = training.init_state(params, optax.sgd(1.0), key=jax.random.key(1))
+        return step(state, prompts(3))[0].params
+
+    kept = update(lambda r, _, g: advantages.batch_normalised(r, g), "token")
+    plain = update(lambda r, _, g: advantages.batch_normalised(r, g).advantage, "token")
+    ratio = jax.tree.leaves(
+        jax.tree.map(
+            lambda a, b, p: float(jnp.abs(a - p).sum() / jnp.abs(b - p).sum()),
+            kept,
+            plain,
+            params,
+        )
+    )
+    # One factor everywhere, the tokens of all groups over those of the first.
+    assert min(ratio) > 1.2
+    assert max(ratio) == pytest.approx(min(ratio), rel=1e-3)
