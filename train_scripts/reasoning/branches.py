@@ -34,14 +34,22 @@ from jeff_llm.reasoning import (
 from train_scripts.reasoning import coconut, reinforce, small
 from train_scripts.running.seeds import seed_key
 
-__all__ = ["BRANCHES", "Bench", "Point", "branch_names", "make_bench", "measure"]
+__all__ = [
+    "BRANCHES",
+    "WAITS",
+    "Bench",
+    "Point",
+    "branch_names",
+    "make_bench",
+    "measure",
+]
 
 # Samples per question where a single sample is measured.
 _SAMPLES = 4
 _STOP = [arithmetic.END]
 _VALVE = (0.0, 0.5, 1.0, 1.5)
 _BUDGETS = (24, 40, 64, 88)
-_WAITS = (1, 2, 4)
+WAITS = (1, 2, 4)
 _CAPS = (16, 32, 64)
 
 
@@ -232,7 +240,7 @@ def _controls(bench: Bench) -> dict[str, Point]:
         stop_ids=_STOP,
         batch_size=256,
     )
-    for waits in _WAITS:
+    for waits in WAITS:
         points[f"wait x{waits}"] = _answered(bench, think(waits=waits))
     found = thinking.no_thinking(
         bench.base,

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from train_scripts.reasoning.branches import WAITS
 from train_scripts.reasoning.summary import Line, Report
 from train_scripts.running.claims import above, all_of, at_least, at_most, below
 from train_scripts.running.results import Claim
@@ -27,6 +28,7 @@ def claims(report: Report) -> tuple[Claim, ...]:
         _vote(report, "adaptive consistency"),
         _score(report),
         _not_longer(report),
+        _forced(report),
         _short_chains(report),
         _cheapest(report),
     ]
@@ -94,6 +96,20 @@ def _not_longer(report: Report) -> Claim:
         "overlong chains do not help",
         f"{_accuracy(shortest)}, {_accuracy(middle)}, {_accuracy(longest)}%",
         all_of(above(middle.accuracy, shortest.accuracy), at_most(gain, 0.005)),
+    )
+
+
+def _forced(report: Report) -> Claim:
+    """Making a thought longer by force does not make it better."""
+    base = report.base
+    longest = report.points[f"wait x{max(WAITS)}"]
+    return Claim(
+        "Longer by force is not better: replacing the end of the thought by a wait "
+        f"{max(WAITS)} times gains at most half a point.",
+        "forced thinking helps at first, then turns flat or falls",
+        f"{_accuracy(longest)}% at {spread(longest.tokens, 1)} tokens against "
+        f"{_accuracy(base)}% at {spread(base.tokens, 1)}",
+        at_most(longest.accuracy - base.accuracy, 0.005),
     )
 
 
