@@ -69,7 +69,7 @@ class Config:
     # Questions for the real model.
     questions: int = 16
     # Questions about cities for the real model.
-    cities: int = 200
+    cities: int = 300
     # Samples per question for voting.
     votes: int = 40
     # Maximum number of new tokens of a real model's answer.
@@ -81,7 +81,7 @@ class Config:
     # Supervised steps of the small model.
     pretrain_steps: int = 1000
     # Steps of reinforcement learning for each reward.
-    rl_steps: int = 30
+    rl_steps: int = 40
     # Questions per step of reinforcement learning.
     batch_size: int = 16
     # Sampled chains per question in reinforcement learning.
@@ -89,7 +89,7 @@ class Config:
     # Learning rate of reinforcement learning.
     learning_rate: float = 6e-4
     # Weight of the length in the rewards "arora_zanette" and "alp".
-    length_weight: float = 0.1
+    length_weight: float = 0.3
     # Questions whose samples are selected for fine-tuning.
     tune: int = 400
     # Optimiser steps of that fine-tuning.

@@ -6,9 +6,9 @@ each with its own seed. After each window the rule sees all answers so far. Thro
 already paid for cost nothing under another rule.
 """
 
-import collections
+import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -20,6 +20,7 @@ from jeff_llm.reasoning.prompts import parse_answer, step_by_step
 __all__ = [
     "Asked",
     "Rule",
+    "WinnerRule",
     "adaptive_consistency_rule",
     "all_samples_rule",
     "ask",
@@ -32,12 +33,39 @@ __all__ = [
 Rule: TypeAlias = Callable[[Int[np.ndarray, " samples"]], bool]
 
 
+@runtime_checkable
+class WinnerRule(Protocol):
+    """A rule that also says which answer wins; of other rules the majority wins."""
+
+    def __call__(self, codes: Int[np.ndarray, " samples"]) -> bool:
+        """Whether to stop.
+
+        Args:
+          codes: the answers so far.
+
+        Returns:
+          True to stop.
+        """
+        ...
+
+    def winner(self, codes: Int[np.ndarray, " samples"]) -> int:
+        """The answer of the vote.
+
+        Args:
+          codes: all answers.
+
+        Returns:
+          A code; -1 for none.
+        """
+        ...
+
+
 class Asked(NamedTuple):
     """The vote on a question.
 
     Attributes:
-      answer: the most frequent answer, of equally frequent ones the first; None if no
-        sample has one.
+      answer: the answer that the rule names, else the most frequent one, of equally
+        frequent ones the first; None if no sample has one.
       votes: how often each answer was given.
       samples: samples that were requested.
       stopped: whether the rule stopped before the largest number.
@@ -137,11 +165,11 @@ async def ask_until(
             [-1 if s is None else numbers.setdefault(s, len(numbers)) for s in said]
         )
         stopped = bool(rule(codes)) and len(answers) < max_samples
-    votes = collections.Counter(each for each in said if each is not None)
+    winner = rule.winner(codes) if isinstance(rule, WinnerRule) else _majority(codes)
     total = usage(answers)
     return Asked(
-        answer=votes.most_common(1)[0][0] if votes else None,
-        votes=dict(votes),
+        answer=None if winner < 0 else [*numbers][winner],
+        votes={each: int(np.sum(codes == number)) for each, number in numbers.items()},
         samples=len(answers),
         stopped=stopped,
         tokens=total.completion_tokens,
@@ -159,12 +187,13 @@ def all_samples_rule() -> Rule:
     return lambda codes: False
 
 
-def early_stopping_rule(window: int = 5) -> Rule:
+def early_stopping_rule(window: int = 5) -> WinnerRule:
     """Early-stopping self-consistency: stop at a window of equal answers.
 
     Windows follow each other without overlap; a sample without an answer agrees with
-    nothing. Where samples are requested in windows of another size, every window that
-    is complete counts.
+    nothing. The answer of the first such window wins, and without one the majority.
+    Where samples are requested in windows of another size, every window that is
+    complete counts.
 
     Args:
       window: samples of a window, at least 2.
@@ -186,11 +215,7 @@ def early_stopping_rule(window: int = 5) -> Rule:
     if window < 2:
         raise ValueError(f"window: expected at least 2, got {window}")
 
-    def rule(codes: Int[np.ndarray, " samples"]) -> bool:
-        whole = codes[: len(codes) // window * window].reshape(-1, window)
-        return bool(((whole == whole[:, :1]).all(axis=1) & (whole[:, 0] >= 0)).any())
-
-    return rule
+    return _EarlyStopping(window)
 
 
 def adaptive_consistency_rule(threshold: float = 0.95) -> Rule:
@@ -210,7 +235,7 @@ def adaptive_consistency_rule(threshold: float = 0.95) -> Rule:
 
     References:
       Aggarwal et al., "Let's Sample Step by Step: Adaptive-Consistency for Efficient
-      Reasoning and Coding with LLMs", EMNLP 2023, arXiv 2305.11860, eq. 2.
+      Reasoning and Coding with LLMs", EMNLP 2023, arXiv 2305.11860.
 
     >>> rule = adaptive_consistency_rule(0.95)
     >>> rule(np.array([0, 0, 0])), rule(np.array([0, 0, 0, 0]))
@@ -226,3 +251,30 @@ def adaptive_consistency_rule(threshold: float = 0.95) -> Rule:
         return bool(betainc(second + 1, first + 1, 0.5) >= threshold)
 
     return rule
+
+
+@dataclasses.dataclass(frozen=True)
+class _EarlyStopping:
+    window: int
+
+    def __call__(self, codes: Int[np.ndarray, " samples"]) -> bool:
+        return self._unanimous(codes) is not None
+
+    def winner(self, codes: Int[np.ndarray, " samples"]) -> int:
+        agreed = self._unanimous(codes)
+        return _majority(codes) if agreed is None else agreed
+
+    def _unanimous(self, codes: Int[np.ndarray, " samples"]) -> int | None:
+        """The answer of the first window of equal answers."""
+        whole = codes[: len(codes) // self.window * self.window]
+        for window in whole.reshape(-1, self.window).tolist():
+            if window[0] >= 0 and len(set(window)) == 1:
+                return window[0]
+        return None
+
+
+def _majority(codes: Int[np.ndarray, " samples"]) -> int:
+    """The most frequent code, of equally frequent ones the first seen; -1 for none."""
+    given = codes[codes >= 0]
+    # Codes are numbered in order of appearance, and argmax takes the first.
+    return int(np.bincount(given).argmax()) if given.size else -1

@@ -49,7 +49,7 @@ def compress_tokens(
 
     References:
       Xia et al., "TokenSkip: Controllable Chain-of-Thought Compression in LLMs", EMNLP
-      2025, arXiv 2502.12067, eq. 4.
+      2025, arXiv 2502.12067.
 
     >>> compress_tokens(jnp.array([0.1, 3.0, 2.0]), ratio=0.5)
     Array([False,  True,  True], dtype=bool)

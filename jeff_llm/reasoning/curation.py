@@ -53,7 +53,7 @@ def s1k_select(
 
     References:
       Muennighoff et al., "s1: Simple test-time scaling", 2025, arXiv 2501.19393,
-      section 2.2 and algorithm 1.
+      section 2.2.
     """
     _check_questions(count, quality=quality, kind=kind, length=length)
     _check_lengths(kind=kind, small_correct=small_correct, large_correct=large_correct)
@@ -107,8 +107,7 @@ def limo_select(
       ValueError: if lengths of the arrays differ, or a number is out of its range.
 
     References:
-      Ye et al., "LIMO: Less is More for Reasoning", COLM 2025, arXiv 2502.03387,
-      section 3.
+      Ye et al., "LIMO: Less is More for Reasoning", COLM 2025, arXiv 2502.03387.
     """
     _check_questions(count, quality=quality, kind=kind)
     _check_lengths(kind=kind, small_rate=small_rate, large_rate=large_rate)

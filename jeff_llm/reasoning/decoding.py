@@ -57,7 +57,8 @@ def reflection_ids(
     A token counts if its text is one of the words in any case, with or without spaces
     and punctuation around it: "wait", " Wait", "WAIT,". A word that the tokenizer cuts
     into several tokens has none, and a token that only contains a word, as "Ohio"
-    contains "oh", does not count.
+    contains "oh", does not count. (The paper takes every token that contains a word,
+    and removes the wrong ones by hand.)
 
     Args:
       tokenizer: the model's tokenizer.

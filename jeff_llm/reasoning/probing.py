@@ -95,11 +95,10 @@ def transition_places(
     >>> transition_places([[5, 9, 6]], Markers((), (1,), transitions=(9,)))
     [[2, 3]]
     """
-    found = []
+    # A vocabulary may have hundreds of them.
+    found, steps = [], frozenset(markers.transitions)
     for thought in thoughts:
-        places = [
-            n for n, token in enumerate(thought, 1) if token in markers.transitions
-        ]
+        places = [n for n, token in enumerate(thought, 1) if token in steps]
         if end and len(thought) not in places:
             places.append(len(thought))
         found.append(places)

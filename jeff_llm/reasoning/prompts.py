@@ -115,7 +115,7 @@ def tale_estimate(question: str) -> str:
 
     References:
       Han et al., "Token-Budget-Aware LLM Reasoning", ACL Findings 2025, arXiv
-      2412.18547, section 5.2.
+      2412.18547 (TALE-EP).
     """
     return (
         "How many tokens would you need to answer the question below step by step? Do "
@@ -139,7 +139,7 @@ def tale_budget(question: str, budget: int) -> str:
 
     References:
       Han et al., "Token-Budget-Aware LLM Reasoning", ACL Findings 2025, arXiv
-      2412.18547, section 4.
+      2412.18547.
     """
     if budget < 1:
         raise ValueError(f"budget: expected at least 1, got {budget}")

@@ -176,7 +176,7 @@ def first_correct_solution(
 
     References:
       Chen et al., "Do NOT Think That Much for 2+3=? On the Overthinking of o1-Like
-      LLMs", 2024, arXiv 2412.21187, section 3.2.
+      LLMs", 2024, arXiv 2412.21187 (FCS, FCS + Reflection).
 
     >>> first_correct_solution(np.array([[0, 1, 0, 1]]), np.ones((1, 4), bool))
     array([2])
@@ -221,7 +221,7 @@ def first_correct_pairs(
 
     References:
       Chen et al., "Do NOT Think That Much for 2+3=? On the Overthinking of o1-Like
-      LLMs", 2024, arXiv 2412.21187, section 3.
+      LLMs", 2024, arXiv 2412.21187.
     """
     kept = first_correct_solution(correct, where, reflection=reflection)
     real = np.where(np.asarray(where), np.asarray(tokens), 0)

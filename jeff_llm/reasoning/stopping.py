@@ -85,8 +85,7 @@ def trial_confidence(
       TypeError: if ``log_probs`` is not floating point, or ``where`` is not bool.
 
     References:
-      Yang et al., "Dynamic Early Exit in Reasoning Models", 2025, arXiv 2504.15895,
-      eq. 4 (geometric mean in the paper; the arithmetic one is in its code).
+      Yang et al., "Dynamic Early Exit in Reasoning Models", 2025, arXiv 2504.15895.
 
     >>> trial_confidence(jnp.log(jnp.array([1.0, 0.5, 1.0])), jnp.ones(3, bool))
     Array(0.5, dtype=float32)
@@ -165,7 +164,7 @@ def answer_convergence(
 
     References:
       Liu and Wang, "Answer Convergence as a Signal for Early Stopping in Reasoning",
-      2025, arXiv 2506.02536, section 3.
+      2025, arXiv 2506.02536.
 
     >>> answer_convergence(jnp.array([[4, 7, 7]]), jnp.ones((1, 3), bool), repeats=2)
     Array([2], dtype=int32)
@@ -224,7 +223,7 @@ def entropy_after_think(
 
     References:
       Wang et al., "Entropy After </Think> for Reasoning Model Early Exiting", 2025,
-      arXiv 2509.26522, algorithm 1.
+      arXiv 2509.26522.
     """
     if not 0 <= decay < 1:
         raise ValueError(f"decay: expected a number in [0, 1), got {decay}")

@@ -125,7 +125,7 @@ def test_every_control_on_a_model(config, tmp_path):
     assert found.numbers["model_plain_tokens"] <= 24
     # A quarter of the limit, the closing line, and the answer.
     assert found.numbers["model_budget_tokens"] <= 6 + 16 + 16
-    assert found.numbers["model_vote of 5_tokens"] <= 5 * 24
+    assert found.numbers["model_vote of 4_tokens"] <= 4 * 24
     verdict = {claim.claim.split(" (")[0]: claim for claim in found.claims}
     assert len(verdict) == len(found.claims) == 9
     assert verdict["Budget forcing"].holds
@@ -243,17 +243,17 @@ def test_an_endpoint_is_asked_once(config, server, tmp_path, monkeypatch):
         "concise": 40,
         "chain of draft": 20,
         "TALE": 25,  # with the estimate
-        "vote of 5": 300,
+        "vote of 4": 240,
         "adaptive vote": 120,
     }
     assert {n: numbers[f"model_{n}_tokens"] for n in tokens} == tokens
     assert [claim.holds for claim in found.claims] == [True] * 3
-    assert numbers["model_requests"] == 4 * (5 + 5 + 2)
+    assert numbers["model_requests"] == 4 * (5 + 4 + 2)
     # The adaptive vote asks for samples that the plain vote has paid for.
-    assert numbers["model_cached"] == 4 * 2 and len(server.seen) == 4 * 10
+    assert numbers["model_cached"] == 4 * 2 and len(server.seen) == 4 * 9
     assert {key for _, key in server.seen} == {"Bearer sk-very-secret"}
     again = model.measure(config, tmp_path)
-    assert len(server.seen) == 4 * 10
+    assert len(server.seen) == 4 * 9
     assert again.numbers["model_cached"] == again.numbers["model_requests"]
     assert again.numbers["model_plain_tokens"] == 60
     for path in tmp_path.rglob("*"):
@@ -271,7 +271,7 @@ def cities_are_here():
 
 @pytest.mark.usefixtures("cities_are_here")
 def test_samples_resume_where_they_were(config, tmp_path, monkeypatch):
-    config = dataclasses.replace(config, questions=5, votes=50)
+    config = dataclasses.replace(config, cities=5, votes=50)
     whole = cities.draw(config, tmp_path / "whole")
     rows = [json.loads(line) for line in whole.read_text().splitlines()]
     assert len(rows) == 250
@@ -281,7 +281,11 @@ def test_samples_resume_where_they_were(config, tmp_path, monkeypatch):
         assert sorted(row["order"] for row in some) == list(range(50))
         by_order = sorted(some, key=lambda row: row["order"])
         lengths = [row["tokens"] for row in by_order]
-        assert lengths == sorted(lengths) and lengths[0] >= 1 and lengths[-1] <= 12
+        assert (
+            lengths == sorted(lengths)
+            and lengths[0] >= 1
+            and lengths[-1] <= cities._TOKENS
+        )
     assert all((row["answer"] or "") == row["text"] for row in rows)
 
     sample, calls = cities._sample, []
@@ -307,6 +311,6 @@ def test_samples_resume_where_they_were(config, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("cities_are_here")
 def test_samples_are_analysed_like_your_own(config, tmp_path):
     pytest.importorskip("train_scripts.reasoning.traces")
-    config = dataclasses.replace(config, questions=8, votes=20, answer="mine")
+    config = dataclasses.replace(config, cities=8, votes=20, answer="mine")
     found = cities.analyse(config, tmp_path)
     assert found.table and found.numbers

@@ -31,7 +31,7 @@ __all__ = ["analyse", "draw"]
 _LARGEST = 1000
 _SHOTS = 4
 # Longest answer: names of countries are short.
-_TOKENS = 12
+_TOKENS = 8
 # Rows of a batch, some questions with all their samples.
 _ROWS = 128
 

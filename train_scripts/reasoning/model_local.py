@@ -31,10 +31,10 @@ from train_scripts.reasoning.problems import Problem
 
 __all__ = ["SAMPLES", "THRESHOLD", "Branch", "Measured", "Setup", "measure", "set_up"]
 
-# Samples of a vote: one window of early-stopping self-consistency.
-SAMPLES = 5
+# Samples of a vote: with 16 questions they are one batch.
+SAMPLES = 4
 # Of the adaptive vote: two equal samples are enough, with a probability of 7/8. The
-# paper's 0.95 takes four, of the five that there are.
+# paper's 0.95 would take all four.
 THRESHOLD = 0.87
 # A batch takes as long as its longest row; more rows cost memory.
 _BATCH = 64

@@ -66,7 +66,7 @@ def reinforce(
     )
     # The rate falls to zero, so that the last policies do not wander.
     rate = optax.cosine_decay_schedule(config.learning_rate, config.rl_steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.95))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.98))
     step = grpo.make_step(
         policy.decoder_policy(
             base.config, max_new_tokens=_LIMIT, stop_ids=[arithmetic.END]

@@ -65,6 +65,35 @@ def test_early_stopping_in_windows():
     assert len(model.seen) == 6
 
 
+def test_the_unanimous_window_wins_against_the_majority():
+    """As in the paper: 8 samples of windows that disagree do not count against it."""
+    model = Scripted(*say(1, 1, 1, 1, 2, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2))
+    found = asking.ask(model, "?", rule=asking.early_stopping_rule(5))
+    assert found.samples == 15 and found.votes == {"1": 8, "2": 7}
+    assert found.answer == "2"
+
+
+@pytest.mark.parametrize("kind", ["early", "adaptive"])
+def test_rules_are_those_of_voting(kind):
+    """The same samples and answers as the array functions, on many random votes."""
+    voting = pytest.importorskip("jeff_llm.reasoning.voting")
+    rng = np.random.default_rng(0)
+    codes = rng.choice(4, p=[0.6, 0.2, 0.1, 0.1], size=(24, 20)) - 1
+    codes[12:] = rng.choice(3, p=[0.1, 0.8, 0.1], size=(12, 20))
+    if kind == "early":
+        rule, window = asking.early_stopping_rule(4), 4
+        want = voting.early_stopping(codes, window=4)
+    else:
+        rule, window = asking.adaptive_consistency_rule(0.95), 1
+        want = voting.adaptive_consistency(codes, threshold=0.95)
+    for row, answer, samples in zip(codes, want.answer, want.samples, strict=True):
+        model = Scripted(*say(*[None if code < 0 else code for code in row]))
+        found = asking.ask(model, "?", rule=rule, window=window, max_samples=20)
+        assert found.samples == samples
+        assert found.answer == (None if answer < 0 else str(answer))
+    assert len(set(np.asarray(want.samples).tolist())) > 2
+
+
 @pytest.mark.parametrize(
     ("codes", "stops"),
     [
