@@ -46,6 +46,8 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.gre
 	$(BIN)/python -m benchmarks.wds
 	$(BIN)/python -m benchmarks.routing
+	$(BIN)/python -m benchmarks.reasoning
+	$(BIN)/python -m benchmarks.reasoning_votes
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \

@@ -110,7 +110,9 @@ def _run_of(name):
     return importlib.import_module(f"{SYSTEMS[name].script}.run").run
 
 
-@pytest.mark.parametrize("module", ["fairness", "confidence", "kv", "cells", "editing"])
+@pytest.mark.parametrize(
+    "module", ["fairness", "confidence", "kv", "cells", "editing", "reasoning"]
+)
 def test_the_protocol_of_a_room_is_its_evaluation(module):
     (path,) = ROOT.glob(f"jeff*/{module}/evaluation.py")
     assert path.is_file()

@@ -2,8 +2,9 @@
 
 Functions of arrays, for any trainer and any log: `rewards` and `advantages` for
 reinforcement learning, `voting` over samples, `stopping` along a chain, `metrics`,
-`selection` of training data. `agreement_guarantee` bounds, without labels, how often a
-stopping rule departs from the full vote, and `choose_rule` picks the cheapest rule.
+`selection` and `compression` of training data. `agreement_guarantee` bounds, without
+labels, how often a stopping rule departs from the full vote, and `choose_rule` picks
+the cheapest rule.
 
 Around a decoder of jeff: `grpo` and `policy` train it, `decoding`, `thinking`,
 `probing` and `exiting` control its thoughts, `valve` interpolates long and short
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
     from jeff_llm.reasoning import (
         advantages,
         arithmetic,
+        compression,
         curation,
         decoding,
         exiting,
@@ -65,6 +67,7 @@ __all__ = [
     "arithmetic",
     "ask",
     "choose_rule",
+    "compression",
     "curation",
     "decoding",
     "evaluate",

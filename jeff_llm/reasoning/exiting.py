@@ -19,6 +19,13 @@ from jaxtyping import Array, Bool, Int, Key
 from jeff_llm.generate import batching
 from jeff_llm.generate.sampling import GREEDY, Processor, Sampling
 from jeff_llm.models.language_model import LanguageModel
+from jeff_llm.reasoning.chains import (
+    Markers,
+    Thoughts,
+    finish,
+    opened,
+    thought_ends,
+)
 from jeff_llm.reasoning.continuing import (
     continue_rows,
     row_keys,
@@ -26,13 +33,6 @@ from jeff_llm.reasoning.continuing import (
     stage_keys,
 )
 from jeff_llm.reasoning.probing import Read, Trial, Trials, arrange, decode_trials
-from jeff_llm.reasoning.thinking import (
-    Markers,
-    Thoughts,
-    finish,
-    opened,
-    thought_ends,
-)
 
 __all__ = ["Rule", "Stopped", "stop", "think_until"]
 

@@ -23,6 +23,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
@@ -33,7 +34,7 @@ from jeff_llm.reasoning.policy import Policy, Prompts, Rollout, repeat_rows
 __all__ = ["AdvantageFn", "RewardFn", "kl_estimate", "make_step", "policy_loss"]
 
 # Unchecked names: shapes that differ get an error that names the argument.
-TokenValues = Float[Array, "_samples _tokens"]
+TokenValues = Float[Array, "_samples _tokens"] | Float[np.ndarray, "_samples _tokens"]
 Normalise = Literal["sequence", "token", "constant"]
 
 # (rollout, context, group, step) -> (reward [samples], metrics)
@@ -68,8 +69,8 @@ def kl_estimate(log_probs: TokenValues, reference: TokenValues) -> TokenValues:
 def policy_loss(
     log_probs: TokenValues,
     old_log_probs: TokenValues,
-    advantage: Float[Array, " _samples"],
-    mask: Bool[Array, "_samples _tokens"],
+    advantage: Float[Array, " _samples"] | Float[np.ndarray, " _samples"],
+    mask: Bool[Array, "_samples _tokens"] | Bool[np.ndarray, "_samples _tokens"],
     *,
     clip: tuple[float, float] = (0.2, 0.2),
     reference: TokenValues | None = None,
@@ -100,6 +101,9 @@ def policy_loss(
       ValueError: if shapes differ, ``normalise`` is unknown, or a divergence is wanted
         without a reference.
     """
+    log_probs, old_log_probs = jnp.asarray(log_probs), jnp.asarray(old_log_probs)
+    advantage, mask = jnp.asarray(advantage), jnp.asarray(mask)
+    reference = None if reference is None else jnp.asarray(reference)
     _check_loss(log_probs, old_log_probs, advantage, mask, reference, kl_weight)
     weight = _token_weights(mask, normalise)
     # Padding may hold any numbers: it must not overflow in the exponential.

@@ -19,8 +19,8 @@ from jeff_llm.models import decoder
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.reasoning import stopping
+from jeff_llm.reasoning.chains import Markers, opened
 from jeff_llm.reasoning.continuing import continue_rows
-from jeff_llm.reasoning.thinking import Markers, opened
 
 __all__ = [
     "Read",

@@ -1,32 +1,27 @@
-"""Which samples and tokens to train on, so that a model learns to think briefly.
+"""Which samples to train on, so that a model learns to think briefly.
 
 The functions take arrays over samples, [samples]: whether each is ``correct``, its
 ``length`` in tokens, and the ``group`` of samples of one question, numbered from 0.
 They return indices, and do not touch texts. `jeff_llm.reasoning.curation` chooses the
-questions.
+questions, `jeff_llm.reasoning.compression` the tokens of a sample.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Int, Shaped
 
-from jeff.checks import check_binary, check_floating, check_mask, check_same_length
-from jeff_llm.generate import batching, scoring
-from jeff_llm.models.language_model import LanguageModel
+from jeff.checks import check_binary, check_mask, check_same_length
 
 __all__ = [
     "Mixture",
     "Pairs",
-    "compress_tokens",
     "first_correct_pairs",
     "first_correct_solution",
     "longest_correct",
     "mixed",
     "shortest_correct",
-    "token_importance",
 ]
 
 AnyArray: TypeAlias = Array | np.ndarray
@@ -237,84 +232,6 @@ def first_correct_pairs(
     groups = np.flatnonzero((chosen >= 0) & (whole[rejected] > cut[chosen]))
     chosen = chosen[groups]
     return Pairs(groups, chosen, kept[chosen], rejected[groups])
-
-
-def compress_tokens(
-    importance: Float[AnyArray, " tokens"],
-    *,
-    ratio: float | int,
-    where: Bool[AnyArray, " tokens"] | None = None,
-) -> Bool[Array, " tokens"]:
-    """Tokens of a solution to keep: the most important ones, in their order.
-
-    ``ceil(ratio n)`` of n tokens are kept; of equally important ones the earlier.
-
-    Args:
-      importance: of each token, such as that of `token_importance`.
-      ratio: share to keep, in (0, 1].
-      where: the tokens that are real; all by default.
-
-    Returns:
-      Whether each token is kept. Under jit and vmap like any function of arrays.
-
-    Raises:
-      TypeError: if ``importance`` is not floating point, or ``where`` is not bool.
-      ValueError: if lengths differ, or the ratio is outside (0, 1].
-
-    References:
-      Xia et al., "TokenSkip: Controllable Chain-of-Thought Compression in LLMs", EMNLP
-      2025, arXiv 2502.12067.
-
-    >>> compress_tokens(jnp.array([0.1, 3.0, 2.0]), ratio=0.5)
-    Array([False,  True,  True], dtype=bool)
-    """
-    if not 0 < ratio <= 1:
-        raise ValueError(f"ratio: expected a number in (0, 1], got {ratio}")
-    importance = jnp.asarray(importance)
-    where = jnp.ones(importance.shape, bool) if where is None else jnp.asarray(where)
-    check_same_length(importance=importance, where=where)
-    check_floating(importance=importance)
-    check_mask(where=where)
-    order = jnp.argsort(jnp.where(where, -importance, jnp.inf), stable=True)
-    rank = jnp.zeros(order.shape, int).at[order].set(jnp.arange(order.shape[0]))
-    # A product such as 0.3 * 10 is a rounding above 3, and must not keep a fourth.
-    keep = jnp.ceil(ratio * where.sum() - 1e-4)
-    return where & (rank < keep)
-
-
-def token_importance(
-    model: LanguageModel,
-    prompts: Sequence[batching.Prompt],
-    solutions: Sequence[batching.Prompt],
-    *,
-    batch_size: int = 8,
-) -> list[Float[np.ndarray, " tokens"]]:
-    """Surprisal of each token of a solution, ``-log p(token | prompt, before)``.
-
-    A token that the model foresees says little. TokenSkip uses LLMLingua-2 instead, a
-    classifier trained on compressed texts, and argues that surprisal depends on a
-    token's position; surprisal needs no other model than the one at hand.
-
-    Args:
-      model: the model.
-      prompts: questions, texts or token ids.
-      solutions: their solutions, texts or token ids.
-      batch_size: questions at a time.
-
-    Returns:
-      An array for each solution, in nats.
-
-    Raises:
-      ValueError: as `jeff_llm.generate.score`.
-
-    References:
-      Li et al., "Compressing Context to Enhance Inference Efficiency of Large Language
-      Models", EMNLP 2023, arXiv 2310.06201 (Selective Context).
-    """
-    scores = scoring.score(
-        model, prompts, [[each] for each in solutions], batch_size=batch_size
-    )
-    return [-each.log_probs for (each,) in scores]
 
 
 def _first(

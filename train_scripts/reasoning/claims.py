@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from train_scripts.reasoning.branches import WAITS
+from train_scripts.reasoning.branches.output import WAITS
 from train_scripts.reasoning.summary import Line, Report
 from train_scripts.running.claims import above, all_of, at_least, at_most, below
 from train_scripts.running.results import Claim

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jeff_llm.generate import score
-from jeff_llm.reasoning import curation, selection
+from jeff_llm.reasoning import compression, curation, selection
 
 CORRECT = np.array([1, 0, 1, 1, 0, 0, 1], bool)
 LENGTH = np.array([30, 5, 20, 20, 3, 4, 8])
@@ -72,21 +72,21 @@ def test_compression_keeps_the_most_important_tokens():
     importance = jnp.array([0.5, 3.0, 0.1, 2.0, 2.0, 9.0])
     where = jnp.arange(6) < 5
     for ratio, kept in ((0.2, [1]), (0.4, [1, 3]), (0.5, [1, 3, 4]), (1, [*range(5)])):
-        found = selection.compress_tokens(importance, ratio=ratio, where=where)
+        found = compression.compress_tokens(importance, ratio=ratio, where=where)
         assert np.flatnonzero(found).tolist() == kept
     many = jax.random.normal(jax.random.key(0), (50,))
     for ratio in np.linspace(0.1, 1, 10):
-        kept = selection.compress_tokens(many, ratio=float(ratio))
+        kept = compression.compress_tokens(many, ratio=float(ratio))
         assert kept.sum() == round(50 * ratio)
         assert kept.all() or many[kept].min() > many[~kept].max()
     batch = jnp.stack([many, -many])
-    mapped = jax.jit(jax.vmap(lambda row: selection.compress_tokens(row, ratio=0.3)))
+    mapped = jax.jit(jax.vmap(lambda row: compression.compress_tokens(row, ratio=0.3)))
     for row, keep in zip(batch, mapped(batch), strict=True):
-        np.testing.assert_array_equal(keep, selection.compress_tokens(row, ratio=0.3))
+        np.testing.assert_array_equal(keep, compression.compress_tokens(row, ratio=0.3))
 
 
 def test_importance_is_surprisal(tiny):
-    found = selection.token_importance(tiny, [[5, 6], [7]], [[8, 9, 10], [11]])
+    found = compression.token_importance(tiny, [[5, 6], [7]], [[8, 9, 10], [11]])
     scores = score(tiny, [[5, 6], [7]], [[[8, 9, 10]], [[11]]])
     assert [len(each) for each in found] == [3, 1]
     for each, (alone,) in zip(found, scores, strict=True):
@@ -160,7 +160,7 @@ def test_limo_by_hand():
 
 def test_errors_name_the_argument(key):
     with pytest.raises(ValueError, match=r"ratio: expected .*, got 0"):
-        selection.compress_tokens(jnp.ones(3), ratio=0)
+        compression.compress_tokens(jnp.ones(3), ratio=0)
     with pytest.raises(ValueError, match="group: expected numbers from 0, got -1"):
         selection.shortest_correct(CORRECT[:1], LENGTH[:1], np.array([-1]))
     with pytest.raises(ValueError, match="correct: expected only 0 and 1"):
