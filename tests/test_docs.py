@@ -47,6 +47,7 @@ def test_only_pages_that_are_run_have_code():
         "gre.md",
         "kv.md",
         "language_models.md",
+        "reasoning.md",
         "training.md",
         "wds.md",
         "yodo.md",
