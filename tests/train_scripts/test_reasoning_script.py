@@ -166,7 +166,7 @@ WIDE = [0.5, 0.9, 1.0]
 
 def test_every_claim_holds_where_it_should() -> None:
     found = decided(made_points())
-    assert len(found) == 7 and set(found.values()) == {True}
+    assert len(found) == 8 and set(found.values()) == {True}
 
 
 @pytest.mark.parametrize(
