@@ -12,7 +12,7 @@ import pytest
 
 from configs.reasoning import Config
 from jeff import assets
-from train_scripts.reasoning import cities, model, model_local, problems
+from train_scripts.reasoning import cities, model, model_local, model_setup, problems
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}"
@@ -137,7 +137,7 @@ def test_a_model_with_tokens_that_open_a_thought(write_model):
     from jeff_llm.models import weights
 
     loaded = weights.load(write_model("<think>", "</think>"))
-    setup = model_local.set_up(loaded, 8)
+    setup = model_setup.set_up(loaded, 8)
     tokenizer = loaded.tokenizer
     assert setup.thinks and setup.closing == ""
     assert setup.markers.open == (tokenizer.token_id("<think>"),)

@@ -15,7 +15,7 @@ import numpy as np
 from configs.reasoning import Config
 from jeff.bootstrap import bootstrap_interval
 from jeff_llm.models import weights
-from train_scripts.reasoning import model_chat, model_local, problems
+from train_scripts.reasoning import model_chat, model_local, model_setup, problems
 from train_scripts.reasoning.model_local import Branch, Measured
 from train_scripts.reasoning.problems import Problem
 from train_scripts.running import plots
@@ -55,7 +55,7 @@ def measure(config: Config, workdir: Path) -> Part:
         numbers = {f"model_{name}": float(x) for name, x in spent._asdict().items()}
         claims, name = _shorter(branches), config.chat_model
     else:
-        setup = model_local.set_up(weights.load(config.model), config.max_new_tokens)
+        setup = model_setup.set_up(weights.load(config.model), config.max_new_tokens)
         key = jax.random.key(config.seeds[0])
         found = model_local.measure(setup, asked, key=key)
         branches, numbers = found.branches, {}
