@@ -182,7 +182,7 @@ PRESETS: dict[str, Config] = {
     ),
     # The tables in docs/reasoning.md.
     "full": Config(
-        parts=PARTS,
+        parts=("plane", "simulated"),
         latent_steps=60,
         test=250,
         seeds=(0, 1, 2, 3, 4),

@@ -172,32 +172,28 @@ def _plane(report: Report, path: Path) -> None:
         base = report.base
         axes.axhline(100 * base.accuracy.mean(), color="#999999", linewidth=0.8)
         axes.axvline(base.tokens.mean(), color="#999999", linewidth=0.8)
-        for name in _labelled(report):
-            point = report.points[name]
-            axes.annotate(
-                name,
-                (point.tokens.mean(), 100 * point.accuracy.mean()),
-                xytext=(6, -3),
-                textcoords="offset points",
-                fontsize=7,
-            )
         axes.set_xscale("log")
         axes.set_xlabel("tokens per question, all samples counted")
         axes.set_ylabel("accuracy, %")
         axes.legend(frameon=False, fontsize=8, loc="lower right")
+        places = {
+            name: (
+                report.points[name].tokens.mean(),
+                100 * report.points[name].accuracy.mean(),
+            )
+            for name in _labelled(report)
+        }
+        plots.label_points(axes, places)
 
 
 def _labelled(report: Report) -> list[str]:
-    """Names on the plane: the best of each family, and the base."""
-    chosen = [BASE]
+    """Names on the plane: the base, the votes, and the best of each other family."""
+    chosen = [BASE, "greedy"]
     for family in _FAMILIES:
         names = [n for n in report.rivals() if report.points[n].family == family]
         names.sort(key=lambda name: -float(report.aes(name).mean()))
-        chosen += names[:2]
-        if family == "votes":
-            names.sort(key=lambda name: -float(report.points[name].tokens.mean()))
-            chosen += names[:1]
-    return sorted(set(chosen))
+        chosen += names if family == "votes" else names[:2]
+    return [name for name in report.points if name in chosen]
 
 
 def _scores(report: Report, path: Path) -> None:

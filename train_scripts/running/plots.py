@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from jeff import files
 
-__all__ = ["COLOURS", "band", "figure", "marked"]
+__all__ = ["COLOURS", "band", "figure", "label_points", "marked"]
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish, also in print.
 COLOURS = {
@@ -65,6 +65,53 @@ def marked(axes: Axes, confidence: np.ndarray, correct: np.ndarray) -> None:
             color=COLOURS[colour],
             label=name,
         )
+
+
+def label_points(
+    axes: Axes, places: dict[str, tuple[float, float]], *, size: float = 7.0
+) -> None:
+    """Write a label beside each point where it covers no other label.
+
+    Args:
+      axes: where to draw; its scales and limits must be final.
+      places: points by label.
+      size: font size in points.
+    """
+    taken: list[tuple[float, float, float, float]] = []
+    drawing = axes.get_figure()
+    pixel = (drawing.dpi if drawing else 72) / 72
+    for text, place in places.items():
+        x, y = axes.transData.transform(place) / pixel
+        width, height = 0.56 * size * len(text), 1.15 * size
+        # Right of the point, then above and below it, then left of it.
+        shifts = [(side, dy) for side in (1, -1) for dy in (0, 9, -9, 17, -17, 26, -26)]
+        for side, dy in shifts:
+            left = x + 6 if side > 0 else x - 6 - width
+            box = (left, y + dy - height / 2, left + width, y + dy + height / 2)
+            if not any(_overlap(box, other) for other in taken):
+                break
+        taken.append(box)
+        axes.annotate(
+            text,
+            place,
+            xytext=(6 * side, dy),
+            textcoords="offset points",
+            fontsize=size,
+            va="center",
+            ha="left" if side > 0 else "right",
+            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5}
+            if dy
+            else None,
+        )
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return (
+        one[0] < other[2]
+        and other[0] < one[2]
+        and one[1] < other[3]
+        and other[1] < one[3]
+    )
 
 
 def band(axes: Axes, x: np.ndarray, runs: np.ndarray, label: str, colour: str) -> None:
