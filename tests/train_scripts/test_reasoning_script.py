@@ -344,7 +344,7 @@ def test_bad_settings(field, value, message) -> None:
 
 def test_two_votes_have_no_thirds(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, votes=2)
-    with pytest.raises(ValueError, match="votes: expected at least 3 .*, got 2"):
+    with pytest.raises(ValueError, match=r"votes: expected at least 3 .*, got 2"):
         reasoning.run(config, tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
 
