@@ -342,6 +342,13 @@ def test_bad_settings(field, value, message) -> None:
         Config(**{field: value})
 
 
+def test_two_votes_have_no_thirds(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, votes=2)
+    with pytest.raises(ValueError, match=r"votes: expected at least 3 .*, got 2"):
+        reasoning.run(config, tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_presets_name_what_exists() -> None:
     for preset in PRESETS.values():
         assert set(preset.parts) <= set(PARTS) and set(preset.rewards) <= set(REWARDS)

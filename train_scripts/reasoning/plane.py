@@ -25,7 +25,14 @@ def compare(config: Config, workdir: Path, *, progress: bool = False) -> Part:
 
     Returns:
       Numbers, claims and table.
+
+    Raises:
+      ValueError: if there are fewer than 3 votes.
     """
+    if config.votes < 3:  # the base's samples are compared by thirds
+        raise ValueError(
+            f'votes: expected at least 3 for the part "plane", got {config.votes}'
+        )
     items = [
         (seed, branch)
         for seed in config.seeds
