@@ -137,7 +137,9 @@ class Config:
                 raise ValueError(
                     f"{name}: expected a share in (0, 1), got {getattr(self, name)}"
                 )
-        if self.learning_rate <= 0:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: expected different ones, got {self.seeds}")
+        if not 0 < self.learning_rate < float("inf"):
             raise ValueError(
                 f"learning_rate: expected a positive number, got {self.learning_rate}"
             )

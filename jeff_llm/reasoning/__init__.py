@@ -1,7 +1,7 @@
 """Efficient reasoning: rewards, stopping rules, votes and budgets for thoughts.
 
-Functions of arrays, for any trainer and any log: `rewards` and `advantages` for
-reinforcement learning, `voting` over samples, `stopping` along a chain, `metrics`,
+Functions of arrays, for any trainer and any log: `rewards`, `advantages` and `losses`
+for reinforcement learning, `voting` over samples, `stopping` along a chain, `metrics`,
 `selection` and `compression` of training data. `agreement_guarantee` bounds, without
 labels, how often a stopping rule departs from the full vote, and `choose_rule` picks
 the cheapest rule.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
         exiting,
         grpo,
         latent,
+        losses,
         metrics,
         policy,
         probing,
@@ -74,6 +75,7 @@ __all__ = [
     "exiting",
     "grpo",
     "latent",
+    "losses",
     "metrics",
     "policy",
     "probing",

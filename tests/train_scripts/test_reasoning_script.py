@@ -327,6 +327,7 @@ def test_a_reward_teaches_short_right_answers(name) -> None:
         ("parts", (), "parts: expected some of"),
         ("rewards", ("short",), "rewards: expected some of .*, got .*short"),
         ("seeds", (), "seeds: expected at least one, got none"),
+        ("seeds", (1, 1), r"seeds: expected different ones, got \(1, 1\)"),
         ("votes", 1, "votes: expected at least 2, got 1"),
         ("group_size", 1, "group_size: expected at least 2, got 1"),
         ("tune", 7, "tune: expected at least 8, got 7"),
@@ -334,6 +335,7 @@ def test_a_reward_teaches_short_right_answers(name) -> None:
         ("delta", 0.0, r"delta: expected a share in \(0, 1\), got 0.0"),
         ("holdout", float("nan"), "holdout: expected a share"),
         ("learning_rate", 0.0, "learning_rate: expected a positive number, got 0.0"),
+        ("learning_rate", float("nan"), "learning_rate: expected a positive number"),
         ("chat", "http://localhost:1", "chat: expected `chat` and `chat_model` toget"),
     ],
 )

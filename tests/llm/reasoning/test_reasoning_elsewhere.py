@@ -210,7 +210,7 @@ def test_another_model_learns_short_right_answers(key) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ["rewards", "voting", "metrics"],
+        ["rewards", "voting", "metrics", "losses"],
         ["advantages", "stopping", "selection", "curation", "guarantee", "traces"],
     ],
 )
