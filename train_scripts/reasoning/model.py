@@ -190,14 +190,16 @@ def _draw(path: Path, branches: dict[str, Branch], numbers: dict[str, float]) ->
                 label=what if what == "accuracy" else "agreement with plain",
                 s=18,
             )
-        for name in branches:
-            axes.annotate(
-                name,
-                (numbers[f"model_{name}_tokens"], numbers[f"model_{name}_agreement"]),
-                xytext=(3, 3),
-                textcoords="offset points",
-                fontsize=7,
-            )
         axes.set_xscale("log")
         axes.set_xlabel("tokens per question")
         axes.set_ylabel("share of the questions")
+        plots.label_points(
+            axes,
+            {
+                name: (
+                    numbers[f"model_{name}_tokens"],
+                    numbers[f"model_{name}_agreement"],
+                )
+                for name in branches
+            },
+        )
