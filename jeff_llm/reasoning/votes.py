@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
 
 __all__ = [
     "Answers",
@@ -22,7 +22,7 @@ __all__ = [
     "fold",
 ]
 
-Answers = Int[Array, "questions samples"] | Int[np.ndarray, "questions samples"]
+Answers = Integer[Array, "questions samples"] | Integer[np.ndarray, "questions samples"]
 Numbers = Shaped[Array, "questions samples"] | Shaped[np.ndarray, "questions samples"]
 Mask = Bool[Array, "questions samples"] | Bool[np.ndarray, "questions samples"]
 
@@ -69,7 +69,7 @@ def fold(
       Rows of samples in their order in the file, padded to the longest.
 
     Raises:
-      ValueError: if lengths differ or there is no sample.
+      ValueError: if lengths differ, there is no sample, or a question is NaN.
 
     >>> fold(np.array([7, 3, 7]), np.array([1, 2, 3])).arrays[0]
     array([[1, 3],
@@ -78,6 +78,9 @@ def fold(
     group = np.asarray(group)
     if group.ndim != 1 or not group.size:
         raise ValueError(f"group: expected one a sample, got shape {group.shape}")
+    # All of them would be one question.
+    if group.dtype.kind == "f" and np.isnan(group).any():
+        raise ValueError("group: expected the question of every sample, got NaN")
     names, first, index, counts = np.unique(
         group, return_index=True, return_inverse=True, return_counts=True
     )
@@ -146,7 +149,11 @@ def check_votes(
     )
     if not any(isinstance(x, Tracer) for x in (answer, where, *numbers.values())):
         _check_values(np.asarray(answer), np.asarray(mask), numbers)
-    return jnp.asarray(answer), mask, filled
+    codes = jnp.asarray(answer)
+    # Unsigned integers have no -1 for a question without an answer.
+    if jnp.issubdtype(codes.dtype, jnp.unsignedinteger):
+        codes = codes.astype(jnp.int32)
+    return codes, mask, filled
 
 
 def _check_values(

@@ -104,6 +104,10 @@ def test_without_marks(tmp_path) -> None:
     ("rows", "message"),
     [
         (sampled(30, 1), "Each question has one sample: there is nothing to vote on."),
+        (
+            [row | {"answer": None} for row in sampled(300, 4)],
+            "No sample has an answer: there is nothing to vote on.",
+        ),
         (sampled(1, 4), "One question cannot be split: no rule is chosen."),
     ],
 )
