@@ -144,7 +144,8 @@ def check_samples(
       length: tokens, at least 0.
       group: prompt of each sample, integers.
       finished: whether the end token was met.
-      **values: other numbers by argument name; they must be finite.
+      **values: other numbers by argument name; they must be finite, and in the range
+        of ``correct`` or ``length`` if their name ends so.
 
     Raises:
       ValueError: if lengths differ, there is no sample, or a value is out of range.
@@ -207,8 +208,8 @@ def _check_group(group: np.ndarray) -> None:
 
 
 def _check_range(name: str, values: np.ndarray) -> None:
-    low = 0.0 if name in ("correct", "length") else -np.inf
-    high = 1.0 if name == "correct" else np.inf
+    low = 0.0 if name.endswith(("correct", "length")) else -np.inf
+    high = 1.0 if name.endswith("correct") else np.inf
     # Negated, so that NaN is found as well.
     bad = ~((values >= low) & (values <= high) & np.isfinite(values))
     if bad.any():

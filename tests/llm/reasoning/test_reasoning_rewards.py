@@ -215,6 +215,27 @@ def test_a_score_lies_between_wrong_and_right() -> None:
         np.testing.assert_allclose(reward(np.full(2, 0.25)), 0.75 * wrong + right / 4)
 
 
+def test_equal_lengths_cost_half_whatever_the_scores() -> None:
+    """A weighted mean of equal lengths rounds; that is no deviation."""
+    rng = np.random.default_rng(0)
+    score, group = rng.random(60), np.repeat(np.arange(30), 2)
+    length = np.repeat(rng.integers(1, 30_000, 30), 2)
+    found = rewards.arora_zanette(score, length, group, scale=0.4)
+    np.testing.assert_allclose(found, score * 0.8, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "reward", [rewards.arora_zanette, rewards.kimi, rewards_budget.dast]
+)
+def test_nan_stays_nan_where_values_cannot_be_checked(reward) -> None:
+    options = {"max_length": 9} if reward is rewards_budget.dast else {}
+    length, group = np.array([1.0, np.nan, 3.0]), np.array([0, 0, 1])
+    found = jax.jit(lambda x: reward(np.ones(3), x, group, **options))(length)
+    assert np.isnan(found).tolist() == [True, True, False]
+    found = jax.jit(lambda x: rewards.cosine(np.ones(3), x, max_length=9))(length)
+    assert np.isnan(found).tolist() == [False, True, False]
+
+
 def test_a_target_for_each_sample() -> None:
     target = np.array([10, 30])
     found = rewards_target.laser(np.ones(2), np.array([20, 20]), target=target)
@@ -312,11 +333,51 @@ def test_refused(samples, error, message) -> None:
         ),
         (
             lambda: rewards_target.laser_target(CORRECT, LENGTH, GROUP, lengths=(2, 2)),
-            "lengths: expected rising candidates",
+            "lengths: expected positive rising candidates",
         ),
         (
             lambda: rewards.adaptive_length_penalty(CORRECT, LENGTH, GROUP, scale=-1),
             "scale: expected at least 0",
+        ),
+        (
+            lambda: rewards.arora_zanette(CORRECT, LENGTH, GROUP, scale=1.5),
+            r"scale: expected a share in \[0, 1\], got 1.5",
+        ),
+        (
+            lambda: rewards_target.laser(CORRECT, LENGTH, target=9, bonus=-1),
+            "bonus: expected at least 0, got -1",
+        ),
+        (
+            lambda: rewards_target.laser_target(
+                CORRECT, LENGTH, GROUP, lengths=(-1, 2)
+            ),
+            "lengths: expected positive rising",
+        ),
+        (
+            lambda: rewards_target.laser_target(
+                CORRECT, LENGTH, GROUP, lengths=(1,), expected=np.nan
+            ),
+            "expected: expected a positive number, got nan",
+        ),
+        (
+            lambda: rewards.cosine(CORRECT, LENGTH, max_length=np.nan),
+            "max_length: expected positive tokens, got nan",
+        ),
+        (
+            lambda: rewards_budget.dast(CORRECT, LENGTH, GROUP, max_length=np.nan),
+            "max_length: expected positive tokens, got nan",
+        ),
+        (
+            lambda: rewards.o1_pruner(
+                CORRECT, LENGTH, reference_length=LENGTH, reference_correct=2 + LENGTH
+            ),
+            r"reference_correct: expected finite numbers in \[0, 1\]",
+        ),
+        (
+            lambda: rewards.o1_pruner(
+                CORRECT, LENGTH, reference_length=-1 - LENGTH, reference_correct=CORRECT
+            ),
+            r"reference_length: expected finite numbers in \[0, inf\]",
         ),
     ],
 )
