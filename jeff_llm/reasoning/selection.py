@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jeff.checks import check_binary, check_floating, check_mask, check_same_length
@@ -77,8 +78,8 @@ def shortest_correct(
       -1 for a group without a correct sample.
 
     Raises:
-      TypeError: if ``correct`` is not binary.
-      ValueError: if lengths of the arrays differ, or a group is negative.
+      TypeError: if ``correct`` is not binary, or ``group`` not integer.
+      ValueError: if lengths of the arrays differ, a group is negative, or a length NaN.
 
     References:
       Munkhbat et al., "Self-Training Elicits Concise Reasoning in Large Language
@@ -106,8 +107,8 @@ def longest_correct(
       An index for each group; -1 for a group without a correct sample.
 
     Raises:
-      TypeError: if ``correct`` is not binary.
-      ValueError: if lengths of the arrays differ, or a group is negative.
+      TypeError: if ``correct`` is not binary, or ``group`` not integer.
+      ValueError: if lengths of the arrays differ, a group is negative, or a length NaN.
     """
     return _first(correct, length, group, -1)
 
@@ -131,8 +132,8 @@ def mixed(
       Examples, group by group, the long one first.
 
     Raises:
-      TypeError: if ``correct`` is not binary.
-      ValueError: if lengths of the arrays differ, or a group is negative.
+      TypeError: if ``correct`` is not binary, or ``group`` not integer.
+      ValueError: if lengths of the arrays differ, a group is negative, or a length NaN.
 
     References:
       Kang et al., "C3oT: Generating Shorter Chain-of-Thought without Compromising
@@ -178,6 +179,7 @@ def first_correct_solution(
 
     Raises:
       TypeError: if ``correct`` is not binary, or ``where`` is not bool.
+      ValueError: if the shapes differ.
 
     References:
       Chen et al., "Do NOT Think That Much for 2+3=? On the Overthinking of o1-Like
@@ -187,6 +189,11 @@ def first_correct_solution(
     array([2])
     """
     check_mask(where=jnp.asarray(where))
+    if np.shape(correct) != np.shape(where):
+        raise ValueError(
+            f"where: expected shape {np.shape(correct)} as correct, got "
+            f"{np.shape(where)}"
+        )
     check_binary(jnp.asarray(where), correct=jnp.asarray(correct))
     right = np.asarray(correct).astype(bool) & np.asarray(where)
     nth = np.cumsum(right, axis=1)
@@ -259,7 +266,8 @@ def compress_tokens(
 
     Raises:
       TypeError: if ``importance`` is not floating point, or ``where`` is not bool.
-      ValueError: if lengths differ, or the ratio is outside (0, 1].
+      ValueError: if lengths differ, an importance is NaN, or the ratio is outside
+        (0, 1].
 
     References:
       Xia et al., "TokenSkip: Controllable Chain-of-Thought Compression in LLMs", EMNLP
@@ -275,10 +283,14 @@ def compress_tokens(
     check_same_length(importance=importance, where=where)
     check_floating(importance=importance)
     check_mask(where=where)
-    order = jnp.argsort(jnp.where(where, -importance, jnp.inf), stable=True)
+    missing = jnp.isnan(importance) & where
+    if not isinstance(missing, Tracer) and missing.any():
+        raise ValueError("importance: expected numbers, got NaN")
+    # Padding last, also behind tokens of importance minus infinity.
+    order = jnp.lexsort((-importance, ~where))
     rank = jnp.zeros(order.shape, int).at[order].set(jnp.arange(order.shape[0]))
     # A product such as 0.3 * 10 is a rounding above 3, and must not keep a fourth.
-    keep = jnp.ceil(ratio * where.sum() - 1e-4)
+    keep = jnp.maximum(jnp.ceil(ratio * where.sum() - 1e-4), 1)
     return where & (rank < keep)
 
 
@@ -324,10 +336,16 @@ def _first(
     _check_lengths(correct=correct, length=length, group=group)
     check_binary(correct=jnp.asarray(correct))
     right, groups = np.asarray(correct).astype(bool), np.asarray(group)
+    if groups.dtype.kind not in "iu":
+        raise TypeError(f"group: expected integers, got {groups.dtype}")
     if groups.size and groups.min() < 0:
         raise ValueError(f"group: expected numbers from 0, got {groups.min()}")
-    found = np.full(groups.max(initial=-1) + 1, -1)
-    order = np.argsort(sign * np.asarray(length), kind="stable")
+    tokens = np.asarray(length, float)
+    if np.isnan(tokens).any():
+        raise ValueError(f"length: expected numbers, got {tokens}")
+    found = np.full(int(groups.max(initial=0)) + 1 if groups.size else 0, -1)
+    # As floats, since unsigned integers have no negative.
+    order = np.argsort(sign * tokens, kind="stable")
     order = order[right[order]]
     # Written in reverse, so that the first of the order stays.
     found[groups[order[::-1]]] = order[::-1]
