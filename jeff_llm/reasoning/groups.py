@@ -16,6 +16,7 @@ __all__ = [
     "Samples",
     "Tokens",
     "check_samples",
+    "dtype_of",
     "group_extremes",
     "group_index",
     "group_mean",
@@ -151,10 +152,10 @@ def check_samples(
       ValueError: if lengths differ, there is no sample, or a value is out of range.
       TypeError: if ``finished`` is not bool or ``group`` not integer.
     """
-    if group is not None and not jnp.issubdtype(jnp.result_type(group), jnp.integer):
+    if group is not None and not jnp.issubdtype(dtype_of(group), jnp.integer):
         raise TypeError(
             f"group: expected integers that name the prompt of each sample, got "
-            f"{jnp.result_type(group)}"
+            f"{dtype_of(group)}; numpy.unique(group, return_inverse=True)[1] has them"
         )
     if group is not None and not isinstance(group, Tracer):
         _check_group(np.asarray(group))
@@ -171,6 +172,21 @@ def check_samples(
             raise ValueError(f"{name}: expected at least 1 sample, got 0")
         if not isinstance(array, Tracer):
             _check_range(name, np.asarray(array))
+
+
+def dtype_of(values: object) -> np.dtype:
+    """Type of the elements, also of those that JAX has none for, such as text.
+
+    Args:
+      values: an array of JAX, under jit too, or anything that numpy takes.
+
+    Returns:
+      The type.
+
+    >>> dtype_of(["a"]), dtype_of(jnp.arange(2))
+    (dtype('<U1'), dtype('int32'))
+    """
+    return values.dtype if isinstance(values, jax.Array) else np.asarray(values).dtype
 
 
 def tokens(name: str, value: Tokens, length: Samples) -> Float[Array, "..."]:

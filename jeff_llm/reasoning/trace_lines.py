@@ -179,7 +179,8 @@ def _sample(
 def _question(place: str, name: str, row: dict[str, Any]) -> str:
     if name not in row:
         raise ValueError(
-            f"{place}: expected a field {name!r}, got {sorted(row)}; name yours"
+            f"{place}: expected a field {name!r}, got {sorted(row)}; name "
+            "yours with the option question"
         )
     value = row[name]
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
@@ -194,7 +195,7 @@ def _answer(place: str, name: str, row: dict[str, Any]) -> str | None:
     if name not in row:
         raise ValueError(
             f"{place}: expected a field {name!r}, null for no answer, got "
-            f"{sorted(row)}; name yours"
+            f"{sorted(row)}; name yours with the option answer"
         )
     value = row[name]
     if value is None or (isinstance(value, str) and not answer_key(value)):

@@ -167,6 +167,6 @@ def _words(names: dict[str, str], found: list[Sample]) -> list[int]:
         if sample.text is None:
             raise ValueError(
                 f"{sample.place}: expected {names['tokens']!r}, or {names['text']!r} "
-                "to count, got neither; name yours"
+                "to count, got neither; name yours with the option tokens or text"
             )
     return [len((sample.text or "").split()) for sample in found]

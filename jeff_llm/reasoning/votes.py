@@ -12,6 +12,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
 
+from jeff_llm.reasoning.groups import dtype_of
+
 __all__ = [
     "Answers",
     "Folded",
@@ -128,12 +130,13 @@ def check_votes(
         is out of range.
       TypeError: if ``answer`` is not integer or ``where`` not bool.
     """
-    shape = jnp.shape(answer)
+    shape = np.shape(answer)
     if len(shape) != 2 or not all(shape):
         raise ValueError(f"answer: expected [questions, samples], got shape {shape}")
-    if not jnp.issubdtype(jnp.result_type(answer), jnp.integer):
+    if not jnp.issubdtype(dtype_of(answer), jnp.integer):
         raise TypeError(
-            f"answer: expected integer codes, got {jnp.result_type(answer)}"
+            f"answer: expected integer codes, got {dtype_of(answer)}; give equal "
+            "answers equal numbers, and -1 to none"
         )
     if where is not None and jnp.result_type(where) != jnp.bool_:
         raise TypeError(f"where: expected a bool array, got {jnp.result_type(where)}")

@@ -1,12 +1,15 @@
 """Test the analysis of traces: your own file, the shared chains, and made logs."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from configs.reasoning import Config
 from jeff import assets
+from jeff.binomial import upper_bound
+from jeff_llm.reasoning import rules
 from jeff_llm.reasoning.traces import from_jsonl
 from jeff_llm.reasoning.votes import Vote
 from train_scripts.reasoning import trace_report, traces
@@ -96,6 +99,12 @@ def test_without_marks(tmp_path) -> None:
     assert "does not say which answers are right" in part.table
     # 20 questions prove next to nothing, and no rule is named.
     assert "No rule is proved to depart" in part.table and part.claims == ()
+    # The number named is the least that can prove anything.
+    (least,) = map(int, re.findall(r"(\d+) are not held out", part.table))
+    count = len(rules.default_rules(4))
+    assert upper_bound(0, least, delta=0.1 / count) <= 0.05
+    assert upper_bound(0, least - 1, delta=0.1 / count) > 0.05
+    assert f"{2 * least} questions are needed" in part.table
     rule = json.loads((tmp_path / "rule.json").read_text())
     assert rule["rule"] is None and rule["reason"] == "no bound is within the limit"
 

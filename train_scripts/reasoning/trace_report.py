@@ -1,6 +1,7 @@
 """Tables of an analysis of traces."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -242,10 +243,15 @@ def chosen(found: Chosen, config: Config, rows: Sequence[RuleRow], unit: str) ->
     """
     choice = found.choice
     if choice is None:
+        # From the bound without any disagreement, 1 - (delta / rules)^(1 / questions).
+        level = math.log(config.delta / (len(rows) - 1))
+        least = math.ceil(level / math.log1p(-config.max_disagreement))
         return (
             f"No rule is proved to depart from the full vote on at most "
             f"{config.max_disagreement:.1%} of the questions; log more questions, or "
-            "allow more disagreement.\n"
+            f"allow more disagreement. Even for rules that never depart, "
+            f"{math.ceil(least / (1 - config.holdout))} questions are needed, of which "
+            f"{least} are not held out.\n"
         )
     return (
         f"Chosen on {choice.questions} questions: `{choice.name}`, with "

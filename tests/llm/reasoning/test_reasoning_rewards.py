@@ -304,6 +304,8 @@ def test_thirds_are_on_the_harder_side() -> None:
         ({"correct": np.array([2])}, ValueError, r"correct: .*\[0, 1\], got 2"),
         ({"length": np.array([])}, ValueError, "at least 1 sample, got 0"),
         ({"group": np.array([0.5])}, TypeError, "group: expected integers"),
+        ({"group": np.array(["a", "a"])}, TypeError, r"got <U1; numpy.unique\(group"),
+        ({"group": ["u1", None]}, TypeError, "group: expected integers .* got object"),
         ({"length": np.ones(1), "finished": np.ones(1)}, TypeError, "expected a bool"),
         ({"group": np.array([1, 2**40])}, ValueError, "32 bits, got 1099511627776"),
         ({"reward": np.array([np.inf])}, ValueError, "reward: expected finite"),

@@ -320,6 +320,11 @@ def test_fold() -> None:
     [
         ({"answer": np.zeros((0, 3), int)}, ValueError, r"\[questions, samples\]"),
         ({"answer": np.zeros((1, 3))}, TypeError, "answer: expected integer codes"),
+        (
+            {"answer": [["7", "8"]]},
+            TypeError,
+            "answer: expected integer codes, got <U1",
+        ),
         ({"answer": np.full((1, 2), -2)}, ValueError, "at least -1, got -2"),
         ({"answer": np.array([[0, 2**32]])}, ValueError, "below 2.31, got 4294967296"),
         ({"where": np.ones((2, 3))}, TypeError, "where: expected a bool array"),
