@@ -69,7 +69,8 @@ def arora_zanette(
     least = group_extremes(jnp.where(right > 0, length, jnp.inf), group)[0]
     greatest = group_extremes(jnp.where(right > 0, length, -jnp.inf), group)[1]
     # The mean of equal lengths may round, and 1e-7 would not hide it.
-    excess = jnp.where(least == greatest, 0.0, length - mean)
+    equal = (length == least) & (length == greatest)
+    excess = jnp.where(equal, 0.0, length - mean)
     spread = jnp.sqrt(group_mean(excess**2, group, weight=right))
     return right * (1 - scale * jax.nn.sigmoid(excess / (spread + 1e-7)))
 

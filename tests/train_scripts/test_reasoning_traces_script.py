@@ -148,6 +148,15 @@ def test_samples_with_names(tmp_path) -> None:
     assert "The samples of a question have names" in part.table
 
 
+def test_names_do_not_break_the_table(tmp_path) -> None:
+    runs = {"a|b\nc": {"answer": 1, "tokens": 2}, "d": {"answer": 1, "tokens": 1}}
+    rows = [{"question": number, "runs": runs} for number in range(2)]
+    path = write(tmp_path / "traces.jsonl", rows)
+    part = traces.analyse(Config(data=str(path), samples="runs"), tmp_path)
+    assert "\n| a\\|b c | 2 | - | 2.0 | 1.000 | - |\n" in part.table
+    assert "are against a\\|b c." in part.table
+
+
 def test_the_check_of_a_rule_has_three_states() -> None:
     """Agreement on all of one part and on none of the other, by the permutation."""
     config = Config(max_disagreement=0.1, holdout=0.9)

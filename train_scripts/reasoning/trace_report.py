@@ -192,10 +192,10 @@ def by_name(traces: Traces) -> str:
             if before and full.sum():
                 score = float(metrics.aes(accuracy, length.mean(), before, full.mean()))
         lines.append(
-            f"| {name} | {len(mine)} | {_percent(accuracy)} | {length.mean():.1f} | "
-            f"{_plain(rate)} | {_plain(score)} |"
+            f"| {_cell(name)} | {len(mine)} | {_percent(accuracy)} | "
+            f"{length.mean():.1f} | {_plain(rate)} | {_plain(score)} |"
         )
-    lines += ["", f"Compression and AES are against `{traces.runs[0]}`."]
+    lines += ["", f"Compression and AES are against {_cell(traces.runs[0])}."]
     return "\n".join(lines) + "\n"
 
 
@@ -276,6 +276,11 @@ def marks(traces: Traces) -> np.ndarray:
     if traces.correct is None:
         return np.ones(len(traces.length))
     return traces.correct.astype(np.float32)
+
+
+def _cell(name: str) -> str:
+    """A name from a file, which may hold what ends a cell or a row."""
+    return " ".join(name.split()).replace("|", "\\|")
 
 
 def _saved(value: float, full: float) -> str:

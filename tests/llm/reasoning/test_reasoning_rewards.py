@@ -232,6 +232,9 @@ def test_nan_stays_nan_where_values_cannot_be_checked(reward) -> None:
     length, group = np.array([1.0, np.nan, 3.0]), np.array([0, 0, 1])
     found = jax.jit(lambda x: reward(np.ones(3), x, group, **options))(length)
     assert np.isnan(found).tolist() == [True, True, False]
+    # The length of a wrong answer as well.
+    found = jax.jit(lambda x: reward(np.array([1, 0, 1]), x, group, **options))(length)
+    assert np.isnan(found).tolist() == [True, True, False]
     found = jax.jit(lambda x: rewards.cosine(np.ones(3), x, max_length=9))(length)
     assert np.isnan(found).tolist() == [False, True, False]
 
