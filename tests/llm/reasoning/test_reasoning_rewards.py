@@ -389,3 +389,11 @@ def test_refused(samples, error, message) -> None:
 def test_options_refused(call, message) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_lists_are_taken_as_arrays() -> None:
+    """As in the notebook, where nothing is annotated."""
+    lists = CORRECT.tolist(), LENGTH.tolist(), GROUP.tolist()
+    for reward in (rewards.arora_zanette, rewards.kimi):
+        np.testing.assert_array_equal(reward(*lists), reward(CORRECT, LENGTH, GROUP))
