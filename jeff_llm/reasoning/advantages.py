@@ -11,6 +11,7 @@ n - 1; the papers do not say.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jeff.checks import check_choice, check_mask, check_same_length
@@ -90,7 +91,7 @@ def group_normalised(
     if where is not None:
         check_mask(where=jnp.asarray(where))
         check_same_length(reward=jnp.asarray(reward), where=jnp.asarray(where))
-    weight = jnp.ones(jnp.shape(reward)) if where is None else jnp.asarray(where, float)
+    weight = jnp.ones(np.shape(reward)) if where is None else jnp.asarray(where, float)
     centred = _centred(reward, group, weight)
     if not scale:
         return centred
@@ -125,7 +126,7 @@ def leave_one_out(reward: Samples, group: Samples) -> Float[Array, " samples"]:
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check_samples(reward=reward, group=group)
-    weight = jnp.ones(jnp.shape(reward))
+    weight = jnp.ones(np.shape(reward))
     count = group_sum(weight, group)
     return _centred(reward, group, weight) * count / jnp.maximum(count - 1, 1.0)
 

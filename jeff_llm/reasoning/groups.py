@@ -168,7 +168,7 @@ def check_samples(
     for name, array in given.items():
         if array is None:
             continue
-        if not jnp.shape(array)[0]:
+        if not np.shape(array)[0]:
             raise ValueError(f"{name}: expected at least 1 sample, got 0")
         if not isinstance(array, Tracer):
             _check_range(name, np.asarray(array))

@@ -266,15 +266,15 @@ def area_under_budget(
 def _check_solutions(
     name: str, values: Numbers, solution_length: Numbers, length: Numbers
 ) -> None:
-    shape = jnp.shape(solution_length)
+    shape = np.shape(solution_length)
     for other, expected in (
         (name, (values, shape)),
         ("length", (length, shape[:1])),
     ):
-        if jnp.shape(expected[0]) != expected[1] or len(shape) != 2:
+        if np.shape(expected[0]) != expected[1] or len(shape) != 2:
             raise ValueError(
                 f"{other}: expected shape {expected[1]} as in solution_length, "
-                f"[responses, solutions], got {jnp.shape(expected[0])}"
+                f"[responses, solutions], got {np.shape(expected[0])}"
             )
     if not shape[1]:
         raise ValueError("solution_length: expected at least 1 solution, got 0")

@@ -141,9 +141,9 @@ def check_votes(
     if where is not None and jnp.result_type(where) != jnp.bool_:
         raise TypeError(f"where: expected a bool array, got {jnp.result_type(where)}")
     for name, array in (*numbers.items(), ("where", where)):
-        if array is not None and jnp.shape(array) != shape:
+        if array is not None and np.shape(array) != shape:
             raise ValueError(
-                f"{name}: expected shape {shape} as in answer, got {jnp.shape(array)}"
+                f"{name}: expected shape {shape} as in answer, got {np.shape(array)}"
             )
     mask = jnp.ones(shape, bool) if where is None else jnp.asarray(where)
     filled = tuple(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jeff_llm.reasoning import rewards, rewards_budget, rewards_target
+from jeff_llm.reasoning import advantages, rewards, rewards_budget, rewards_target
 from jeff_llm.reasoning.groups import check_samples
 
 # Two prompts of four, interleaved: the first with lengths 10, 20, 30, 40 and the two
@@ -394,6 +394,9 @@ def test_options_refused(call, message) -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_lists_are_taken_as_arrays() -> None:
     """As in the notebook, where nothing is annotated."""
-    lists = CORRECT.tolist(), LENGTH.tolist(), GROUP.tolist()
+    arrays = CORRECT, LENGTH, GROUP
+    lists = [np.asarray(each).tolist() for each in arrays]
     for reward in (rewards.arora_zanette, rewards.kimi):
-        np.testing.assert_array_equal(reward(*lists), reward(CORRECT, LENGTH, GROUP))
+        np.testing.assert_array_equal(reward(*lists), reward(*arrays))
+    found = advantages.group_normalised(lists[1], lists[2])
+    np.testing.assert_array_equal(found, advantages.group_normalised(LENGTH, GROUP))
