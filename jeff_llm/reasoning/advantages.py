@@ -11,6 +11,7 @@ n - 1; the papers do not say.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jeff.checks import check_choice, check_mask, check_same_length
@@ -63,7 +64,7 @@ def group_normalised(
       reward: of each sample.
       group: prompt of each sample, any integers.
       scale: whether to divide by the standard deviation.
-      epsilon: added to the standard deviation.
+      epsilon: added to the standard deviation, at least 0.
       where: samples that count, bool, as from `gfpo_keep`; all by default.
 
     Returns:
@@ -71,7 +72,8 @@ def group_normalised(
       with equal rewards.
 
     Raises:
-      ValueError: if lengths differ, there is no sample or a reward is not finite.
+      ValueError: if lengths differ, there is no sample, a reward is not finite, or
+        ``epsilon`` is negative.
       TypeError: if ``group`` is not integer or ``where`` not bool.
 
     References:
@@ -85,17 +87,18 @@ def group_normalised(
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check_samples(reward=reward, group=group)
+    _check_epsilon(epsilon)
     if where is not None:
         check_mask(where=jnp.asarray(where))
         check_same_length(reward=jnp.asarray(reward), where=jnp.asarray(where))
-    weight = jnp.ones(jnp.shape(reward)) if where is None else jnp.asarray(where, float)
+    weight = jnp.ones(np.shape(reward)) if where is None else jnp.asarray(where, float)
     centred = _centred(reward, group, weight)
     if not scale:
         return centred
     deviation = jnp.sqrt(group_mean(centred**2, group, weight=weight))
     # Without a spread the numerator is 0; the divisor must not be 0 as well.
     divisor = deviation + epsilon
-    return centred / jnp.where(divisor > 0, divisor, 1.0)
+    return centred / jnp.where(divisor == 0, 1.0, divisor)
 
 
 def leave_one_out(reward: Samples, group: Samples) -> Float[Array, " samples"]:
@@ -123,7 +126,7 @@ def leave_one_out(reward: Samples, group: Samples) -> Float[Array, " samples"]:
     Array([ 1., -1.,  0.], dtype=float32)
     """
     check_samples(reward=reward, group=group)
-    weight = jnp.ones(jnp.shape(reward))
+    weight = jnp.ones(np.shape(reward))
     count = group_sum(weight, group)
     return _centred(reward, group, weight) * count / jnp.maximum(count - 1, 1.0)
 
@@ -140,13 +143,14 @@ def batch_normalised(
     Args:
       reward: of each sample.
       group: prompt of each sample, any integers.
-      epsilon: added to the standard deviation.
+      epsilon: added to the standard deviation, at least 0.
 
     Returns:
       The advantages, and which samples carry one.
 
     Raises:
-      ValueError: if lengths differ, there is no sample or a reward is not finite.
+      ValueError: if lengths differ, there is no sample, a reward is not finite, or
+        ``epsilon`` is negative.
       TypeError: if ``group`` is not integer.
 
     References:
@@ -158,12 +162,13 @@ def batch_normalised(
     (Array([ 1., -1.,  0.], dtype=float32), Array([ True,  True, False], dtype=bool))
     """
     check_samples(reward=reward, group=group)
+    _check_epsilon(epsilon)
     least, greatest = group_extremes(reward, group)
     kept = greatest > least
     centred = _centred(reward, group, jnp.ones_like(least))
     variance = jnp.sum(centred**2) / jnp.maximum(jnp.sum(kept), 1)
     divisor = jnp.sqrt(variance) + epsilon
-    return BatchAdvantages(centred / jnp.where(divisor > 0, divisor, 1.0), kept)
+    return BatchAdvantages(centred / jnp.where(divisor == 0, 1.0, divisor), kept)
 
 
 def gfpo_keep(
@@ -225,4 +230,10 @@ def _centred(
     least = group_extremes(jnp.where(counts, reward, jnp.inf), group)[0]
     greatest = group_extremes(jnp.where(counts, reward, -jnp.inf), group)[1]
     # The mean of equal numbers may round, and the division would blow that up.
-    return jnp.where(counts & (greatest > least), centred, 0.0)
+    # Compared for equality so that the advantages of a NaN reward are NaN, not 0.
+    return jnp.where(~counts | (greatest == least), 0.0, centred)
+
+
+def _check_epsilon(epsilon: float | int) -> None:
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon: expected at least 0, got {epsilon}")

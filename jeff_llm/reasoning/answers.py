@@ -2,19 +2,23 @@ r"""When two final answers are the same answer.
 
 Votes compare answers, so what counts as equal decides them. The rule, in this order:
 
-1. A number is compared as a number: ``18``, ``18.0`` and ``$18``, or ``1/2`` and
-   ``0.5``. A dollar sign, thousands separators and a full stop at the end do not count.
-   A percentage equals only a percentage.
-2. A text with a mathematical sign, one of ``+ - * / ^ = < > \ [ ] { } | %``, is
-   compared in lower case without spaces: dropping signs would make ``x-2`` and ``x+2``
-   equal.
+1. A number is compared as a number: ``18``, ``18.0`` and ``$18``, or ``1/2``, ``0.5``
+   and ``\frac{1}{2}``. A dollar sign, thousands separators and a full stop at the end
+   do not count. A percentage equals only a percentage.
+2. A text with a mathematical sign, one of ``+ - * / ^ = < > \ [ ] { } | %`` or any
+   that Unicode classes as one, is compared in lower case without spaces: dropping signs
+   would make ``x-2`` and ``x+2`` equal. Spaces between digits stay, so that ``2 1/2``
+   is not ``21/2``.
 3. Any other text is compared by `jeff_llm.confidence.samples.normalise`: lower case, no
    punctuation, single spaces. So ``(B)`` is ``b``.
 
-A unit is part of the text: ``18 dollars`` is not ``18``.
+``\boxed{...}`` and ``\text{...}`` around the whole are taken off first, and hyphens and
+en dashes of Unicode are minus signs. A unit is part of the text: ``18 dollars`` is not
+``18``. A word for no answer, such as ``[invalid]``, is an answer like any other.
 """
 
 import re
+import unicodedata
 from fractions import Fraction
 
 from jeff_llm.confidence.samples import normalise
@@ -25,8 +29,15 @@ _NUMBER = re.compile(
     r"(?P<sign>[-+]?)(?P<top>\d+(?:\.\d*)?|\.\d+)"
     r"(?:/(?P<bottom>\d+))?(?P<percent>%?)"
 )
+_FRACTION = re.compile(r"([-+]?)\s*\\\s*[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+# One level of braces inside, as those of a fraction.
+_WRAPPED = re.compile(
+    r"\\\s*(?:boxed|text)\s*\{((?:[^{}]|\{[^{}]*\})*)\}", re.IGNORECASE
+)
 _THOUSANDS = re.compile(r"(?<!\d)\d{1,3}(?:,\d{3})+(?!\d)")
 _SIGNS = set("+-*/^=<>\\[]{}|%")
+# Hyphens, the figure and the en dash, the minus sign, the small and the wide hyphen.
+_DASHES = dict.fromkeys((*range(0x2010, 0x2014), 0x2212, 0xFE63, 0xFF0D), "-")
 # Longer digits are identifiers; Python refuses to read the longest ones.
 _MOST_DIGITS = 300
 
@@ -43,14 +54,24 @@ def answer_key(answer: str | float | int) -> str:
     >>> answer_key("$18"), answer_key("18.0"), answer_key(18), answer_key("(B)")
     ('18', '18', '18', 'b')
     """
-    text = str(answer).strip().replace("\N{MINUS SIGN}", "-")
+    text = str(answer).translate(_DASHES).strip()
+    while wrapped := _WRAPPED.fullmatch(text):
+        text = wrapped[1].strip()
     number = _number(text)
     if number is not None:
         return number
-    signs = _SIGNS & set(text)
-    key = "".join(text.casefold().split()) if signs else normalise(text)
+    key = _spaceless(text) if any(map(_is_sign, text)) else normalise(text)
     # A number may only show once the punctuation is gone, as in "05,".
     return _number(key) or key
+
+
+def _is_sign(character: str) -> bool:
+    return character in _SIGNS or unicodedata.category(character) == "Sm"
+
+
+def _spaceless(text: str) -> str:
+    single = " ".join(text.casefold().split())
+    return re.sub(r"(?<!\d) | (?!\d)", "", single)
 
 
 def _number(text: str) -> str | None:
@@ -58,6 +79,8 @@ def _number(text: str) -> str | None:
     plain = text.replace("\\$", "").replace("$", "").replace("\\%", "%").strip()
     plain = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), plain)
     plain = plain.removesuffix(".")
+    if fraction := _FRACTION.fullmatch(plain):
+        plain = "{}{}/{}".format(*fraction.groups())
     found = _NUMBER.fullmatch(plain)
     if found is None:
         # What a JSON number with an exponent looks like; its size is bounded.

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from jeff.checks import check_floating, check_mask, check_same_length
@@ -45,7 +46,8 @@ def compress_tokens(
 
     Raises:
       TypeError: if ``importance`` is not floating point, or ``where`` is not bool.
-      ValueError: if lengths differ, or the ratio is outside (0, 1].
+      ValueError: if lengths differ, an importance is NaN, or the ratio is outside
+        (0, 1].
 
     References:
       Xia et al., "TokenSkip: Controllable Chain-of-Thought Compression in LLMs", EMNLP
@@ -61,10 +63,14 @@ def compress_tokens(
     check_same_length(importance=importance, where=where)
     check_floating(importance=importance)
     check_mask(where=where)
-    order = jnp.argsort(jnp.where(where, -importance, jnp.inf), stable=True)
+    missing = jnp.isnan(importance) & where
+    if not isinstance(missing, Tracer) and missing.any():
+        raise ValueError("importance: expected numbers, got NaN")
+    # Padding last, also behind tokens of importance minus infinity.
+    order = jnp.lexsort((-importance, ~where))
     rank = jnp.zeros(order.shape, int).at[order].set(jnp.arange(order.shape[0]))
     # A product such as 0.3 * 10 is a rounding above 3, and must not keep a fourth.
-    keep = jnp.ceil(ratio * where.sum() - 1e-4)
+    keep = jnp.maximum(jnp.ceil(ratio * where.sum() - 1e-4), 1)
     return where & (rank < keep)
 
 

@@ -11,6 +11,7 @@ markers are single tokens. `jeff_llm.reasoning.thinking.force_budget` counts onl
 own, as the paper does, and takes markers of several tokens.
 """
 
+import operator
 import re
 from collections.abc import Sequence
 
@@ -168,8 +169,10 @@ def budget_forcing(
         raise ValueError(f"wait_id: expected another token than end_id, got {wait_id}")
     numbers = {"waits": waits, "max_tokens": max_tokens, "temperature": temperature}
     for name, value in numbers.items():
-        if value < 0:
+        if not value >= 0:
             raise ValueError(f"{name}: expected at least 0, got {value}")
+    # A thought has fewer tokens than the largest number of 32 bits.
+    waits, max_tokens = (min(each, 2**31 - 1) for each in (waits, max_tokens))
     # All are arrays, so that other numbers compile nothing.
     integers = (jnp.asarray(each) for each in (end_id, wait_id, waits, max_tokens))
     return Partial(_forced, *integers, jnp.asarray(temperature, jnp.float32))
@@ -219,4 +222,4 @@ def _seen(progress: Progress, token: Int[Array, ""]) -> Int[Array, " batch"]:
 def _checked(token: int, vocab_size: int, name: str) -> int:
     if not 0 <= token < vocab_size:
         raise ValueError(f"{name}: expected a token below {vocab_size}, got {token}")
-    return token
+    return operator.index(token)

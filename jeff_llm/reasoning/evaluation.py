@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Shaped
 
-from jeff.checks import check_same_length
 from jeff_llm.reasoning import metrics
+from jeff_llm.reasoning.groups import check_samples
 
 __all__ = ["Scores", "evaluate"]
 
@@ -26,7 +27,8 @@ class Scores(NamedTuple):
       tokens: mean length in tokens.
       tokens_per_correct: all tokens over the right answers; infinite without any.
       compression_rate: tokens over those of the baseline.
-      aes: accuracy-efficiency score; 0 for the baseline itself.
+      aes: accuracy-efficiency score; 0 for the baseline itself, not finite where that
+        is never right.
     """
 
     accuracy: Float[Array, ""]
@@ -55,7 +57,8 @@ def evaluate(
       The scores.
 
     Raises:
-      ValueError: if lengths differ, there is no sample, or the baseline has no tokens.
+      ValueError: if lengths differ, there is no sample, a value is out of range, or
+        the baseline has no tokens.
 
     References:
       Sui et al., "Stop Overthinking", 2025 (arXiv 2503.16419), section 7.
@@ -73,8 +76,10 @@ def evaluate(
         "baseline_correct": jnp.asarray(baseline_correct, float),
         "baseline_length": jnp.asarray(baseline_length, float),
     }
-    check_same_length(**arrays)
+    check_samples(**arrays)
     right, tokens, before, spent = arrays.values()
+    if not isinstance(spent, Tracer) and not spent.any():
+        raise ValueError("baseline_length: expected some tokens, got 0 in all samples")
     return Scores(
         accuracy=right.mean(),
         tokens=tokens.mean(),

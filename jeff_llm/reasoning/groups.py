@@ -16,6 +16,7 @@ __all__ = [
     "Samples",
     "Tokens",
     "check_samples",
+    "dtype_of",
     "group_extremes",
     "group_index",
     "group_mean",
@@ -144,16 +145,17 @@ def check_samples(
       length: tokens, at least 0.
       group: prompt of each sample, integers.
       finished: whether the end token was met.
-      **values: other numbers by argument name; they must be finite.
+      **values: other numbers by argument name; they must be finite, and in the range
+        of ``correct`` or ``length`` if their name ends so.
 
     Raises:
       ValueError: if lengths differ, there is no sample, or a value is out of range.
       TypeError: if ``finished`` is not bool or ``group`` not integer.
     """
-    if group is not None and not jnp.issubdtype(jnp.result_type(group), jnp.integer):
+    if group is not None and not jnp.issubdtype(dtype_of(group), jnp.integer):
         raise TypeError(
             f"group: expected integers that name the prompt of each sample, got "
-            f"{jnp.result_type(group)}"
+            f"{dtype_of(group)}; numpy.unique(group, return_inverse=True)[1] has them"
         )
     if group is not None and not isinstance(group, Tracer):
         _check_group(np.asarray(group))
@@ -166,10 +168,25 @@ def check_samples(
     for name, array in given.items():
         if array is None:
             continue
-        if not jnp.shape(array)[0]:
+        if not np.shape(array)[0]:
             raise ValueError(f"{name}: expected at least 1 sample, got 0")
         if not isinstance(array, Tracer):
             _check_range(name, np.asarray(array))
+
+
+def dtype_of(values: object) -> np.dtype:
+    """Type of the elements, also of those that JAX has none for, such as text.
+
+    Args:
+      values: an array of JAX, under jit too, or anything that numpy takes.
+
+    Returns:
+      The type.
+
+    >>> dtype_of(["a"]), dtype_of(jnp.arange(2))
+    (dtype('<U1'), dtype('int32'))
+    """
+    return values.dtype if isinstance(values, jax.Array) else np.asarray(values).dtype
 
 
 def tokens(name: str, value: Tokens, length: Samples) -> Float[Array, "..."]:
@@ -207,8 +224,8 @@ def _check_group(group: np.ndarray) -> None:
 
 
 def _check_range(name: str, values: np.ndarray) -> None:
-    low = 0.0 if name in ("correct", "length") else -np.inf
-    high = 1.0 if name == "correct" else np.inf
+    low = 0.0 if name.endswith(("correct", "length")) else -np.inf
+    high = 1.0 if name.endswith("correct") else np.inf
     # Negated, so that NaN is found as well.
     bad = ~((values >= low) & (values <= high) & np.isfinite(values))
     if bad.any():

@@ -102,7 +102,8 @@ def agreement_guarantee(
 
     Raises:
       ValueError: if there is no question or no rule, numbers of questions differ, a
-        cost is not finite, or ``delta`` is outside (0, 1).
+        cost is negative or not finite, or ``delta`` is outside (0, 1).
+      TypeError: if ``full`` is not integer.
 
     >>> full = jnp.zeros(100, int)
     >>> always = Vote(full, jnp.full(100, 3), jnp.full(100, 60.0))
@@ -116,6 +117,8 @@ def agreement_guarantee(
         raise ValueError(
             f"full: expected answers of at least 1 question, got shape {codes.shape}"
         )
+    if not np.issubdtype(codes.dtype, np.integer):
+        raise TypeError(f"full: expected integer codes, got {codes.dtype}")
     if not votes:
         raise ValueError("votes: expected at least 1 rule, got none")
     for name, vote in votes.items():
@@ -188,5 +191,9 @@ def _check_vote(name: str, vote: Vote, shape: tuple[int, ...]) -> None:
                 f"votes[{name!r}].{field}: expected {shape[0]} questions as in full, "
                 f"got shape {jnp.shape(values)}"
             )
-        if not np.isfinite(np.asarray(values)).all():
-            raise ValueError(f"votes[{name!r}].{field}: expected finite numbers")
+        numbers, least = np.asarray(values), -1 if field == "answer" else 0
+        if not (np.isfinite(numbers) & (numbers >= least)).all():
+            raise ValueError(
+                f"votes[{name!r}].{field}: expected finite numbers of at least "
+                f"{least}, got {numbers.min()} as the least"
+            )

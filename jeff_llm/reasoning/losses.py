@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jeff.checks import check_mask
+
 __all__ = ["Normalise", "kl_estimate", "policy_loss"]
 
 # Unchecked names: shapes that differ get an error that names the argument.
@@ -76,8 +78,9 @@ def policy_loss(
       ``(loss, {"clipped", "ratio", "kl"})``: shares and means over tokens.
 
     Raises:
-      ValueError: if shapes differ, ``normalise`` is unknown, or a divergence is wanted
-        without a reference.
+      ValueError: if shapes differ, there is no sample, ``normalise`` is unknown, or a
+        divergence is wanted without a reference.
+      TypeError: if ``mask`` is not bool.
     """
     log_probs, old_log_probs = jnp.asarray(log_probs), jnp.asarray(old_log_probs)
     advantage, mask = jnp.asarray(advantage), jnp.asarray(mask)
@@ -93,7 +96,7 @@ def policy_loss(
     loss = -(weight * jnp.minimum(ratio * gain, limited)).sum()
     kl = jnp.zeros_like(ratio)
     if reference is not None:
-        kl = kl_estimate(log_probs, jnp.where(mask, reference, log_probs))
+        kl = kl_estimate(*(jnp.where(mask, x, 0.0) for x in (log_probs, reference)))
         loss += kl_weight * (weight * kl).sum()
     tokens = jnp.maximum(mask.sum(), 1)
     metrics = {
@@ -130,6 +133,9 @@ def _check_loss(
         raise ValueError(
             "reference: expected log-probabilities with kl_weight, got None"
         )
+    check_mask(mask=mask)
+    if not log_probs.shape[0]:
+        raise ValueError("log_probs: expected at least 1 sample, got 0")
     arrays = {"old_log_probs": old_log_probs, "mask": mask}
     if reference is not None:
         arrays["reference"] = reference

@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Shaped
 
+from jeff.checks import check_binary
 from jeff_llm.reasoning.groups import Samples, check_samples
 
 __all__ = [
@@ -52,6 +53,7 @@ def outcome_efficiency(
 
     Raises:
       ValueError: if shapes differ, there is no response or a value is out of range.
+      TypeError: if ``solution_correct`` is not binary.
 
     References:
       Chen et al., "Do NOT Think That Much for 2+3=? On the Overthinking of o1-Like
@@ -62,6 +64,7 @@ def outcome_efficiency(
     Array(0.5, dtype=float32)
     """
     _check_solutions("solution_correct", solution_correct, solution_length, length)
+    check_binary(solution_correct=jnp.asarray(solution_correct))
     # Padding has no tokens, but could be marked as right.
     right = jnp.asarray(solution_correct, bool) & (jnp.asarray(solution_length) > 0)
     through = jnp.cumsum(jnp.asarray(solution_length, float), axis=1)
@@ -87,6 +90,7 @@ def process_efficiency(
 
     Raises:
       ValueError: if shapes differ, there is no response or a value is out of range.
+      TypeError: if ``kind`` is not integer.
 
     References:
       Chen et al., "Do NOT Think That Much for 2+3=? On the Overthinking of o1-Like
@@ -97,6 +101,8 @@ def process_efficiency(
     Array(0.7, dtype=float32)
     """
     _check_solutions("kind", kind, solution_length, length)
+    if jnp.issubdtype(jnp.result_type(kind), jnp.floating):
+        raise TypeError(f"kind: expected integers, got {jnp.result_type(kind)}")
     kind, tokens = jnp.asarray(kind), jnp.asarray(solution_length, float)
     same = (kind[:, :, None] == kind[:, None, :]) & (tokens[:, None, :] > 0)
     earlier = jnp.tril(jnp.ones((kind.shape[1],) * 2, bool), -1)
@@ -164,7 +170,8 @@ def tokens_per_correct(correct: Samples, length: Samples) -> Float[Array, ""]:
     check_samples(correct=correct, length=length)
     right = jnp.sum(jnp.asarray(correct, float))
     total = jnp.sum(jnp.asarray(length, float))
-    return jnp.where(right > 0, total / jnp.where(right > 0, right, 1.0), jnp.inf)
+    # Compared with 0 so that NaN, which is not 0, stays NaN.
+    return jnp.where(right == 0, jnp.inf, total / jnp.where(right == 0, 1.0, right))
 
 
 def compression_rate(length: Samples, baseline_length: Samples) -> Float[Array, ""]:
@@ -189,8 +196,7 @@ def compression_rate(length: Samples, baseline_length: Samples) -> Float[Array, 
     >>> compression_rate(jnp.array([5, 10]), jnp.array([10, 20]))
     Array(0.5, dtype=float32)
     """
-    check_samples(length=length)
-    check_samples(length=baseline_length, compressed=length)
+    check_samples(length=length, baseline_length=baseline_length)
     total = jnp.sum(jnp.asarray(baseline_length, float))
     return jnp.sum(jnp.asarray(length, float)) / total
 
@@ -207,7 +213,7 @@ def accuracy_at_budget(
     Args:
       correct: whether each answer is right, or how right, in [0, 1].
       length: tokens of each sample, at least 0.
-      budgets: tokens.
+      budgets: tokens; infinity is no limit.
 
     Returns:
       The accuracy at each budget; grows with the budget up to the plain accuracy.
@@ -220,6 +226,8 @@ def accuracy_at_budget(
     Array([0. , 0.5, 1. ], dtype=float32)
     """
     check_samples(correct=correct, length=length)
+    if not isinstance(budgets, Tracer) and np.isnan(np.asarray(budgets)).any():
+        raise ValueError("budgets: expected numbers of tokens, got NaN")
     within = jnp.asarray(length, float) <= jnp.asarray(budgets, float)[:, None]
     return jnp.mean(jnp.asarray(correct, float) * within, axis=1)
 
@@ -258,15 +266,15 @@ def area_under_budget(
 def _check_solutions(
     name: str, values: Numbers, solution_length: Numbers, length: Numbers
 ) -> None:
-    shape = jnp.shape(solution_length)
+    shape = np.shape(solution_length)
     for other, expected in (
         (name, (values, shape)),
         ("length", (length, shape[:1])),
     ):
-        if jnp.shape(expected[0]) != expected[1] or len(shape) != 2:
+        if np.shape(expected[0]) != expected[1] or len(shape) != 2:
             raise ValueError(
                 f"{other}: expected shape {expected[1]} as in solution_length, "
-                f"[responses, solutions], got {jnp.shape(expected[0])}"
+                f"[responses, solutions], got {np.shape(expected[0])}"
             )
     if not shape[1]:
         raise ValueError("solution_length: expected at least 1 solution, got 0")

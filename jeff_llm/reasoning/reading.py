@@ -8,9 +8,13 @@ import re
 
 __all__ = ["number_of", "parse_answer", "parse_budget"]
 
-_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+_NUMBER = re.compile(r"-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)")
 # A number with signs before it and words behind it, such as a unit.
-_ONE_NUMBER = re.compile(rf"[\s$]*({_NUMBER.pattern})\D*")
+_ONE_NUMBER = re.compile(rf"(?:[\s$]|\\\$)*({_NUMBER.pattern})\D*")
+_VALUE = re.compile(rf"{_NUMBER.pattern}(?:/\d+)?")
+_FRACTION = re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}")
+# A minus before a sign of dollars.
+_DEBT = re.compile(r"-(\\?\$)")
 _MARK = re.compile(r"answer\s+is|answer:|####", re.IGNORECASE)
 
 
@@ -47,7 +51,7 @@ def parse_answer(text: str) -> str | None:
     1. the content of the last ``\boxed{...}``: a number if it begins with its only
        number, else all of it without spaces;
     2. what follows the last "answer is", "Answer:" or "####" on its line: behind an
-       equals sign, if there is one, the first number; else all of it;
+       equals sign, if there is one, the first number or fraction; else all of it;
     3. the last number of the text.
 
     Numbers are written by `number_of`; other answers in lower case and, of the second
@@ -62,16 +66,17 @@ def parse_answer(text: str) -> str | None:
     >>> parse_answer("12 boxes, so $1,450.00."), parse_answer("The answer is Yes.")
     ('1450', 'yes')
     """
+    text = _DEBT.sub(r"\1-", text.replace("\N{MINUS SIGN}", "-"))
     boxed = _boxed(text)
     if boxed is not None:
         number = _ONE_NUMBER.fullmatch(boxed)
         return number_of(number[1]) if number else _spaceless(boxed)
     behind = [text[mark.end() :].partition("\n")[0] for mark in _MARK.finditer(text)]
     if lines := [line for line in behind if line.strip()]:
-        said = lines[-1].rpartition("=")[2]
-        numbers = _NUMBER.findall(said)
+        said = _FRACTION.sub(r"\1/\2", lines[-1].rpartition("=")[2])
         plain = re.sub(r"^\W+|\W+$", "", said).casefold() or None
-        return number_of(numbers[0]) if numbers else plain
+        value = _VALUE.search(said)
+        return "/".join(map(number_of, value[0].split("/"))) if value else plain
     numbers = _NUMBER.findall(text)
     return number_of(numbers[-1]) if numbers else None
 

@@ -94,7 +94,7 @@ def dast(
     Array([ 0.75, -0.1 ], dtype=float32)
     """
     check_samples(correct=correct, length=length, group=group)
-    if max_length <= 0:
+    if not max_length > 0:
         raise ValueError(f"max_length: expected positive tokens, got {max_length}")
     right, length = jnp.asarray(correct, float), jnp.asarray(length, float)
     rate = group_mean(right, group)

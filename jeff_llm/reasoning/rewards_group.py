@@ -50,7 +50,8 @@ def arora_zanette(
       Rewards in [0, 1]; right answers earn more than ``1 - scale``.
 
     Raises:
-      ValueError: if lengths differ, there is no sample or a value is out of range.
+      ValueError: if lengths differ, there is no sample, a value is out of range, or the
+        scale is outside [0, 1].
       TypeError: if ``group`` is not integer or ``finished`` not bool.
 
     References:
@@ -61,10 +62,17 @@ def arora_zanette(
     Array([0.95, 0.  ], dtype=float32)
     """
     check_samples(correct=correct, length=length, group=group, finished=finished)
+    if not 0 <= scale <= 1:
+        raise ValueError(f"scale: expected a share in [0, 1], got {scale}")
     right, length = _right(correct, finished), jnp.asarray(length, float)
     mean = group_mean(length, group, weight=right)
-    spread = jnp.sqrt(group_mean((length - mean) ** 2, group, weight=right))
-    return right * (1 - scale * jax.nn.sigmoid((length - mean) / (spread + 1e-7)))
+    least = group_extremes(jnp.where(right > 0, length, jnp.inf), group)[0]
+    greatest = group_extremes(jnp.where(right > 0, length, -jnp.inf), group)[1]
+    # The mean of equal lengths may round, and 1e-7 would not hide it.
+    equal = (length == least) & (length == greatest)
+    excess = jnp.where(equal, 0.0, length - mean)
+    spread = jnp.sqrt(group_mean(excess**2, group, weight=right))
+    return right * (1 - scale * jax.nn.sigmoid(excess / (spread + 1e-7)))
 
 
 def o1_pruner(
@@ -102,8 +110,12 @@ def o1_pruner(
     >>> o1_pruner(right, ten, reference_length=twenty, reference_correct=half)
     Array([2.], dtype=float32)
     """
-    check_samples(correct=correct, length=length, reference_length=reference_length)
-    check_samples(correct=reference_correct, length=reference_length)
+    check_samples(
+        correct=correct,
+        length=length,
+        reference_length=reference_length,
+        reference_correct=reference_correct,
+    )
     saved = jnp.asarray(reference_length, float) / jnp.maximum(
         jnp.asarray(length, float), 1.0
     )
@@ -142,8 +154,9 @@ def kimi(correct: Samples, length: Samples, group: Samples) -> Float[Array, " sa
     right, length = jnp.asarray(correct, float), jnp.asarray(length, float)
     least, greatest = group_extremes(length, group)
     span = greatest - least
+    # Compared with 0 so that NaN, which is not 0, stays NaN.
     place = jnp.where(
-        span > 0, 0.5 - (length - least) / jnp.where(span > 0, span, 1), 0
+        span == 0, 0, 0.5 - (length - least) / jnp.where(span == 0, 1, span)
     )
     return right * place + (1 - right) * jnp.minimum(place, 0.0)
 
@@ -190,7 +203,7 @@ def cosine(
     Array([  2., -10.], dtype=float32)
     """
     check_samples(correct=correct, length=length, finished=finished)
-    if max_length <= 0:
+    if not max_length > 0:
         raise ValueError(f"max_length: expected positive tokens, got {max_length}")
     score, length = jnp.asarray(correct, float), jnp.asarray(length, float)
     share = (1 + jnp.cos(jnp.pi * length / max_length)) / 2
@@ -199,10 +212,10 @@ def cosine(
         return ends[1] + (ends[0] - ends[1]) * share
 
     reward = score * between(right) + (1 - score) * between(wrong)
-    within = length < max_length
+    beyond = length >= max_length
     if finished is not None:
-        within &= jnp.asarray(finished)
-    return jnp.where(within, reward, exceeded)
+        beyond |= ~jnp.asarray(finished)
+    return jnp.where(beyond, exceeded, reward)
 
 
 def adaptive_length_penalty(
@@ -235,7 +248,7 @@ def adaptive_length_penalty(
     Array([ 0.95, -0.05], dtype=float32)
     """
     check_samples(correct=correct, length=length, group=group)
-    if scale < 0:
+    if not scale >= 0:
         raise ValueError(f"scale: expected at least 0, got {scale}")
     right, length = jnp.asarray(correct, float), jnp.asarray(length, float)
     count = group_sum(jnp.ones_like(right), group)

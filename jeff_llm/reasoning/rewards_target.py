@@ -121,6 +121,8 @@ def laser(
     Array([1.5, 1. , 0. ], dtype=float32)
     """
     check_samples(correct=correct, length=length)
+    if not bonus >= 0:
+        raise ValueError(f"bonus: expected at least 0, got {bonus}")
     target = tokens("target", target, length)
     within = jnp.asarray(length, float) <= target
     return jnp.asarray(correct, float) * (1 + bonus * within)
@@ -150,7 +152,7 @@ def laser_target(
       correct: whether each answer is right, or how right, in [0, 1].
       length: tokens of each sample, at least 0.
       group: prompt of each sample, any integers.
-      lengths: candidate targets in tokens, rising.
+      lengths: candidate targets in tokens, positive and rising.
       expected: right and complete samples to expect of a prompt, positive.
       finished: whether the end token was met, bool; all by default.
 
@@ -172,9 +174,10 @@ def laser_target(
     """
     check_samples(correct=correct, length=length, group=group, finished=finished)
     grid = np.asarray(lengths, float)
-    if grid.ndim != 1 or not grid.size or (np.diff(grid) <= 0).any():
-        raise ValueError(f"lengths: expected rising candidates, got {lengths}")
-    if expected <= 0:
+    # Negated, so that NaN is found as well.
+    if grid.ndim != 1 or not grid.size or not (np.diff(grid, prepend=0) > 0).all():
+        raise ValueError(f"lengths: expected positive rising candidates, got {lengths}")
+    if not expected > 0:
         raise ValueError(f"expected: expected a positive number, got {expected}")
     right, length = jnp.asarray(correct, float), jnp.asarray(length, float)
     count = group_sum(jnp.ones_like(right), group)

@@ -72,8 +72,8 @@ def shortest_correct(
       -1 for a group without a correct sample.
 
     Raises:
-      TypeError: if ``correct`` is not binary.
-      ValueError: if lengths of the arrays differ, or a group is negative.
+      TypeError: if ``correct`` is not binary, or ``group`` not integer.
+      ValueError: if lengths of the arrays differ, a group is negative, or a length NaN.
 
     References:
       Munkhbat et al., "Self-Training Elicits Concise Reasoning in Large Language
@@ -101,8 +101,8 @@ def longest_correct(
       An index for each group; -1 for a group without a correct sample.
 
     Raises:
-      TypeError: if ``correct`` is not binary.
-      ValueError: if lengths of the arrays differ, or a group is negative.
+      TypeError: if ``correct`` is not binary, or ``group`` not integer.
+      ValueError: if lengths of the arrays differ, a group is negative, or a length NaN.
     """
     return _first(correct, length, group, -1)
 
@@ -126,8 +126,8 @@ def mixed(
       Examples, group by group, the long one first.
 
     Raises:
-      TypeError: if ``correct`` is not binary.
-      ValueError: if lengths of the arrays differ, or a group is negative.
+      TypeError: if ``correct`` is not binary, or ``group`` not integer.
+      ValueError: if lengths of the arrays differ, a group is negative, or a length NaN.
 
     References:
       Kang et al., "C3oT: Generating Shorter Chain-of-Thought without Compromising
@@ -173,6 +173,7 @@ def first_correct_solution(
 
     Raises:
       TypeError: if ``correct`` is not binary, or ``where`` is not bool.
+      ValueError: if the shapes differ.
 
     References:
       Chen et al., "Do NOT Think That Much for 2+3=? On the Overthinking of o1-Like
@@ -182,6 +183,11 @@ def first_correct_solution(
     array([2])
     """
     check_mask(where=jnp.asarray(where))
+    if np.shape(correct) != np.shape(where):
+        raise ValueError(
+            f"where: expected shape {np.shape(correct)} as correct, got "
+            f"{np.shape(where)}"
+        )
     check_binary(jnp.asarray(where), correct=jnp.asarray(correct))
     right = np.asarray(correct).astype(bool) & np.asarray(where)
     nth = np.cumsum(right, axis=1)
@@ -241,10 +247,16 @@ def _first(
     _check_lengths(correct=correct, length=length, group=group)
     check_binary(correct=jnp.asarray(correct))
     right, groups = np.asarray(correct).astype(bool), np.asarray(group)
+    if groups.dtype.kind not in "iu":
+        raise TypeError(f"group: expected integers, got {groups.dtype}")
     if groups.size and groups.min() < 0:
         raise ValueError(f"group: expected numbers from 0, got {groups.min()}")
-    found = np.full(groups.max(initial=-1) + 1, -1)
-    order = np.argsort(sign * np.asarray(length), kind="stable")
+    tokens = np.asarray(length, float)
+    if np.isnan(tokens).any():
+        raise ValueError(f"length: expected numbers, got {tokens}")
+    found = np.full(int(groups.max(initial=0)) + 1 if groups.size else 0, -1)
+    # As floats, since unsigned integers have no negative.
+    order = np.argsort(sign * tokens, kind="stable")
     order = order[right[order]]
     # Written in reverse, so that the first of the order stays.
     found[groups[order[::-1]]] = order[::-1]

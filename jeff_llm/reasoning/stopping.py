@@ -16,6 +16,7 @@ from typing import TypeAlias, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from jeff.checks import check_floating, check_mask
@@ -127,7 +128,7 @@ def deer(
 
     Raises:
       TypeError: if ``confidence`` is not floating point, or ``where`` is not bool.
-      ValueError: if the shapes differ, or the threshold is outside [0, 1].
+      ValueError: if the shapes differ, or a number is outside [0, 1] or NaN.
 
     References:
       Yang et al., "Dynamic Early Exit in Reasoning Models", 2025, arXiv 2504.15895.
@@ -138,6 +139,10 @@ def deer(
     check_floating(confidence=jnp.asarray(confidence))
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
+    _check_same_shape(confidence=confidence, where=where)
+    check_mask(where=jnp.asarray(where))
+    # A mean of probabilities may round to just above 1.
+    _check_values("confidence", confidence, where, 0.0, 1.01)
     return first_probe(jnp.asarray(confidence) > threshold, where)
 
 
@@ -159,8 +164,9 @@ def answer_convergence(
       The index of the last of those probes, or -1.
 
     Raises:
-      TypeError: if ``where`` is not bool.
-      ValueError: if the shapes differ, or ``repeats`` is below 1.
+      TypeError: if ``answer`` is not integer or ``where`` is not bool.
+      ValueError: if the shapes differ, ``repeats`` is below 1, or a code has more than
+        32 bits.
 
     References:
       Liu and Wang, "Answer Convergence as a Signal for Early Stopping in Reasoning",
@@ -169,10 +175,16 @@ def answer_convergence(
     >>> answer_convergence(jnp.array([[4, 7, 7]]), jnp.ones((1, 3), bool), repeats=2)
     Array([2], dtype=int32)
     """
-    if repeats < 1:
+    if not repeats >= 1:
         raise ValueError(f"repeats: expected at least 1, got {repeats}")
     _check_same_shape(answer=answer, where=where)
     check_mask(where=jnp.asarray(where))
+    if not jnp.issubdtype(jnp.result_type(answer), jnp.integer):
+        raise TypeError(
+            f"answer: expected integer codes, got {jnp.result_type(answer)}"
+        )
+    # JAX would cut longer codes, and different answers could become equal.
+    _check_values("answer", answer, where, -(2**31), 2**31 - 1)
 
     def step(state: tuple[Array, Array], code: Array) -> tuple[Array, Array]:
         last, run = state
@@ -228,11 +240,13 @@ def entropy_after_think(
     if not 0 <= decay < 1:
         raise ValueError(f"decay: expected a number in [0, 1), got {decay}")
     for name, value, least in (("threshold", threshold, 0), ("warm_up", warm_up, 2)):
-        if value < least:
+        if not value >= least:
             raise ValueError(f"{name}: expected at least {least}, got {value}")
     _check_same_shape(entropy=entropy, where=where)
     check_floating(entropy=jnp.asarray(entropy))
     check_mask(where=jnp.asarray(where))
+    # Rounding may take an entropy of 0 below it; infinity is none.
+    _check_values("entropy", entropy, where, -0.01, 1e9)
     new = 1 - decay
 
     def step(state: tuple[Array, ...], value: Array) -> tuple[Array, ...]:
@@ -264,6 +278,21 @@ def _along(
 
     _, states = jax.lax.scan(body, start, (values.T, where.T))
     return jax.tree.map(jnp.transpose, states)
+
+
+def _check_values(
+    name: str, array: AnyArray, where: AnyArray, low: float | int, high: float | int
+) -> None:
+    """Refuse numbers out of range at the probes that exist, if they are concrete."""
+    if isinstance(array, Tracer) or isinstance(where, Tracer):
+        return
+    values = np.asarray(array)[np.asarray(where)]
+    # Negated, so that NaN is found as well.
+    if (bad := ~((values >= low) & (values <= high))).any():
+        raise ValueError(
+            f"{name}: expected numbers in [{low:.2g}, {high:.2g}], got "
+            f"{values[bad.argmax()]}"
+        )
 
 
 def _check_same_shape(**arrays: AnyArray) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
+
 from jeff_llm.reasoning.answers import answer_key
 
 __all__ = ["Sample", "read_samples"]
@@ -95,7 +97,8 @@ def _refuse_copy(
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Lines with their places; `jeff.files` reads neither ``.gz`` nor refuses NaN."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a file of JSON lines, found none")
+        kind = "a folder" if path.is_dir() else "none"
+        raise FileNotFoundError(f"{path}: expected a file of JSON lines, found {kind}")
     data = path.read_bytes()
     try:
         data = gzip.decompress(data) if path.suffix == ".gz" else data
@@ -139,7 +142,13 @@ def _samples(
     for key, sample in pairs:
         where = f"{place}: {name}[{key}]"
         if not isinstance(sample, dict):
-            raise ValueError(f"{where}: expected an object, got {_shown(sample)}")
+            raise ValueError(
+                f"{where}: expected an object with the fields of a sample, got "
+                f"{_shown(sample)}"
+            )
+        # JSON can escape half of a character, which no report can be written with.
+        if named and key != key.encode(errors="replace").decode():
+            raise ValueError(f"{where!a}: expected a name that is text in UTF-8")
         yield where, key if named else None, sample
 
 
@@ -170,7 +179,8 @@ def _sample(
 def _question(place: str, name: str, row: dict[str, Any]) -> str:
     if name not in row:
         raise ValueError(
-            f"{place}: expected a field {name!r}, got {sorted(row)}; name yours"
+            f"{place}: expected a field {name!r}, got {sorted(row)}; name "
+            "yours with the option question"
         )
     value = row[name]
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
@@ -185,7 +195,7 @@ def _answer(place: str, name: str, row: dict[str, Any]) -> str | None:
     if name not in row:
         raise ValueError(
             f"{place}: expected a field {name!r}, null for no answer, got "
-            f"{sorted(row)}; name yours"
+            f"{sorted(row)}; name yours with the option answer"
         )
     value = row[name]
     if value is None or (isinstance(value, str) and not answer_key(value)):
@@ -193,6 +203,12 @@ def _answer(place: str, name: str, row: dict[str, Any]) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(
             f"{place}: expected {name!r} as text, a number or null, got {_shown(value)}"
+        )
+    # 1e999 is read as infinity, and would be equal to any other number too large.
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError(
+            f"{place}: expected {name!r} as text, a number below 1e308 or null, got "
+            f"{_shown(value)}; write it as text"
         )
     return str(value)
 
@@ -202,17 +218,23 @@ def _number(
     name: str,
     row: dict[str, Any],
     *,
-    most: float = math.inf,
+    most: float = float(np.finfo(np.float32).max),
     flag: bool = False,
 ) -> float | None:
-    """A number from 0 to ``most``, None where the field is missing or null."""
+    """A number from 0 to ``most``, None where the field is missing or null.
+
+    Columns are float32, so a larger number cannot be kept.
+    """
     value = row.get(name)
     if value is None or (flag and isinstance(value, bool)):
         return None if value is None else float(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Infinity cannot be written in JSON, but 1e999 is read as one.
-    if not is_number or not 0 <= value <= most or math.isinf(value):
-        kind = "true, false or a number in [0, 1]" if flag else "a number of at least 0"
+    if not is_number or not 0 <= value <= most:
+        kind = "a number of at least 0"
+        if flag:
+            kind = "true, false or a number in [0, 1]"
+        elif is_number and value > most:
+            kind = f"a number of at most {most:.1e}"
         raise ValueError(f"{place}: expected {name!r} as {kind}, got {_shown(value)}")
     return float(value)
 

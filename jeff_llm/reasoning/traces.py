@@ -8,7 +8,8 @@ or one question per line, its samples in a field of your choice, as a list or by
 
     {"question": "q1", "runs": {"full": {"answer": "18", "tokens": 212}, "short": ...}}
 
-``answer`` is text or a number; null or an empty text is no answer and never votes.
+``answer`` is text or a number; null or an empty text is no answer and never votes. A
+word for no answer, such as lm-eval's ``[invalid]``, would vote: write null for it.
 ``tokens`` may be left out where every sample has a ``text``: its words are counted.
 ``correct``, true or false or a score in [0, 1], and ``order``, the rank or time at
 which a sample finished, are in all samples or in none. Other fields are ignored. When
@@ -157,7 +158,8 @@ def _all_or_none(
             f"of {path.name} or in none, got it in {sum(present)} of {len(present)}; "
             "this is the first without"
         )
-    return np.array(values, np.float32)
+    # A time of finishing in seconds since 1970 needs more digits than float32 has.
+    return np.array(values, np.float64 if field == "order" else np.float32)
 
 
 def _words(names: dict[str, str], found: list[Sample]) -> list[int]:
@@ -165,6 +167,6 @@ def _words(names: dict[str, str], found: list[Sample]) -> list[int]:
         if sample.text is None:
             raise ValueError(
                 f"{sample.place}: expected {names['tokens']!r}, or {names['text']!r} "
-                "to count, got neither; name yours"
+                "to count, got neither; name yours with the option tokens or text"
             )
     return [len((sample.text or "").split()) for sample in found]

@@ -41,7 +41,8 @@ def valve_line(start: Lora, end: Lora) -> tuple[Lora, Lora]:
       Two sets of factors, of the summed rank, for `jeff.line`.
 
     Raises:
-      ValueError: if kernels or scales differ, or rows of the embedding are trained.
+      ValueError: if kernels, their shapes or scales differ, or rows of the embedding
+        are trained.
     """
     if set(start.factors) != set(end.factors):
         odd = sorted(set(start.factors) ^ set(end.factors))
@@ -55,6 +56,7 @@ def valve_line(start: Lora, end: Lora) -> tuple[Lora, Lora]:
     first, last = {}, {}
     for name, one in start.factors.items():
         other = end.factors[name]
+        _check_kernel(name, one, other)
         a = jnp.concatenate([one["a"], other["a"]], axis=-1)
         zeros = jnp.zeros_like
         first[name] = {"a": a, "b": _stack(one["b"], zeros(other["b"]))}
@@ -80,6 +82,19 @@ def valve(start: Lora, end: Lora, t: Float[Array, ""] | float) -> Lora:
       ValueError: as `valve_line`.
     """
     return line.interpolate(*valve_line(start, end), t)
+
+
+def _check_kernel(name: str, one: dict[str, Array], other: dict[str, Array]) -> None:
+    """Refuse factors of kernels of different shapes; their ranks may differ."""
+    shapes = [
+        (each["a"].shape[:-1], each["b"].shape[:-2] + each["b"].shape[-1:])
+        for each in (one, other)
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"end: expected {name!r} with shapes {shapes[0]} beside the rank, got "
+            f"{shapes[1]}"
+        )
 
 
 def _stack(first: jax.Array, second: jax.Array) -> jax.Array:

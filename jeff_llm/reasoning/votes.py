@@ -10,7 +10,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
+
+from jeff_llm.reasoning.groups import dtype_of
 
 __all__ = [
     "Answers",
@@ -22,7 +24,7 @@ __all__ = [
     "fold",
 ]
 
-Answers = Int[Array, "questions samples"] | Int[np.ndarray, "questions samples"]
+Answers = Integer[Array, "questions samples"] | Integer[np.ndarray, "questions samples"]
 Numbers = Shaped[Array, "questions samples"] | Shaped[np.ndarray, "questions samples"]
 Mask = Bool[Array, "questions samples"] | Bool[np.ndarray, "questions samples"]
 
@@ -69,7 +71,7 @@ def fold(
       Rows of samples in their order in the file, padded to the longest.
 
     Raises:
-      ValueError: if lengths differ or there is no sample.
+      ValueError: if lengths differ, there is no sample, or a question is NaN.
 
     >>> fold(np.array([7, 3, 7]), np.array([1, 2, 3])).arrays[0]
     array([[1, 3],
@@ -78,6 +80,9 @@ def fold(
     group = np.asarray(group)
     if group.ndim != 1 or not group.size:
         raise ValueError(f"group: expected one a sample, got shape {group.shape}")
+    # All of them would be one question.
+    if group.dtype.kind == "f" and np.isnan(group).any():
+        raise ValueError("group: expected the question of every sample, got NaN")
     names, first, index, counts = np.unique(
         group, return_index=True, return_inverse=True, return_counts=True
     )
@@ -125,19 +130,20 @@ def check_votes(
         is out of range.
       TypeError: if ``answer`` is not integer or ``where`` not bool.
     """
-    shape = jnp.shape(answer)
+    shape = np.shape(answer)
     if len(shape) != 2 or not all(shape):
         raise ValueError(f"answer: expected [questions, samples], got shape {shape}")
-    if not jnp.issubdtype(jnp.result_type(answer), jnp.integer):
+    if not jnp.issubdtype(dtype_of(answer), jnp.integer):
         raise TypeError(
-            f"answer: expected integer codes, got {jnp.result_type(answer)}"
+            f"answer: expected integer codes, got {dtype_of(answer)}; give equal "
+            "answers equal numbers, and -1 to none"
         )
     if where is not None and jnp.result_type(where) != jnp.bool_:
         raise TypeError(f"where: expected a bool array, got {jnp.result_type(where)}")
     for name, array in (*numbers.items(), ("where", where)):
-        if array is not None and jnp.shape(array) != shape:
+        if array is not None and np.shape(array) != shape:
             raise ValueError(
-                f"{name}: expected shape {shape} as in answer, got {jnp.shape(array)}"
+                f"{name}: expected shape {shape} as in answer, got {np.shape(array)}"
             )
     mask = jnp.ones(shape, bool) if where is None else jnp.asarray(where)
     filled = tuple(
@@ -146,7 +152,11 @@ def check_votes(
     )
     if not any(isinstance(x, Tracer) for x in (answer, where, *numbers.values())):
         _check_values(np.asarray(answer), np.asarray(mask), numbers)
-    return jnp.asarray(answer), mask, filled
+    codes = jnp.asarray(answer)
+    # Unsigned integers have no -1 for a question without an answer.
+    if jnp.issubdtype(codes.dtype, jnp.unsignedinteger):
+        codes = codes.astype(jnp.int32)
+    return codes, mask, filled
 
 
 def _check_values(

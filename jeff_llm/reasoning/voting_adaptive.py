@@ -166,10 +166,14 @@ def _adaptive_consistency(
     answer: Array, where: Array, length: Array, threshold: Array | float
 ) -> Vote:
     found = tally(slots(answer, where))
-    # Of every pair of counts once: the Beta function costs more than the lookup.
-    counts = jnp.arange(answer.shape[1] + 1)
-    enough = majority_probability(counts[:, None], counts) >= threshold
-    return vote_at(answer, where, length, found, enough[found.top, found.second])
+    if answer.shape[0] > answer.shape[1]:
+        # Of every pair of counts once: the Beta function costs more than the lookup.
+        counts = jnp.arange(answer.shape[1] + 1)
+        enough = majority_probability(counts[:, None], counts) >= threshold
+        stop = enough[found.top, found.second]
+    else:  # fewer samples in all than pairs of counts
+        stop = majority_probability(found.top, found.second) >= threshold
+    return vote_at(answer, where, length, found, stop)
 
 
 @jax.jit

@@ -7,6 +7,7 @@ not fall, only their tokens.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jeff_llm.reasoning.tally import slots, tally
@@ -59,10 +60,13 @@ def short_m_of_k(
     if finish < 1:
         raise ValueError(f"finish: expected at least 1 answer, got {finish}")
     order = length if order is None else order
-    answer, where, (length, order) = check_votes(
+    answer, where, (length, rank) = check_votes(
         answer, where, length=length, order=order
     )
-    return _short(answer, where, length, order, finish)
+    # Seconds since 1970 are equal for two minutes in float32; their ranks are not.
+    if isinstance(order, np.ndarray):
+        rank = jnp.asarray(np.argsort(np.argsort(order, axis=1, kind="stable"), axis=1))
+    return _short(answer, where, length, rank, finish)
 
 
 def first_finish(

@@ -1,12 +1,15 @@
 """Test the analysis of traces: your own file, the shared chains, and made logs."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from configs.reasoning import Config
 from jeff import assets
+from jeff.binomial import upper_bound
+from jeff_llm.reasoning import rules
 from jeff_llm.reasoning.traces import from_jsonl
 from jeff_llm.reasoning.votes import Vote
 from train_scripts.reasoning import trace_report, traces
@@ -96,6 +99,12 @@ def test_without_marks(tmp_path) -> None:
     assert "does not say which answers are right" in part.table
     # 20 questions prove next to nothing, and no rule is named.
     assert "No rule is proved to depart" in part.table and part.claims == ()
+    # The number named is the least that can prove anything.
+    (least,) = map(int, re.findall(r"(\d+) are not held out", part.table))
+    count = len(rules.default_rules(4))
+    assert upper_bound(0, least, delta=0.1 / count) <= 0.05
+    assert upper_bound(0, least - 1, delta=0.1 / count) > 0.05
+    assert f"{2 * least} questions are needed" in part.table
     rule = json.loads((tmp_path / "rule.json").read_text())
     assert rule["rule"] is None and rule["reason"] == "no bound is within the limit"
 
@@ -104,6 +113,10 @@ def test_without_marks(tmp_path) -> None:
     ("rows", "message"),
     [
         (sampled(30, 1), "Each question has one sample: there is nothing to vote on."),
+        (
+            [row | {"answer": None} for row in sampled(300, 4)],
+            "No sample has an answer: there is nothing to vote on.",
+        ),
         (sampled(1, 4), "One question cannot be split: no rule is chosen."),
     ],
 )
@@ -133,6 +146,15 @@ def test_samples_with_names(tmp_path) -> None:
     assert "| half | 5 | 100.0% | 40.0 | 0.500 | 0.500 |" in part.table
     assert "| extra | 6 | 0.0% | 0.0 | 0.000 | -4.000 |" in part.table
     assert "The samples of a question have names" in part.table
+
+
+def test_names_do_not_break_the_table(tmp_path) -> None:
+    runs = {"a|b\nc": {"answer": 1, "tokens": 2}, "d": {"answer": 1, "tokens": 1}}
+    rows = [{"question": number, "runs": runs} for number in range(2)]
+    path = write(tmp_path / "traces.jsonl", rows)
+    part = traces.analyse(Config(data=str(path), samples="runs"), tmp_path)
+    assert "\n| a\\|b c | 2 | - | 2.0 | 1.000 | - |\n" in part.table
+    assert "are against a\\|b c." in part.table
 
 
 def test_the_check_of_a_rule_has_three_states() -> None:

@@ -1,6 +1,7 @@
 """Tables of an analysis of traces."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -191,10 +192,10 @@ def by_name(traces: Traces) -> str:
             if before and full.sum():
                 score = float(metrics.aes(accuracy, length.mean(), before, full.mean()))
         lines.append(
-            f"| {name} | {len(mine)} | {_percent(accuracy)} | {length.mean():.1f} | "
-            f"{_plain(rate)} | {_plain(score)} |"
+            f"| {_cell(name)} | {len(mine)} | {_percent(accuracy)} | "
+            f"{length.mean():.1f} | {_plain(rate)} | {_plain(score)} |"
         )
-    lines += ["", f"Compression and AES are against `{traces.runs[0]}`."]
+    lines += ["", f"Compression and AES are against {_cell(traces.runs[0])}."]
     return "\n".join(lines) + "\n"
 
 
@@ -242,10 +243,15 @@ def chosen(found: Chosen, config: Config, rows: Sequence[RuleRow], unit: str) ->
     """
     choice = found.choice
     if choice is None:
+        # From the bound without any disagreement, 1 - (delta / rules)^(1 / questions).
+        level = math.log(config.delta / (len(rows) - 1))
+        least = math.ceil(level / math.log1p(-config.max_disagreement))
         return (
             f"No rule is proved to depart from the full vote on at most "
             f"{config.max_disagreement:.1%} of the questions; log more questions, or "
-            "allow more disagreement.\n"
+            f"allow more disagreement. Even for rules that never depart, "
+            f"{math.ceil(least / (1 - config.holdout))} questions are needed, of which "
+            f"{least} are not held out.\n"
         )
     return (
         f"Chosen on {choice.questions} questions: `{choice.name}`, with "
@@ -270,6 +276,11 @@ def marks(traces: Traces) -> np.ndarray:
     if traces.correct is None:
         return np.ones(len(traces.length))
     return traces.correct.astype(np.float32)
+
+
+def _cell(name: str) -> str:
+    """A name from a file, which may hold what ends a cell or a row."""
+    return " ".join(name.split()).replace("|", "\\|")
 
 
 def _saved(value: float, full: float) -> str:

@@ -178,6 +178,10 @@ def _votes(
         text = "Each question has one sample: there is nothing to vote on.\n"
         return _without_rule(workdir, parts, text)
     answer, length = folded.arrays[:2]
+    if (traces.answer < 0).all():
+        # All rules would agree with the full vote, and a bound would be proved.
+        text = "No sample has an answer: there is nothing to vote on.\n"
+        return _without_rule(workdir, parts, text)
     given = {
         "length": length,
         "order": folded.arrays[2] if traces.order is not None else None,

@@ -159,11 +159,12 @@ def test_loss_equals_trl(normalise: str, kind: str) -> None:
     np.testing.assert_allclose(gradient, log_probs.grad, rtol=1e-4, atol=1e-7)
 
 
-def test_padding_may_hold_anything() -> None:
+@pytest.mark.parametrize("padding", [(1e4, -1e4), (-np.inf, -np.inf), (np.nan, 0.0)])
+def test_padding_may_hold_anything(padding: tuple[float, float]) -> None:
     values = numbers()
     mask = values["mask"]
     broken = {
-        name: jnp.where(mask, values[name], 1e4 if name == "log_probs" else -1e4)
+        name: jnp.where(mask, values[name], padding[name != "log_probs"])
         for name in ("log_probs", "old_log_probs", "reference")
     }
     plain = grpo.policy_loss(**values, kl_weight=0.1)[0]
@@ -184,10 +185,19 @@ def test_bad_arguments() -> None:
         grpo.policy_loss(**values | {"mask": values["mask"][:, :2]})
     with pytest.raises(ValueError, match="advantage: expected one per sample"):
         grpo.policy_loss(**values | {"advantage": values["advantage"][:2]})
+    with pytest.raises(ValueError, match="log_probs: expected at least 1 sample"):
+        grpo.policy_loss(**{name: value[:0] for name, value in values.items()})
     with pytest.raises(ValueError, match="group_size: expected at least 1, got 0"):
         grpo.make_step(POLICY, mean_token, OPTIMIZER, group_size=0)
     with pytest.raises(ValueError, match="stop_ids"):
         policy.decoder_policy(CONFIG, max_new_tokens=4, stop_ids=[])
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_mask_of_numbers_is_refused() -> None:
+    values = numbers()
+    with pytest.raises(TypeError, match="mask: expected a bool array, got float32"):
+        grpo.policy_loss(**values | {"mask": values["mask"].astype(np.float32)})
 
 
 def mean_token(rollout: Any, answer: Any, group: Any, step: Any) -> Any:

@@ -141,6 +141,27 @@ def test_exactly_as_many_are_kept(length, group, keep) -> None:
         assert set(place[found[place]]) == set(order[:keep])
 
 
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "dler"])
+def test_nan_rewards_are_not_hidden(name) -> None:
+    """Under jit no value can be refused: it must not become an advantage of 0."""
+    reward = np.array([1.0, np.nan, 0.0, 1.0])
+    found = jax.jit(ALL[name])(reward, np.array([0, 0, 1, 1]))
+    assert np.isnan(found[:2]).all()
+    with pytest.raises(ValueError, match="reward: expected finite numbers"):
+        ALL[name](reward, np.array([0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    "call", [advantages.group_normalised, advantages.batch_normalised]
+)
+def test_epsilon_is_not_negative(call) -> None:
+    for value in (-1.0, np.nan):
+        with pytest.raises(
+            ValueError, match=f"epsilon: expected at least 0, got {value}"
+        ):
+            call(REWARD, GROUP, epsilon=value)
+
+
 def test_a_mask_is_bool() -> None:
     with pytest.raises(TypeError, match="where: expected a bool array, got int"):
         advantages.group_normalised(REWARD, GROUP, where=GROUP)

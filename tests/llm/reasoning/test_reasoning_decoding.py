@@ -169,6 +169,9 @@ def test_errors_name_the_argument():
         decoding.budget_forcing(6, 3, waits=1, max_tokens=2, vocab_size=6)
     with pytest.raises(ValueError, match="waits: expected at least 0, got -1"):
         make(waits=-1)
+    with pytest.raises(ValueError, match="temperature: expected at least 0, got nan"):
+        make(temperature=np.nan)
+    assert make(max_tokens=10**12).args[3] == 2**31 - 1
     with pytest.raises(ValueError, match="ids: expected some of the 6 tokens, got 0"):
         decoding.no_wait([], 6)
     with pytest.raises(ValueError, match="ids: expected a token below 6, got 9"):

@@ -95,6 +95,10 @@ def test_more_rules_cost_more() -> None:
             lambda: agreement_guarantee(FULL, {"a": vote(FULL, tokens=np.nan)}),
             r"votes\['a'\].tokens: expected finite numbers",
         ),
+        (
+            lambda: agreement_guarantee(FULL, {"a": vote(FULL, samples=-1)}),
+            r"votes\['a'\].samples: expected finite numbers of at least 0, got -1",
+        ),
         (lambda: agreement_guarantee(FULL, {"a": vote(FULL)}, delta=1.0), "delta: exp"),
         (
             lambda: choose_rule(
@@ -120,6 +124,11 @@ def test_more_rules_cost_more() -> None:
 def test_refused(call, message) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_codes_are_integers() -> None:
+    with pytest.raises(TypeError, match="full: expected integer codes, got float"):
+        agreement_guarantee.__wrapped__(FULL * np.nan, {"a": vote(FULL)})
 
 
 def test_a_thousand_logs(key) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jeff_llm.reasoning import metrics
+from jeff_llm.reasoning import evaluate, metrics
 
 RIGHT = np.array([[True, False, True], [False, False, True], [False, False, False]])
 PARTS = np.array([[2, 3, 5], [4, 4, 0], [1, 1, 1]])
@@ -106,6 +106,30 @@ def test_accuracy_at_budget(samples) -> None:
             "at least 1 solution, got 0",
         ),
         (
+            lambda: metrics.outcome_efficiency(RIGHT.astype(int) * 2, PARTS, TOTAL),
+            "solution_correct: expected only 0 and 1",
+        ),
+        (
+            lambda: metrics.accuracy_at_budget(RIGHT[0], TOTAL, np.array([np.nan])),
+            "budgets: expected numbers of tokens, got NaN",
+        ),
+        (
+            lambda: metrics.compression_rate(TOTAL, -TOTAL),
+            r"baseline_length: expected finite numbers in \[0, inf\]",
+        ),
+        (
+            lambda: evaluate(
+                RIGHT[0], TOTAL, baseline_correct=5 * TOTAL, baseline_length=TOTAL
+            ),
+            r"baseline_correct: expected finite numbers in \[0, 1\]",
+        ),
+        (
+            lambda: evaluate(
+                RIGHT[0], TOTAL, baseline_correct=RIGHT[0], baseline_length=0 * TOTAL
+            ),
+            "baseline_length: expected some tokens, got 0",
+        ),
+        (
             lambda: metrics.area_under_budget(RIGHT[0], TOTAL, max_budget=0),
             "max_budget: expected positive tokens, got 0",
         ),
@@ -114,3 +138,16 @@ def test_accuracy_at_budget(samples) -> None:
 def test_refused(call, message) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_scores_are_not_marks() -> None:
+    """NaN and 0.3 are true as bool; neither says that a solution is right."""
+    with pytest.raises(TypeError, match="solution_correct: expected a bool or 0/1"):
+        metrics.outcome_efficiency(RIGHT * np.nan, PARTS, TOTAL)
+    with pytest.raises(TypeError, match="kind: expected integers, got float"):
+        metrics.process_efficiency(RIGHT * np.nan, PARTS, TOTAL)
+
+
+def test_nan_stays_nan_where_values_cannot_be_checked() -> None:
+    right = np.array([1.0, np.nan, 1.0])
+    assert np.isnan(jax.jit(metrics.tokens_per_correct)(right, TOTAL))

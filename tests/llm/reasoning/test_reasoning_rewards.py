@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jeff_llm.reasoning import rewards, rewards_budget, rewards_target
+from jeff_llm.reasoning import advantages, rewards, rewards_budget, rewards_target
 from jeff_llm.reasoning.groups import check_samples
 
 # Two prompts of four, interleaved: the first with lengths 10, 20, 30, 40 and the two
@@ -215,6 +215,30 @@ def test_a_score_lies_between_wrong_and_right() -> None:
         np.testing.assert_allclose(reward(np.full(2, 0.25)), 0.75 * wrong + right / 4)
 
 
+def test_equal_lengths_cost_half_whatever_the_scores() -> None:
+    """A weighted mean of equal lengths rounds; that is no deviation."""
+    rng = np.random.default_rng(0)
+    score, group = rng.random(60), np.repeat(np.arange(30), 2)
+    length = np.repeat(rng.integers(1, 30_000, 30), 2)
+    found = rewards.arora_zanette(score, length, group, scale=0.4)
+    np.testing.assert_allclose(found, score * 0.8, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "reward", [rewards.arora_zanette, rewards.kimi, rewards_budget.dast]
+)
+def test_nan_stays_nan_where_values_cannot_be_checked(reward) -> None:
+    options = {"max_length": 9} if reward is rewards_budget.dast else {}
+    length, group = np.array([1.0, np.nan, 3.0]), np.array([0, 0, 1])
+    found = jax.jit(lambda x: reward(np.ones(3), x, group, **options))(length)
+    assert np.isnan(found).tolist() == [True, True, False]
+    # The length of a wrong answer as well.
+    found = jax.jit(lambda x: reward(np.array([1, 0, 1]), x, group, **options))(length)
+    assert np.isnan(found).tolist() == [True, True, False]
+    found = jax.jit(lambda x: rewards.cosine(np.ones(3), x, max_length=9))(length)
+    assert np.isnan(found).tolist() == [False, True, False]
+
+
 def test_a_target_for_each_sample() -> None:
     target = np.array([10, 30])
     found = rewards_target.laser(np.ones(2), np.array([20, 20]), target=target)
@@ -283,6 +307,8 @@ def test_thirds_are_on_the_harder_side() -> None:
         ({"correct": np.array([2])}, ValueError, r"correct: .*\[0, 1\], got 2"),
         ({"length": np.array([])}, ValueError, "at least 1 sample, got 0"),
         ({"group": np.array([0.5])}, TypeError, "group: expected integers"),
+        ({"group": np.array(["a", "a"])}, TypeError, r"got <U1; numpy.unique\(group"),
+        ({"group": ["u1", None]}, TypeError, "group: expected integers .* got object"),
         ({"length": np.ones(1), "finished": np.ones(1)}, TypeError, "expected a bool"),
         ({"group": np.array([1, 2**40])}, ValueError, "32 bits, got 1099511627776"),
         ({"reward": np.array([np.inf])}, ValueError, "reward: expected finite"),
@@ -312,14 +338,65 @@ def test_refused(samples, error, message) -> None:
         ),
         (
             lambda: rewards_target.laser_target(CORRECT, LENGTH, GROUP, lengths=(2, 2)),
-            "lengths: expected rising candidates",
+            "lengths: expected positive rising candidates",
         ),
         (
             lambda: rewards.adaptive_length_penalty(CORRECT, LENGTH, GROUP, scale=-1),
             "scale: expected at least 0",
+        ),
+        (
+            lambda: rewards.arora_zanette(CORRECT, LENGTH, GROUP, scale=1.5),
+            r"scale: expected a share in \[0, 1\], got 1.5",
+        ),
+        (
+            lambda: rewards_target.laser(CORRECT, LENGTH, target=9, bonus=-1),
+            "bonus: expected at least 0, got -1",
+        ),
+        (
+            lambda: rewards_target.laser_target(
+                CORRECT, LENGTH, GROUP, lengths=(-1, 2)
+            ),
+            "lengths: expected positive rising",
+        ),
+        (
+            lambda: rewards_target.laser_target(
+                CORRECT, LENGTH, GROUP, lengths=(1,), expected=np.nan
+            ),
+            "expected: expected a positive number, got nan",
+        ),
+        (
+            lambda: rewards.cosine(CORRECT, LENGTH, max_length=np.nan),
+            "max_length: expected positive tokens, got nan",
+        ),
+        (
+            lambda: rewards_budget.dast(CORRECT, LENGTH, GROUP, max_length=np.nan),
+            "max_length: expected positive tokens, got nan",
+        ),
+        (
+            lambda: rewards.o1_pruner(
+                CORRECT, LENGTH, reference_length=LENGTH, reference_correct=2 + LENGTH
+            ),
+            r"reference_correct: expected finite numbers in \[0, 1\]",
+        ),
+        (
+            lambda: rewards.o1_pruner(
+                CORRECT, LENGTH, reference_length=-1 - LENGTH, reference_correct=CORRECT
+            ),
+            r"reference_length: expected finite numbers in \[0, inf\]",
         ),
     ],
 )
 def test_options_refused(call, message) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_lists_are_taken_as_arrays() -> None:
+    """As in the notebook, where nothing is annotated."""
+    arrays = CORRECT, LENGTH, GROUP
+    lists = [np.asarray(each).tolist() for each in arrays]
+    for reward in (rewards.arora_zanette, rewards.kimi):
+        np.testing.assert_array_equal(reward(*lists), reward(*arrays))
+    found = advantages.group_normalised(lists[1], lists[2])
+    np.testing.assert_array_equal(found, advantages.group_normalised(LENGTH, GROUP))

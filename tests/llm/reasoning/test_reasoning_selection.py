@@ -85,6 +85,24 @@ def test_compression_keeps_the_most_important_tokens():
         np.testing.assert_array_equal(keep, compression.compress_tokens(row, ratio=0.3))
 
 
+def test_compression_at_the_edges():
+    """Padding never takes the place of a token, and some token is always kept."""
+    importance, where = jnp.array([5.0, 5.0, -jnp.inf]), jnp.array([False, True, True])
+    found = selection.compress_tokens(importance, ratio=1, where=where)
+    assert found.tolist() == [False, True, True]
+    assert selection.compress_tokens(jnp.arange(5.0), ratio=1e-6).sum() == 1
+    assert not selection.compress_tokens(importance, ratio=1, where=where & False).any()
+    assert selection.compress_tokens(jnp.zeros(0), ratio=0.5).shape == (0,)
+    with pytest.raises(ValueError, match="importance: expected numbers, got NaN"):
+        selection.compress_tokens(jnp.array([jnp.nan, 1.0]), ratio=0.5)
+
+
+def test_unsigned_lengths():
+    arrays = CORRECT, LENGTH.astype(np.uint8), GROUP
+    assert selection.longest_correct(*arrays).tolist() == [0, -1, -1, 6]
+    assert selection.longest_correct(*(each[:0] for each in arrays)).size == 0
+
+
 def test_importance_is_surprisal(tiny):
     found = compression.token_importance(tiny, [[5, 6], [7]], [[8, 9, 10], [11]])
     scores = score(tiny, [[5, 6], [7]], [[[8, 9, 10]], [[11]]])
@@ -163,6 +181,8 @@ def test_errors_name_the_argument(key):
         compression.compress_tokens(jnp.ones(3), ratio=0)
     with pytest.raises(ValueError, match="group: expected numbers from 0, got -1"):
         selection.shortest_correct(CORRECT[:1], LENGTH[:1], np.array([-1]))
+    with pytest.raises(ValueError, match=r"length: expected numbers, got \[nan\]"):
+        selection.shortest_correct(CORRECT[:1], np.array([np.nan]), GROUP[:1])
     with pytest.raises(ValueError, match="correct: expected only 0 and 1"):
         selection.shortest_correct(np.array([2]), LENGTH[:1], GROUP[:1])
     with pytest.raises(ValueError, match="small_rate: expected numbers in"):
@@ -177,3 +197,7 @@ def test_errors_name_the_argument(key):
 def test_lengths_are_checked():
     with pytest.raises(ValueError, match="length: expected 7 elements"):
         selection.shortest_correct(CORRECT, LENGTH[:3], GROUP)
+    with pytest.raises(ValueError, match=r"where: expected shape \(1, 2\) as correct"):
+        selection.first_correct_solution(np.ones((1, 2), bool), np.ones((1, 3), bool))
+    with pytest.raises(TypeError, match="group: expected integers, got bool"):
+        selection.shortest_correct(CORRECT, LENGTH, GROUP > 0)

@@ -132,8 +132,28 @@ def test_errors_name_the_argument():
         stopping.answer_convergence(codes, ALL, repeats=0)
     with pytest.raises(ValueError, match="warm_up: expected at least 2, got 1"):
         stopping.entropy_after_think(values, ALL, threshold=0.1, warm_up=1)
+    with pytest.raises(ValueError, match="threshold: expected at least 0, got nan"):
+        stopping.entropy_after_think(values, ALL, threshold=np.nan)
     with pytest.raises(ValueError, match="decay: expected"):
         stopping.entropy_after_think(values, ALL, threshold=0.1, decay=1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 95.0])
+def test_numbers_out_of_range_are_refused_at_real_probes_alone(value):
+    values = np.array([[0.5, value, 0.99, 0.5, 0.5]], np.float32)
+    with pytest.raises(ValueError, match=r"confidence: expected numbers in \[0, 1\]"):
+        stopping.deer(values, ALL)
+    there = np.array([[True, False, True, True, True]])
+    assert stopping.deer(values, there).tolist() == [2]
+    if value != 95:
+        with pytest.raises(ValueError, match="entropy: expected numbers in"):
+            stopping.entropy_after_think(values, ALL, threshold=0.1)
+
+
+def test_long_codes_are_refused():
+    codes = np.array([[1, 1 + 2**32, 5, 5, 5]])
+    with pytest.raises(ValueError, match=r"answer: expected numbers in .* 4294967297"):
+        stopping.answer_convergence(codes, ALL, repeats=2)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -145,3 +165,5 @@ def test_shapes_and_types_are_checked():
         stopping.deer(values, np.ones((1, 5), np.int32))
     with pytest.raises(ValueError, match="expected"):
         stopping.deer(values[0], ALL[0])
+    with pytest.raises(TypeError, match="answer: expected integer codes, got float32"):
+        stopping.answer_convergence(values, ALL, repeats=2)

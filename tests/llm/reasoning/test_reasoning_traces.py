@@ -99,6 +99,13 @@ def test_scores(write) -> None:
         (3, {"correct": "yes"}, "'correct' as true, false or a number .* got 'yes'"),
         (3, {"correct": None}, "'correct' in every sample .* got it in 3 of 4"),
         (1, {"order": False}, "'order' as a number of at least 0, got False"),
+        (
+            2,
+            {"tokens": 1e300},
+            r"'tokens' as a number of at most 3.4e\+38, got 1e\+300",
+        ),
+        (2, {"tokens": 10**400}, r"'tokens' as a number of at most 3.4e\+38, got 1000"),
+        (3, {"correct": 10**400}, "'correct' as true, false or a number"),
         (4, {"text": 3}, "'text' as text, got 3"),
     ],
 )
@@ -115,7 +122,8 @@ def test_a_wrong_field_is_named(write, place, change, message) -> None:
         ('{"question": 1', "expected JSON, one object a line"),
         ("[1]", r"expected an object, got '\[1\]'"),
         ('{"question": 1, "answer": 2, "tokens": NaN}', "finite number, got NaN"),
-        ('{"question": 1, "answer": 2, "tokens": 1e999}', "at least 0, got inf"),
+        ('{"question": 1, "answer": 2, "tokens": 1e999}', r"at most 3.4e\+38, got inf"),
+        ('{"question": 1, "answer": 1e999, "tokens": 2}', "below 1e308 .* got inf"),
         ('{"question": 1, "answer": 2, "answer": 3}', "key 'answer' stands twice"),
         ('{"question": 1, "tokens": 2}', "expected a field 'answer', null for no"),
         ('{"answer": 1, "tokens": 2}', r"expected a field 'question', got \['answer'"),
@@ -131,7 +139,14 @@ def test_a_wrong_line_is_named(write, line, message) -> None:
     [
         ([{"id": 1}], r"jsonl:1: expected 'runs' with at least 1 sample.* got None"),
         ([{"id": 1, "runs": []}], r"jsonl:1: .*at least 1 sample.* got \[\]"),
-        ([{"id": 1, "runs": [3]}], r"jsonl:1: runs\[0\]: expected an object, got 3"),
+        (
+            [{"id": 1, "runs": [3]}],
+            r"jsonl:1: runs\[0\]: expected an object with .* got 3",
+        ),
+        (
+            [{"id": 1, "runs": {"\ud83d": {"answer": 1}}}],
+            "runs.*name that is text in UTF",
+        ),
         (
             [{"id": 1, "runs": {"a": {"answer": 1, "tokens": -2}}}],
             r"jsonl:1: runs\[a\]: expected 'tokens' as a number of at least 0, got -2",
@@ -157,9 +172,16 @@ def test_a_sample_that_is_there_twice(write) -> None:
     assert len(from_jsonl(write(rows)).question) == 3
 
 
+def test_times_of_finishing_stay_apart(write) -> None:
+    rows = [LINES[0] | {"order": 1732800000.0 + k / 4} for k in (2, 0, 1)]
+    assert np.argsort(from_jsonl(write(rows)).order).tolist() == [1, 2, 0]
+
+
 def test_wrong_files(write, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.jsonl: expected"):
         from_jsonl(tmp_path / "none.jsonl")
+    with pytest.raises(FileNotFoundError, match=r"found a folder"):
+        from_jsonl(tmp_path)
     with pytest.raises(ValueError, match="expected at least 1 sample, got none"):
         from_jsonl(write([]))
     whole = write(LINES * 20, "cut.jsonl.gz")
@@ -179,11 +201,11 @@ def test_wrong_files(write, tmp_path) -> None:
     [
         ["18", "18.0", "$18", "\\$18.00", " 18. ", 18, 18.0, "+18", "36/2"],
         ["1,800", "1800", "$1,800.00", 1800],
-        ["-5", "\N{MINUS SIGN}5", "-$5", "-5.0"],
-        [0.5, ".5", "1/2", "2/4"],
+        ["-5", "\N{MINUS SIGN}5", "\N{EN DASH}5", "-$5", "-5.0", "\\boxed{-5}"],
+        [0.5, ".5", "1/2", "2/4", "\\frac{1}{2}", "\\boxed{\\dfrac{2}{4}}", "1 / 2"],
         ["20%", "20.0\\%"],
         ["(B)", "b", "B."],
-        ["New  York", "new york."],
+        ["New  York", "new york.", "\\text{New York}"],
         ["x + 2", "X+2"],
     ],
 )
@@ -194,9 +216,23 @@ def test_equal_answers(same) -> None:
 def test_different_answers() -> None:
     different = [
         *("18", "-18", "18%", "18 dollars", "1.8", "1,8", "x+2", "x-2", "x2"),
+        *(
+            "2 1/2",
+            "21/2",
+            "-1/2",
+            "2\\frac{1}{2}",
+            "5",
+            "\u221a5",
+            "\u00b15",
+            "\u221e",
+        ),
         *("3/0", "1/3", "0.333", "[1,2]", "(1,2)", "18.0.1", "9" * 400),
     ]
     assert len({answer_key(each) for each in different}) == len(different)
+
+
+def test_no_answer_has_no_key() -> None:
+    assert {answer_key(each) for each in ("", " ?", "\\boxed{}", "\\text{ . }")} == {""}
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=3, max_value=10**9))

@@ -88,6 +88,14 @@ def test_adaptive_consistency_by_hand() -> None:
     assert late[:2] == (2, 7)
 
 
+def test_one_question_stops_as_one_of_many() -> None:
+    """With fewer questions than samples no table of counts is made."""
+    many = voting_adaptive.adaptive_consistency(np.tile(ANSWER, (2, 1)))
+    for row, code, used in zip(ANSWER, many.answer, many.samples, strict=False):
+        found = voting_adaptive.adaptive_consistency(row[None])
+        assert (found.answer, found.samples) == (code, used)
+
+
 def test_the_beta_tail_is_scipy_s() -> None:
     first, second = np.meshgrid(np.arange(41), np.arange(41))
     ours = voting_adaptive.majority_probability(first, second)
@@ -144,6 +152,24 @@ def test_the_order_of_finishing() -> None:
     assert (by_length.answer, by_length.tokens) == (2, 30)
     plain = voting_parallel.first_finish(answer)
     assert (plain.answer, plain.tokens) == (1, 3)
+
+
+@pytest.mark.parametrize("start", [1732800000.0, 1732800000 * 10**9])
+def test_times_of_finishing_are_told_apart(start) -> None:
+    """Times since 1970 in seconds or nanoseconds, closer than float32 can tell."""
+    order = start + np.array([[3, 2, 1]])
+    found = voting_parallel.first_finish(np.array([[5, 6, 7]]), order=order)
+    assert found.answer == 7
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64])
+def test_unsigned_codes(name, dtype) -> None:
+    """A question without a sample has no answer, though -1 is no unsigned number."""
+    answer, where = np.array([[5, 5, 6], [255, 255, 255]]), np.array([[True], [False]])
+    where = np.broadcast_to(where, answer.shape)
+    assert RULES[name](answer.astype(dtype), where=where).answer.tolist() == [5, -1]
+    assert RULES[name](answer.astype(dtype)).answer.tolist() == [5, 255]
 
 
 def loop(row, weight=None):
@@ -285,6 +311,8 @@ def test_fold() -> None:
         fold(np.array([]))
     with pytest.raises(ValueError, match="array 1: expected 4 values as in group"):
         fold.__wrapped__(group, np.arange(4), np.arange(3))
+    with pytest.raises(ValueError, match=r"group: expected the question .* got NaN"):
+        fold(np.array([1.0, np.nan, np.nan]), np.arange(3))
 
 
 @pytest.mark.parametrize(
@@ -292,6 +320,11 @@ def test_fold() -> None:
     [
         ({"answer": np.zeros((0, 3), int)}, ValueError, r"\[questions, samples\]"),
         ({"answer": np.zeros((1, 3))}, TypeError, "answer: expected integer codes"),
+        (
+            {"answer": [["7", "8"]]},
+            TypeError,
+            "answer: expected integer codes, got <U1",
+        ),
         ({"answer": np.full((1, 2), -2)}, ValueError, "at least -1, got -2"),
         ({"answer": np.array([[0, 2**32]])}, ValueError, "below 2.31, got 4294967296"),
         ({"where": np.ones((2, 3))}, TypeError, "where: expected a bool array"),

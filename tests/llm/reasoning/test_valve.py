@@ -61,6 +61,12 @@ def test_bad_arguments() -> None:
     other.factors.pop("up/kernel")
     with pytest.raises(ValueError, match=r"same kernels, got \['up/kernel'\]"):
         valve.valve(factors(0, 2), other, 0.5)
+    other = factors(1, 2)
+    other.factors["up/kernel"]["b"] = jnp.ones((3, 2, 9))
+    with pytest.raises(
+        ValueError, match=r"end: expected 'up/kernel' with shapes .* 9\)\)"
+    ):
+        valve.valve(factors(0, 2), other, 0.5)
     with pytest.raises(ValueError, match=r"expected the scale 2.0, got 1.0"):
         valve.valve(factors(0, 2), factors(1, 2, scale=1.0), 0.5)
     with pytest.raises(ValueError, match="no trained rows"):
