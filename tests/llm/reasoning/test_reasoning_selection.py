@@ -88,13 +88,13 @@ def test_compression_keeps_the_most_important_tokens():
 def test_compression_at_the_edges():
     """Padding never takes the place of a token, and some token is always kept."""
     importance, where = jnp.array([5.0, 5.0, -jnp.inf]), jnp.array([False, True, True])
-    found = selection.compress_tokens(importance, ratio=1, where=where)
+    found = compression.compress_tokens(importance, ratio=1, where=where)
     assert found.tolist() == [False, True, True]
-    assert selection.compress_tokens(jnp.arange(5.0), ratio=1e-6).sum() == 1
-    assert not selection.compress_tokens(importance, ratio=1, where=where & False).any()
-    assert selection.compress_tokens(jnp.zeros(0), ratio=0.5).shape == (0,)
+    assert compression.compress_tokens(jnp.arange(5.0), ratio=1e-6).sum() == 1
+    assert not compression.compress_tokens(importance, ratio=1, where=where & False).any()
+    assert compression.compress_tokens(jnp.zeros(0), ratio=0.5).shape == (0,)
     with pytest.raises(ValueError, match="importance: expected numbers, got NaN"):
-        selection.compress_tokens(jnp.array([jnp.nan, 1.0]), ratio=0.5)
+        compression.compress_tokens(jnp.array([jnp.nan, 1.0]), ratio=0.5)
 
 
 def test_unsigned_lengths():
