@@ -101,8 +101,8 @@ def agreement_guarantee(
       bound ``1 - (delta / rules)^(1 / questions)``, never 0.
 
     Raises:
-      ValueError: if there is no question or no rule, numbers of questions differ, a
-        cost is negative or not finite, or ``delta`` is outside (0, 1).
+      ValueError: if there is no question, no answer or no rule, numbers of questions
+        differ, a cost is negative or not finite, or ``delta`` is outside (0, 1).
       TypeError: if ``full`` is not integer.
 
     >>> full = jnp.zeros(100, int)
@@ -119,6 +119,11 @@ def agreement_guarantee(
         )
     if not np.issubdtype(codes.dtype, np.integer):
         raise TypeError(f"full: expected integer codes, got {codes.dtype}")
+    if (codes < 0).all():
+        raise ValueError(
+            f"full: expected an answer to at least one of {len(codes)} questions, got "
+            "none: agreement on nothing proves nothing"
+        )
     if not votes:
         raise ValueError("votes: expected at least 1 rule, got none")
     for name, vote in votes.items():

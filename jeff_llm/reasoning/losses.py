@@ -89,6 +89,8 @@ def policy_loss(
     weight = _token_weights(mask, normalise)
     # Padding may hold any numbers: it must not overflow in the exponential.
     log_ratio = jnp.where(mask, log_probs - old_log_probs, 0.0)
+    # Far past any clip: the exponential of more is infinite, and its gradient NaN.
+    log_ratio = jnp.minimum(log_ratio, 80.0)
     ratio = jnp.exp(log_ratio)
     low, high = clip
     gain = advantage[:, None]

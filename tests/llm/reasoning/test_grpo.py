@@ -365,3 +365,14 @@ def test_groups_without_spread_are_left_out(params: Any) -> None:
     # One factor everywhere, the tokens of all groups over those of the first.
     assert min(ratio) > 1.2
     assert max(ratio) == pytest.approx(min(ratio), rel=1e-3)
+
+
+def test_a_ratio_beyond_all_numbers_is_clipped() -> None:
+    """No NaN where an old token was all but impossible."""
+    values = numbers() | {"advantage": jnp.ones(4)}
+    values["old_log_probs"] = values["old_log_probs"].at[0, 0].set(-200.0)
+    (loss, _), gradient = jax.value_and_grad(
+        lambda x: grpo.policy_loss(**values | {"log_probs": x}), has_aux=True
+    )(values["log_probs"])
+    assert np.isfinite(float(loss)) and np.isfinite(gradient).all()
+    assert float(gradient[0, 0]) == 0

@@ -40,8 +40,9 @@ def test_by_hand() -> None:
 
 def test_no_answer_agrees_with_no_answer_alone() -> None:
     none = np.full(len(FULL), -1)
-    assert agreement_guarantee(none, {"a": vote(none)}).disagreement == 0
-    assert agreement_guarantee(none, {"a": vote(FULL)}).disagreement == 0.75
+    some = np.where(FULL == 1, 1, -1)
+    assert agreement_guarantee(some, {"a": vote(some)}).disagreement == 0
+    assert agreement_guarantee(some, {"a": vote(FULL)}).disagreement == 0.5
     assert agreement_guarantee(FULL, {"a": vote(none)}).disagreement == 0.75
 
 
@@ -100,6 +101,10 @@ def test_more_rules_cost_more() -> None:
             r"votes\['a'\].samples: expected finite numbers of at least 0, got -1",
         ),
         (lambda: agreement_guarantee(FULL, {"a": vote(FULL)}, delta=1.0), "delta: exp"),
+        (
+            lambda: agreement_guarantee(np.full(9, -1), {"a": vote(np.full(9, -1))}),
+            "full: expected an answer to at least one of 9 questions, got none",
+        ),
         (
             lambda: choose_rule(
                 agreement_guarantee(FULL, {"a": vote(FULL)}), max_disagreement=0.0

@@ -91,7 +91,9 @@ def test_compression_at_the_edges():
     found = compression.compress_tokens(importance, ratio=1, where=where)
     assert found.tolist() == [False, True, True]
     assert compression.compress_tokens(jnp.arange(5.0), ratio=1e-6).sum() == 1
-    assert not compression.compress_tokens(importance, ratio=1, where=where & False).any()
+    assert not compression.compress_tokens(
+        importance, ratio=1, where=where & False
+    ).any()
     assert compression.compress_tokens(jnp.zeros(0), ratio=0.5).shape == (0,)
     with pytest.raises(ValueError, match="importance: expected numbers, got NaN"):
         compression.compress_tokens(jnp.array([jnp.nan, 1.0]), ratio=0.5)
