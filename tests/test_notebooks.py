@@ -170,3 +170,12 @@ def test_gre_runs(tmp_path):
     assert len(re.findall(r"at the end \d+%; drawdown", out)) == 4
     found = dict(re.findall(r"\n(.*SGD): .* a part rises for (\d+)", out))
     assert int(found["SGD"]) > int(found["rewire, then SGD"]) == 0
+
+
+@pytest.mark.slow
+def test_reasoning_runs(tmp_path):
+    """A model is trained and shortened, and votes stop early, whatever they find."""
+    out = printed(ROOT / "notebooks" / "reasoning.ipynb", tmp_path)
+    assert "one sample: " in out
+    assert re.search(r"adaptive, 0.8: .* right, \d+\.\d samples", out)
+    assert "'ESC, window 5': " in out
