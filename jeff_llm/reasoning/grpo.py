@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jeff.steps import Metrics, Step, TrainState
 from jeff_llm.reasoning import advantages as group_advantages
+from jeff_llm.reasoning.chunks import Samples, chunked_gradient
 from jeff_llm.reasoning.losses import Normalise, kl_estimate, policy_loss
 from jeff_llm.reasoning.policy import Policy, Prompts, Rollout, repeat_rows
 
@@ -48,6 +49,7 @@ def make_step(
     kl_weight: float = 0.0,
     normalise: Normalise = "sequence",
     num_iterations: int = 1,
+    num_chunks: int = 1,
     combine: Callable[[PyTree, PyTree], PyTree] | None = None,
 ) -> Step:
     """One step of reinforcement learning as a pure function.
@@ -66,6 +68,9 @@ def make_step(
       kl_weight: likewise; the reference is then the step's last argument.
       normalise: as in `policy_loss`.
       num_iterations: updates per rollout.
+      num_chunks: parts of similar length in which the gradient is computed, a divisor
+        of the samples (`jeff_llm.reasoning.chunks`): less time and memory on one
+        device, the same gradient. Leave it at 1 where a batch is split over devices.
       combine: ``(trained, frozen) -> params`` of the policy, where only a part is
         trained, such as LoRA's factors; all parameters by default.
 
@@ -76,8 +81,8 @@ def make_step(
       `jeff.training.fit`.
 
     Raises:
-      ValueError: if ``group_size`` or ``num_iterations`` is not positive, or a
-        reference is missing.
+      ValueError: if ``group_size`` or ``num_iterations`` is not positive, the samples
+        cannot be divided into chunks, or a reference is missing.
     """
     for name, value in (("group_size", group_size), ("num_iterations", num_iterations)):
         if value < 1:
@@ -115,19 +120,30 @@ def make_step(
         if kl_weight:
             fixed = policy.log_probs(assemble(reference, frozen), prompts, rollout)
 
-        def loss_fn(trained: PyTree) -> tuple[Array, Metrics]:
+        def loss_fn(trained: PyTree, some: Samples) -> tuple[Array, Metrics]:
             return policy_loss(
-                policy.log_probs(assemble(trained, frozen), prompts, rollout),
-                rollout.log_probs,
-                advantage,
-                mask,
+                policy.log_probs(assemble(trained, frozen), some.prompts, some.rollout),
+                some.rollout.log_probs,
+                some.advantage,
+                some.mask,
                 clip=clip,
-                reference=fixed,
+                reference=some.reference,
                 kl_weight=kl_weight,
                 normalise=normalise,
             )
 
-        state, metrics = _update(state, loss_fn, optimizer, num_iterations)
+        samples = Samples(
+            prompts._replace(context=None), rollout, advantage, mask, fixed
+        )
+
+        def grad_fn(trained: PyTree) -> tuple[tuple[Array, Metrics], PyTree]:
+            if num_chunks == 1:
+                return jax.value_and_grad(loss_fn, has_aux=True)(trained, samples)
+            return chunked_gradient(
+                loss_fn, trained, samples, num_chunks=num_chunks, normalise=normalise
+            )
+
+        state, metrics = _update(state, grad_fn, optimizer, num_iterations)
         metrics |= {
             "reward": reward.mean(),
             "length": rollout.length.mean(),
@@ -140,7 +156,7 @@ def make_step(
 
 def _update(
     state: TrainState,
-    loss_fn: Callable[[PyTree], tuple[Array, Metrics]],
+    grad_fn: Callable[[PyTree], tuple[tuple[Array, Metrics], PyTree]],
     optimizer: optax.GradientTransformation,
     num_iterations: int,
 ) -> tuple[TrainState, Metrics]:
@@ -148,7 +164,7 @@ def _update(
 
     def iteration(carry: tuple[PyTree, PyTree], _: None) -> tuple[PyTree, Metrics]:
         params, opt_state = carry
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        (loss, metrics), grads = grad_fn(params)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), {
             "loss": loss,

@@ -8,6 +8,8 @@ Completions have one static width, so a rollout compiles once, whatever the leng
 The sampling loop stops when the last row has ended.
 """
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from jeff_llm.generate import decoding
 from jeff_llm.generate.sampling import RowSampling
 from jeff_llm.models import decoder
-from jeff_llm.models.cache import init_cache
+from jeff_llm.models.cache import PlainCache, init_cache
 from jeff_llm.models.config import DecoderConfig
 
 __all__ = ["Policy", "Prompts", "Rollout", "decoder_policy", "repeat_rows"]
@@ -113,6 +115,17 @@ def decoder_policy(
             stop_ids=jnp.asarray(stop_ids, jnp.int32),
             processors=(),
         )
+        width = prompts.tokens.shape[1]
+        # A step reads the whole cache, so the plain one grows on the way; any other is
+        # made at once.
+        stages = _stages(max_new_tokens) if make_cache is init_cache else []
+
+        def first_cache(
+            config: DecoderConfig, batch: int, room: int, dtype: Any
+        ) -> Any:
+            room = width + stages[0] if stages else room
+            return make_cache(config, batch, room, dtype)
+
         state = decoding.start(
             config,
             params,
@@ -120,8 +133,11 @@ def decoder_policy(
             prompts.mask,
             plan,
             buffer=max_new_tokens,
-            make_cache=make_cache,
+            make_cache=first_cache,
         )
+        for end, after in itertools.pairwise(stages):
+            state = decoding.advance(config, params, state, plan, end)
+            state = state._replace(cache=_grow(state.cache, after - end))
         state = decoding.advance(config, params, state, plan, max_new_tokens)
         return Rollout(state.tokens, state.log_probs, state.lengths, state.finished)
 
@@ -142,6 +158,20 @@ def repeat_rows(tree: Any, times: int) -> Any:
       The pytree with ``times`` rows for each one.
     """
     return jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=0), tree)
+
+
+def _stages(max_new_tokens: int) -> list[int]:
+    """Tokens after which the cache grows, and their largest number."""
+    parts = {-(-max_new_tokens * part // 4) for part in range(1, 5)}
+    return sorted(parts)
+
+
+def _grow(cache: PlainCache, slots: int) -> PlainCache:
+    """The cache with more empty slots."""
+    room = [(0, 0)] * 3 + [(0, slots), (0, 0)]
+    return dataclasses.replace(
+        cache, keys=jnp.pad(cache.keys, room), values=jnp.pad(cache.values, room)
+    )
 
 
 def _log_probs(

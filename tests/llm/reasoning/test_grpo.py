@@ -376,3 +376,40 @@ def test_a_ratio_beyond_all_numbers_is_clipped() -> None:
     )(values["log_probs"])
     assert np.isfinite(float(loss)) and np.isfinite(gradient).all()
     assert float(gradient[0, 0]) == 0
+
+
+@pytest.mark.parametrize("normalise", ["sequence", "token", "constant"])
+def test_chunks_give_the_same_gradient(params: Any, normalise: str) -> None:
+    """Rows sorted by length and cut to their width, with a reference beside."""
+    acting = policy.decoder_policy(CONFIG, max_new_tokens=12, stop_ids=range(1, 12))
+    steps = [
+        grpo.make_step(
+            acting,
+            mean_token,
+            optax.sgd(1.0),
+            group_size=4,
+            normalise=normalise,
+            kl_weight=0.1,
+            num_chunks=num_chunks,
+        )
+        for num_chunks in (1, 4)
+    ]
+    state = training.init_state(params, optax.sgd(1.0), key=jax.random.key(1))
+    moved = jax.tree.map(lambda leaf: 1.1 * leaf, params)
+    (one, mine), (other, theirs) = (
+        step(state, prompts(4), None, moved) for step in steps
+    )
+    assert float(mine["length"]) < 9  # or nothing would be cut
+    chex.assert_trees_all_close(theirs, mine, rtol=1e-4, atol=1e-6)
+    update = jax.tree.map(jnp.subtract, one.params, params)
+    again = jax.tree.map(jnp.subtract, other.params, params)
+    chex.assert_trees_all_close(again, update, rtol=1e-3, atol=1e-6)
+
+
+def test_chunks_divide_the_samples(params: Any) -> None:
+    step = grpo.make_step(POLICY, mean_token, OPTIMIZER, group_size=4, num_chunks=3)
+    state = training.init_state(params, OPTIMIZER, key=jax.random.key(1))
+    with pytest.raises(
+        ValueError, match="num_chunks: expected a divisor of the 8 samp"
+    ):
+        step(state, prompts(2))
