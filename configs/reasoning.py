@@ -2,9 +2,18 @@
 
 import dataclasses
 
-__all__ = ["PARTS", "PRESETS", "REWARDS", "Config"]
+__all__ = ["BRANCHES", "PARTS", "PRESETS", "REWARDS", "Config"]
 
 PARTS = ("plane", "simulated", "model", "cities")
+BRANCHES = (
+    "base",
+    "votes",
+    "controls",
+    "exits",
+    "prompts",
+    "selected",
+    "latent",
+)
 REWARDS = (
     "correct",
     "arora_zanette",
@@ -74,6 +83,10 @@ class Config:
     votes: int = 40
     # Maximum number of new tokens of a real model's answer.
     max_new_tokens: int = 192
+    # Branches to measure on the small model beside those of `rewards`, "base" always.
+    branches: tuple[str, ...] = BRANCHES
+    # Operations in the small model's questions, some of + - *.
+    signs: str = "+-*"
     # Width of the small model's residual stream.
     width: int = 128
     # Layers of the small model.
@@ -105,10 +118,15 @@ class Config:
 
     def __post_init__(self):
         """Check ranges."""
-        for name, known in {"parts": PARTS, "rewards": REWARDS}.items():
+        choices = {"parts": PARTS, "rewards": REWARDS, "branches": BRANCHES}
+        for name, known in choices.items():
             value = getattr(self, name)
             if not set(value) <= set(known) or not value:
                 raise ValueError(f"{name}: expected some of {known}, got {value}")
+        if "base" not in self.branches:
+            raise ValueError(
+                f"branches: expected 'base' among them, got {self.branches}"
+            )
         if not self.seeds:
             raise ValueError("seeds: expected at least one, got none")
         for name, least in {
@@ -151,16 +169,16 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    # A small base on few questions, one seed, and the guarantee on made logs.
+    # One kind of operation, two layers, one seed and the branches that compile fast.
     "demo": Config(
         parts=("plane", "simulated"),
         draws=200,
         votes=16,
+        branches=("base", "votes", "prompts"),
+        signs="*",
         num_layers=2,
-        pretrain_steps=400,
+        pretrain_steps=300,
         rl_steps=15,
-        tune=64,
-        tune_steps=30,
         rewards=("arora_zanette",),
         test=48,
         seeds=(0,),

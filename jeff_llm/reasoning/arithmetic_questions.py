@@ -92,19 +92,22 @@ def decode(tokens: Sequence[int]) -> str:
     return "".join(VOCABULARY[each] for each in tokens if each)
 
 
-def draw(count: int, *, seed: int, operations: tuple[int, int] = (3, 5)) -> Questions:
+def draw(
+    count: int, *, seed: int, operations: tuple[int, int] = (3, 5), signs: str = "+-*"
+) -> Questions:
     """Draw questions.
 
     Args:
       count: number of questions.
       seed: of the draw.
       operations: fewest and most operations of a question, drawn uniformly.
+      signs: kinds of operations; one kind is learned in a third of the steps.
 
     Returns:
       The questions, without a budget.
 
     Raises:
-      ValueError: if a number is not positive, or the range is empty.
+      ValueError: if a number is not positive, the range is empty, or a sign is unknown.
     """
     fewest, most = operations
     if count < 1 or not 1 <= fewest <= most <= len(_NUMBERS):
@@ -112,13 +115,17 @@ def draw(count: int, *, seed: int, operations: tuple[int, int] = (3, 5)) -> Ques
             "count, operations: expected a positive number and a range from 1 to "
             f"{len(_NUMBERS)}, got {count} and {operations}"
         )
+    if not signs or not set(signs) <= set(OPERATIONS):
+        raise ValueError(
+            f"signs: expected some of {''.join(OPERATIONS)}, got {signs!r}"
+        )
     rng = np.random.default_rng(seed)
     texts, answers = [], []
     for length in rng.integers(fewest, most + 1, count):
         first, *rest = rng.integers(0, 10, length + 1).tolist()
-        signs = rng.choice(list(OPERATIONS), length).tolist()
+        drawn = rng.choice(list(signs), length).tolist()
         value, text = first, f"^{first}"
-        for number, sign, digit in zip(_NUMBERS, signs, rest, strict=False):
+        for number, sign, digit in zip(_NUMBERS, drawn, rest, strict=False):
             value = OPERATIONS[sign](value, digit)
             text += f"{number}{sign}{digit}"
         texts.append(text + "?<")

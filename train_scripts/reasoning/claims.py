@@ -24,8 +24,10 @@ def claims(report: Report) -> tuple[Claim, ...]:
     """
     found = [
         *(_reward(report, f"RL, {name}") for name in report.config.rewards),
-        _vote(report, "early stopping (ESC)"),
-        _vote(report, "adaptive consistency"),
+        *(
+            _vote(report, name)
+            for name in ("early stopping (ESC)", "adaptive consistency")
+        ),
         _score(report),
         _not_longer(report),
         _forced(report),
@@ -54,8 +56,10 @@ def _reward(report: Report, name: str) -> Claim | None:
     )
 
 
-def _vote(report: Report, name: str) -> Claim:
+def _vote(report: Report, name: str) -> Claim | None:
     """A stopping rule keeps the accuracy of the full vote with far fewer samples."""
+    if name not in report.points:
+        return None
     most = report.config.votes
     point, full = report.points[name], report.points[f"vote of {most}"]
     lost = full.accuracy - point.accuracy
@@ -99,10 +103,12 @@ def _not_longer(report: Report) -> Claim:
     )
 
 
-def _forced(report: Report) -> Claim:
+def _forced(report: Report) -> Claim | None:
     """Making a thought longer by force does not make it better."""
     base = report.base
-    longest = report.points[f"wait x{max(WAITS)}"]
+    longest = report.points.get(f"wait x{max(WAITS)}")
+    if longest is None:
+        return None
     return Claim(
         "Longer by force is not better: replacing the end of the thought by a wait "
         f"{max(WAITS)} times gains at most half a point.",
@@ -113,8 +119,10 @@ def _forced(report: Report) -> Claim:
     )
 
 
-def _short_chains(report: Report) -> Claim:
+def _short_chains(report: Report) -> Claim | None:
     """Short correct chains teach as well as long ones."""
+    if "valve 0" not in report.points:
+        return None
     long, short = report.points["valve 0"], report.points["valve 1"]
     return Claim(
         "Short correct chains teach as well as long ones: fine-tuning on the shortest "

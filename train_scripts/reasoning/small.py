@@ -75,7 +75,7 @@ def questions_of(config: Config, seed: int, use: str) -> arithmetic.Questions:
         "test": config.test,
     }
     number = list(counts).index(use)
-    return arithmetic.draw(counts[use], seed=4 * seed + number)
+    return arithmetic.draw(counts[use], seed=4 * seed + number, signs=config.signs)
 
 
 def pretrain(

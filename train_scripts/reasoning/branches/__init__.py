@@ -33,7 +33,8 @@ def branch_names(config: Config) -> list[str]:
     Returns:
       The names; those of reinforcement learning are ``rl:REWARD``.
     """
-    return [*BRANCHES, *(f"{_REWARD}{name}" for name in config.rewards)]
+    rewards = [f"{_REWARD}{name}" for name in config.rewards]
+    return [*(name for name in BRANCHES if name in config.branches), *rewards]
 
 
 def measure(bench: Bench, branch: str) -> dict[str, Point]:
