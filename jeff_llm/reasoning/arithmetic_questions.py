@@ -101,7 +101,7 @@ def draw(
       count: number of questions.
       seed: of the draw.
       operations: fewest and most operations of a question, drawn uniformly.
-      signs: kinds of operations; one kind is learned in a third of the steps.
+      signs: kinds of operations to draw from.
 
     Returns:
       The questions, without a budget.

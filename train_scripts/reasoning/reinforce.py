@@ -26,7 +26,7 @@ __all__ = ["TARGET", "reinforce"]
 # Length in tokens at which rewards with a target or a limit aim: the shortest chain of
 # five operations has 33 tokens.
 TARGET = 36
-# Longer chains, 3% of the base's, earn what an unfinished answer earns.
+# A longer chain earns what an unfinished answer earns.
 _LIMIT = 96
 _REFERENCE_SAMPLES = 4
 

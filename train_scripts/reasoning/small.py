@@ -37,7 +37,7 @@ MAX_TOKENS = 128
 SAMPLED = generate.Sampling(1.0)
 _EXAMPLES = 20_000
 _ROW = 256
-# Rows of one call of `generate`; more are slower on a CPU's caches.
+# Rows of one call of `generate`, which bound its memory.
 _BATCH = 256
 
 
