@@ -224,6 +224,8 @@ def _controls(report: Report, path: Path) -> None:
             dials.items(), ("prompt", "second", "third", "tuned"), strict=True
         ):
             some = [p for n, p in report.points.items() if n.startswith(prefix)]
+            if not some:  # a branch that this run leaves out
+                continue
             some.sort(key=lambda point: point.tokens.mean())
             axes.errorbar(
                 [point.tokens.mean() for point in some],
