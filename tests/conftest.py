@@ -4,6 +4,8 @@ import ctypes
 import gc
 import os
 import sys
+import threading
+from http.server import ThreadingHTTPServer
 from importlib.metadata import version
 
 # One platform and quiet logs, so that warnings-as-errors means our own warnings.
@@ -99,3 +101,26 @@ def adult_path():
         return assets.find("adult")
     except FileNotFoundError as error:
         pytest.skip(f"Adult is not here: {error}")
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """``serve(handler)``: a server over loopback; handlers append to ``seen``."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    running = []
+
+    def start(handler):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server.daemon_threads = False
+        server.seen = []
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        server.server_close()
+        thread.join()
