@@ -157,7 +157,7 @@ SYSTEMS: dict[str, System] = {
             state="planned",
             summary="Ranks the gene that causes a rare disease from the patient's "
             "phenotypes, with less bias of position and popularity.",
-            assets=(*_HPO, *_MINILM, "smollm2"),
+            assets=(*_HPO, "hgnc", "mondo", *_MINILM, "smollm2"),
             shared=(
                 "gene_citations",
                 "gpt4o_gene_rankings",
