@@ -6,7 +6,7 @@ requests faster together than one by one has a method ``many(requests)`` besides
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Ranking(NamedTuple):
     tokens: int = 0
 
 
+@runtime_checkable
 class Ranker(Protocol):
     """Any callable that ranks genes for a patient."""
 
