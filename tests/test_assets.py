@@ -78,7 +78,7 @@ def left_over(tmp_path: Path) -> list[str]:
 
 def test_every_entry_is_whole() -> None:
     """The registry is keyed by name, pins every wheel and shares paths of one kind."""
-    assert len(ASSETS) == 11
+    assert len(ASSETS) == 13
     for name, asset in ASSETS.items():
         assert asset.name == name
         assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", asset.requirement)
