@@ -133,7 +133,7 @@ def _key(contents: Iterable[bytes]) -> str:
 
 def _pack(path: Path, hpo: Hpo) -> None:
     """Write every field as an array; texts are joined, since npz has no strings."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for part in (hpo.ontology, hpo.annotations):
         for field in fields(part):
             value = getattr(part, field.name)
