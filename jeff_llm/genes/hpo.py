@@ -24,7 +24,8 @@ from jeff_llm.genes.annotations import (
     Annotations,
     parse_annotations,
 )
-from jeff_llm.genes.ontology import Ontology, parse_ontology
+from jeff_llm.genes.obo import parse_ontology
+from jeff_llm.genes.ontology import Ontology
 
 __all__ = ["FILES", "Hpo", "load"]
 
