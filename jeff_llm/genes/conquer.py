@@ -1,10 +1,8 @@
 """Strategies that rank a long list by ranking short ones: divide and conquer, others.
 
 A language model that ranks few genes at a time makes fewer mistakes than one that ranks
-many, and random groups take the order of the input out of the result. The paper
-describes divide and conquer without its group size, number kept or repeats; they are
-options here. Every strategy works with any ranker, and `as_ranker` makes a ranker of
-it.
+many, and random groups take the order of the input out of the result. Every strategy
+works with any ranker, and `as_ranker` makes a ranker of it.
 
 The groups of one round do not depend on each other and go to the ranker in one call,
 those of all permutations together.
@@ -15,18 +13,15 @@ References:
 """
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from jeff.bootstrap import RandomKey
-from jeff.checks import check_choice
-from jeff_llm.genes import fusion, strategies
+from jeff_llm.genes import strategies
 from jeff_llm.genes.ranking import Phenotypes, Ranker, Ranking
-from jeff_llm.genes.rounds import Request, Rounds, check_genes, generator, play
+from jeff_llm.genes.rounds import Request, check_genes, generator, play
+from jeff_llm.genes.strategies import Plan, check_at_least
 
 __all__ = [
     "StrategyRanker",
@@ -39,9 +34,6 @@ __all__ = [
 ]
 
 Points: TypeAlias = Literal["borda", "plackett_luce"]
-# A strategy whose options are set: from the number of genes, and random numbers if it
-# draws any.
-Plan: TypeAlias = Callable[..., Rounds]
 
 
 def full_list(ranker: Ranker, phenotypes: Phenotypes, genes: Sequence[str]) -> Ranking:
@@ -59,7 +51,7 @@ def full_list(ranker: Ranker, phenotypes: Phenotypes, genes: Sequence[str]) -> R
       ValueError: if there are no genes or one is listed twice, or the ranker's answer
         is no ranking of them.
     """
-    return _played(_plan_whole(), ranker, [(phenotypes, genes)])[0]
+    return _played(strategies.whole(), ranker, [(phenotypes, genes)])[0]
 
 
 def divide_and_conquer(
@@ -104,7 +96,9 @@ def divide_and_conquer(
       ValueError: if there are no genes or one is listed twice, an option is out of its
         range, or the ranker's answer is no ranking of its group.
     """
-    plan = _plan_division(group_size, keep, permutations, points)
+    plan = strategies.division(
+        group_size=group_size, keep=keep, permutations=permutations, points=points
+    )
     return _played(plan, ranker, [(phenotypes, genes)], key)[0]
 
 
@@ -142,7 +136,7 @@ def sliding_window(
       Sun et al., "Is ChatGPT Good at Search? Investigating Large Language Models as
       Re-Ranking Agents", EMNLP 2023, section 3.2.
     """
-    plan = _plan_window(window, step)
+    plan = strategies.windows(window=window, step=step)
     return _played(plan, ranker, [(phenotypes, genes)])[0]
 
 
@@ -173,13 +167,15 @@ def swiss(
       key: random key; the draws depend on it and on the request alone.
 
     Returns:
-      The ranking; scores are points, with Buchholz points as a fraction below 1.
+      The ranking; scores are points, and those of the genes met as a fraction below 1.
 
     Raises:
       ValueError: if there are no genes or one is listed twice, ``rounds`` is not
         positive, or the ranker's answer is no ranking of its pair.
     """
-    return _played(_plan_swiss(rounds), ranker, [(phenotypes, genes)], key)[0]
+    return _played(
+        strategies.tournament(rounds=rounds), ranker, [(phenotypes, genes)], key
+    )[0]
 
 
 def num_calls(count: int, *, group_size: int, keep: int, permutations: int = 1) -> int:
@@ -204,8 +200,10 @@ def num_calls(count: int, *, group_size: int, keep: int, permutations: int = 1) 
     >>> num_calls(100, group_size=10, keep=2)
     13
     """
-    _check_at_least(1, count=count)
-    _plan_division(group_size, keep, permutations, "borda")
+    check_at_least(1, count=count)
+    strategies.division(
+        group_size=group_size, keep=keep, permutations=permutations, points="borda"
+    )
     calls = 0
     while count > group_size:
         groups, rest = divmod(count, group_size)
@@ -305,57 +303,9 @@ def _played(
     return play(ranker, requests, started)
 
 
-def _plan_whole() -> Plan:
-    return strategies.whole
-
-
-def _plan_division(group_size: int, keep: int, permutations: int, points: str) -> Plan:
-    _check_at_least(2, group_size=group_size)
-    _check_at_least(1, keep=keep, permutations=permutations)
-    _check_below("keep", keep, "group_size", group_size, "no gene would ever leave")
-    check_choice("points", points, tuple(_JOINED))
-    return functools.partial(
-        strategies.divide,
-        group_size=group_size,
-        keep=keep,
-        permutations=permutations,
-        join=_JOINED[points],
-    )
-
-
-def _plan_window(window: int, step: int) -> Plan:
-    _check_at_least(2, window=window)
-    _check_at_least(1, step=step)
-    _check_below("step", step, "window", window, "no gene would rise to the front")
-    return functools.partial(strategies.slide, window=window, step=step)
-
-
-def _plan_swiss(rounds: int | None) -> Plan:
-    if rounds is not None:
-        _check_at_least(1, rounds=rounds)
-    return functools.partial(strategies.tournament, num_rounds=rounds)
-
-
-def _check_at_least(least: int, **counts: int) -> None:
-    for name, count in counts.items():
-        if count < least:
-            raise ValueError(f"{name}: expected at least {least}, got {count}")
-
-
-def _check_below(name: str, value: int, other: str, limit: int, why: str) -> None:
-    if value >= limit:
-        raise ValueError(
-            f"{name}: expected less than {other} = {limit}, or {why}, got {value}"
-        )
-
-
-_JOINED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "borda": fusion.borda,
-    "plackett_luce": lambda orders: fusion.plackett_luce(orders, orders.shape[1]),
-}
 _PLANS: dict[Callable[..., Ranking], Callable[..., Plan]] = {
-    full_list: _plan_whole,
-    divide_and_conquer: _plan_division,
-    sliding_window: _plan_window,
-    swiss: _plan_swiss,
+    full_list: strategies.whole,
+    divide_and_conquer: strategies.division,
+    sliding_window: strategies.windows,
+    swiss: strategies.tournament,
 }

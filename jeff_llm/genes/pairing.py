@@ -18,7 +18,7 @@ def pair(
 
     From the top, each gene meets the next one that it has not met. Where the genes that
     remain have all met, a pair made before is exchanged with them, from the bottom up,
-    but never one of two undefeated genes: that they meet is what finds the best one.
+    but never so that fewer undefeated genes meet: that is what finds the best one.
     Where no exchange helps, a pair meets again.
 
     Args:
@@ -63,9 +63,12 @@ def _exchanged(
     undefeated: np.ndarray,
 ) -> list[tuple[int, int]]:
     """New pairs for two genes that have met; takes one out of ``pairs`` if it helps."""
+    # With an undefeated gene among the two, an exchange makes as many pairs of
+    # undefeated genes as it takes apart.
+    free = undefeated[first] or undefeated[second]
     for place in reversed(range(len(pairs))):
         one, other = pairs[place]
-        if undefeated[one] and undefeated[other]:
+        if undefeated[one] and undefeated[other] and not free:
             continue
         for a, b in ((one, other), (other, one)):
             if not met[first, a] and not met[second, b]:

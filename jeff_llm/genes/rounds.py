@@ -18,7 +18,7 @@ from jaxtyping import Float, Integer
 from jeff.bootstrap import RandomKey
 from jeff_llm.genes.ranking import Phenotypes, Ranker, Ranking, rank_many
 
-__all__ = ["Request", "Rounds", "Standing", "check_genes", "generator", "play"]
+__all__ = ["Request", "Rounds", "Standing", "ask", "check_genes", "generator", "play"]
 
 Request: TypeAlias = tuple[Phenotypes, Sequence[str]]
 
@@ -43,9 +43,8 @@ def play(
 ) -> list[Ranking]:
     """Play one strategy per request, all of them in step.
 
-    Every round is one call of `rank_many`, with the groups of all strategies that have
-    not ended. A ranker that returns a plain pair ``(order, scores)`` counts as one call
-    and no tokens each time.
+    Every round is one call of `ask`, with the groups of all strategies that have not
+    ended.
 
     Args:
       ranker: ranks each group.
@@ -56,9 +55,8 @@ def play(
       A ranking by request, with the calls and tokens of its groups summed.
 
     Raises:
-      ValueError: if the ranker answers with an order that is no permutation of the
-        group, with scores of another length, or with too few or too many rankings.
-      TypeError: if the ranker answers with something else than an order and scores.
+      ValueError: if an answer of the ranker is no ranking of its group; see `ask`.
+      TypeError: if it is no pair of an order and scores.
     """
     calls, tokens = np.zeros((2, len(requests)), int)
     found: list[Ranking | None] = [None] * len(requests)
@@ -77,11 +75,32 @@ def play(
                 )
                 waiting.pop(case, None)
         active = list(waiting)
-        sent = _ask(ranker, requests, waiting)
+        sent = _round(ranker, requests, waiting)
         for case, rankings in sent.items():
             calls[case] += sum(ranking.calls for ranking in rankings)
             tokens[case] += sum(ranking.tokens for ranking in rankings)
     return [ranking for ranking in found if ranking is not None]
+
+
+def ask(ranker: Ranker, requests: Sequence[Request]) -> list[Ranking]:
+    """Rank several requests with `rank_many`, and check the answers.
+
+    A ranker that returns a plain pair ``(order, scores)`` counts as one call and no
+    tokens each time.
+
+    Args:
+      ranker: the ranker.
+      requests: phenotypes and genes of each.
+
+    Returns:
+      One ranking per request.
+
+    Raises:
+      ValueError: if the ranker answers with an order that is no permutation of the
+        genes, with scores of another length, or with too few or too many rankings.
+      TypeError: if the ranker answers with something else than an order and scores.
+    """
+    return rank_many(_Checked(ranker), requests)
 
 
 def generator(
@@ -132,7 +151,7 @@ def check_genes(genes: Sequence[str]) -> None:
         raise ValueError(f"genes: expected each gene once, got {twice!r} again")
 
 
-def _ask(
+def _round(
     ranker: Ranker,
     requests: Sequence[Request],
     waiting: dict[int, Sequence[np.ndarray]],
@@ -142,7 +161,7 @@ def _ask(
     for case, groups in waiting.items():
         phenotypes, genes = requests[case]
         asked += [(phenotypes, [genes[i] for i in group]) for group in groups]
-    rankings = iter(rank_many(_Checked(ranker), asked) if asked else [])
+    rankings = iter(ask(ranker, asked) if asked else [])
     return {case: [next(rankings) for _ in groups] for case, groups in waiting.items()}
 
 
