@@ -171,7 +171,7 @@ def plackett_luce(
 
     References:
       Hunter, "MM Algorithms for Generalized Bradley-Terry Models", Annals of Statistics
-      2004, eq. 30.
+      2004, section 5.
 
     >>> plackett_luce([[0, 1], [1, 2]], 3).argsort().tolist()
     [2, 1, 0]
