@@ -37,7 +37,7 @@ class Profiles(NamedTuple):
       frequencies: fraction of patients with the term, in [0, 1]; NaN if not stated.
     """
 
-    starts: Int32[np.ndarray, " rows+1"]
+    starts: Int32[np.ndarray, " starts"]
     terms: Int32[np.ndarray, " pairs"]
     frequencies: Float32[np.ndarray, " pairs"]
 
@@ -134,8 +134,8 @@ def lines_without(
 
 
 def propagate(
-    ontology: Ontology, starts: Int[np.ndarray, " rows+1"], terms: Int[np.ndarray, " n"]
-) -> tuple[Int32[np.ndarray, " rows+1"], Int32[np.ndarray, " pairs"]]:
+    ontology: Ontology, starts: Int[np.ndarray, " starts"], terms: Int[np.ndarray, " n"]
+) -> tuple[Int32[np.ndarray, " starts"], Int32[np.ndarray, " pairs"]]:
     """Add the ancestors of every term to its row.
 
     Args:
@@ -165,7 +165,7 @@ def propagate(
 
 
 def annotation_counts(
-    ontology: Ontology, starts: Int[np.ndarray, " rows+1"], terms: Int[np.ndarray, " n"]
+    ontology: Ontology, starts: Int[np.ndarray, " starts"], terms: Int[np.ndarray, " n"]
 ) -> Int64[np.ndarray, " terms"]:
     """Count the rows that have each term or one of its descendants.
 
