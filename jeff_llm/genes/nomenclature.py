@@ -269,6 +269,10 @@ def _rows(
             )
         else:
             yield f"{path}:{number}", [fields[place].strip() for place in places]
+    if not places:
+        raise ValueError(
+            f"{path}: expected a header with {', '.join(columns)}, found none"
+        )
 
 
 def _places(source: str, heads: list[str], columns: Sequence[str]) -> list[int]:
