@@ -165,7 +165,8 @@ class Ontology:
                 rest["other"].append(name)
             elif term in found:
                 rest["repeated"].append(name)
-            found |= {term: None} if self.phenotypes[term] else {}
+            else:
+                found[term] = None
         report = TermReport(**{name: tuple(items) for name, items in rest.items()})
         return np.fromiter(found, dtype=np.int32, count=len(found)), report
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jeff import assets
@@ -302,6 +302,43 @@ def test_information_content_by_hand(ten):
     assert content[at["HP:0000022"]] == content[at["HP:0000012"]] == math.log(4)
     zero = profiles.information_content(counts, 4, unannotated=0)
     assert zero[at["HP:0000012"]] == 0 and zero[at["HP:0000022"]] == math.log(4)
+
+
+def test_some_genes(ten):
+    ids = ten.ontology.ids
+    some = np.array([3, 0])
+    chosen = profiles.gene_terms(ten, without=["PMID:1"], genes=some)
+    everything = rows(profiles.gene_terms(ten, without=["PMID:1"]), ids)
+    assert rows(chosen, ids) == [everything[3], everything[0]]
+    # Only G1 and G2 have a disease with a line that PMID:1 alone supports.
+    assert profiles.genes_citing(ten.annotations, {"PMID:1"}).tolist() == [0, 1]
+    assert profiles.genes_citing(ten.annotations, {"PMID:0"}).size == 0
+
+
+@pytest.mark.parametrize("name", ["obo", "hpoa", "genes"])
+@given(st.data())
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_damage_is_read_or_refused(tmp_path, name, data):
+    text = {"obo": obo(), "hpoa": hpoa(), "genes": gene_file()}[name]
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    put = data.draw(st.text("\t\n:#[]HP019\x00\u2028%/;", max_size=6))
+    write(tmp_path, **{name: text[:start] + put + text[end:]})
+    found = refused = None
+    try:
+        found = hpo.load(tmp_path, cache=False)
+    except ValueError as error:
+        refused = str(error)
+    if found is None:
+        # Of the three files, the error names one.
+        assert refused is not None and any(name in refused for name in hpo.FILES)
+    else:
+        counts = np.diff(profiles.gene_terms(found).starts)
+        assert len(counts) == len(found.annotations.genes)
 
 
 @pytest.mark.parametrize(
