@@ -9,8 +9,9 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 __all__ = ["MAX_BYTES", "Found", "json_values", "parse_json"]
 
@@ -87,7 +88,7 @@ def parse_json(data: bytes) -> Any:
 def _guarded(path: Path, *, lines: bool) -> Iterator[Found]:
     try:
         opener = gzip.open if path.suffix == ".gz" else open
-        with cast(BinaryIO, opener(path, "rb")) as file:
+        with cast(BufferedIOBase, opener(path, "rb")) as file:
             for place, data in _lines(path, file) if lines else _whole(path, file):
                 yield _parsed(place, data)
     except (OSError, EOFError, zlib.error) as error:
@@ -103,11 +104,11 @@ def _parsed(place: str, data: bytes) -> Found:
         return Found(place, None, str(error))
 
 
-def _whole(path: Path, file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+def _whole(path: Path, file: BufferedIOBase) -> Iterator[tuple[str, bytes]]:
     yield str(path), file.read(MAX_BYTES + 1)
 
 
-def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+def _lines(path: Path, file: BufferedIOBase) -> Iterator[tuple[str, bytes]]:
     number = 0
     while line := file.readline(MAX_BYTES + 1):
         number += 1

@@ -117,19 +117,19 @@ def from_phenopackets(path: str | Path, hpo: Hpo) -> tuple[list[Case], Report]:
     reader = _Reader(hpo)
     for place, value, error in json_values(path):
         if error is not None:
-            reader.refuse(place, error)
+            reader.refused.append((place, error))
             continue
         wrapped = isinstance(value, dict) and "phenopacket" in value
         try:
             found = messages(value["phenopacket"] if wrapped else value)
         except ValueError as reason:
-            reader.refuse(place, str(reason))
+            reader.refused.append((place, str(reason)))
             continue
         for message in found:
             try:
                 _add(reader, value if wrapped else {}, message, place)
             except ValueError as reason:
-                reader.refuse(place, str(reason))
+                reader.refused.append((place, str(reason)))
     return reader.result(str(path))
 
 
@@ -160,7 +160,7 @@ def from_phenobrain(path: str | Path, hpo: Hpo) -> tuple[list[Case], Report]:
             terms, diseases = (_texts(row, key) for key in ("hpo", "diseases"))
             phenotypes = reader.phenotypes(terms, [])
         except ValueError as reason:
-            reader.refuse(place, str(reason))
+            reader.refused.append((place, str(reason)))
             continue
         diseases = tuple(disease_id(disease) for disease in diseases)
         source = str(row.get("row", ""))
@@ -191,7 +191,7 @@ def from_terms(terms: str | Sequence[str], hpo: Hpo) -> tuple[list[Case], Report
     try:
         phenotypes = reader.phenotypes(observed, excluded)
     except ValueError as error:
-        reader.refuse("terms", str(error))
+        reader.refused.append(("terms", str(error)))
         return reader.result("terms")
     reader.add(Case(reader.name(), phenotypes))
     return reader.result("terms")
@@ -209,9 +209,6 @@ class _Reader:
 
     def name(self) -> str:
         return f"case-{len(self.cases) + len(self.refused) + 1}"
-
-    def refuse(self, place: str, reason: str) -> None:
-        self.refused.append((place, reason))
 
     def add(self, case: Case) -> None:
         self.cases.append(case)

@@ -19,11 +19,8 @@ import numpy as np
 
 from jeff import assets
 from jeff.files import replacing
-from jeff_llm.genes.annotations import (
-    AnnotationReport,
-    Annotations,
-    parse_annotations,
-)
+from jeff_llm.genes.annotations import AnnotationReport, Annotations
+from jeff_llm.genes.hpoa import parse_annotations
 from jeff_llm.genes.obo import parse_ontology
 from jeff_llm.genes.ontology import Ontology
 
@@ -33,6 +30,15 @@ FILES = ("hp.obo", "phenotype.hpoa", "genes_to_phenotype.txt")
 
 # To be raised whenever the arrays in the cache change their meaning.
 _FORMAT = 1
+_BROKEN = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _ASSETS = ("hpo", "hpo_annotations", "hpo_genes")
 
 
@@ -155,9 +161,10 @@ def _pack(path: Path, hpo: Hpo) -> None:
 def _unpack(path: Path) -> Hpo | None:
     """Read the cache; None if it is missing or not whole."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, since numpy leaves the file open where it is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Hpo(_ontology(arrays), _annotations(arrays))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except _BROKEN:
         return None
 
 

@@ -78,12 +78,12 @@ class Nomenclature:
         symbols: list[str | None] = []
         renamed, ambiguous, unknown = {}, {}, {}
         for name in names:
-            found: tuple[str, ...] = self.names.get(_plain(name), ())
+            found = list(self.names.get(_plain(name), ()))
             symbols.append(found[0] if len(found) == 1 else None)
             if not found:
                 unknown[name] = None
             elif len(found) > 1:
-                ambiguous[name] = found
+                ambiguous[name] = tuple(found)
             elif found[0] != name:
                 renamed[name] = found[0]
         report = NameReport(
@@ -269,6 +269,10 @@ def _rows(
             )
         else:
             yield f"{path}:{number}", [fields[place].strip() for place in places]
+    if not places:
+        raise ValueError(
+            f"{path}: expected a header with {', '.join(columns)}, found none"
+        )
 
 
 def _places(source: str, heads: list[str], columns: Sequence[str]) -> list[int]:

@@ -52,12 +52,14 @@ def parse_ontology(text: str, *, source: str = "hp.obo") -> Ontology:
         where = f"{source}:{line}"
         if not term or not values.get("name"):
             raise ValueError(f"{where}: expected a term with id and name, got {term!r}")
+        if "" in values.get("is_a", []):
+            raise ValueError(f"{where}: expected a term after is_a, got nothing")
         if term in terms or term in retired:
             raise ValueError(f"{where}: the term {term} stands twice")
         if values.get("is_obsolete", ["false"])[0] == "true":
             retired[term] = values.get("replaced_by", []), values.get("consider", [])
             continue
-        parents = [v.split()[0] for v in values.get("is_a", []) if v]
+        parents = [v.split()[0] for v in values.get("is_a", [])]
         synonyms = [m[1] for v in values.get("synonym", []) if (m := _SYNONYM.match(v))]
         parents = sorted({p for p in parents if p.startswith("HP:")})
         terms[term] = _Term(values["name"][0], parents, synonyms)

@@ -58,9 +58,9 @@ class Ontology:
     ids: tuple[str, ...]
     names: tuple[str, ...]
     labels: Mapping[str, int]
-    parent_starts: Int32[np.ndarray, " terms+1"]
+    parent_starts: Int32[np.ndarray, " starts"]
     parents: Int32[np.ndarray, " links"]
-    ancestor_starts: Int32[np.ndarray, " terms+1"]
+    ancestor_starts: Int32[np.ndarray, " starts"]
     ancestors: Int32[np.ndarray, " pairs"]
     depths: Int32[np.ndarray, " terms"]
     moved: Mapping[str, str]
@@ -69,17 +69,29 @@ class Ontology:
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
-        """Term by its id."""
+        """Find terms by their ids.
+
+        Returns:
+          Position by id.
+        """
         return {name: position for position, name in enumerate(self.ids)}
 
     @cached_property
     def order(self) -> Int32[np.ndarray, " terms"]:
-        """All terms, parents before children."""
+        """Order the terms, parents before children.
+
+        Returns:
+          Positions of all terms.
+        """
         return np.argsort(self.depths, kind="stable").astype(np.int32)
 
     @cached_property
     def phenotypes(self) -> Bool[np.ndarray, " terms"]:
-        """Whether each term is a phenotypic abnormality (below HP:0000118)."""
+        """Mark the terms that are phenotypic abnormalities (HP:0000118 and below).
+
+        Returns:
+          True for a phenotype.
+        """
         root = self.positions.get(PHENOTYPE_ROOT, -1)
         owners = np.repeat(np.arange(len(self.ids)), np.diff(self.ancestor_starts))
         below = np.zeros(len(self.ids), dtype=bool)
@@ -153,7 +165,8 @@ class Ontology:
                 rest["other"].append(name)
             elif term in found:
                 rest["repeated"].append(name)
-            found |= {term: None} if self.phenotypes[term] else {}
+            else:
+                found[term] = None
         report = TermReport(**{name: tuple(items) for name, items in rest.items()})
         return np.fromiter(found, dtype=np.int32, count=len(found)), report
 

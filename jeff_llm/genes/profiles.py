@@ -22,6 +22,7 @@ __all__ = [
     "disease_exclusions",
     "disease_terms",
     "gene_terms",
+    "genes_citing",
     "information_content",
     "lines_without",
     "propagate",
@@ -37,7 +38,7 @@ class Profiles(NamedTuple):
       frequencies: fraction of patients with the term, in [0, 1]; NaN if not stated.
     """
 
-    starts: Int32[np.ndarray, " rows+1"]
+    starts: Int32[np.ndarray, " starts"]
     terms: Int32[np.ndarray, " pairs"]
     frequencies: Float32[np.ndarray, " pairs"]
 
@@ -74,31 +75,65 @@ def disease_exclusions(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
     return lacking._replace(frequencies=np.zeros_like(lacking.frequencies))
 
 
-def gene_terms(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
+def gene_terms(
+    hpo: Hpo,
+    *,
+    without: Collection[str] = (),
+    genes: Int[np.ndarray, " chosen"] | None = None,
+) -> Profiles:
     """Phenotypes of each gene: those of its diseases together.
 
-    The frequency of a term is the largest that one of the diseases states.
+    The frequency of a term is the largest that one of the diseases states. Only the
+    links of ``genes_to_phenotype.txt`` are used: its own list of terms leaves out the
+    qualifier ``NOT`` of the lines that it repeats.
 
     Args:
       hpo: ontology and annotations.
       without: references to leave out, as in `lines_without`.
+      genes: positions of some genes, each once; all genes if None.
 
     Returns:
-      One row per gene of ``hpo.annotations.genes``, some of them empty.
+      One row per gene of ``genes``, or of ``hpo.annotations.genes``; some are empty.
     """
-    diseases = disease_terms(hpo, without=without)
-    genes, linked = hpo.annotations.links.T
+    annotations = hpo.annotations
+    if genes is None:
+        genes = np.arange(len(annotations.genes))
+    row_of = np.full(len(annotations.genes), -1)
+    row_of[genes] = np.arange(len(genes))
+    rows, linked = row_of[annotations.links[:, 0]], annotations.links[:, 1]
+    rows, linked = rows[rows >= 0], linked[rows >= 0]
+    shown, profiles = _disease_lines(hpo, without, np.unique(linked))
+    diseases = _select(profiles, shown)
     counts = np.diff(diseases.starts)[linked]
     # Position of every (link, term of its disease) in the terms of the diseases.
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     taken = np.repeat(diseases.starts[linked], counts) + within
-    rows = np.repeat(genes, counts)
-    pairs, owners = _pairs(rows, diseases.terms[taken], len(hpo.ontology.ids))
+    pairs, owners = _pairs(
+        np.repeat(rows, counts), diseases.terms[taken], len(hpo.ontology.ids)
+    )
     frequencies = np.full(len(pairs), -np.inf)
     # fmax prefers a number to NaN, and -inf remains where no disease states one.
     np.fmax.at(frequencies, owners, diseases.frequencies[taken])
     frequencies[np.isneginf(frequencies)] = np.nan
-    return _profiles(pairs, frequencies, len(hpo.annotations.genes), hpo.ontology)
+    return _profiles(pairs, frequencies, len(genes), hpo.ontology)
+
+
+def genes_citing(
+    annotations: Annotations, references: Collection[str]
+) -> Int32[np.ndarray, " found"]:
+    """Genes whose profile changes without some references.
+
+    Args:
+      annotations: annotations of diseases and genes.
+      references: references to leave out, as in `lines_without`.
+
+    Returns:
+      Positions of the genes, ascending; no other gene needs a new score.
+    """
+    lost = ~lines_without(annotations, references)
+    diseases = np.unique(annotations.line_disease[lost])
+    genes, linked = annotations.links.T
+    return np.unique(genes[np.isin(linked, diseases)])
 
 
 def lines_without(
@@ -134,8 +169,8 @@ def lines_without(
 
 
 def propagate(
-    ontology: Ontology, starts: Int[np.ndarray, " rows+1"], terms: Int[np.ndarray, " n"]
-) -> tuple[Int32[np.ndarray, " rows+1"], Int32[np.ndarray, " pairs"]]:
+    ontology: Ontology, starts: Int[np.ndarray, " starts"], terms: Int[np.ndarray, " n"]
+) -> tuple[Int32[np.ndarray, " starts"], Int32[np.ndarray, " pairs"]]:
     """Add the ancestors of every term to its row.
 
     Args:
@@ -165,7 +200,7 @@ def propagate(
 
 
 def annotation_counts(
-    ontology: Ontology, starts: Int[np.ndarray, " rows+1"], terms: Int[np.ndarray, " n"]
+    ontology: Ontology, starts: Int[np.ndarray, " starts"], terms: Int[np.ndarray, " n"]
 ) -> Int64[np.ndarray, " terms"]:
     """Count the rows that have each term or one of its descendants.
 
@@ -221,10 +256,16 @@ def information_content(
     return np.log(total) - np.log(known)
 
 
-def _disease_lines(hpo: Hpo, without: Collection[str]):
+def _disease_lines(
+    hpo: Hpo, without: Collection[str], diseases: np.ndarray | None = None
+) -> tuple[np.ndarray, Profiles]:
     """Whether each pair of disease and term is shown, and the profiles."""
     annotations = hpo.annotations
     used = annotations.line_aspect == "P"
+    if diseases is not None:
+        chosen = np.zeros(len(annotations.diseases), dtype=bool)
+        chosen[diseases] = True
+        used &= chosen[annotations.line_disease]
     if without:
         used &= lines_without(annotations, without)
     lines = np.flatnonzero(used)
@@ -244,7 +285,9 @@ def _disease_lines(hpo: Hpo, without: Collection[str]):
     return shown, profiles
 
 
-def _pairs(rows: np.ndarray, terms: np.ndarray, count: int):
+def _pairs(
+    rows: np.ndarray, terms: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Different pairs of row and term, ascending; and the pair of each entry."""
     return np.unique(rows.astype(np.int64) * count + terms, return_inverse=True)
 
