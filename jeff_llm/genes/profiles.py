@@ -9,10 +9,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
+from jaxtyping import Float32, Float64, Int, Int32, Int64
 from scipy import sparse
 
-from jeff_llm.genes.annotations import Annotations
+from jeff_llm.genes.annotations import lines_without
 from jeff_llm.genes.hpo import Hpo
 from jeff_llm.genes.ontology import Ontology
 
@@ -22,9 +22,7 @@ __all__ = [
     "disease_exclusions",
     "disease_terms",
     "gene_terms",
-    "genes_citing",
     "information_content",
-    "lines_without",
     "propagate",
 ]
 
@@ -116,56 +114,6 @@ def gene_terms(
     np.fmax.at(frequencies, owners, diseases.frequencies[taken])
     frequencies[np.isneginf(frequencies)] = np.nan
     return _profiles(pairs, frequencies, len(genes), hpo.ontology)
-
-
-def genes_citing(
-    annotations: Annotations, references: Collection[str]
-) -> Int32[np.ndarray, " found"]:
-    """Genes whose profile changes without some references.
-
-    Args:
-      annotations: annotations of diseases and genes.
-      references: references to leave out, as in `lines_without`.
-
-    Returns:
-      Positions of the genes, ascending; no other gene needs a new score.
-    """
-    lost = ~lines_without(annotations, references)
-    diseases = np.unique(annotations.line_disease[lost])
-    genes, linked = annotations.links.T
-    return np.unique(genes[np.isin(linked, diseases)])
-
-
-def lines_without(
-    annotations: Annotations, references: Collection[str]
-) -> Bool[np.ndarray, " lines"]:
-    """Lines that stand without some references.
-
-    HPO is annotated from the papers that describe the cases, so a case is scored
-    without its own paper.
-
-    Args:
-      annotations: annotations of diseases.
-      references: references to leave out, such as ``"PMID:10874631"``.
-
-    Returns:
-      True for each line that has another reference, or none at all.
-
-    Raises:
-      TypeError: if ``references`` is one text, and no collection of texts.
-    """
-    if isinstance(references, str):
-        raise TypeError(
-            f"references: expected a collection of texts, got {references!r}"
-        )
-    left_out = set(references)
-    kept = np.array([r not in left_out for r in annotations.references], dtype=bool)
-    counts = np.diff(annotations.reference_starts)
-    lines = np.repeat(np.arange(len(counts)), counts)
-    others = np.bincount(
-        lines[kept[annotations.line_references]], minlength=len(counts)
-    )
-    return (others > 0) | (counts == 0)
 
 
 def propagate(
