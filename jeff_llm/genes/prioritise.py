@@ -1,7 +1,7 @@
 """Rank genes by an ontology measure: each gene by the best of its diseases."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from jeff_llm.genes.ranking import Phenotypes, Ranking, by_score
 from jeff_llm.genes.scoring import MEASURES, score
 from jeff_llm.genes.tables import Tables, filled, make_tables
 
-__all__ = ["OntologyRanker", "Scored", "score_cases", "to_genes"]
+__all__ = ["OntologyRanker", "Scored", "leave_out", "score_cases", "to_genes"]
 
 # Patients whose scores a ranker keeps: divide and conquer asks for one many times.
 _KEPT = 256
@@ -55,25 +55,51 @@ def score_cases(
     Raises:
       ValueError: if ``references`` has not one entry per patient, or as `score`.
     """
-    if references is not None and len(references) != len(patients):
+    found = score(tables, patients, measures)
+    if references is not None:
+        found = leave_out(hpo, tables, patients, found, references)
+    return {name: Scored(each, to_genes(hpo, each)) for name, each in found.items()}
+
+
+def leave_out(
+    hpo: Hpo,
+    tables: Tables,
+    patients: Sequence[Phenotypes],
+    scores: Mapping[str, Float32[np.ndarray, "cases diseases"]],
+    references: Sequence[Collection[str]],
+) -> dict[str, Float32[np.ndarray, "cases diseases"]]:
+    """Replace the scores that rest on the patients' own papers.
+
+    Only the profiles that change are scored again
+    (`jeff_llm.genes.own_papers.without_own_papers`). The information content stays
+    that of all annotations: one paper among thousands hardly moves it.
+
+    Args:
+      hpo: ontology and annotations.
+      tables: profiles of the diseases of ``hpo``.
+      patients: observed and excluded terms.
+      scores: scores of the diseases by measure, with all annotations.
+      references: own papers of each patient.
+
+    Returns:
+      New scores by measure; a disease of which nothing is left has -inf.
+
+    Raises:
+      ValueError: if ``references`` has not one entry per patient.
+    """
+    if len(references) != len(patients):
         raise ValueError(
             f"references: expected one entry per patient ({len(patients)}), "
             f"got {len(references)}"
         )
-    found = score(tables, patients, measures)
-    if references is not None:
-        replaced = without_own_papers(hpo, references)
-        if len(replaced.cases):
-            default = float(tables.default_frequency)
-            other = tables.over(filled(replaced.profiles, default))
-            rows = np.arange(len(replaced.cases))
-            for name, values in score(other, patients, measures).items():
-                found[name][replaced.cases, replaced.diseases] = values[
-                    replaced.cases, rows
-                ]
-    return {
-        name: Scored(values, to_genes(hpo, values)) for name, values in found.items()
-    }
+    out = {name: values.copy() for name, values in scores.items()}
+    replaced = without_own_papers(hpo, references)
+    if len(replaced.cases):
+        other = tables.over(filled(replaced.profiles, tables.default_frequency))
+        rows = np.arange(len(replaced.cases))
+        for name, values in score(other, patients, tuple(scores)).items():
+            out[name][replaced.cases, replaced.diseases] = values[replaced.cases, rows]
+    return out
 
 
 def to_genes(

@@ -11,7 +11,14 @@ from jeff_llm.genes.batch import Batch, SetScores
 from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.tables import Tables, make_query
 
-__all__ = ["MEASURES", "OVERLAP_START", "OVERLAP_WEIGHT", "SIZE_WEIGHT", "score"]
+__all__ = [
+    "ENSEMBLE",
+    "MEASURES",
+    "OVERLAP_START",
+    "OVERLAP_WEIGHT",
+    "SIZE_WEIGHT",
+    "score",
+]
 
 # Patients that are scored together: bounds the arrays at about two gigabytes.
 _CHUNK = 64
@@ -20,6 +27,15 @@ _CHUNK = 64
 SIZE_WEIGHT = 0.5
 OVERLAP_WEIGHT = 3.0
 OVERLAP_START = 0.02
+
+# Measures whose ranks are summed, chosen on the same cases: they err differently.
+ENSEMBLE = (
+    "combined",
+    "naive_bayes",
+    "icto",
+    "jiang_conrath_one_way",
+    "information_coefficient_both_ways",
+)
 
 
 def score(
