@@ -154,7 +154,7 @@ SYSTEMS: dict[str, System] = {
             "(arXiv 2501.18794)",
             module="jeff_llm.genes",
             script="train_scripts.genes",
-            state="planned",
+            state="ready",
             summary="Ranks the gene that causes a rare disease from the patient's "
             "phenotypes, with less bias of position and popularity.",
             assets=(*_HPO, "hgnc", "mondo", *_MINILM, "smollm2"),

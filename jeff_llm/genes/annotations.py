@@ -5,7 +5,7 @@ gives to a frequency class.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ __all__ = [
     "FREQUENCY_CLASSES",
     "AnnotationReport",
     "Annotations",
+    "genes_citing",
+    "lines_without",
     "parse_frequency",
 ]
 
@@ -117,3 +119,53 @@ def parse_frequency(text: str) -> float:
     if shown <= total:
         return shown / total if total else float("nan")
     raise ValueError(f"expected n/m, a percentage or a frequency class, got {text!r}")
+
+
+def lines_without(
+    annotations: Annotations, references: Collection[str]
+) -> Bool[np.ndarray, " lines"]:
+    """Lines that stand without some references.
+
+    HPO is annotated from the papers that describe the cases, so a case is scored
+    without its own paper.
+
+    Args:
+      annotations: annotations of diseases.
+      references: references to leave out, such as ``"PMID:10874631"``.
+
+    Returns:
+      True for each line that has another reference, or none at all.
+
+    Raises:
+      TypeError: if ``references`` is one text, and no collection of texts.
+    """
+    if isinstance(references, str):
+        raise TypeError(
+            f"references: expected a collection of texts, got {references!r}"
+        )
+    left_out = set(references)
+    kept = np.array([r not in left_out for r in annotations.references], dtype=bool)
+    counts = np.diff(annotations.reference_starts)
+    lines = np.repeat(np.arange(len(counts)), counts)
+    others = np.bincount(
+        lines[kept[annotations.line_references]], minlength=len(counts)
+    )
+    return (others > 0) | (counts == 0)
+
+
+def genes_citing(
+    annotations: Annotations, references: Collection[str]
+) -> Int32[np.ndarray, " found"]:
+    """Genes whose profile changes without some references.
+
+    Args:
+      annotations: annotations of diseases and genes.
+      references: references to leave out, as in `lines_without`.
+
+    Returns:
+      Positions of the genes, ascending; no other gene needs a new score.
+    """
+    lost = ~lines_without(annotations, references)
+    diseases = np.unique(annotations.line_disease[lost])
+    genes, linked = annotations.links.T
+    return np.unique(genes[np.isin(linked, diseases)])

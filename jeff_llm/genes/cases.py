@@ -256,10 +256,11 @@ class _Reader:
     def result(self, source: str) -> tuple[list[Case], Report]:
         report = Report(dict(self.counts), tuple(self.refused), tuple(self.notes))
         if not self.cases:
-            reasons = (
-                "; ".join(f"{p}: {r}" for p, r in self.refused[:3]) or "it is empty"
+            reasons = "; ".join(f"{at}: {why}" for at, why in self.refused[:3])
+            raise ValueError(
+                f"{source}: expected a case that can be used "
+                f"({reasons or 'it is empty'})"
             )
-            raise ValueError(f"{source}: expected a case that can be used ({reasons})")
         return self.cases, report
 
 

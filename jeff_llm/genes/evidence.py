@@ -15,7 +15,6 @@ __all__ = [
     "likelihood_observed",
     "log_size",
     "matched_information",
-    "over_terms",
 ]
 
 # Probability of a finding that the disease does not explain, over its background
@@ -29,29 +28,35 @@ def matched_information(
     parents: Int[Array, "terms width"],
     *,
     weight: float = 0.2,
+    tolerance: float = 1.4,
 ) -> Float[Array, "terms profiles"]:
-    """Information that a profile shares with a term, less for rare features.
+    """How much better than chance a profile explains a term, up to a tolerance.
 
-    ``max over ancestors a of max(0, IC(a) + w ln f(a))``. With ``w = 1`` it is the log
-    of ``P(a | D) / P(a)``, since ``IC = -ln P``: the likelihood ratio of the best
-    common ancestor; with ``w = 0`` it is Resnik's similarity.
+    ``max(0, c + max over ancestors a of (IC(a) + w ln f(a)) - IC(t))``. A profile with
+    ``a`` produces ``t`` with probability ``f(a) P(t | a)``, and
+    ``-ln P(t | a) = IC(t) - IC(a)`` is the information that the match loses; a match
+    that loses more than ``c`` counts as none. So every well-matched term counts about
+    the same, however rare, where Resnik's similarity lets a rare one outweigh several.
 
     Args:
       frequency: propagated frequency of each term in each profile; 0 where absent.
       information: information content of each term, in nats.
       parents: rows of the parents, as in `over_ancestors`.
       weight: exponent w of the frequency, at least 0.
+      tolerance: loss c at which a match counts for nothing, in nats, above 0.
 
     Returns:
-      Information in nats, at least 0.
+      Information in nats, in [0, tolerance].
 
     References:
-      Resnik, IJCAI 1995, eq. 2; the weight by frequency is ours.
+      The best common ancestor is that of Resnik, IJCAI 1995, eq. 2; the loss, its
+      limit and the weight by frequency are ours.
     """
     present = frequency > 0
     log = jnp.log(jnp.where(present, frequency, 1))
-    own = jnp.where(present, information[:, None] + weight * log, 0)
-    return over_ancestors(jnp.maximum(own, 0), parents)
+    own = jnp.where(present, information[:, None] + weight * log, -jnp.inf)
+    loss = information[:, None] - over_ancestors(own, parents)
+    return jnp.maximum(tolerance - loss, 0)
 
 
 def likelihood_observed(
@@ -90,21 +95,6 @@ def likelihood_observed(
     exact = jnp.where(present, own, -jnp.inf)
     # A term that the profile has is judged by its own frequency, not by an ancestor's.
     return jnp.where(present, exact, over_ancestors(own, parents))
-
-
-def over_terms(
-    evidence: Float[Array, "terms profiles"], observed: Float[Array, "cases terms"]
-) -> Float[Array, "cases profiles"]:
-    """Sum the evidence over the observed terms of each patient.
-
-    Args:
-      evidence: value of each term in each profile.
-      observed: 1 for each observed term of the patient, 0 elsewhere.
-
-    Returns:
-      The sums.
-    """
-    return observed @ evidence
 
 
 def log_size(

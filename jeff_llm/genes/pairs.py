@@ -4,37 +4,18 @@
 term. Profiles of similar size are scored together, padded to one width.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 __all__ = [
-    "SetScores",
     "best_in_case",
     "best_in_profile",
-    "case_maximum",
     "case_mean",
     "phenodigm",
     "profile_sum",
 ]
-
-
-class SetScores(NamedTuple):
-    """Scores of sets by one similarity of terms.
-
-    Attributes:
-      one_way: mean over the observed terms of the best match in the profile.
-      both_ways: mean of that and of the reverse, the mean over the profile's terms of
-        the best match among the observed terms.
-      largest: best match of any two terms.
-    """
-
-    one_way: Float[Array, "cases profiles"]
-    both_ways: Float[Array, "cases profiles"]
-    largest: Float[Array, "cases profiles"]
 
 
 @jax.jit
@@ -125,22 +106,6 @@ def case_mean(
     return (weights / jnp.maximum(here.sum(1, keepdims=True), 1)) @ best.T
 
 
-@jax.jit
-def case_maximum(
-    best: Float[Array, "profiles observed"], cases: Int[Array, "cases width"]
-) -> Float[Array, "cases profiles"]:
-    """Maximum over the observed terms of each patient.
-
-    Args:
-      best: value of each observed term in each profile.
-      cases: columns of each patient's terms; padding is -1.
-
-    Returns:
-      The maxima.
-    """
-    return best_in_case(best, cases).T
-
-
 def phenodigm(
     largest: Float[Array, "cases profiles"],
     forward_sum: Float[Array, "cases profiles"],
@@ -173,5 +138,7 @@ def phenodigm(
     count = jnp.maximum(observed.sum(1, keepdims=True), 1)
     best = jnp.max(jnp.where(observed, perfect, 0), axis=1, keepdims=True)
     mean = jnp.where(observed, perfect, 0).sum(1, keepdims=True) / count
-    both = (forward_sum + backward_sum) / ((count + num_terms) * jnp.maximum(mean, 1e-6))
+    both = (forward_sum + backward_sum) / (
+        (count + num_terms) * jnp.maximum(mean, 1e-6)
+    )
     return jnp.minimum(1, (largest / jnp.maximum(best, 1e-6) + both) / 2)

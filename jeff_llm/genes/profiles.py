@@ -12,20 +12,20 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
 from scipy import sparse
 
-from jeff_llm.genes.annotations import Annotations
+from jeff_llm.genes.annotations import lines_without
 from jeff_llm.genes.hpo import Hpo
 from jeff_llm.genes.ontology import Ontology
 
 __all__ = [
     "Profiles",
     "annotation_counts",
+    "collect_lines",
     "disease_exclusions",
     "disease_terms",
     "gene_terms",
-    "genes_citing",
     "information_content",
-    "lines_without",
     "propagate",
+    "select_pairs",
 ]
 
 
@@ -57,7 +57,7 @@ def disease_terms(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
       One row per disease of ``hpo.annotations.diseases``, some of them empty.
     """
     shown, profiles = _disease_lines(hpo, without)
-    return _select(profiles, shown)
+    return select_pairs(profiles, shown)
 
 
 def disease_exclusions(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
@@ -71,7 +71,7 @@ def disease_exclusions(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
       One row per disease; all frequencies are 0.
     """
     shown, profiles = _disease_lines(hpo, without)
-    lacking = _select(profiles, ~shown)
+    lacking = select_pairs(profiles, ~shown)
     return lacking._replace(frequencies=np.zeros_like(lacking.frequencies))
 
 
@@ -103,7 +103,7 @@ def gene_terms(
     rows, linked = row_of[annotations.links[:, 0]], annotations.links[:, 1]
     rows, linked = rows[rows >= 0], linked[rows >= 0]
     shown, profiles = _disease_lines(hpo, without, np.unique(linked))
-    diseases = _select(profiles, shown)
+    diseases = select_pairs(profiles, shown)
     counts = np.diff(diseases.starts)[linked]
     # Position of every (link, term of its disease) in the terms of the diseases.
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -116,56 +116,6 @@ def gene_terms(
     np.fmax.at(frequencies, owners, diseases.frequencies[taken])
     frequencies[np.isneginf(frequencies)] = np.nan
     return _profiles(pairs, frequencies, len(genes), hpo.ontology)
-
-
-def genes_citing(
-    annotations: Annotations, references: Collection[str]
-) -> Int32[np.ndarray, " found"]:
-    """Genes whose profile changes without some references.
-
-    Args:
-      annotations: annotations of diseases and genes.
-      references: references to leave out, as in `lines_without`.
-
-    Returns:
-      Positions of the genes, ascending; no other gene needs a new score.
-    """
-    lost = ~lines_without(annotations, references)
-    diseases = np.unique(annotations.line_disease[lost])
-    genes, linked = annotations.links.T
-    return np.unique(genes[np.isin(linked, diseases)])
-
-
-def lines_without(
-    annotations: Annotations, references: Collection[str]
-) -> Bool[np.ndarray, " lines"]:
-    """Lines that stand without some references.
-
-    HPO is annotated from the papers that describe the cases, so a case is scored
-    without its own paper.
-
-    Args:
-      annotations: annotations of diseases.
-      references: references to leave out, such as ``"PMID:10874631"``.
-
-    Returns:
-      True for each line that has another reference, or none at all.
-
-    Raises:
-      TypeError: if ``references`` is one text, and no collection of texts.
-    """
-    if isinstance(references, str):
-        raise TypeError(
-            f"references: expected a collection of texts, got {references!r}"
-        )
-    left_out = set(references)
-    kept = np.array([r not in left_out for r in annotations.references], dtype=bool)
-    counts = np.diff(annotations.reference_starts)
-    lines = np.repeat(np.arange(len(counts)), counts)
-    others = np.bincount(
-        lines[kept[annotations.line_references]], minlength=len(counts)
-    )
-    return (others > 0) | (counts == 0)
 
 
 def propagate(
@@ -269,11 +219,30 @@ def _disease_lines(
     if without:
         used &= lines_without(annotations, without)
     lines = np.flatnonzero(used)
-    pairs, owners = _pairs(
-        annotations.line_disease[lines],
-        annotations.line_term[lines],
-        len(hpo.ontology.ids),
-    )
+    rows = annotations.line_disease[lines]
+    return collect_lines(hpo, lines, rows, len(annotations.diseases))
+
+
+def collect_lines(
+    hpo: Hpo,
+    lines: Int[np.ndarray, " lines"],
+    rows: Int[np.ndarray, " lines"],
+    num_rows: int,
+) -> tuple[Bool[np.ndarray, " pairs"], Profiles]:
+    """Join the lines of each row and term.
+
+    Args:
+      hpo: ontology and annotations.
+      lines: positions of annotation lines; one may occur in several rows.
+      rows: row of each.
+      num_rows: number of rows.
+
+    Returns:
+      Whether any line says that the term occurs; and the rows with all terms, each
+      with the mean of the frequencies that its lines state.
+    """
+    annotations = hpo.annotations
+    pairs, owners = _pairs(rows, annotations.line_term[lines], len(hpo.ontology.ids))
     frequency = annotations.line_frequency[lines].astype(np.float64)
     positive = ~annotations.line_negated[lines] & (frequency != 0)
     shown = np.bincount(owners[positive], minlength=len(pairs)) > 0
@@ -281,8 +250,7 @@ def _disease_lines(
     sums = np.bincount(owners[stated], frequency[stated], minlength=len(pairs))
     counts = np.bincount(owners[stated], minlength=len(pairs))
     mean = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    profiles = _profiles(pairs, mean, len(annotations.diseases), hpo.ontology)
-    return shown, profiles
+    return shown, _profiles(pairs, mean, num_rows, hpo.ontology)
 
 
 def _pairs(
@@ -304,6 +272,15 @@ def _profiles(
     )
 
 
-def _select(profiles: Profiles, kept: np.ndarray) -> Profiles:
+def select_pairs(profiles: Profiles, kept: Bool[np.ndarray, " pairs"]) -> Profiles:
+    """Keep some pairs of row and term.
+
+    Args:
+      profiles: the rows.
+      kept: which pairs to keep.
+
+    Returns:
+      As many rows, some of them shorter.
+    """
     starts = np.concatenate([[0], np.cumsum(kept)])[profiles.starts].astype(np.int32)
     return Profiles(starts, profiles.terms[kept], profiles.frequencies[kept])

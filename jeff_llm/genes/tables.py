@@ -5,7 +5,7 @@ once. `Query` holds what depends on the patients.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,7 +24,16 @@ from jeff_llm.genes.profiles import (
 )
 from jeff_llm.genes.ranking import Phenotypes
 
-__all__ = ["DEFAULT_FREQUENCY", "Bucket", "Query", "Tables", "make_query", "make_tables"]
+__all__ = [
+    "DEFAULT_FREQUENCY",
+    "Bucket",
+    "Query",
+    "Tables",
+    "ancestors_of_all",
+    "filled",
+    "make_query",
+    "make_tables",
+]
 
 # Frequency of a term whose annotation states none.
 DEFAULT_FREQUENCY = 0.5
@@ -59,6 +68,7 @@ class Tables:
       starts: starts of `rows` and `frequencies` by term (CSC).
       rows: profiles that have the term or a descendant of it.
       frequencies: largest frequency among the term and its descendants.
+      default_frequency: what stands where an annotation states no frequency.
     """
 
     ontology: Ontology
@@ -68,6 +78,7 @@ class Tables:
     starts: Int[np.ndarray, " terms+1"]
     rows: Int32[np.ndarray, " pairs"]
     frequencies: Float32[np.ndarray, " pairs"]
+    default_frequency: float = DEFAULT_FREQUENCY
 
     @property
     def num_profiles(self) -> int:
@@ -104,7 +115,9 @@ class Tables:
         places = np.searchsorted(self.annotated, self.profiles.terms)
         widths = 1 << np.ceil(np.log2(np.maximum(counts, 4))).astype(int)
         return tuple(
-            self._bucket(np.flatnonzero((widths == width) & (counts > 0)), width, places)
+            self._bucket(
+                np.flatnonzero((widths == width) & (counts > 0)), width, places
+            )
             for width in np.unique(widths[counts > 0])
         )
 
@@ -119,7 +132,9 @@ class Tables:
         Returns:
           One row per term.
         """
-        return _dense(terms, self.starts, self.rows, self.frequencies, self.num_profiles)
+        return _dense(
+            terms, self.starts, self.rows, self.frequencies, self.num_profiles
+        )
 
     def direct(
         self, terms: Int[np.ndarray, " some"]
@@ -145,7 +160,10 @@ class Tables:
         Returns:
           Tables whose `information` and `background` are unchanged.
         """
-        return _index(self.ontology, profiles, self.information, self.background)
+        return replace(
+            _index(self.ontology, profiles, self.information, self.background),
+            default_frequency=self.default_frequency,
+        )
 
     @cached_property
     def _specific(self) -> tuple[np.ndarray, np.ndarray]:
@@ -270,14 +288,21 @@ def make_tables(
     content = information_content(counts, total, unannotated=unannotated)
     made = filled(made, default_frequency)
     tables = _index(
-        hpo.ontology, made, content.astype(np.float32), np.zeros(len(counts), np.float32)
+        hpo.ontology,
+        made,
+        content.astype(np.float32),
+        np.zeros(len(counts), np.float32),
     )
     sums = np.add.reduceat(np.append(tables.frequencies, 0), tables.starts[:-1])
     sums[np.diff(tables.starts) == 0] = 0
     background = (sums / (np.diff(made.starts) > 0).sum()).astype(np.float32)
     # Half of what one profile would give, so that no ratio divides by zero.
     floor = np.float32(0.5 / total)
-    return _index(hpo.ontology, made, tables.information, np.maximum(background, floor))
+    return replace(
+        tables,
+        background=np.maximum(background, floor),
+        default_frequency=default_frequency,
+    )
 
 
 def filled(profiles: Profiles, default_frequency: float) -> Profiles:
@@ -415,7 +440,7 @@ def _parents(ontology: Ontology, closure: np.ndarray, place: np.ndarray) -> np.n
 
 
 def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
-    width = max(max(map(len, rows)), 1)
+    width = max(*map(len, rows), 1)
     out = np.full((len(rows), width), -1, dtype=np.int32)
     for row, values in enumerate(rows):
         out[row, : len(values)] = values

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from pydantic import ConfigDict, TypeAdapter
 
 from jeff import files
-from train_scripts.report import explorer
+from train_scripts.report import explorer, reasons
 from train_scripts.running import claims, results, schema
 from train_scripts.running.schema import Text
 
@@ -69,6 +69,7 @@ class Section:
       figures: plots of the run.
       slider: the checked ``explorer.json``, or None.
       chart: layout of its curve, or None.
+      reasons: the checked ``reasons.json``, or None.
       problems: files that could not be read, one sentence each.
       unfinished: newer runs without a result.
       decides: command of a run large enough to decide the claims, or None.
@@ -84,6 +85,7 @@ class Section:
     figures: list[Figure] = dataclasses.field(default_factory=list)
     slider: dict[str, Any] | None = None
     chart: explorer.Chart | None = None
+    reasons: dict[str, Any] | None = None
     problems: list[str] = dataclasses.field(default_factory=list)
     unfinished: list[str] = dataclasses.field(default_factory=list)
     decides: str | None = None
@@ -206,6 +208,12 @@ def _fill(section: Section, run: Path) -> None:
         pass
     except (ValueError, ArithmeticError, OSError) as error:
         section.slider = None
+        section.problems.append(_readable(str(error)))
+    try:
+        section.reasons = reasons.read(run / reasons.FILE_NAME)
+    except FileNotFoundError:
+        pass
+    except (ValueError, OSError) as error:
         section.problems.append(_readable(str(error)))
 
 

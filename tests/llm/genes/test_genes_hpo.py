@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jeff import assets
-from jeff_llm.genes import hpo, profiles
+from jeff_llm.genes import annotations, hpo, profiles
 from jeff_llm.genes.annotations import FREQUENCY_CLASSES, parse_frequency
 from jeff_llm.genes.obo import parse_ontology
 from jeff_llm.genes.ontology import canonical_id
@@ -276,7 +276,7 @@ def test_without_the_own_paper(ten):
     assert rows(both, ids)[0] == []
     assert rows(profiles.gene_terms(ten, without={"PMID:3"}), ids)[1] == []
     with pytest.raises(TypeError, match="references"):
-        profiles.lines_without(ten.annotations, "PMID:1")
+        annotations.lines_without(ten.annotations, "PMID:1")
 
 
 def test_information_content_by_hand(ten):
@@ -311,8 +311,8 @@ def test_some_genes(ten):
     everything = rows(profiles.gene_terms(ten, without=["PMID:1"]), ids)
     assert rows(chosen, ids) == [everything[3], everything[0]]
     # Only G1 and G2 have a disease with a line that PMID:1 alone supports.
-    assert profiles.genes_citing(ten.annotations, {"PMID:1"}).tolist() == [0, 1]
-    assert profiles.genes_citing(ten.annotations, {"PMID:0"}).size == 0
+    assert annotations.genes_citing(ten.annotations, {"PMID:1"}).tolist() == [0, 1]
+    assert annotations.genes_citing(ten.annotations, {"PMID:0"}).size == 0
 
 
 @pytest.mark.parametrize("name", ["obo", "hpoa", "genes"])

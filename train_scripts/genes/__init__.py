@@ -1,0 +1,1 @@
+"""Training script of gene prioritisation."""

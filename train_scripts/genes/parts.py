@@ -1,0 +1,195 @@
+"""The parts of a run without data of the user's own."""
+
+from pathlib import Path
+
+from configs.genes import Config
+from jeff_llm.genes.evaluation import Evaluation
+from train_scripts.genes import (
+    claims,
+    data,
+    genome,
+    gpt4o,
+    sets,
+    solvable,
+    summary,
+)
+from train_scripts.genes.data import World
+from train_scripts.genes.genome import Study
+from train_scripts.running.results import Part
+from train_scripts.running.stages import say
+
+__all__ = ["run"]
+
+_RESEARCH = "For research; this is not a medical device.\n"
+_SKIPPED = "\n## {}\n\nSkipped: {}.\n"
+_NO_DATA = "JEFF_DATA holds no such data"
+
+
+def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
+    """Run the parts in their order.
+
+    Args:
+      config: settings of the run.
+      workdir: the run's folder.
+      progress: say what is being done.
+
+    Returns:
+      One part each.
+    """
+    world = data.make_world(config)
+    releases = ", ".join(f"{n} {r}" for n, r in world.hpo.releases.items())
+    found = [Part({}, (), f"# Gene prioritisation\n\n{_RESEARCH}HPO: {releases}.\n")]
+    study: Study | None = None
+    for name in config.parts:
+        say("genes", progress, name)
+        if name == "phenobrain":
+            found.append(_phenobrain(config, world, workdir))
+        elif name == "genome":
+            study = study or _study(config, world)
+            found.append(_genome(config, study, workdir))
+        elif name == "gpt4o":
+            found.append(_gpt4o(config, world))
+        elif name == "solvability":
+            study = study or _study(config, world)
+            found.append(_solvability(config, world, study, workdir))
+        else:
+            found.append(_candidates(config, world, workdir, progress))
+    return found
+
+
+def _study(config: Config, world: World) -> Study:
+    source = data.phenopackets(config, world)
+    return genome.make_study(
+        config, world, source, papers=not source.simulated, kept=()
+    )
+
+
+def _phenobrain(config: Config, world: World, workdir: Path) -> Part:
+    source = data.phenobrain(config, world)
+    title = "Cases of PhenoBrain"
+    if source is None:
+        return Part({}, (), _SKIPPED.format(title, _NO_DATA))
+    study = genome.make_study(config, world, source, papers=False, kept=())
+    diseases = genome.rows(config, study.diseases, study.clusters)
+    linked = genome.with_gene(study)
+    genes = genome.rows(config, linked.genes, linked.clusters)
+    path = workdir / "01_phenobrain.png"
+    summary.plot_measures(path, {"diseases": diseases}, claims.PHENOBRAIN)
+    text = (
+        f"\n## {title}\n\n{len(source.cases)} public cases, whose papers are not where "
+        f"HPO's annotations come from.\n\n{summary.notes(study)}\n"
+        f"Diagnosis among {len(world.hpo.annotations.diseases):,} diseases:\n\n"
+        f"{summary.evaluations(diseases, 'measure')}\n"
+        f"Gene among {len(world.hpo.annotations.genes):,}, the {len(linked.clusters)} "
+        f"cases whose diagnosis has one:\n\n{summary.evaluations(genes, 'measure')}"
+    )
+    return Part(
+        {
+            **_numbers("phenobrain_disease", diseases),
+            **_numbers("phenobrain_gene", genes),
+        },
+        claims.phenobrain(diseases),
+        text,
+    )
+
+
+def _genome(config: Config, study: Study, workdir: Path) -> Part:
+    full = genome.rows(config, study.genes, study.clusters)
+    name = study.source.name
+    settings = {"all annotations": full}
+    text = (
+        f"\n## Whole genome, {name}\n\n{len(study.clusters)} cases; a gene that this "
+        f"release of HPO lacks counts as a miss.\n\n{summary.notes(study)}\n"
+        f"All annotations:\n\n{summary.evaluations(full, 'measure')}"
+    )
+    numbers = _numbers("genome", full)
+    less: dict[str, Evaluation] = {}
+    if study.without:
+        less = genome.rows(config, study.without, study.clusters)
+        settings["own paper left out"] = less
+        numbers |= _numbers("genome_without", less)
+        text += (
+            "\nWithout the annotations that rest on the case's own paper alone:\n\n"
+            + summary.evaluations(less, "measure")
+        )
+    summary.plot_measures(workdir / "02_genome.png", settings, ())
+    found = () if study.source.simulated else claims.genome(config, study, full, less)
+    return Part(numbers, found, text)
+
+
+def _gpt4o(config: Config, world: World) -> Part:
+    found = gpt4o.measure(config, world)
+    if found is None:
+        title = "Stored rankings of GPT-4o"
+        return Part({}, (), _SKIPPED.format(title, _NO_DATA))
+    numbers = {
+        f"gpt4o_{_plain(name)}_top1": each.top1.estimate
+        for name, each in found.genes.items()
+    }
+    return Part(numbers, claims.gpt4o(found), summary.stored_table(found))
+
+
+def _solvability(config: Config, world: World, study: Study, workdir: Path) -> Part:
+    kinds = {"all annotations": True}
+    if study.held_out:
+        kinds["own paper left out"] = False
+    found = {
+        name: each
+        for name, own in kinds.items()
+        if (each := solvable.measure(config, world, study, own_papers=own))
+    }
+    title = "How solvable a case looks"
+    if not found:
+        reason = "it needs `combined` and another measure of the ensemble"
+        return Part({}, (), _SKIPPED.format(title, reason))
+    summary.plot_solvable(workdir / "06_abstaining.png", found)
+    text = f"\n## {title}\n" + "".join(
+        summary.solvable_table(name, each) for name, each in found.items()
+    )
+    numbers: dict[str, float] = {}
+    for name, each in found.items():
+        short = _plain(name)
+        numbers[f"solvable_ece_{short}"] = each.quality.calibration_error
+        numbers[f"solvable_auroc_{short}"] = each.quality.auroc
+        numbers[f"solvable_answered_{short}"] = each.answered
+        numbers[f"solvable_wrong_{short}"] = each.held_out
+    return Part(numbers, claims.solvable(config, found), text)
+
+
+def _candidates(config: Config, world: World, workdir: Path, progress: bool) -> Part:
+    found = sets.measure(config, world, workdir, progress=progress)
+    summary.plot_sets(workdir / "03_accuracy_by_size.png", config, found)
+    if any(item.kind == "strategy" for item in found.items):
+        summary.plot_strategies(workdir / "04_accuracy_by_calls.png", config, found)
+    text = (
+        "\n## Sets of candidates\n\nRight at rank 1, in %; the causal gene among "
+        "distractors, in random order.\n"
+        + summary.sets_table(config, found)
+        + summary.strategy_table(config, found)
+        + summary.bias_table(found)
+    )
+    numbers = {}
+    for item, row in zip(found.items, found.rows, strict=True):
+        parts = [
+            item.kind,
+            item.ranker,
+            item.distractors,
+            str(item.size),
+            item.strategy,
+        ]
+        for name, value in row.items():
+            if name != "step" and item.seed == config.seeds[0]:
+                numbers[f"{_plain(' '.join(parts))}_{name}"] = float(value)
+    return Part(numbers, claims.sets(config, found), text)
+
+
+def _numbers(prefix: str, found: dict[str, Evaluation]) -> dict[str, float]:
+    return {
+        f"{prefix}_{name}_{column}": getattr(each, column).estimate
+        for name, each in found.items()
+        for column in ("top1", "top3", "top10", "mrr")
+    }
+
+
+def _plain(text: str) -> str:
+    return "_".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

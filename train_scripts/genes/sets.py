@@ -1,0 +1,241 @@
+"""Sets of candidate genes: their size and order, and what divide and conquer mends."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.genes import Config
+from jeff_llm.genes import bias, candidates, conquer, evaluation
+from jeff_llm.genes.bias import Candidates
+from jeff_llm.genes.ranking import Ranker
+from jeff_llm.genes.rounds import ask
+from train_scripts.genes import models
+from train_scripts.genes.data import World
+from train_scripts.running import rows
+from train_scripts.running.seeds import seed_key
+
+__all__ = ["Item", "Sets", "measure", "strategy_names"]
+
+_PURPOSE = 4
+# Shifts and permutations of a list for the measures of bias.
+_SHIFTS = 5
+_PERMUTATIONS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One measurement.
+
+    Attributes:
+      kind: "size", "strategy" or "bias".
+      seed: of the candidate sets and shuffles.
+      ranker: name of the ranker.
+      distractors: how the wrong candidates were drawn.
+      size: candidates of a case.
+      strategy: how the list was ranked.
+    """
+
+    kind: str
+    seed: int
+    ranker: str
+    distractors: str
+    size: int
+    strategy: str = "full list"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sets:
+    """All measurements.
+
+    Attributes:
+      items: what was measured.
+      rows: the numbers of each: ``top1``, ``calls`` and ``tokens`` per case, or the
+        measures of bias.
+      cases: cases of each ranker.
+    """
+
+    items: list[Item]
+    rows: list[dict[str, float]]
+    cases: dict[str, int]
+
+    def values(self, name: str, **wanted: Any) -> np.ndarray:
+        """One number by seed.
+
+        Args:
+          name: of the number.
+          **wanted: values of the item's fields.
+
+        Returns:
+          The numbers, in the order of the seeds; empty if nothing fits.
+        """
+        return np.array(
+            [
+                row[name]
+                for item, row in zip(self.items, self.rows, strict=True)
+                if name in row
+                and all(getattr(item, key) == value for key, value in wanted.items())
+            ]
+        )
+
+
+def measure(
+    config: Config, world: World, workdir: Path, *, progress: bool = False
+) -> Sets:
+    """Rank candidate sets by every ranker, size and strategy.
+
+    Args:
+      config: settings of the run.
+      world: release of HPO.
+      workdir: the run's folder; measured rows are not measured again.
+      progress: show a progress bar.
+
+    Returns:
+      The measurements.
+    """
+    rankers = models.Rankers(config, world)
+    items = _items(config, rankers)
+    popularity = dict(
+        zip(
+            world.hpo.annotations.genes,
+            world.popularity.astype(int).tolist(),
+            strict=True,
+        )
+    )
+
+    def one(item: Item) -> dict[str, float]:
+        lists = candidates.make_candidates(
+            world.hpo,
+            rankers.cases[item.ranker],
+            item.size,
+            kind=item.distractors,
+            popularity=popularity,
+            key=seed_key(item.seed, _PURPOSE),
+        )
+        ranker = _strategies(config, rankers.ranker(item.ranker, item.seed), item)
+        if item.kind == "bias":
+            return _bias(config, ranker, lists, item.seed)
+        return _accuracy(
+            config, ranker, lists, rankers.clusters[item.ranker], item.seed
+        )
+
+    found = rows.measure_rows(
+        workdir, items, one, progress=progress, title="candidate sets", shown="top1"
+    )
+    return Sets(items, found, {n: len(c) for n, c in rankers.cases.items()})
+
+
+def _items(config: Config, rankers: "models.Rankers") -> list[Item]:
+    items: list[Item] = []
+    for ranker in rankers.names:
+        for seed in config.seeds[:1] if ranker in models.SLOW else config.seeds:
+            for kind in config.distractors:
+                items += [
+                    Item("size", seed, ranker, kind, size) for size in config.sizes
+                ]
+            if ranker in models.ORDERED:
+                base = Item(
+                    "strategy",
+                    seed,
+                    ranker,
+                    config.distractors[0],
+                    config.strategy_size,
+                )
+                names = strategy_names(config)
+                items += [dataclasses.replace(base, strategy=name) for name in names]
+                most = names[1 + len(config.permutations) - 1]
+                items += [
+                    dataclasses.replace(base, kind="bias", strategy=name)
+                    for name in dict.fromkeys((names[0], names[1], most))
+                ]
+    return items
+
+
+def strategy_names(config: Config) -> list[str]:
+    """Names of the strategies: the full list first, then divide and conquer.
+
+    Args:
+      config: settings of the run.
+
+    Returns:
+      The names.
+    """
+    return [
+        "full list",
+        *(f"divide and conquer x{count}" for count in config.permutations),
+        "sliding window",
+        "Swiss pairing",
+    ]
+
+
+def _strategies(config: Config, ranker: Ranker, item: Item) -> Ranker:
+    key = seed_key(item.seed, _PURPOSE + 1)
+    if item.strategy.startswith("divide and conquer"):
+        return conquer.as_ranker(
+            conquer.divide_and_conquer,
+            ranker,
+            group_size=config.group_size,
+            keep=config.keep,
+            permutations=int(item.strategy.rpartition("x")[2]),
+            key=key,
+        )
+    made: dict[str, Callable[[], Ranker]] = {
+        "full list": lambda: conquer.as_ranker(conquer.full_list, ranker),
+        "sliding window": lambda: conquer.as_ranker(
+            conquer.sliding_window,
+            ranker,
+            window=2 * config.group_size,
+            step=config.group_size,
+        ),
+        "Swiss pairing": lambda: conquer.as_ranker(conquer.swiss, ranker, key=key),
+    }
+    return made[item.strategy]()
+
+
+def _accuracy(
+    config: Config,
+    ranker: Ranker,
+    lists: Sequence[Candidates],
+    clusters: np.ndarray,
+    seed: int,
+) -> dict[str, float]:
+    found = ask(ranker, [(each.phenotypes, list(each.genes)) for each in lists])
+    places = [
+        1 + int(np.flatnonzero(ranking.order == each.causal)[0])
+        for ranking, each in zip(found, lists, strict=True)
+    ]
+    top1 = evaluation.evaluate(
+        np.array(places, float),
+        clusters,
+        key=seed_key(seed, _PURPOSE + 2),
+        num_resamples=config.resamples,
+    ).top1
+    return {
+        "top1": top1.estimate,
+        "low": top1.low,
+        "high": top1.high,
+        "calls": float(np.mean([ranking.calls for ranking in found])),
+        "tokens": float(np.mean([ranking.tokens for ranking in found])),
+    }
+
+
+def _bias(
+    config: Config, ranker: Ranker, lists: Sequence[Candidates], seed: int
+) -> dict[str, float]:
+    found = bias.measure(
+        ranker,
+        lists,
+        num_shifts=_SHIFTS,
+        num_permutations=_PERMUTATIONS,
+        key=seed_key(seed, _PURPOSE + 3),
+        num_resamples=config.resamples,
+    )
+    return {
+        f"{name}{suffix}": getattr(interval, end)
+        for name, interval in zip(
+            ("position", "stability", "popularity"), found, strict=True
+        )
+        for suffix, end in (("", "estimate"), ("_low", "low"), ("_high", "high"))
+    }

@@ -1,0 +1,146 @@
+"""How solvable a case looks: labels, a calibrated probability, and when to abstain."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from configs.genes import Config
+from jeff import metrics
+from jeff.bootstrap import bootstrap_interval
+from jeff_llm.genes import abstention, hpo_class, scoring, solvability, top_probability
+from jeff_llm.genes.abstention import Quality, Threshold
+from jeff_llm.genes.evaluation import Interval
+from jeff_llm.genes.solvability import LabelAccuracy
+from train_scripts.genes.data import World
+from train_scripts.genes.genome import Study
+from train_scripts.running.seeds import seed_key
+
+__all__ = ["Solvable", "measure"]
+
+_PURPOSE = 3
+_LABEL_SCORE = {"no": 0.0, "maybe": 1.0, "yes": 2.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Solvable:
+    """What separates solved cases from unsolved ones, with one set of annotations.
+
+    Attributes:
+      labels: accuracy by label of the committee of measures.
+      thirds: accuracy by third of the mean information content.
+      branches: accuracy by organ system, of those with at least 20 cases.
+      areas: area under the ROC curve of each label or probability, for solved cases.
+      quality: of the calibrated probability, on genes that it was not trained on.
+      prob: that probability, by case.
+      correct: whether the top gene is right, by case.
+      threshold: when to answer, set on one half of the genes.
+      held_out: share of errors among the answers on the other half; NaN if none.
+      answered: share of the other half that is answered.
+      cases: cases of the other half that are answered.
+    """
+
+    labels: dict[str, LabelAccuracy]
+    thirds: dict[str, LabelAccuracy]
+    branches: dict[str, LabelAccuracy]
+    areas: dict[str, Interval]
+    quality: Quality
+    prob: np.ndarray
+    correct: np.ndarray
+    threshold: Threshold
+    held_out: float
+    answered: float
+    cases: int
+
+
+def measure(
+    config: Config, world: World, study: Study, *, own_papers: bool
+) -> Solvable | None:
+    """Label the cases, and calibrate the probability that the top gene is right.
+
+    Args:
+      config: settings of the run.
+      world: release of HPO.
+      study: scores of the cases.
+      own_papers: whether each case's own paper counts.
+
+    Returns:
+      The measurements; None where only one measure was scored, or the top gene is
+      never or always right.
+    """
+    scores = study.scores if own_papers else study.held_out
+    ranks = study.genes if own_papers else study.without
+    committee = [name for name in scoring.ENSEMBLE if name in scores]
+    if "combined" not in scores or len(committee) < 2:
+        return None
+    correct = ranks["combined"] == 1
+    if correct.all() or not correct.any():
+        return None
+    found = scores["combined"]
+    others = np.stack([scores[name] for name in committee if name != "combined"])
+    share = solvability.agreement(others, found.argmax(1))
+    patients = [case.phenotypes for case in study.source.cases]
+    classes = hpo_class.hpo_classes(
+        patients, world.hpo.ontology, world.tables.information
+    )
+    features = top_probability.top_features(
+        found,
+        np.array([each.num_terms for each in classes]),
+        np.array([each.mean_information for each in classes]),
+        share,
+    )
+    key = seed_key(config.seeds[0], _PURPOSE)
+    prob = top_probability.out_of_fold(features, correct, study.clusters, key=key)
+    labels = solvability.committee_labels(share)
+    by = {"key": key, "num_resamples": config.resamples}
+    branches = solvability.accuracy_by_label(
+        [each.branch for each in classes], correct, study.clusters, **by
+    )
+    given = {
+        "committee of measures": np.array([_LABEL_SCORE[label] for label in labels]),
+        "mean information content": np.array([c.mean_information for c in classes]),
+        "number of terms": np.array([float(c.num_terms) for c in classes]),
+        "calibrated probability": prob,
+    }
+    half = _halves(config, study.clusters)
+    threshold = abstention.answer_threshold(
+        prob[half],
+        correct[half],
+        study.clusters[half],
+        max_error=config.max_error,
+        delta=config.delta,
+        key=key,
+    )
+    answered = ~half & (prob.astype(np.float32) > threshold.threshold)
+    return Solvable(
+        solvability.accuracy_by_label(labels, correct, study.clusters, **by),
+        solvability.accuracy_by_label(
+            [each.specificity for each in classes], correct, study.clusters, **by
+        ),
+        {name: each for name, each in branches.items() if each.cases >= 20},
+        {name: _area(config, values, correct) for name, values in given.items()},
+        abstention.evaluate(prob, correct),
+        prob,
+        correct,
+        threshold,
+        float((~correct[answered]).mean()) if answered.any() else float("nan"),
+        float(answered.sum() / (~half).sum()),
+        int(answered.sum()),
+    )
+
+
+def _halves(config: Config, clusters: np.ndarray) -> np.ndarray:
+    """True for the cases of one half of the genes."""
+    order = np.random.default_rng(config.seeds[0]).permutation(clusters.max() + 1)
+    return order[clusters] % 2 == 0
+
+
+def _area(config: Config, values: np.ndarray, correct: np.ndarray) -> Interval:
+    arrays = jnp.asarray(values, jnp.float32), jnp.asarray(correct)
+    value, low, high = bootstrap_interval(
+        metrics.auroc,
+        arrays,
+        key=seed_key(config.seeds[0], _PURPOSE),
+        num_samples=config.resamples,
+    )
+    return Interval(float(value), float(low), float(high))

@@ -1,0 +1,397 @@
+"""Tables and plots of the parts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from configs.genes import Config
+from jeff_llm.genes.evaluation import Evaluation, Interval
+from jeff_llm.genes.solvability import LabelAccuracy
+from train_scripts.genes.genome import Study
+from train_scripts.genes.gpt4o import Stored
+from train_scripts.genes.sets import Sets, strategy_names
+from train_scripts.genes.solvable import Solvable
+from train_scripts.running import plots
+from train_scripts.running.seeds import spread
+
+__all__ = [
+    "bias_table",
+    "evaluations",
+    "notes",
+    "percent",
+    "plot_measures",
+    "plot_sets",
+    "plot_solvable",
+    "plot_strategies",
+    "sets_table",
+    "solvable_table",
+    "stored_table",
+    "strategy_table",
+]
+
+_COLUMNS = ("top1", "top3", "top5", "top10", "mrr")
+_HEADS = ("top 1", "top 3", "top 5", "top 10", "MRR")
+
+
+def percent(interval: Interval) -> str:
+    """A share with its interval, in per cent.
+
+    Args:
+      interval: the share.
+
+    Returns:
+      The text.
+
+    >>> percent(Interval(0.475, 0.43, 0.519))
+    '47.5 (43.0-51.9)'
+    """
+    return f"{interval.estimate:.1%} ({interval.low:.1%}-{interval.high:.1%})".replace(
+        "%", ""
+    )
+
+
+def evaluations(found: Mapping[str, Evaluation], title: str) -> str:
+    """Table of top-k accuracy, a row per ranker.
+
+    Args:
+      found: evaluations by name.
+      title: head of the first column.
+
+    Returns:
+      Markdown.
+    """
+    lines = [
+        f"| {title} | {' | '.join(_HEADS)} |",
+        f"|---|{'---|' * len(_HEADS)}",
+    ]
+    for name, each in found.items():
+        cells = " | ".join(percent(getattr(each, column)) for column in _COLUMNS)
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot_measures(
+    path: Path,
+    found: Mapping[str, Mapping[str, Evaluation]],
+    published: Sequence[float],
+) -> None:
+    """Draw top 1, 3 and 10 of the best measures of one source.
+
+    Args:
+      path: file to write.
+      found: evaluations by setting, then measure.
+      published: published top 1, 3 and 10, as lines; empty for none.
+    """
+    first = next(iter(found.values()))
+    names = list(first)[:8][::-1]
+    with plots.figure(path, (6.0, 4.2)) as axes:
+        colours = [plots.COLOURS[c] for c in ("line", "fixed")]
+        places = np.arange(len(names))
+        height = 0.8 / len(found)
+        for number, (setting, rows) in enumerate(found.items()):
+            values = np.array(
+                [rows[name].top1 if name in rows else (0, 0, 0) for name in names]
+            )
+            axes.barh(
+                places - 0.4 + height * (len(found) - number - 0.5),
+                100 * values[:, 0],
+                height,
+                xerr=100 * np.abs(values[:, 1:].T - values[:, 0]),
+                color=colours[number],
+                label=setting,
+                error_kw={"elinewidth": 0.8},
+            )
+        if published:
+            axes.axvline(
+                100 * published[0],
+                color=plots.COLOURS["plain"],
+                linestyle="--",
+                label="PhenoBrain's ensemble",
+            )
+        axes.set_yticks(places, [name.replace("_", " ") for name in names])
+        axes.set_xlabel("right at rank 1, %")
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def stored_table(found: Stored) -> str:
+    """Tables of the stored rankings.
+
+    Args:
+      found: the measurements.
+
+    Returns:
+      Markdown.
+    """
+    thirds = "\n".join(
+        f"| {third.low:.2f} to {third.high:.2f} | {third.cases} "
+        f"| {percent(third.accuracy.top1)} | {percent(third.accuracy.top10)} |"
+        for third in found.thirds
+    )
+    return (
+        f"\n## Stored rankings of GPT-4o\n\n{found.cases} phenopackets have one. A "
+        "diagnosis stands for the genes of its disease; weights of the fusion were "
+        "chosen on other genes.\n\n"
+        + evaluations(found.genes, "genes ranked by")
+        + "\nDifferences, paired by case, in points:\n\n"
+        + evaluations(found.gains, "difference")
+        + "\nDiagnoses right (the disease or a kind of it), all stored cases:\n\n"
+        + evaluations(found.languages, "prompt language")
+        + "\nIn English, by third of the mean information content of the terms:\n\n"
+        "| mean information | cases | top 1 | top 10 |\n|---|---|---|---|\n"
+        f"{thirds}\n"
+        + "\nFurther cases without a phenopacket, by diagnosis:\n\n"
+        + evaluations(found.unlinked, "prompt language")
+    )
+
+
+def solvable_table(name: str, found: Solvable) -> str:
+    """Tables of one set of annotations.
+
+    Args:
+      name: of the set.
+      found: the measurements.
+
+    Returns:
+      Markdown.
+    """
+    threshold = found.threshold
+    given = (
+        f"answer when the probability is above {threshold.threshold:.2f}: "
+        f"{found.answered:.0%} of the held-out cases, {found.held_out:.1%} of these "
+        "wrong"
+        if found.cases
+        else "no threshold keeps the bound, so no case is answered"
+    )
+    areas = "\n".join(
+        f"| {label} | {area.estimate:.3f} ({area.low:.3f}-{area.high:.3f}) |"
+        for label, area in found.areas.items()
+    )
+    return (
+        f"\n### {name}\n\n| separates solved from unsolved | AUROC |\n|---|---|\n"
+        f"{areas}\n\n"
+        f"{_labels(found.labels, 'committee of measures')}\n"
+        f"{_labels(found.thirds, 'information of the terms')}\n"
+        f"{_labels(found.branches, 'organ system')}\n"
+        "Probability that the top gene is right, on genes that the model was not "
+        f"trained on: calibration error {found.quality.calibration_error:.3f} (10 "
+        f"bins), AUROC {found.quality.auroc:.3f}, Brier score "
+        f"{found.quality.brier:.3f}. At most {threshold.max_error:.0%} wrong with "
+        f"probability {1 - threshold.delta:.0%}: "
+        f"{given}.\n"
+    )
+
+
+def sets_table(config: Config, found: Sets) -> str:
+    """Table of accuracy by size of the candidate set.
+
+    Args:
+      config: settings of the run.
+      found: the measurements.
+
+    Returns:
+      Markdown.
+    """
+    out = ""
+    for kind in config.distractors:
+        lines = [
+            f"| candidates ({kind}) | {' | '.join(map(str, config.sizes))} |",
+            f"|---|{'---|' * len(config.sizes)}",
+            f"| chance | {' | '.join(f'{100 / size:.1f}' for size in config.sizes)} |",
+        ]
+        for ranker, count in found.cases.items():
+            cells = [
+                _over_seeds(
+                    found,
+                    "top1",
+                    kind="size",
+                    ranker=ranker,
+                    distractors=kind,
+                    size=size,
+                )
+                for size in config.sizes
+            ]
+            lines.append(f"| {ranker}, {count} cases | {' | '.join(cells)} |")
+        out += "\n" + "\n".join(lines) + "\n"
+    return out
+
+
+def strategy_table(config: Config, found: Sets) -> str:
+    """Table of the strategies: accuracy against calls.
+
+    Args:
+      config: settings of the run.
+      found: the measurements.
+
+    Returns:
+      Markdown.
+    """
+    rankers = dict.fromkeys(i.ranker for i in found.items if i.kind == "strategy")
+    lines = [
+        f"| {config.strategy_size} candidates | ranker | top 1, % | calls | tokens |",
+        "|---|---|---|---|---|",
+    ]
+    for ranker in rankers:
+        for name in strategy_names(config):
+            wanted = {"kind": "strategy", "ranker": ranker, "strategy": name}
+            top1 = _over_seeds(found, "top1", **wanted)
+            calls = found.values("calls", **wanted).mean()
+            tokens = found.values("tokens", **wanted).mean()
+            lines.append(
+                f"| {name} | {ranker} | {top1} | {calls:.0f} | {tokens:,.0f} |"
+            )
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def bias_table(found: Sets) -> str:
+    """Table of the three kinds of bias, before and after.
+
+    Args:
+      found: the measurements.
+
+    Returns:
+      Markdown.
+    """
+    lines = [
+        "| ranker | strategy | position slope | order stability | popularity |",
+        "|---|---|---|---|---|",
+    ]
+    pairs = dict.fromkeys(
+        (item.ranker, item.strategy) for item in found.items if item.kind == "bias"
+    )
+    for ranker, strategy in pairs:
+        cells = []
+        for name in ("position", "stability", "popularity"):
+            values = {
+                end: found.values(
+                    f"{name}{end}", kind="bias", ranker=ranker, strategy=strategy
+                ).mean()
+                for end in ("", "_low", "_high")
+            }
+            cells.append(
+                f"{values['']:.2f} ({values['_low']:.2f} to {values['_high']:.2f})"
+            )
+        lines.append(f"| {ranker} | {strategy} | {' | '.join(cells)} |")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def plot_sets(path: Path, config: Config, found: Sets) -> None:
+    """Draw accuracy against the size of the candidate set.
+
+    Args:
+      path: file to write.
+      config: settings of the run.
+      found: the measurements.
+    """
+    kind = config.distractors[0]
+    with plots.figure(path) as axes:
+        axes.plot(
+            config.sizes,
+            [100 / size for size in config.sizes],
+            ":",
+            color=plots.COLOURS["plain"],
+            label="chance",
+        )
+        for ranker, colour in zip(found.cases, _colours(), strict=False):
+            means = [
+                100
+                * found.values(
+                    "top1", kind="size", ranker=ranker, distractors=kind, size=size
+                ).mean()
+                for size in config.sizes
+            ]
+            axes.plot(
+                config.sizes, means, "o-", markersize=4, color=colour, label=ranker
+            )
+        axes.set_xscale("log")
+        axes.set_xticks(config.sizes, [str(size) for size in config.sizes])
+        axes.minorticks_off()
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("candidate genes")
+        axes.set_ylabel("right at rank 1, %")
+
+
+def plot_strategies(path: Path, config: Config, found: Sets) -> None:
+    """Draw accuracy against calls, a point per strategy.
+
+    Args:
+      path: file to write.
+      config: settings of the run.
+      found: the measurements.
+    """
+    rankers = dict.fromkeys(i.ranker for i in found.items if i.kind == "strategy")
+    with plots.figure(path, (6.0, 4.2)) as axes:
+        places: dict[str, tuple[float, float]] = {}
+        for ranker, colour in zip(rankers, _colours(), strict=False):
+            for name in strategy_names(config):
+                wanted = {"kind": "strategy", "ranker": ranker, "strategy": name}
+                calls = float(found.values("calls", **wanted).mean())
+                top1 = 100 * float(found.values("top1", **wanted).mean())
+                axes.plot(
+                    calls,
+                    top1,
+                    "o",
+                    color=colour,
+                    label=ranker if name == "full list" else None,
+                )
+                places[f"{name}{' ' * len(places)}"] = (calls, top1)
+        axes.set_xscale("log")
+        axes.set_ylim(0, 100)
+        axes.set_xlim(0.7, 3 * max(x for x, _ in places.values()))
+        axes.set_xlabel("calls per case")
+        axes.set_ylabel("right at rank 1, %")
+        plots.label_points(axes, places)
+
+
+def plot_solvable(path: Path, found: Mapping[str, Solvable]) -> None:
+    """Draw the share of wrong answers against the share of cases answered.
+
+    Args:
+      path: file to write.
+      found: measurements by set of annotations.
+    """
+    with plots.figure(path) as axes:
+        for (name, each), colour in zip(found.items(), _colours(), strict=False):
+            axes.plot(
+                100 * each.quality.coverage,
+                100 * each.quality.risk,
+                color=colour,
+                label=name,
+            )
+        axes.set_xlabel("cases answered, surest first, %")
+        axes.set_ylabel("wrong among them, %")
+        axes.set_ylim(0, 100)
+
+
+def notes(study: Study) -> str:
+    """What the loader said about a source.
+
+    Args:
+      study: the cases.
+
+    Returns:
+      Markdown.
+    """
+    return "\n".join(f"- {note}" for note in study.source.notes) + "\n"
+
+
+def _labels(found: Mapping[str, LabelAccuracy], title: str) -> str:
+    lines = [f"| {title} | cases | top gene right, % |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {each.cases} | {percent(each.accuracy)} |"
+        for name, each in found.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _over_seeds(found: Sets, name: str, **wanted: object) -> str:
+    values = 100 * found.values(name, **wanted)
+    if len(values) == 1:
+        low, high = (found.values(end, **wanted)[0] for end in ("low", "high"))
+        return percent(Interval(values[0] / 100, low, high))
+    return spread(values, 1)
+
+
+def _colours() -> list[str]:
+    names = ("line", "fixed", "second", "third")
+    return [plots.COLOURS[name] for name in names] + ["#E69F00", "#56B4E9"]
