@@ -68,8 +68,8 @@ def embed(
     found = np.asarray(encode(texts), np.float32)
     if found.ndim != 2 or len(found) != len(texts) or not np.isfinite(found).all():
         raise ValueError(
-            f"encode: expected finite numbers of shape ({len(texts)}, width), got shape "
-            f"{found.shape}"
+            f"encode: expected finite numbers of shape ({len(texts)}, width), got "
+            f"shape {found.shape}"
         )
     norm = np.linalg.norm(found, axis=1, keepdims=True)
     found = found / np.where(norm > 0, norm, 1)

@@ -130,7 +130,7 @@ class ProfileTexts:
         names = [self.hpo.annotations.disease_names[disease] for disease in linked]
         if not self.symbol:
             names = [_without_word(name, symbol) for name in names]
-        # In the order of the ids: OMIM before Orphanet, whose names are often of groups.
+        # In the order of the ids: OMIM before Orphanet, which often names groups.
         shown = list(dict.fromkeys(name for name in names if name))[: self.num_diseases]
         diseases = f"Diseases: {'; '.join(shown)}. " if shown else ""
         return f"{head}{diseases}Phenotypes: {self._profile(self._genes, place)}."
@@ -150,7 +150,7 @@ class ProfileTexts:
         place = self._disease_places.get(name)
         if place is None:
             raise KeyError(
-                f"expected a disease of HPO {self.hpo.annotations.release}, got {name!r}"
+                f"expected a disease of {self.hpo.annotations.release}, got {name!r}"
             )
         title = self.hpo.annotations.disease_names[place]
         head = f"Disease: {title}. " if title else ""
