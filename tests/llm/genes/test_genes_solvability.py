@@ -239,9 +239,9 @@ def test_training_refuses(simulated):
         ({"num_repeats": 0}, "num_repeats: expected"),
         ({"cluster": cluster[:5]}, "cluster: expected shape"),
     ):
-        given: dict[str, Any] = {"cluster": cluster, "key": KEY} | change
+        options: dict[str, Any] = {"cluster": cluster, "key": KEY} | change
         with pytest.raises(ValueError, match=message):
-            top_probability.out_of_fold(features, correct, **given)
+            top_probability.out_of_fold(features, correct, **options)
 
 
 def test_threshold(simulated):
