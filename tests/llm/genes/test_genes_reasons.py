@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from jeff_llm.genes.explanation import HIGH
 from jeff_llm.genes.matching import match_profile
 from jeff_llm.genes.prioritise import score_cases
 from jeff_llm.genes.ranking import Phenotypes
-from jeff_llm.genes.reasons import EXPLAINED, HIGH, explain, unrelated_ranks
+from jeff_llm.genes.reasons import EXPLAINED, explain, unrelated_ranks
 from jeff_llm.genes.simulate import simulate_cases
 from jeff_llm.genes.tables import make_tables
 
