@@ -149,7 +149,7 @@ def _answers(
     labels, prob = _solvable(world, source, found)
     names = world.hpo.annotations.genes
     scores = found[config.measure].genes
-    explains = config.measure in reasons.MEASURES
+    explains = config.measure in reasons.EXPLAINED
     out = []
     for number, case in enumerate(source.cases):
         own = scores[number, chosen].astype(np.float64)
