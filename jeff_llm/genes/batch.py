@@ -49,8 +49,8 @@ class Batch:
         self.num_cases = len(query.cases)
         self.query = _pad(query)
         self.known = self.query.closure >= 0
-        self.information = jnp.asarray(self._take(tables.information, 0))
-        self.background = jnp.asarray(self._take(tables.background, 1))
+        self.information = jnp.asarray(self._take(tables.information, 0.0))
+        self.background = jnp.asarray(self._take(tables.background, 1.0))
         self.parents = jnp.asarray(self.query.parents)
         self.cases = jnp.asarray(self.query.cases)
 

@@ -4,8 +4,10 @@ Cases of one gene are not independent: they often come from one paper and share 
 terms. All intervals here resample genes, with all cases of a gene together.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real, Shaped
@@ -208,6 +210,20 @@ def _measures(name: str, ranks: Ranks) -> Float[np.ndarray, "cases 5"]:
     return np.stack([*(ranks <= k for k in TOP), 1 / ranks], axis=1)
 
 
+@partial(jax.jit, static_argnums=3)
+def _ends(
+    key: RandomKey, sums: Array, counts: Array, num_resamples: int
+) -> tuple[Array, Array]:
+    """Ends of the intervals; compiled once for all measures of the same cases."""
+    _, low, high = bootstrap_interval(
+        lambda total, count: total.sum(0) / count.sum(),
+        (sums, counts),
+        key=key,
+        num_samples=num_resamples,
+    )
+    return low, high
+
+
 def _with_intervals(
     measures: np.ndarray,
     cluster: np.ndarray | Array,
@@ -225,11 +241,11 @@ def _with_intervals(
     sums = np.zeros((len(cases), measures.shape[1]))
     np.add.at(sums, of_case, measures)
     # Sums and counts by cluster, not rows: a resample is then as short as the genes.
-    _, low, high = bootstrap_interval(
-        lambda total, count: total.sum(0) / count.sum(),
-        (jnp.asarray(sums, jnp.float32), jnp.asarray(cases, jnp.float32)),
-        key=key,
-        num_samples=num_resamples,
+    low, high = _ends(
+        key,
+        jnp.asarray(sums, jnp.float32),
+        jnp.asarray(cases, jnp.float32),
+        num_resamples,
     )
     estimate, means = measures.mean(0), sums / cases[:, None]
     unseen = 1 - 0.025 ** (1 / len(cases))

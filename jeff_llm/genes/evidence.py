@@ -12,6 +12,9 @@ from jeff_llm.genes.similarity import over_ancestors
 
 __all__ = [
     "FALSE_POSITIVE",
+    "FREE_INFORMATION",
+    "FREQUENCY_WEIGHT",
+    "TOLERANCE",
     "likelihood_observed",
     "log_size",
     "matched_information",
@@ -21,14 +24,19 @@ __all__ = [
 # frequency; and of an overlooked one that it always shows.
 FALSE_POSITIVE = 0.01
 
+# Defaults of `matched_information` and `log_size`, for those who explain a score.
+FREQUENCY_WEIGHT = 0.2
+TOLERANCE = 1.4
+FREE_INFORMATION = 10.0
+
 
 def matched_information(
     frequency: Float[Array, "terms profiles"],
     information: Float[Array, " terms"],
     parents: Int[Array, "terms width"],
     *,
-    weight: float = 0.2,
-    tolerance: float = 1.4,
+    weight: float = FREQUENCY_WEIGHT,
+    tolerance: float = TOLERANCE,
 ) -> Float[Array, "terms profiles"]:
     """How much better than chance a profile explains a term, up to a tolerance.
 
@@ -98,7 +106,7 @@ def likelihood_observed(
 
 
 def log_size(
-    unexplained: Float[Array, "cases profiles"], *, start: float = 10.0
+    unexplained: Float[Array, "cases profiles"], *, start: float = FREE_INFORMATION
 ) -> Float[Array, "cases profiles"]:
     """Log of the information in a profile that the patient does not show.
 

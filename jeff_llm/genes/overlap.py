@@ -10,7 +10,19 @@ from jaxtyping import Array, Float
 
 from jeff_llm.genes.evidence import FALSE_POSITIVE
 
-__all__ = ["icto", "likelihood_excluded", "naive_bayes", "simgic", "weighted_overlap"]
+__all__ = [
+    "FREQUENCY_POWER",
+    "UNMATCHED_WEIGHT",
+    "icto",
+    "likelihood_excluded",
+    "naive_bayes",
+    "simgic",
+    "weighted_overlap",
+]
+
+# Defaults of `weighted_overlap`, for those who explain a score.
+FREQUENCY_POWER = 0.2
+UNMATCHED_WEIGHT = 0.2
 
 Patients = Float[Array, "cases terms"]
 Profiles = Float[Array, "terms profiles"]
@@ -52,8 +64,8 @@ def weighted_overlap(
     information: Float[Array, " terms"],
     expected: Float[Array, " profiles"],
     *,
-    power: float = 0.2,
-    unmatched: float = 0.2,
+    power: float = FREQUENCY_POWER,
+    unmatched: float = UNMATCHED_WEIGHT,
 ) -> Scores:
     """Tversky's index of two closures, by information content and frequency.
 

@@ -118,7 +118,7 @@ class Tables:
             self._bucket(
                 np.flatnonzero((widths == width) & (counts > 0)), width, places
             )
-            for width in np.unique(widths[counts > 0])
+            for width in np.unique(widths[counts > 0]).tolist()
         )
 
     def dense(

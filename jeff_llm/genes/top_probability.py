@@ -6,6 +6,8 @@ measures agree. It is trained on some genes and used on others, never on cases o
 that it has seen. `jeff_llm.genes.abstention` measures the probabilities.
 """
 
+from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,11 +17,14 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from jeff.bootstrap import RandomKey
+from jeff.files import read_json
 
 __all__ = [
     "FEATURES",
     "TopModel",
     "out_of_fold",
+    "pretrained",
+    "read_model",
     "top_features",
     "train",
 ]
@@ -126,6 +131,53 @@ def top_features(
         ],
         axis=1,
     )
+
+
+def pretrained() -> TopModel:
+    """Read the model that comes with jeff.
+
+    ``python -m train_scripts.genes full --parts solvability`` trains it, on the
+    `jeff_llm.genes.scoring.ENSEMBLE` scores of the 600 shared phenopackets without the
+    annotations of their own papers, and writes it as ``top_model.json``.
+
+    Returns:
+      The model.
+    """
+    place = resources.files("jeff_llm.genes") / "top_model.json"
+    with resources.as_file(place) as path:
+        return read_model(path)
+
+
+def read_model(path: str | Path) -> TopModel:
+    """Read a trained model.
+
+    Args:
+      path: JSON with the fields of `TopModel` and ``features``, their names.
+
+    Returns:
+      The model.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the features are not `FEATURES`, or a number is missing or not
+        finite.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or tuple(found.get("features", ())) != FEATURES:
+        raise ValueError(f"{path}: expected a model of the features {FEATURES}")
+    numbers = {}
+    for name in ("mean", "scale", "weights"):
+        values = np.asarray(found.get(name), np.float64)
+        if values.shape != (len(FEATURES),) or not np.isfinite(values).all():
+            raise ValueError(
+                f"{path}: {name}: expected {len(FEATURES)} finite numbers, got "
+                f"{found.get(name)}"
+            )
+        numbers[name] = values
+    bias = found.get("bias")
+    if not isinstance(bias, float) or not np.isfinite(bias):
+        raise ValueError(f"{path}: bias: expected a finite number, got {bias!r}")
+    return TopModel(**numbers, bias=bias)
 
 
 def train(

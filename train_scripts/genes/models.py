@@ -1,15 +1,17 @@
 """The rankers of candidate sets, and the cases that each ranks."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
 from configs.genes import Config
 from jeff import assets
-from jeff_llm.genes import biased, stored
+from jeff_llm.genes import biased, embedding, stored
 from jeff_llm.genes.cases import Case
 from jeff_llm.genes.prioritise import OntologyRanker
 from jeff_llm.genes.ranking import Ranker
+from jeff_llm.models import encoder
 from train_scripts.genes import data, gpt4o
 from train_scripts.genes.data import World
 from train_scripts.running.seeds import seed_key
@@ -75,6 +77,7 @@ class Rankers:
         makers: dict[str, Callable[[], Ranker]] = {
             "combined": lambda: self._ontology,
             "gpt4o": self._gpt4o,
+            "minilm": self._minilm,
         }
         if name not in self._made:
             self._made[name] = makers[name]()
@@ -92,6 +95,10 @@ class Rankers:
             noise=config.noise,
             key=seed_key(seed, _PURPOSE),
         )
+
+    def _minilm(self) -> Ranker:
+        model = encoder.load("minilm")
+        return embedding.TermMatchRanker(model.encode, self.world.hpo, name="minilm")
 
     def _gpt4o(self) -> Ranker:
         if self._stored is None:
@@ -111,6 +118,4 @@ class Rankers:
 
 def _all(config: Config) -> Config:
     """The same run with all cases, since each ranker chooses its own."""
-    import dataclasses
-
     return dataclasses.replace(config, cases=0)

@@ -3,7 +3,10 @@
 from pathlib import Path
 
 from configs.genes import Config
+from jeff import files
+from jeff_llm.genes import top_probability
 from jeff_llm.genes.evaluation import Evaluation
+from jeff_llm.genes.top_probability import TopModel
 from train_scripts.genes import (
     claims,
     data,
@@ -40,10 +43,12 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
     releases = ", ".join(f"{n} {r}" for n, r in world.hpo.releases.items())
     found = [Part({}, (), f"# Gene prioritisation\n\n{_RESEARCH}HPO: {releases}.\n")]
     study: Study | None = None
+    elsewhere: Study | None = None
     for name in config.parts:
         say("genes", progress, name)
         if name == "phenobrain":
-            found.append(_phenobrain(config, world, workdir))
+            part, elsewhere = _phenobrain(config, world, workdir)
+            found.append(part)
         elif name == "genome":
             study = study or _study(config, world)
             found.append(_genome(config, study, workdir))
@@ -51,7 +56,7 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
             found.append(_gpt4o(config, world))
         elif name == "solvability":
             study = study or _study(config, world)
-            found.append(_solvability(config, world, study, workdir))
+            found.append(_solvability(config, world, study, elsewhere, workdir))
         else:
             found.append(_candidates(config, world, workdir, progress))
     return found
@@ -64,11 +69,13 @@ def _study(config: Config, world: World) -> Study:
     )
 
 
-def _phenobrain(config: Config, world: World, workdir: Path) -> Part:
+def _phenobrain(
+    config: Config, world: World, workdir: Path
+) -> tuple[Part, Study | None]:
     source = data.phenobrain(config, world)
     title = "Cases of PhenoBrain"
     if source is None:
-        return Part({}, (), _SKIPPED.format(title, _NO_DATA))
+        return Part({}, (), _SKIPPED.format(title, _NO_DATA)), None
     study = genome.make_study(config, world, source, papers=False, kept=())
     diseases = genome.rows(config, study.diseases, study.clusters)
     linked = genome.with_gene(study)
@@ -83,14 +90,9 @@ def _phenobrain(config: Config, world: World, workdir: Path) -> Part:
         f"Gene among {len(world.hpo.annotations.genes):,}, the {len(linked.clusters)} "
         f"cases whose diagnosis has one:\n\n{summary.evaluations(genes, 'measure')}"
     )
-    return Part(
-        {
-            **_numbers("phenobrain_disease", diseases),
-            **_numbers("phenobrain_gene", genes),
-        },
-        claims.phenobrain(diseases),
-        text,
-    )
+    numbers = _numbers("phenobrain_disease", diseases)
+    numbers |= _numbers("phenobrain_gene", genes)
+    return Part(numbers, claims.phenobrain(diseases), text), study
 
 
 def _genome(config: Config, study: Study, workdir: Path) -> Part:
@@ -129,7 +131,13 @@ def _gpt4o(config: Config, world: World) -> Part:
     return Part(numbers, claims.gpt4o(found), summary.stored_table(found))
 
 
-def _solvability(config: Config, world: World, study: Study, workdir: Path) -> Part:
+def _solvability(
+    config: Config,
+    world: World,
+    study: Study,
+    elsewhere: Study | None,
+    workdir: Path,
+) -> Part:
     kinds = {"all annotations": True}
     if study.held_out:
         kinds["own paper left out"] = False
@@ -146,6 +154,8 @@ def _solvability(config: Config, world: World, study: Study, workdir: Path) -> P
     text = f"\n## {title}\n" + "".join(
         summary.solvable_table(name, each) for name, each in found.items()
     )
+    last = list(found.values())[-1]
+    _write_model(workdir / "top_model.json", last.model)
     numbers: dict[str, float] = {}
     for name, each in found.items():
         short = _plain(name)
@@ -153,6 +163,12 @@ def _solvability(config: Config, world: World, study: Study, workdir: Path) -> P
         numbers[f"solvable_auroc_{short}"] = each.quality.auroc
         numbers[f"solvable_answered_{short}"] = each.answered
         numbers[f"solvable_wrong_{short}"] = each.held_out
+    if elsewhere is not None:
+        moved = solvable.transfer(world, elsewhere, last.model)
+        text += summary.transfer_table(moved, len(last.correct))
+        if moved is not None:
+            numbers["solvable_ece_phenobrain"] = moved.calibration_error
+            numbers["solvable_auroc_phenobrain"] = moved.auroc
     return Part(numbers, claims.solvable(config, found), text)
 
 
@@ -181,6 +197,20 @@ def _candidates(config: Config, world: World, workdir: Path, progress: bool) -> 
             if name != "step" and item.seed == config.seeds[0]:
                 numbers[f"{_plain(' '.join(parts))}_{name}"] = float(value)
     return Part(numbers, claims.sets(config, found), text)
+
+
+def _write_model(path: Path, model: TopModel) -> None:
+    """Write the model that tells how far to trust a ranking, for `read_model`."""
+    files.write_json(
+        path,
+        {
+            "features": list(top_probability.FEATURES),
+            "mean": model.mean.tolist(),
+            "scale": model.scale.tolist(),
+            "weights": model.weights.tolist(),
+            "bias": model.bias,
+        },
+    )
 
 
 def _numbers(prefix: str, found: dict[str, Evaluation]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """How solvable a case looks: labels, a calibrated probability, and when to abstain."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +11,15 @@ from jeff import metrics
 from jeff.bootstrap import bootstrap_interval
 from jeff_llm.genes import abstention, hpo_class, scoring, solvability, top_probability
 from jeff_llm.genes.abstention import Quality, Threshold
+from jeff_llm.genes.cases import Case
 from jeff_llm.genes.evaluation import Interval
 from jeff_llm.genes.solvability import LabelAccuracy
+from jeff_llm.genes.top_probability import TopModel
 from train_scripts.genes.data import World
 from train_scripts.genes.genome import Study
 from train_scripts.running.seeds import seed_key
 
-__all__ = ["Solvable", "measure"]
+__all__ = ["Solvable", "features_of", "measure", "transfer"]
 
 _PURPOSE = 3
 _LABEL_SCORE = {"no": 0.0, "maybe": 1.0, "yes": 2.0}
@@ -38,6 +41,7 @@ class Solvable:
       held_out: share of errors among the answers on the other half; NaN if none.
       answered: share of the other half that is answered.
       cases: cases of the other half that are answered.
+      model: trained on all cases.
     """
 
     labels: dict[str, LabelAccuracy]
@@ -51,6 +55,7 @@ class Solvable:
     held_out: float
     answered: float
     cases: int
+    model: TopModel
 
 
 def measure(
@@ -70,24 +75,15 @@ def measure(
     """
     scores = study.scores if own_papers else study.held_out
     ranks = study.genes if own_papers else study.without
-    committee = [name for name in scoring.ENSEMBLE if name in scores]
-    if "combined" not in scores or len(committee) < 2:
+    if not set(scoring.ENSEMBLE) <= set(scores):
         return None
     correct = ranks["combined"] == 1
     if correct.all() or not correct.any():
         return None
-    found = scores["combined"]
-    others = np.stack([scores[name] for name in committee if name != "combined"])
-    share = solvability.agreement(others, found.argmax(1))
+    features, share = features_of(world, study.source.cases, scores)
     patients = [case.phenotypes for case in study.source.cases]
     classes = hpo_class.hpo_classes(
         patients, world.hpo.ontology, world.tables.information
-    )
-    features = top_probability.top_features(
-        found,
-        np.array([each.num_terms for each in classes]),
-        np.array([each.mean_information for each in classes]),
-        share,
     )
     key = seed_key(config.seeds[0], _PURPOSE)
     prob = top_probability.out_of_fold(features, correct, study.clusters, key=key)
@@ -126,7 +122,57 @@ def measure(
         float((~correct[answered]).mean()) if answered.any() else float("nan"),
         float(answered.sum() / (~half).sum()),
         int(answered.sum()),
+        top_probability.train(features, correct),
     )
+
+
+def features_of(
+    world: World, cases: Sequence[Case], scores: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the rankings of `combined`, and how many other measures agree.
+
+    Args:
+      world: release of HPO.
+      cases: the patients.
+      scores: scores of all genes by the measures of the ensemble.
+
+    Returns:
+      Features by case, and the share of the other measures with the same first gene.
+    """
+    best = scores["combined"]
+    others = [scores[name] for name in scoring.ENSEMBLE if name != "combined"]
+    share = solvability.agreement(np.stack(others), best.argmax(1))
+    ontology, information = world.hpo.ontology, world.tables.information
+    terms = [
+        sorted({ontology.index(term) for term in case.phenotypes.observed})
+        for case in cases
+    ]
+    features = top_probability.top_features(
+        best,
+        np.array([len(own) for own in terms]),
+        np.array([information[own].mean() for own in terms]),
+        share,
+    )
+    return features, share
+
+
+def transfer(world: World, study: Study, model: TopModel) -> Quality | None:
+    """Quality of a model's probabilities on cases of another origin.
+
+    Args:
+      world: release of HPO.
+      study: scores and ranks of these cases; only those with a known gene count.
+      model: trained on other cases.
+
+    Returns:
+      The quality; None without the measures of the ensemble.
+    """
+    if not set(scoring.ENSEMBLE) <= set(study.scores):
+        return None
+    features, _ = features_of(world, study.source.cases, study.scores)
+    known = np.isfinite(study.genes["combined"])
+    correct = study.genes["combined"][known] == 1
+    return abstention.evaluate(model.probability(features)[known], correct)
 
 
 def _halves(config: Config, clusters: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.genes import Config
+from jeff_llm.genes.abstention import Quality
 from jeff_llm.genes.evaluation import Evaluation, Interval
 from jeff_llm.genes.solvability import LabelAccuracy
 from train_scripts.genes.genome import Study
@@ -28,6 +29,7 @@ __all__ = [
     "solvable_table",
     "stored_table",
     "strategy_table",
+    "transfer_table",
 ]
 
 _COLUMNS = ("top1", "top3", "top5", "top10", "mrr")
@@ -179,6 +181,26 @@ def solvable_table(name: str, found: Solvable) -> str:
         f"{found.quality.brier:.3f}. At most {threshold.max_error:.0%} wrong with "
         f"probability {1 - threshold.delta:.0%}: "
         f"{given}.\n"
+    )
+
+
+def transfer_table(found: Quality | None, cases: int) -> str:
+    """Quality of the probability on cases of another origin.
+
+    Args:
+      found: the quality; None if it was not measured.
+      cases: cases that the model was trained on.
+
+    Returns:
+      Markdown.
+    """
+    if found is None:
+        return ""
+    return (
+        f"\n### PhenoBrain's cases\n\nThe model trained on the {cases} phenopackets "
+        "without their own papers, applied as it stands: calibration error "
+        f"{found.calibration_error:.3f}, AUROC {found.auroc:.3f}; the top gene is "
+        f"right in {found.accuracy:.1%}.\n"
     )
 
 

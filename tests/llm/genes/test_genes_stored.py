@@ -144,7 +144,9 @@ def test_votes_by_hand():
     # In English A has 1/3 over 2 and 1/4: the larger is 1/4.
     found = language_votes.votes(answers, genes_of, size_exponent=1.0)
     assert found == pytest.approx({"A": (1 / 4 + 1 / 4) / 2, "B": (1 / 4 + 1 / 6) / 2})
-    found = language_votes.votes(answers, genes_of, languages=("de",), size_exponent=0.0)
+    found = language_votes.votes(
+        answers, genes_of, languages=("de",), size_exponent=0.0
+    )
     assert found == pytest.approx({"A": 0.5, "B": 0.5})
     with pytest.raises(ValueError, match="size_exponent: expected"):
         language_votes.votes(answers, genes_of, size_exponent=-1.0)
