@@ -78,7 +78,7 @@ class StoredRanker:
 class FusedRanker:
     """Joins a ranker of phenotypes with the votes of another ranker, by `fused`."""
 
-    def __init__(self, ranker: Ranker, voter: Ranker, *, weight: float = 3.0):
+    def __init__(self, ranker: Ranker, voter: Ranker, *, weight: float = 1.5):
         """Join two rankers.
 
         Args:
@@ -172,7 +172,7 @@ def fused(
     scores: Float[np.ndarray, "*cases genes"],
     points: Float[np.ndarray, "*cases genes"],
     *,
-    weight: float = 3.0,
+    weight: float = 1.5,
     scale: float = 3.0,
 ) -> Float64[np.ndarray, "*cases genes"]:
     """Score of the phenotypes and votes of a model, joined.
