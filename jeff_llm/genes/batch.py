@@ -137,7 +137,7 @@ class Batch:
           The scores.
         """
         nearest = pairs.best_in_case(values, self.cases)
-        found = SetScores(self._empty(), self._empty(), self._empty())
+        found = [self._empty() for _ in SetScores._fields]
         for bucket in self.tables.buckets:
             parts = _bucket_scores(
                 values, nearest, self.cases, bucket.terms, bucket.valid
@@ -187,11 +187,11 @@ def _bucket_scores(
 
 def _pad(query: Query) -> Query:
     # One row more than needed at least: padded terms point to it.
-    size = _power(len(query.closure) + 1, 64)
+    size = _power(len(query.closure) + 1, 256)
     width = max(query.parents.shape[1], _PARENTS)
     parents = np.arange(size, dtype=np.int32)[:, None].repeat(width, axis=1)
     parents[: len(query.closure), : query.parents.shape[1]] = query.parents
-    terms = np.full(_power(len(query.terms), 16), size - 1, dtype=np.int32)
+    terms = np.full(_power(len(query.terms), 32), size - 1, dtype=np.int32)
     terms[: len(query.terms)] = query.terms
     extra = np.full(size - len(query.closure), -1, np.int32)
     return Query(
@@ -205,7 +205,7 @@ def _pad(query: Query) -> Query:
 
 def _pad_cases(values: np.ndarray) -> np.ndarray:
     rows, width = values.shape
-    out = np.full((_power(rows, 1), _power(width, 8)), -1, dtype=np.int32)
+    out = np.full((_power(rows, 1), _power(width, 32)), -1, dtype=np.int32)
     out[:rows, :width] = values
     return out
 

@@ -5,6 +5,7 @@ the observed terms, so every score comes with its reasons. The explanation of a 
 sought among its ancestors (`jeff_llm.genes.similarity.over_ancestors`).
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -30,6 +31,7 @@ TOLERANCE = 1.4
 FREE_INFORMATION = 10.0
 
 
+@jax.jit
 def matched_information(
     frequency: Float[Array, "terms profiles"],
     information: Float[Array, " terms"],
@@ -67,6 +69,7 @@ def matched_information(
     return jnp.maximum(tolerance - loss, 0)
 
 
+@jax.jit
 def likelihood_observed(
     frequency: Float[Array, "terms profiles"],
     background: Float[Array, " terms"],
@@ -105,6 +108,7 @@ def likelihood_observed(
     return jnp.where(present, exact, over_ancestors(own, parents))
 
 
+@jax.jit
 def log_size(
     unexplained: Float[Array, "cases profiles"], *, start: float = FREE_INFORMATION
 ) -> Float[Array, "cases profiles"]:

@@ -33,7 +33,7 @@ class StoredRanker:
         genes_of: Genes,
         *,
         languages: Sequence[str] | None = None,
-        size_exponent: float = 0.6,
+        size_exponent: float = 1.0,
     ):
         """Join the stored answers with the cases.
 
@@ -78,7 +78,7 @@ class StoredRanker:
 class FusedRanker:
     """Joins a ranker of phenotypes with the votes of another ranker, by `fused`."""
 
-    def __init__(self, ranker: Ranker, voter: Ranker, *, weight: float = 1.5):
+    def __init__(self, ranker: Ranker, voter: Ranker, *, weight: float = 4.0):
         """Join two rankers.
 
         Args:
@@ -125,7 +125,7 @@ def votes(
     genes_of: Genes,
     *,
     languages: Sequence[str] | None = None,
-    size_exponent: float = 0.6,
+    size_exponent: float = 1.0,
 ) -> dict[str, float]:
     """Points of genes, from the diagnoses of one case in several languages.
 
@@ -172,8 +172,8 @@ def fused(
     scores: Float[np.ndarray, "*cases genes"],
     points: Float[np.ndarray, "*cases genes"],
     *,
-    weight: float = 1.5,
-    scale: float = 3.0,
+    weight: float = 4.0,
+    scale: float = 1.0,
 ) -> Float64[np.ndarray, "*cases genes"]:
     """Score of the phenotypes and votes of a model, joined.
 

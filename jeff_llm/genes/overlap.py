@@ -5,6 +5,7 @@ profiles, so thousands of patients and profiles cost a few matrix products. A cl
 a set of terms with all ancestors.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -29,6 +30,7 @@ Profiles = Float[Array, "terms profiles"]
 Scores = Float[Array, "cases profiles"]
 
 
+@jax.jit
 def simgic(
     closure: Patients,
     frequency: Profiles,
@@ -58,6 +60,7 @@ def simgic(
     return common / jnp.maximum(union, 1e-6)
 
 
+@jax.jit
 def weighted_overlap(
     closure: Patients,
     frequency: Profiles,
@@ -98,6 +101,7 @@ def weighted_overlap(
     return shared / jnp.maximum(whole, 1e-6)
 
 
+@jax.jit
 def icto(
     closure: Patients,
     specific: Patients,
@@ -130,6 +134,7 @@ def icto(
     return asked @ (implied * (1 - direct)) + (closure * information) @ direct
 
 
+@jax.jit
 def naive_bayes(
     specific: Patients,
     frequency: Profiles,
@@ -159,6 +164,7 @@ def naive_bayes(
     return specific @ jnp.where(frequency > 0, ratio, 0)
 
 
+@jax.jit
 def likelihood_excluded(
     excluded: Patients,
     frequency: Profiles,

@@ -65,25 +65,38 @@ def score(
     for start in range(0, len(patients), _CHUNK):
         chunk = patients[start : start + _CHUNK]
         batch = Batch(tables, make_query(tables.ontology, chunk))
+        found: dict[str, Array] = {}
         sets: dict[str, SetScores] = {}
         for name, values in out.items():
-            found = _measure(name, batch, sets)
-            values[start : start + len(chunk)] = np.asarray(found)[: len(chunk)]
+            scores = _measure(name, batch, found, sets)
+            values[start : start + len(chunk)] = np.asarray(scores)[: len(chunk)]
     empty = np.diff(tables.profiles.starts) == 0
     for values in out.values():
         values[:, empty] = -np.inf
     return out
 
 
-def _measure(name: str, batch: Batch, sets: dict[str, SetScores]) -> Array:
-    if name in _OTHERS:
-        return _OTHERS[name](batch)
-    kind, way = next(
-        (kind, way) for kind in _PAIRS for way in _WAYS if name == f"{kind}_{way}"
-    )
-    if kind not in sets:
-        sets[kind] = batch.sets(_PAIRS[kind](batch))
-    return _WAYS[way](sets[kind])
+def _measure(
+    name: str, batch: Batch, found: dict[str, Array], sets: dict[str, SetScores]
+) -> Array:
+    """One measure; ``found`` and ``sets`` keep what others need of it."""
+    if name not in found:
+        if name == "combined":
+            parts = ("matched_information", "weighted_overlap")
+            found[name] = _combined(*(_measure(p, batch, found, sets) for p in parts))
+        elif name in _OTHERS:
+            found[name] = _OTHERS[name](batch)
+        else:
+            kind, way = next(
+                (kind, way)
+                for kind in _PAIRS
+                for way in _WAYS
+                if name == f"{kind}_{way}"
+            )
+            if kind not in sets:
+                sets[kind] = batch.sets(_PAIRS[kind](batch))
+            found[name] = _WAYS[way](sets[kind])
+    return found[name]
 
 
 def _resnik(batch: Batch) -> Array:
@@ -165,14 +178,15 @@ def _matched_information(batch: Batch) -> Array:
     return batch.observed @ found - SIZE_WEIGHT * evidence.log_size(batch.unexplained)
 
 
-def _combined(batch: Batch) -> Float[Array, "cases profiles"]:
+def _combined(
+    matched: Float[Array, "cases profiles"], coincident: Float[Array, "cases profiles"]
+) -> Float[Array, "cases profiles"]:
     """Join the two measures that complement each other.
 
     ``matched_information + c ln(weighted_overlap + e)``: the first asks how well each
     observed term is explained, the second how much of the two pictures coincides.
     """
-    shared = jnp.log(_weighted_overlap(batch) + OVERLAP_START)
-    return _matched_information(batch) + OVERLAP_WEIGHT * shared
+    return matched + OVERLAP_WEIGHT * jnp.log(coincident + OVERLAP_START)
 
 
 _PAIRS: dict[str, Callable[[Batch], Array]] = {
@@ -196,6 +210,9 @@ _OTHERS: dict[str, Callable[[Batch], Array]] = {
     "naive_bayes": _naive_bayes,
     "lirical": _lirical,
     "matched_information": _matched_information,
-    "combined": _combined,
 }
-MEASURES = (*(f"{kind}_{way}" for kind in _PAIRS for way in _WAYS), *_OTHERS)
+MEASURES = (
+    *(f"{kind}_{way}" for kind in _PAIRS for way in _WAYS),
+    *_OTHERS,
+    "combined",
+)

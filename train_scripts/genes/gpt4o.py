@@ -27,7 +27,7 @@ __all__ = ["Stored", "measure", "stored_ranker"]
 _FOLDER = "gpt4o_gene_rankings"
 _PURPOSE = 2
 _FOLDS = 5
-_WEIGHTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
 @dataclasses.dataclass(frozen=True)

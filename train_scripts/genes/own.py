@@ -13,6 +13,7 @@ from jeff import files
 from jeff_llm.genes import (
     cases,
     evaluation,
+    pheval,
     prioritise,
     reasons,
     scoring,
@@ -31,6 +32,8 @@ __all__ = ["Answer", "analyse", "read_candidates"]
 _PURPOSE = 20
 # Patients that are explained gene by gene in the report; the files have all.
 SHOWN = 20
+# Simulated patients with other diseases, to see which genes are high for anybody.
+_UNRELATED = 200
 
 
 class Answer(NamedTuple):
@@ -73,7 +76,7 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
     world = data.make_world(config)
     source = _source(config, world)
     chosen, unknown = read_candidates(config.candidates, world)
-    say("genes", progress, f"{len(source.cases)} patients, {len(chosen)} genes")
+    say("genes", progress, f"patients: {len(source.cases)}, genes: {len(chosen)}")
     answers = _answers(config, world, source, chosen)
     asked = ""
     if config.chat:
@@ -150,6 +153,12 @@ def _answers(
     names = world.hpo.annotations.genes
     scores = found[config.measure].genes
     explains = config.measure in reasons.EXPLAINED
+    unrelated = None
+    if explains:
+        key = seed_key(config.seeds[0], _PURPOSE)
+        unrelated = reasons.unrelated_ranks(
+            world.hpo, world.tables, config.measure, num_patients=_UNRELATED, key=key
+        )
     out = []
     for number, case in enumerate(source.cases):
         own = scores[number, chosen].astype(np.float64)
@@ -157,7 +166,12 @@ def _answers(
         first = [names[place] for place in order[: config.top]]
         explained = (
             reasons.explain(
-                world.hpo, world.tables, case.phenotypes, first, measure=config.measure
+                world.hpo,
+                world.tables,
+                case.phenotypes,
+                first,
+                measure=config.measure,
+                unrelated=unrelated,
             )
             if explains
             else []
@@ -203,6 +217,28 @@ def _evaluate(config: Config, known: Sequence[Answer]) -> evaluation.Evaluation:
         key=seed_key(config.seeds[0], _PURPOSE),
         num_resamples=config.resamples,
     )
+
+
+def _write_pheval(config: Config, world: World, answers: Sequence[Answer]) -> None:
+    """Write rankings of genes in PhEval's format; the answer is there to compare."""
+    pheval.write(
+        config.pheval,
+        [
+            pheval.Result(
+                _stem(answer.case),
+                answer.genes,
+                answer.scores.astype(np.float64),
+                () if answer.case.gene is None else (answer.case.gene,),
+            )
+            for answer in answers
+        ],
+        nomenclature=world.nomenclature,
+    )
+
+
+def _stem(case: Case) -> str:
+    """Name of the phenopacket's file, by which PhEval finds its truth."""
+    return Path(case.source).name or case.name
 
 
 def _write_csv(path: Path, config: Config, answers: Sequence[Answer]) -> None:
