@@ -20,6 +20,7 @@ SHORT = {
     "wds": ("NUM_CELLS", 1000),
     "confidence": ("NUM_QUESTIONS", 60),
     "reasoning": ("NUM_STEPS", 5),
+    "genes": ("NUM_CASES", 12),
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -51,6 +52,7 @@ def as_program(path):
 def test_there_is_one():
     assert [path.stem for path in NOTEBOOKS] == [
         "confidence",
+        "genes",
         "gre",
         "kv",
         "reasoning",
@@ -179,3 +181,15 @@ def test_reasoning_runs(tmp_path):
     assert "one sample: " in out
     assert re.search(r"adaptive, 0.8: .* right, \d+\.\d samples", out)
     assert "'ESC, window 5': " in out
+
+
+@pytest.mark.slow
+def test_genes_runs(tmp_path):
+    """A patient is ranked with reasons, and divide and conquer is measured."""
+    if assets.status("hpo") is None:
+        pytest.skip("HPO is not on this machine")
+    out = printed(ROOT / "notebooks" / "genes.ipynb", tmp_path)
+    assert re.search(r"\n\['FBN1', ", out)
+    assert "FBN1: rank 1 of " in out
+    assert re.search(r"combined: \d+% right", out)
+    assert re.search(r"divide and conquer x5: \d+% right, \d+ calls", out)

@@ -137,7 +137,7 @@ class Batch:
           The scores.
         """
         nearest = pairs.best_in_case(values, self.cases)
-        found = [self._empty() for _ in SetScores._fields]
+        found = self._empty(), self._empty(), self._empty()
         for bucket in self.tables.buckets:
             parts = _bucket_scores(
                 values, nearest, self.cases, bucket.terms, bucket.valid
