@@ -5,7 +5,7 @@ import dataclasses
 __all__ = ["DISTRACTORS", "PARTS", "PRESETS", "RANKERS", "Config"]
 
 PARTS = ("phenobrain", "genome", "gpt4o", "solvability", "candidates")
-RANKERS = ("combined", "minilm", "smollm2", "biased", "gpt4o")
+RANKERS = ("combined", "minilm", "smollm2", "smollm2_list", "biased", "gpt4o")
 DISTRACTORS = ("random", "phenotype", "annotations")
 
 
@@ -55,12 +55,14 @@ class Config:
     sizes: tuple[int, ...] = (5, 10, 25, 50, 100)
     # How the wrong candidates are drawn.
     distractors: tuple[str, ...] = ("random",)
-    # Rankers of the candidate sets; "smollm2" and "minilm" load a model.
+    # Rankers of the candidate sets. "minilm" compares names of terms; "smollm2" scores
+    # each gene's profile as a continuation of the patient's terms, "smollm2_list" all
+    # profiles in one list; "biased" is simulated; "gpt4o" are stored rankings.
     rankers: tuple[str, ...] = RANKERS
     # Cases whose candidate sets are ranked.
     candidate_cases: int = 200
     # Cases whose candidate sets the local language model ranks.
-    model_cases: int = 40
+    model_cases: int = 20
     # Size of the set on which the strategies are compared.
     strategy_size: int = 50
     # Genes in a group of divide and conquer.
@@ -69,12 +71,13 @@ class Config:
     keep: int = 2
     # Numbers of shuffled repetitions whose points are joined.
     permutations: tuple[int, ...] = (1, 3, 9)
-    # Position bias of the simulated ranker: what the last place of a list costs, in
-    # standard deviations of the quality.
+    # Position bias of the simulated ranker: what a gene loses each time its place in
+    # the list is e times as far down, in nats.
     position_bias: float = 2.0
-    # Popularity bias of the simulated ranker, per standard deviation of log citations.
+    # Popularity bias of the simulated ranker, in nats per standard deviation of the
+    # logarithm of the citations.
     popularity_bias: float = 1.0
-    # Noise of the simulated ranker, in standard deviations of the quality.
+    # Noise of the simulated ranker, in nats for each e-fold length of the list.
     noise: float = 0.5
     # Share of wrong answers among those given, that the threshold may allow.
     max_error: float = 0.2
@@ -117,16 +120,19 @@ class Config:
                 raise ValueError(
                     f"{name}: expected at least {least}, got {getattr(self, name)}"
                 )
-        if self.keep >= self.group_size:
-            raise ValueError(
-                f"keep: expected less than group_size={self.group_size}, "
-                f"got {self.keep}"
-            )
         for name in ("max_error", "delta"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(
                     f"{name}: expected a share in (0, 1), got {getattr(self, name)}"
                 )
+        self._check_ranking()
+
+    def _check_ranking(self):
+        if self.keep >= self.group_size:
+            raise ValueError(
+                f"keep: expected less than group_size={self.group_size}, "
+                f"got {self.keep}"
+            )
         if min(*self.prices, self.noise) < 0:
             raise ValueError(
                 "prices, noise: expected numbers of at least 0, got "

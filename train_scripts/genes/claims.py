@@ -10,7 +10,7 @@ from jeff_llm.genes import evaluation
 from jeff_llm.genes.evaluation import Evaluation, Interval
 from train_scripts.genes.genome import ENSEMBLE, Study
 from train_scripts.genes.gpt4o import Stored
-from train_scripts.genes.sets import Sets, strategy_names
+from train_scripts.genes.sets import ADJUSTED, Sets, most_divided, strategy_names
 from train_scripts.genes.solvable import Solvable
 from train_scripts.running.claims import above, all_of, at_least, at_most
 from train_scripts.running.results import Claim
@@ -195,9 +195,13 @@ def sets(config: Config, found: Sets) -> tuple[Claim, ...]:
     Returns:
       The claims that the run's rankers can test.
     """
-    rankers = dict.fromkeys(i.ranker for i in found.items if i.kind == "strategy")
-    out = []
-    for ranker in rankers:
+    ordered = dict.fromkeys(i.ranker for i in found.items if i.kind == "strategy")
+    out = [
+        _size(config, found, name)
+        for name in dict.fromkeys(i.ranker for i in found.items if i.kind == "size")
+        if name not in ordered
+    ]
+    for ranker in ordered:
         out += [_size(config, found, ranker), _recovers(config, found, ranker)]
         out.append(_bias(config, found, ranker))
     return tuple(out)
@@ -205,29 +209,37 @@ def sets(config: Config, found: Sets) -> tuple[Claim, ...]:
 
 def _size(config: Config, found: Sets, ranker: str) -> Claim:
     kind = config.distractors[0]
+    sizes = sorted(
+        i.size for i in found.items if (i.kind, i.ranker) == ("size", ranker)
+    )
+    small, large = sizes[0], sizes[-1]
     ends = [
         found.values("top1", kind="size", ranker=ranker, distractors=kind, size=size)
-        for size in (min(config.sizes), max(config.sizes))
+        for size in (small, large)
     ]
     return Claim(
         f"{ranker}: accuracy falls as the candidate set grows, from "
-        f"{min(config.sizes)} to {max(config.sizes)} genes.",
+        f"{small} to {large} genes (chance {1 / small:.0%} to {1 / large:.0%}).",
         "GPT-4 near 30% at rank 1, lower in larger sets",
         " to ".join(f"{spread(100 * values, 1)}%" for values in ends),
-        above(*ends) if len(ends[0]) > 1 else _apart(found, ranker, kind, config),
+        above(*ends)
+        if len(ends[0]) > 1
+        else _apart(found, ranker, kind, (small, large)),
     )
 
 
 def _recovers(config: Config, found: Sets, ranker: str) -> Claim:
-    most = f"divide and conquer x{max(config.permutations)}"
+    most = most_divided(config, ranker)
     wanted = {"kind": "strategy", "ranker": ranker}
     before = found.values("top1", strategy="full list", **wanted)
     after = found.values("top1", strategy=most, **wanted)
     calls = found.values("calls", strategy=most, **wanted)
     cheapest = _cheapest(config, found, ranker)
+    size = next(
+        i.size for i in found.items if (i.kind, i.ranker) == ("strategy", ranker)
+    )
     return Claim(
-        f"{ranker}: divide and conquer with {max(config.permutations)} permutations "
-        f"is right more often than the full list of {config.strategy_size} genes.",
+        f"{ranker}: {most} is right more often than the full list of {size} genes.",
         "divide and conquer improves accuracy",
         f"{spread(100 * before, 1)} to {spread(100 * after, 1)}% with "
         f"{calls.mean():.0f} calls; {cheapest}",
@@ -242,7 +254,7 @@ def _cheapest(config: Config, found: Sets, ranker: str) -> str:
             found.values("top1", kind="strategy", ranker=ranker, strategy=name).mean(),
             found.values("calls", kind="strategy", ranker=ranker, strategy=name).mean(),
         )
-        for name in strategy_names(config)
+        for name in strategy_names(config, ranker)
     }
     best = max(top1 for top1, _ in rows.values())
     name = min(
@@ -253,31 +265,34 @@ def _cheapest(config: Config, found: Sets, ranker: str) -> str:
 
 
 def _bias(config: Config, found: Sets, ranker: str) -> Claim:
-    most = f"divide and conquer x{max(config.permutations)}"
+    most = most_divided(config, ranker)
     values = {
         (name, strategy): found.values(
             name, kind="bias", ranker=ranker, strategy=strategy
         )
         for name in ("position", "stability", "popularity")
-        for strategy in ("full list", most)
+        for strategy in ("full list", most, most + ADJUSTED)
     }
+    known = [values["popularity", each] for each in ("full list", most + ADJUSTED)]
     before, after = (values["position", name] for name in ("full list", most))
     less = np.abs(before), np.abs(after)
     more = values["stability", most], values["stability", "full list"]
     single = len(before) < 2
     return Claim(
-        f"{ranker}: divide and conquer with {max(config.permutations)} permutations "
-        "lowers the position slope and makes the order more stable.",
-        "less sensitive to the order of the input",
+        f"{ranker}: {most} lowers the position slope, makes the order more stable, and "
+        "with what popularity is worth taken off lowers the popularity bias.",
+        "less sensitive to the order of the input and to how well genes are studied",
         f"slope {spread(before)} to {spread(after)}, stability "
         f"{spread(more[1])} to {spread(more[0])}, popularity "
-        f"{spread(values['popularity', 'full list'])} to "
-        f"{spread(values['popularity', most])}",
-        None if single else all_of(above(*less), above(*more)),
+        f"{spread(known[0])} to {spread(values['popularity', most])}, adjusted "
+        f"{spread(known[1])}",
+        None
+        if single
+        else all_of(above(*less), above(*more), above(*(abs(x) for x in known))),
     )
 
 
-def _apart(found: Sets, ranker: str, kind: str, config: Config) -> bool | None:
+def _apart(found: Sets, ranker: str, kind: str, sizes: tuple[int, int]) -> bool | None:
     """With one seed, by the intervals over cases of the smallest and largest set."""
     small, large = (
         Interval(
@@ -288,7 +303,7 @@ def _apart(found: Sets, ranker: str, kind: str, config: Config) -> bool | None:
                 for name in ("top1", "low", "high")
             )
         )
-        for size in (min(config.sizes), max(config.sizes))
+        for size in sizes
     )
     return True if small.low > large.high else False if small.high < large.low else None
 

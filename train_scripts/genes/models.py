@@ -2,26 +2,41 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
 from configs.genes import Config
 from jeff import assets
-from jeff_llm.genes import biased, embedding, stored
+from jeff_llm.genes import biased, embedding, options, stored
 from jeff_llm.genes.cases import Case
 from jeff_llm.genes.prioritise import OntologyRanker
+from jeff_llm.genes.profile_texts import ProfileTexts
 from jeff_llm.genes.ranking import Ranker
-from jeff_llm.models import encoder
+from jeff_llm.models import encoder, weights
+from jeff_llm.models.language_model import LanguageModel
 from train_scripts.genes import data, gpt4o
 from train_scripts.genes.data import World
 from train_scripts.running.seeds import seed_key
 
-__all__ = ["ORDERED", "SLOW", "Rankers"]
+__all__ = [
+    "MOST",
+    "ORDERED",
+    "SLOW",
+    "SLOW_BIAS_SIZE",
+    "SLOW_PERMUTATIONS",
+    "SLOW_SIZE",
+    "Rankers",
+]
 
 # Rankers whose answer can depend on the order of the list.
-ORDERED = ("biased", "smollm2")
-# Rankers that take a model's time: one seed, and fewer cases.
-SLOW = ("smollm2",)
+ORDERED = ("biased", "smollm2_list")
+# Rankers that take a model's time: one seed, fewer cases, shorter lists and fewer
+# permutations.
+SLOW = ("smollm2", "smollm2_list")
+SLOW_SIZE, SLOW_BIAS_SIZE, SLOW_PERMUTATIONS = 25, 10, 3
+# Longest list of the rankers that have a limit: one label per gene.
+MOST = {"smollm2_list": len(options.LABELS)}
 _PURPOSE = 8
 
 
@@ -32,6 +47,8 @@ class Rankers:
       names: the rankers that can be had: stored rankings need the shared data.
       cases: cases that each ranks; their gene is one that HPO knows.
       clusters: gene of each case, as a number.
+      others: cases that no ranker is measured on, but for stored rankings; all if there
+        are no more.
     """
 
     def __init__(self, config: Config, world: World):
@@ -51,6 +68,8 @@ class Rankers:
             for name in config.rankers
             if name != "gpt4o"
         }
+        taken = {id(case) for case in some}
+        self.others = [case for case in known if id(case) not in taken] or known
         self._stored: Ranker | None = None
         if "gpt4o" in config.rankers:
             self._find_stored(known)
@@ -78,6 +97,8 @@ class Rankers:
             "combined": lambda: self._ontology,
             "gpt4o": self._gpt4o,
             "minilm": self._minilm,
+            "smollm2": self._pointwise,
+            "smollm2_list": self._listed,
         }
         if name not in self._made:
             self._made[name] = makers[name]()
@@ -95,6 +116,20 @@ class Rankers:
             noise=config.noise,
             key=seed_key(seed, _PURPOSE),
         )
+
+    def _pointwise(self) -> Ranker:
+        texts = ProfileTexts(self.world.hpo)
+        return options.PointwiseRanker(self._model, *options.pointwise_texts(texts))
+
+    def _listed(self) -> Ranker:
+        texts = ProfileTexts(self.world.hpo, num_terms=8, symbol=True)
+        return options.OptionRanker(
+            self._model, options.option_prompt(texts, describe=True)
+        )
+
+    @cached_property
+    def _model(self) -> LanguageModel:
+        return weights.load("smollm2")
 
     def _minilm(self) -> Ranker:
         model = encoder.load("minilm")

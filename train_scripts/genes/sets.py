@@ -1,14 +1,14 @@
 """Sets of candidate genes: their size and order, and what divide and conquer mends."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from configs.genes import Config
-from jeff_llm.genes import bias, candidates, conquer, evaluation
+from jeff_llm.genes import bias, candidates, conquer, evaluation, popularity
 from jeff_llm.genes.bias import Candidates
 from jeff_llm.genes.ranking import Ranker
 from jeff_llm.genes.rounds import ask
@@ -17,12 +17,16 @@ from train_scripts.genes.data import World
 from train_scripts.running import rows
 from train_scripts.running.seeds import seed_key
 
-__all__ = ["Item", "Sets", "measure", "strategy_names"]
+__all__ = ["ADJUSTED", "Item", "Sets", "measure", "most_divided", "strategy_names"]
 
 _PURPOSE = 4
 # Shifts and permutations of a list for the measures of bias.
 _SHIFTS = 5
 _PERMUTATIONS = 4
+# Lists of other cases from which the worth of popularity is learned.
+_LEARN = 10
+DIVIDED = "divide and conquer x"
+ADJUSTED = ", adjusted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +101,7 @@ def measure(
     """
     rankers = models.Rankers(config, world)
     items = _items(config, rankers)
-    popularity = dict(
+    counts = dict(
         zip(
             world.hpo.annotations.genes,
             world.popularity.astype(int).tolist(),
@@ -111,10 +115,19 @@ def measure(
             rankers.cases[item.ranker],
             item.size,
             kind=item.distractors,
-            popularity=popularity,
+            popularity=counts,
             key=seed_key(item.seed, _PURPOSE),
         )
-        ranker = _strategies(config, rankers.ranker(item.ranker, item.seed), item)
+        learn = candidates.make_candidates(
+            world.hpo,
+            rankers.others[:_LEARN],
+            item.size,
+            kind=item.distractors,
+            popularity=counts,
+            key=seed_key(item.seed, _PURPOSE),
+        )
+        base = rankers.ranker(item.ranker, item.seed)
+        ranker = _strategies(config, base, item, learn, counts)
         if item.kind == "bias":
             return _bias(config, ranker, lists, item.seed)
         return _accuracy(
@@ -132,66 +145,105 @@ def _items(config: Config, rankers: "models.Rankers") -> list[Item]:
     for ranker in rankers.names:
         for seed in config.seeds[:1] if ranker in models.SLOW else config.seeds:
             for kind in config.distractors:
+                most = models.MOST.get(ranker, max(config.sizes))
                 items += [
-                    Item("size", seed, ranker, kind, size) for size in config.sizes
+                    Item("size", seed, ranker, kind, size)
+                    for size in config.sizes
+                    if size <= most
                 ]
             if ranker in models.ORDERED:
-                base = Item(
-                    "strategy",
-                    seed,
-                    ranker,
-                    config.distractors[0],
-                    config.strategy_size,
-                )
-                names = strategy_names(config)
-                items += [dataclasses.replace(base, strategy=name) for name in names]
-                most = names[1 + len(config.permutations) - 1]
-                items += [
-                    dataclasses.replace(base, kind="bias", strategy=name)
-                    for name in dict.fromkeys((names[0], names[1], most))
-                ]
+                items += _strategy_items(config, ranker, seed)
     return items
 
 
-def strategy_names(config: Config) -> list[str]:
+def _strategy_items(config: Config, ranker: str, seed: int) -> list[Item]:
+    slow = ranker in models.SLOW
+    size = min(config.strategy_size, models.SLOW_SIZE if slow else 10**9)
+    bias_size = min(size, models.SLOW_BIAS_SIZE) if slow else size
+    names = strategy_names(config, ranker)
+    base = Item("strategy", seed, ranker, config.distractors[0], size)
+    most = next(name for name in reversed(names) if name.endswith(ADJUSTED))
+    chosen = dict.fromkeys((names[0], names[1], most.removesuffix(ADJUSTED), most))
+    return [
+        *(dataclasses.replace(base, strategy=name) for name in names),
+        *(
+            dataclasses.replace(base, kind="bias", size=bias_size, strategy=name)
+            for name in chosen
+        ),
+    ]
+
+
+def strategy_names(config: Config, ranker: str) -> list[str]:
     """Names of the strategies: the full list first, then divide and conquer.
 
     Args:
       config: settings of the run.
+      ranker: name of the ranker; a slow one has fewer permutations.
 
     Returns:
       The names.
     """
+    counts = list(config.permutations)
+    if ranker in models.SLOW:
+        counts = [n for n in counts if n <= models.SLOW_PERMUTATIONS] or counts[:1]
     return [
         "full list",
-        *(f"divide and conquer x{count}" for count in config.permutations),
+        *(f"{DIVIDED}{count}" for count in counts),
+        f"{DIVIDED}{max(counts)}{ADJUSTED}",
         "sliding window",
         "Swiss pairing",
     ]
 
 
-def _strategies(config: Config, ranker: Ranker, item: Item) -> Ranker:
+def most_divided(config: Config, ranker: str) -> str:
+    """Name of divide and conquer with the most permutations.
+
+    Args:
+      config: settings of the run.
+      ranker: name of the ranker.
+
+    Returns:
+      The name.
+    """
+    names = strategy_names(config, ranker)
+    return next(n for n in names if n.endswith(ADJUSTED)).removesuffix(ADJUSTED)
+
+
+def _strategies(
+    config: Config,
+    ranker: Ranker,
+    item: Item,
+    learn: Sequence[Candidates],
+    counts: Mapping[str, int],
+) -> Ranker:
+    """The ranker under a strategy; popularity is learned from lists of other cases."""
     key = seed_key(item.seed, _PURPOSE + 1)
-    if item.strategy.startswith("divide and conquer"):
-        return conquer.as_ranker(
+    name = item.strategy.removesuffix(ADJUSTED)
+    if name.startswith(DIVIDED):
+        found: Ranker = conquer.as_ranker(
             conquer.divide_and_conquer,
             ranker,
             group_size=config.group_size,
             keep=config.keep,
-            permutations=int(item.strategy.rpartition("x")[2]),
+            permutations=int(name.removeprefix(DIVIDED)),
             key=key,
         )
-    made: dict[str, Callable[[], Ranker]] = {
-        "full list": lambda: conquer.as_ranker(conquer.full_list, ranker),
-        "sliding window": lambda: conquer.as_ranker(
+    elif name == "sliding window":
+        found = conquer.as_ranker(
             conquer.sliding_window,
             ranker,
             window=2 * config.group_size,
             step=config.group_size,
-        ),
-        "Swiss pairing": lambda: conquer.as_ranker(conquer.swiss, ranker, key=key),
-    }
-    return made[item.strategy]()
+        )
+    elif name == "Swiss pairing":
+        found = conquer.as_ranker(conquer.swiss, ranker, key=key)
+    else:
+        found = conquer.as_ranker(conquer.full_list, ranker)
+    if name == item.strategy:
+        return found
+    rankings = ask(found, [(each.phenotypes, list(each.genes)) for each in learn])
+    slope = popularity.popularity_slope(rankings, [e.genes for e in learn], counts)
+    return popularity.Adjusted(found, counts, slope)
 
 
 def _accuracy(

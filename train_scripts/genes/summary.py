@@ -250,17 +250,20 @@ def strategy_table(config: Config, found: Sets) -> str:
     """
     rankers = dict.fromkeys(i.ranker for i in found.items if i.kind == "strategy")
     lines = [
-        f"| {config.strategy_size} candidates | ranker | top 1, % | calls | tokens |",
-        "|---|---|---|---|---|",
+        "| strategy | ranker | candidates | top 1, % | calls | tokens |",
+        "|---|---|---|---|---|---|",
     ]
     for ranker in rankers:
-        for name in strategy_names(config):
+        size = next(
+            i.size for i in found.items if (i.kind, i.ranker) == ("strategy", ranker)
+        )
+        for name in strategy_names(config, ranker):
             wanted = {"kind": "strategy", "ranker": ranker, "strategy": name}
             top1 = _over_seeds(found, "top1", **wanted)
             calls = found.values("calls", **wanted).mean()
             tokens = found.values("tokens", **wanted).mean()
             lines.append(
-                f"| {name} | {ranker} | {top1} | {calls:.0f} | {tokens:,.0f} |"
+                f"| {name} | {ranker} | {size} | {top1} | {calls:.0f} | {tokens:,.0f} |"
             )
     return "\n" + "\n".join(lines) + "\n"
 
@@ -315,15 +318,19 @@ def plot_sets(path: Path, config: Config, found: Sets) -> None:
             label="chance",
         )
         for ranker, colour in zip(found.cases, _colours(), strict=False):
-            means = [
-                100
-                * found.values(
-                    "top1", kind="size", ranker=ranker, distractors=kind, size=size
-                ).mean()
+            wanted = {"kind": "size", "ranker": ranker, "distractors": kind}
+            points = {
+                size: 100 * values.mean()
                 for size in config.sizes
-            ]
+                if len(values := found.values("top1", size=size, **wanted))
+            }
             axes.plot(
-                config.sizes, means, "o-", markersize=4, color=colour, label=ranker
+                list(points),
+                list(points.values()),
+                "o-",
+                markersize=4,
+                color=colour,
+                label=ranker,
             )
         axes.set_xscale("log")
         axes.set_xticks(config.sizes, [str(size) for size in config.sizes])
@@ -345,7 +352,7 @@ def plot_strategies(path: Path, config: Config, found: Sets) -> None:
     with plots.figure(path, (6.0, 4.2)) as axes:
         places: dict[str, tuple[float, float]] = {}
         for ranker, colour in zip(rankers, _colours(), strict=False):
-            for name in strategy_names(config):
+            for name in strategy_names(config, ranker):
                 wanted = {"kind": "strategy", "ranker": ranker, "strategy": name}
                 calls = float(found.values("calls", **wanted).mean())
                 top1 = 100 * float(found.values("top1", **wanted).mean())
@@ -408,6 +415,8 @@ def _labels(found: Mapping[str, LabelAccuracy], title: str) -> str:
 
 def _over_seeds(found: Sets, name: str, **wanted: object) -> str:
     values = 100 * found.values(name, **wanted)
+    if not len(values):
+        return "-"
     if len(values) == 1:
         low, high = (found.values(end, **wanted)[0] for end in ("low", "high"))
         return percent(Interval(values[0] / 100, low, high))
