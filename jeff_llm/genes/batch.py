@@ -48,7 +48,6 @@ class Batch:
         self.tables = tables
         self.num_cases = len(query.cases)
         self.query = _pad(query)
-        self.known = self.query.closure >= 0
         self.information = jnp.asarray(self._take(tables.information, 0.0))
         self.background = jnp.asarray(self._take(tables.background, 1.0))
         self.parents = jnp.asarray(self.query.parents)
@@ -57,12 +56,12 @@ class Batch:
     @cached_property
     def frequency(self) -> Array:
         """Propagated frequencies; [closure, profiles]."""
-        return self._rows(self.tables.dense(self._closed_terms))
+        return jnp.asarray(self.tables.dense(self.query.closure))
 
     @cached_property
     def direct(self) -> Array:
         """1 for the most specific terms of each profile; [closure, profiles]."""
-        return self._rows(self.tables.direct(self._closed_terms))
+        return jnp.asarray(self.tables.direct(self.query.closure))
 
     @cached_property
     def observed(self) -> Array:
@@ -148,24 +147,14 @@ class Batch:
 
     @cached_property
     def _implied(self) -> Array:
-        return self._rows(self.tables.implied(self._closed_terms))
-
-    @property
-    def _closed_terms(self) -> np.ndarray:
-        return self.query.closure[self.known]
+        return jnp.asarray(self.tables.implied(self.query.closure))
 
     def _empty(self) -> np.ndarray:
         return np.zeros((len(self.query.cases), self.tables.num_profiles), np.float32)
 
-    def _rows(self, values: np.ndarray) -> Array:
-        out = np.zeros((len(self.known), values.shape[1]), np.float32)
-        out[self.known] = values
-        return jnp.asarray(out)
-
     def _take(self, values: np.ndarray, padding: float) -> np.ndarray:
-        return np.where(self.known, values[self.query.closure], padding).astype(
-            np.float32
-        )
+        closure = self.query.closure
+        return np.where(closure >= 0, values[closure], padding).astype(np.float32)
 
     def _indicator(self, rows: np.ndarray) -> np.ndarray:
         out = np.zeros((len(rows), len(self.query.closure)), np.float32)

@@ -127,7 +127,7 @@ class Tables:
         """Propagated frequencies of some terms in all profiles; 0 where absent.
 
         Args:
-          terms: positions in the ontology.
+          terms: positions in the ontology; -1 for a row of zeros.
 
         Returns:
           One row per term.
@@ -142,7 +142,7 @@ class Tables:
         """1 where a term is one of the most specific terms of a profile, 0 elsewhere.
 
         Args:
-          terms: positions in the ontology.
+          terms: positions in the ontology; -1 for a row of zeros.
 
         Returns:
           One row per term.
@@ -186,7 +186,7 @@ class Tables:
         """1 where a term is an annotated term or an ancestor of it, 0 elsewhere.
 
         Args:
-          terms: positions in the ontology.
+          terms: positions in the ontology; -1 for a row of zeros.
 
         Returns:
           One row per term, one column per annotated term.
@@ -419,6 +419,8 @@ def _dense(
 ) -> Float[np.ndarray, "some profiles"]:
     out = np.zeros((len(terms), num_profiles), dtype=np.float32)
     for place, term in enumerate(terms):
+        if term < 0:
+            continue
         part = slice(starts[term], starts[term + 1])
         out[place, rows[part]] = values[part]
     return out
