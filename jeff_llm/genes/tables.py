@@ -82,27 +82,47 @@ class Tables:
 
     @property
     def num_profiles(self) -> int:
-        """Number of profiles, with empty ones."""
+        """Number of profiles, with empty ones.
+
+        Returns:
+          The number.
+        """
         return len(self.profiles.starts) - 1
 
     @cached_property
     def annotated(self) -> Int32[np.ndarray, " annotated"]:
-        """Terms that stand in a profile themselves, ascending."""
+        """Terms that stand in a profile themselves.
+
+        Returns:
+          Positions in the ontology, ascending.
+        """
         return np.unique(self.profiles.terms).astype(np.int32)
 
     @cached_property
     def propagated_information(self) -> Float32[np.ndarray, " profiles"]:
-        """Sum of the information content of each profile's terms and ancestors."""
+        """Sum of the information content of each profile's terms and ancestors.
+
+        Returns:
+          The sums, in nats.
+        """
         return self._sum_by_row(self._pair_information)
 
     @cached_property
     def expected_information(self) -> Float32[np.ndarray, " profiles"]:
-        """The same sum, with each term weighted by its frequency."""
+        """Sum as `propagated_information`, each term weighted by its frequency.
+
+        Returns:
+          The sums, in nats.
+        """
         return self._sum_by_row(self._pair_information * self.frequencies)
 
     @cached_property
     def direct_information(self) -> Float32[np.ndarray, " profiles"]:
-        """Sum of information content times frequency over each profile's own terms."""
+        """Sum of information content times frequency over a profile's own terms.
+
+        Returns:
+          The sums, in nats.
+        """
         owners = np.repeat(np.arange(self.num_profiles), np.diff(self.profiles.starts))
         values = self.information[self.profiles.terms] * self.profiles.frequencies
         sums = np.bincount(owners, values, minlength=self.num_profiles)
@@ -110,7 +130,11 @@ class Tables:
 
     @cached_property
     def buckets(self) -> tuple[Bucket, ...]:
-        """All profiles that are not empty, grouped by size in powers of two."""
+        """Group the profiles that are not empty by size, in powers of two.
+
+        Returns:
+          The groups, from the smallest profiles to the largest.
+        """
         counts = np.diff(self.profiles.starts)
         places = np.searchsorted(self.annotated, self.profiles.terms)
         widths = 1 << np.ceil(np.log2(np.maximum(counts, 4))).astype(int)
