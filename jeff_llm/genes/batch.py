@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array
 
 from jeff_llm.genes import pairs, similarity
-from jeff_llm.genes.tables import Query, Tables
+from jeff_llm.genes.query import Query
+from jeff_llm.genes.tables import Tables
 
 __all__ = ["Batch", "SetScores"]
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from jeff_llm.genes.profiles import Profiles
+from jeff_llm.genes.query import make_query
 from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.tables import (
     DEFAULT_FREQUENCY,
     ancestors_of_all,
     filled,
-    make_query,
     make_tables,
 )
 
