@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array
 
 from jeff_llm.genes import pairs, similarity
-from jeff_llm.genes.tables import Query, Tables
+from jeff_llm.genes.query import Query
+from jeff_llm.genes.tables import Tables
 
 __all__ = ["Batch", "SetScores"]
 
@@ -48,7 +49,6 @@ class Batch:
         self.tables = tables
         self.num_cases = len(query.cases)
         self.query = _pad(query)
-        self.known = self.query.closure >= 0
         self.information = jnp.asarray(self._take(tables.information, 0.0))
         self.background = jnp.asarray(self._take(tables.background, 1.0))
         self.parents = jnp.asarray(self.query.parents)
@@ -56,33 +56,57 @@ class Batch:
 
     @cached_property
     def frequency(self) -> Array:
-        """Propagated frequencies; [closure, profiles]."""
-        return self._rows(self.tables.dense(self._closed_terms))
+        """Propagated frequencies of the closure in the profiles.
+
+        Returns:
+          The frequencies, [closure, profiles]; 0 where absent.
+        """
+        return jnp.asarray(self.tables.dense(self.query.closure))
 
     @cached_property
     def direct(self) -> Array:
-        """1 for the most specific terms of each profile; [closure, profiles]."""
-        return self._rows(self.tables.direct(self._closed_terms))
+        """Mark the most specific terms of each profile.
+
+        Returns:
+          1 for these, [closure, profiles]; 0 elsewhere.
+        """
+        return jnp.asarray(self.tables.direct(self.query.closure))
 
     @cached_property
     def observed(self) -> Array:
-        """1 for each observed term; [cases, closure]."""
+        """Mark the observed terms of each patient.
+
+        Returns:
+          1 for these, [cases, closure]; 0 elsewhere.
+        """
         rows = np.where(self.query.cases >= 0, self.query.terms[self.query.cases], -1)
         return jnp.asarray(self._indicator(rows))
 
     @cached_property
     def excluded(self) -> Array:
-        """1 for each excluded term; [cases, closure]."""
+        """Mark the excluded terms of each patient.
+
+        Returns:
+          1 for these, [cases, closure]; 0 elsewhere.
+        """
         return jnp.asarray(self._indicator(self.query.excluded))
 
     @cached_property
     def closure(self) -> Array:
-        """1 for each observed term and its ancestors; [cases, closure]."""
+        """Mark the observed terms of each patient and their ancestors.
+
+        Returns:
+          1 for these, [cases, closure]; 0 elsewhere.
+        """
         return similarity.over_descendants(self.observed.T, self.parents).T
 
     @cached_property
     def specific(self) -> Array:
-        """1 for each observed term with no other observed one below it."""
+        """Mark the observed terms with no other observed one below them.
+
+        Returns:
+          1 for these, [cases, closure]; 0 elsewhere.
+        """
         size = len(self.query.closure)
         closed = np.asarray(self.closure)
         below = np.zeros_like(closed)
@@ -93,13 +117,21 @@ class Batch:
 
     @cached_property
     def mica(self) -> Array:
-        """Information content of the best common ancestor; [annotated, terms]."""
+        """Information content of the best common ancestor (MICA).
+
+        Returns:
+          The content in nats, [annotated, terms]; 0 without a common ancestor.
+        """
         own = self._implied * self.information[:, None]
         return similarity.over_ancestors(own, self.parents)[self.query.terms].T
 
     @cached_property
     def ancestor_index(self) -> Array:
-        """Jaccard index of the ancestors; [annotated, terms]."""
+        """Jaccard index of the ancestors of annotated and observed terms.
+
+        Returns:
+          The index, [annotated, terms].
+        """
         size = len(self.query.closure)
         own = np.zeros((size, len(self.query.terms)), np.float32)
         own[self.query.terms, np.arange(len(self.query.terms))] = 1
@@ -113,13 +145,21 @@ class Batch:
 
     @cached_property
     def term_information(self) -> tuple[Array, Array]:
-        """Information content of the annotated and of the observed terms."""
+        """Information content of the annotated and of the observed terms.
+
+        Returns:
+          Both in nats, [annotated, 1] and [1, terms].
+        """
         annotated = jnp.asarray(self.tables.information[self.tables.annotated])
         return annotated[:, None], self.information[self.query.terms][None]
 
     @cached_property
     def unexplained(self) -> Array:
-        """Expected information of each profile that the patient does not show."""
+        """Expected information of each profile that the patient does not show.
+
+        Returns:
+          The information in nats, [cases, profiles].
+        """
         nearest = pairs.best_in_case(self.mica, self.cases)
         shown = self._empty()
         for bucket in self.tables.buckets:
@@ -148,24 +188,14 @@ class Batch:
 
     @cached_property
     def _implied(self) -> Array:
-        return self._rows(self.tables.implied(self._closed_terms))
-
-    @property
-    def _closed_terms(self) -> np.ndarray:
-        return self.query.closure[self.known]
+        return jnp.asarray(self.tables.implied(self.query.closure))
 
     def _empty(self) -> np.ndarray:
         return np.zeros((len(self.query.cases), self.tables.num_profiles), np.float32)
 
-    def _rows(self, values: np.ndarray) -> Array:
-        out = np.zeros((len(self.known), values.shape[1]), np.float32)
-        out[self.known] = values
-        return jnp.asarray(out)
-
     def _take(self, values: np.ndarray, padding: float) -> np.ndarray:
-        return np.where(self.known, values[self.query.closure], padding).astype(
-            np.float32
-        )
+        closure = self.query.closure
+        return np.where(closure >= 0, values[closure], padding).astype(np.float32)
 
     def _indicator(self, rows: np.ndarray) -> np.ndarray:
         out = np.zeros((len(rows), len(self.query.closure)), np.float32)

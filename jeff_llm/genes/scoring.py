@@ -8,8 +8,9 @@ from jaxtyping import Array, Float, Float32
 
 from jeff_llm.genes import evidence, overlap, pairs, similarity
 from jeff_llm.genes.batch import Batch, SetScores
+from jeff_llm.genes.query import make_query
 from jeff_llm.genes.ranking import Phenotypes
-from jeff_llm.genes.tables import Tables, make_query
+from jeff_llm.genes.tables import Tables
 
 __all__ = [
     "ENSEMBLE",

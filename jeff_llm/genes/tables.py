@@ -1,10 +1,9 @@
 """Profiles prepared for scoring: propagated, indexed by term and sorted by size.
 
 Everything that depends on the release of HPO and not on a patient is computed here,
-once. `Query` holds what depends on the patients.
+once. `jeff_llm.genes.query.Query` holds what depends on the patients.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -20,18 +19,14 @@ from jeff_llm.genes.profiles import (
     disease_terms,
     gene_terms,
     information_content,
-    propagate,
 )
-from jeff_llm.genes.ranking import Phenotypes
 
 __all__ = [
     "DEFAULT_FREQUENCY",
     "Bucket",
-    "Query",
     "Tables",
     "ancestors_of_all",
     "filled",
-    "make_query",
     "make_tables",
 ]
 
@@ -82,27 +77,47 @@ class Tables:
 
     @property
     def num_profiles(self) -> int:
-        """Number of profiles, with empty ones."""
+        """Number of profiles, with empty ones.
+
+        Returns:
+          The number.
+        """
         return len(self.profiles.starts) - 1
 
     @cached_property
     def annotated(self) -> Int32[np.ndarray, " annotated"]:
-        """Terms that stand in a profile themselves, ascending."""
+        """Terms that stand in a profile themselves.
+
+        Returns:
+          Positions in the ontology, ascending.
+        """
         return np.unique(self.profiles.terms).astype(np.int32)
 
     @cached_property
     def propagated_information(self) -> Float32[np.ndarray, " profiles"]:
-        """Sum of the information content of each profile's terms and ancestors."""
+        """Sum of the information content of each profile's terms and ancestors.
+
+        Returns:
+          The sums, in nats.
+        """
         return self._sum_by_row(self._pair_information)
 
     @cached_property
     def expected_information(self) -> Float32[np.ndarray, " profiles"]:
-        """The same sum, with each term weighted by its frequency."""
+        """Sum as `propagated_information`, each term weighted by its frequency.
+
+        Returns:
+          The sums, in nats.
+        """
         return self._sum_by_row(self._pair_information * self.frequencies)
 
     @cached_property
     def direct_information(self) -> Float32[np.ndarray, " profiles"]:
-        """Sum of information content times frequency over each profile's own terms."""
+        """Sum of information content times frequency over a profile's own terms.
+
+        Returns:
+          The sums, in nats.
+        """
         owners = np.repeat(np.arange(self.num_profiles), np.diff(self.profiles.starts))
         values = self.information[self.profiles.terms] * self.profiles.frequencies
         sums = np.bincount(owners, values, minlength=self.num_profiles)
@@ -110,7 +125,11 @@ class Tables:
 
     @cached_property
     def buckets(self) -> tuple[Bucket, ...]:
-        """All profiles that are not empty, grouped by size in powers of two."""
+        """Group the profiles that are not empty by size, in powers of two.
+
+        Returns:
+          The groups, from the smallest profiles to the largest.
+        """
         counts = np.diff(self.profiles.starts)
         places = np.searchsorted(self.annotated, self.profiles.terms)
         widths = 1 << np.ceil(np.log2(np.maximum(counts, 4))).astype(int)
@@ -127,7 +146,7 @@ class Tables:
         """Propagated frequencies of some terms in all profiles; 0 where absent.
 
         Args:
-          terms: positions in the ontology.
+          terms: positions in the ontology; -1 for a row of zeros.
 
         Returns:
           One row per term.
@@ -142,7 +161,7 @@ class Tables:
         """1 where a term is one of the most specific terms of a profile, 0 elsewhere.
 
         Args:
-          terms: positions in the ontology.
+          terms: positions in the ontology; -1 for a row of zeros.
 
         Returns:
           One row per term.
@@ -186,7 +205,7 @@ class Tables:
         """1 where a term is an annotated term or an ancestor of it, 0 elsewhere.
 
         Args:
-          terms: positions in the ontology.
+          terms: positions in the ontology; -1 for a row of zeros.
 
         Returns:
           One row per term, one column per annotated term.
@@ -226,25 +245,6 @@ class Tables:
             frequencies.astype(np.float32),
             valid,
         )
-
-
-class Query(NamedTuple):
-    """Patients as arrays over the terms that concern them.
-
-    Attributes:
-      closure: positions of all observed and excluded terms and their ancestors,
-        parents before children.
-      parents: rows of the parents in `closure`, padded with the row itself.
-      terms: rows in `closure` of the different observed terms of all patients.
-      cases: positions in `terms` of each patient's observed terms; padding is -1.
-      excluded: rows in `closure` of each patient's excluded terms; padding is -1.
-    """
-
-    closure: Int32[np.ndarray, " closure"]
-    parents: Int32[np.ndarray, "closure width"]
-    terms: Int32[np.ndarray, " terms"]
-    cases: Int32[np.ndarray, "cases observed"]
-    excluded: Int32[np.ndarray, "cases excluded"]
 
 
 def make_tables(
@@ -321,47 +321,6 @@ def filled(profiles: Profiles, default_frequency: float) -> Profiles:
     return profiles._replace(frequencies=known.astype(np.float32))
 
 
-def make_query(ontology: Ontology, patients: Sequence[Phenotypes]) -> Query:
-    """Turn patients into arrays.
-
-    Args:
-      ontology: the terms.
-      patients: observed and excluded terms of each.
-
-    Returns:
-      The arrays; unknown ids are refused, so resolve them first.
-
-    Raises:
-      ValueError: if there is no patient, or one has no observed term.
-      KeyError: if an id is not in the ontology.
-    """
-    if not patients:
-        raise ValueError("patients: expected at least one, got none")
-    observed, excluded = [], []
-    for number, patient in enumerate(patients):
-        observed.append(sorted({ontology.index(term) for term in patient.observed}))
-        excluded.append(sorted({ontology.index(term) for term in patient.excluded}))
-        if not observed[-1]:
-            raise ValueError(
-                f"patients[{number}]: expected at least one observed term, got none"
-            )
-    terms = np.unique(np.concatenate(observed))
-    asked = np.unique(np.concatenate([terms, *excluded])).astype(np.int64)
-    _, closed = propagate(ontology, np.array([0, len(asked)]), asked)
-    closure = closed[np.argsort(ontology.depths[closed], kind="stable")]
-    place = np.full(len(ontology.ids), -1, dtype=np.int32)
-    place[closure] = np.arange(len(closure))
-    number = np.full(len(ontology.ids), -1, dtype=np.int32)
-    number[terms] = np.arange(len(terms))
-    return Query(
-        closure.astype(np.int32),
-        _parents(ontology, closure, place),
-        place[terms],
-        _padded([number[row] for row in observed]),
-        _padded([place[row] for row in excluded]),
-    )
-
-
 def ancestors_of_all(
     ontology: Ontology, terms: Int[np.ndarray, " some"]
 ) -> tuple[Int32[np.ndarray, " pairs"], Int[np.ndarray, " some"]]:
@@ -419,29 +378,8 @@ def _dense(
 ) -> Float[np.ndarray, "some profiles"]:
     out = np.zeros((len(terms), num_profiles), dtype=np.float32)
     for place, term in enumerate(terms):
+        if term < 0:
+            continue
         part = slice(starts[term], starts[term + 1])
         out[place, rows[part]] = values[part]
-    return out
-
-
-def _parents(ontology: Ontology, closure: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Rows of the parents; all ancestors of a closed set are in it."""
-    starts = ontology.parent_starts[closure]
-    counts = ontology.parent_starts[closure + 1] - starts
-    width = max(int(counts.max(initial=0)), 1)
-    column = np.arange(width)
-    inside = column < counts[:, None]
-    if not len(ontology.parents):
-        return np.arange(len(closure), dtype=np.int32)[:, None]
-    taken = np.where(inside, starts[:, None] + column, 0)
-    rows = place[ontology.parents[taken]]
-    own = np.arange(len(closure))[:, None]
-    return np.where(inside, rows, own).astype(np.int32)
-
-
-def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
-    width = max(*map(len, rows), 1)
-    out = np.full((len(rows), width), -1, dtype=np.int32)
-    for row, values in enumerate(rows):
-        out[row, : len(values)] = values
     return out

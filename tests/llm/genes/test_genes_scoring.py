@@ -17,10 +17,11 @@ from jeff_llm.genes.profiles import (
     disease_terms,
     information_content,
 )
+from jeff_llm.genes.query import make_query
 from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.scoring import MEASURES, score
 from jeff_llm.genes.simulate import simulate_cases
-from jeff_llm.genes.tables import make_query, make_tables
+from jeff_llm.genes.tables import make_tables
 
 KEY = jax.random.key(5)
 

@@ -12,9 +12,10 @@ import pytest
 
 from jeff_llm.genes import similarity
 from jeff_llm.genes.batch import Batch
+from jeff_llm.genes.query import make_query
 from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.scoring import score
-from jeff_llm.genes.tables import make_query, make_tables
+from jeff_llm.genes.tables import make_tables
 
 IC = [0, log(4 / 3), 0, log(2), log(2), log(4 / 3), log(4), log(4), log(2), log(4)]
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from jeff_llm.genes.profiles import Profiles
+from jeff_llm.genes.query import make_query
 from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.tables import (
     DEFAULT_FREQUENCY,
     ancestors_of_all,
     filled,
-    make_query,
     make_tables,
 )
 
@@ -21,9 +21,10 @@ def tables(ten):
 
 def test_frequencies_are_those_of_the_most_frequent_kind(tables):
     """Columns are OMIM:1 to OMIM:4, and OMIM:9 that has no terms."""
-    found = tables.dense(np.array([1, 4, 5, 6]))
+    found = tables.dense(np.array([1, -1, 4, 5, 6]))
     expected = [
         [1, 0.25, 0, 0.5, 0],
+        [0, 0, 0, 0, 0],
         [0.5, 0.25, 0, 0, 0],
         [0, 0.5, 0.8, 1, 0],
         [0, 0, 0, 0, 0],
