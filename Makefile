@@ -48,6 +48,7 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.routing
 	$(BIN)/python -m benchmarks.reasoning
 	$(BIN)/python -m benchmarks.reasoning_votes
+	$(BIN)/python -m benchmarks.genes
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \

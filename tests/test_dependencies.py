@@ -29,12 +29,15 @@ DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
     "ml_dtypes": "ml-dtypes",
     "orbax": "orbax-checkpoint",
+    "pyhpo": "hpo3",
     "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",
 }
 # Imported and not declared, each for a reason.
 BROUGHT = {
     "pandas": "anndata's tables are its own",
+    "pheval": "pins old versions, so it needs an environment of its own",
+    "polars": "what pheval's functions take",
     "torch": "installed by itself, as its builds differ by machine",
 }
 # Declared and not imported, each for a reason.

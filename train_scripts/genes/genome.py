@@ -1,20 +1,27 @@
 """All genes or diseases ranked for every case, by every measure."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from configs.genes import Config
-from jeff_llm.genes import evaluation, fusion, prioritise, scoring
+from jeff_llm.genes import evaluation, fusion, own_papers, prioritise, scoring
 from jeff_llm.genes.cases import Case
+from jeff_llm.genes.embedding import TermMatchRanker
 from jeff_llm.genes.evaluation import Evaluation
+from jeff_llm.genes.ranking import Phenotypes
+from jeff_llm.models import encoder
 from train_scripts.genes.data import Source, World
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["ENSEMBLE", "Study", "best_rank", "make_study", "rows", "with_gene"]
 
 ENSEMBLE = "ensemble"
+# MiniLM on names of terms, and its sum with `combined`; the weight was chosen on the
+# shared phenopackets.
+WORDS, BOTH = "minilm", "combined and minilm"
+WORDS_WEIGHT = 40.0
 _PURPOSE = 1
 
 
@@ -59,6 +66,10 @@ def make_study(
     measures = config.measures or scoring.MEASURES
     patients = [case.phenotypes for case in source.cases]
     full = scoring.score(world.tables, patients, measures)
+    words = _words(config, world, measures)
+    if words is not None:
+        full[WORDS] = words.scores(patients)
+        full[BOTH] = _joined(full)
     ranks: dict[str, dict[str, np.ndarray]] = {
         "genes": {},
         "without": {},
@@ -74,7 +85,7 @@ def make_study(
             scores[name] = found
     if papers:
         references = [case.references for case in source.cases]
-        less = prioritise.leave_out(world.hpo, world.tables, patients, full, references)
+        less = _less(world, patients, full, references, words)
         for name, values in less.items():
             found = prioritise.to_genes(world.hpo, values)
             ranks["without"][name] = best_rank(found, _genes(source.cases, world))
@@ -105,6 +116,40 @@ def with_gene(study: Study) -> Study:
     some = np.isfinite(next(iter(study.genes.values())))
     kept = {name: values[some] for name, values in study.genes.items()}
     return dataclasses.replace(study, clusters=study.clusters[some], genes=kept)
+
+
+def _words(
+    config: Config, world: World, measures: Sequence[str]
+) -> TermMatchRanker | None:
+    """MiniLM on the names of terms, where the run loads it beside `combined`."""
+    if "minilm" not in config.rankers or "combined" not in measures:
+        return None
+    model = encoder.load("minilm")
+    return TermMatchRanker(model.encode, world.hpo, name="minilm")
+
+
+def _joined(scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    return scores["combined"] + WORDS_WEIGHT * scores[WORDS]
+
+
+def _less(
+    world: World,
+    patients: Sequence[Phenotypes],
+    full: Mapping[str, np.ndarray],
+    references: Sequence[Collection[str]],
+    words: TermMatchRanker | None,
+) -> dict[str, np.ndarray]:
+    """Scores without what rests on each patient's own papers."""
+    ontology = {name: each for name, each in full.items() if name in scoring.MEASURES}
+    out = prioritise.leave_out(world.hpo, world.tables, patients, ontology, references)
+    if words is not None:
+        out[WORDS] = full[WORDS].copy()
+        replaced = own_papers.without_own_papers(world.hpo, references)
+        new = words.scores(patients, replaced.profiles)
+        rows = np.arange(len(replaced.cases))
+        out[WORDS][replaced.cases, replaced.diseases] = new[replaced.cases, rows]
+        out[BOTH] = _joined(out)
+    return out
 
 
 def rows(
