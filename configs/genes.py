@@ -62,7 +62,7 @@ class Config:
     # Cases whose candidate sets are ranked.
     candidate_cases: int = 200
     # Cases whose candidate sets the local language model ranks.
-    model_cases: int = 20
+    model_cases: int = 16
     # Size of the set on which the strategies are compared.
     strategy_size: int = 50
     # Genes in a group of divide and conquer.

@@ -35,8 +35,8 @@ ORDERED = ("biased", "smollm2_list")
 # permutations.
 SLOW = ("smollm2", "smollm2_list")
 SLOW_SIZE, SLOW_BIAS_SIZE, SLOW_PERMUTATIONS = 25, 10, 3
-# Longest list of the rankers that have a limit: one label per gene.
-MOST = {"smollm2_list": len(options.LABELS)}
+# Longest lists: a text is read per gene, and a list has one label per gene.
+MOST = {"smollm2": 50, "smollm2_list": len(options.LABELS)}
 _PURPOSE = 8
 
 
@@ -118,7 +118,7 @@ class Rankers:
         )
 
     def _pointwise(self) -> Ranker:
-        texts = ProfileTexts(self.world.hpo)
+        texts = ProfileTexts(self.world.hpo, num_terms=8)
         return options.PointwiseRanker(self._model, *options.pointwise_texts(texts))
 
     def _listed(self) -> Ranker:
