@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from configs.genes import Config
 from jeff import files
-from jeff_llm.genes import top_probability
+from jeff_llm.genes import reasons, top_probability
 from jeff_llm.genes.evaluation import Evaluation
 from jeff_llm.genes.top_probability import TopModel
 from train_scripts.genes import (
@@ -12,6 +14,7 @@ from train_scripts.genes import (
     data,
     genome,
     gpt4o,
+    own_report,
     sets,
     solvable,
     summary,
@@ -19,12 +22,16 @@ from train_scripts.genes import (
 from train_scripts.genes.data import World
 from train_scripts.genes.genome import Study
 from train_scripts.running.results import Part
+from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
 
 __all__ = ["run"]
 
 _RESEARCH = "For research; this is not a medical device.\n"
 _SKIPPED = "\n## {}\n\nSkipped: {}.\n"
+# Cases that the report explains, genes of each, and simulated patients to compare with.
+_SHOWN, _GENES, _UNRELATED = 10, 3, 200
+_PURPOSE = 30
 _NO_DATA = "JEFF_DATA holds no such data"
 
 
@@ -52,6 +59,7 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
         elif name == "genome":
             study = study or _study(config, world)
             found.append(_genome(config, study, workdir))
+            _explain(config, world, study, workdir)
         elif name == "gpt4o":
             found.append(_gpt4o(config, world))
         elif name == "solvability":
@@ -117,6 +125,34 @@ def _genome(config: Config, study: Study, workdir: Path) -> Part:
     summary.plot_measures(workdir / "02_genome.png", settings, ())
     found = () if study.source.simulated else claims.genome(config, study, full, less)
     return Part(numbers, found, text)
+
+
+def _explain(config: Config, world: World, study: Study, workdir: Path) -> None:
+    """Explain the first genes and the causal one of some cases, for the report."""
+    if "combined" not in study.scores:
+        return
+    names = world.hpo.annotations.genes
+    key = seed_key(config.seeds[0], _PURPOSE)
+    unrelated = reasons.unrelated_ranks(
+        world.hpo, world.tables, num_patients=_UNRELATED, key=key
+    )
+    shown = []
+    numbers = {id(case): row for row, case in enumerate(study.source.cases)}
+    for case in data.spread(study.source.cases, min(_SHOWN, len(numbers))):
+        row = numbers[id(case)]
+        order = np.argsort(-study.scores["combined"][row], kind="stable")
+        genes = [names[place] for place in order[:_GENES]]
+        genes += [case.gene] if case.gene and case.gene not in genes else []
+        found = reasons.explain(
+            world.hpo, world.tables, case.phenotypes, genes, unrelated=unrelated
+        )
+        rank = study.genes["combined"][row]
+        place = f"rank {rank:.0f}" if np.isfinite(rank) else "not in this release"
+        text = (
+            f"{len(case.phenotypes.observed)} terms; causal gene {case.gene}: {place}"
+        )
+        shown.append(own_report.report_case(case.name, text, found))
+    own_report.write_report(workdir / "reasons.json", shown)
 
 
 def _gpt4o(config: Config, world: World) -> Part:
