@@ -46,11 +46,10 @@ def percent(interval: Interval) -> str:
       The text.
 
     >>> percent(Interval(0.475, 0.43, 0.519))
-    '47.5 (43.0-51.9)'
+    '47.5 (43.0 to 51.9)'
     """
-    return f"{interval.estimate:.1%} ({interval.low:.1%}-{interval.high:.1%})".replace(
-        "%", ""
-    )
+    middle, low, high = (100 * each for each in interval)
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
 def evaluations(found: Mapping[str, Evaluation], title: str) -> str:
