@@ -155,10 +155,11 @@ PRESETS: dict[str, Config] = {
     "demo": Config(
         measures=(
             "resnik_one_way",
-            "naive_bayes",
-            "weighted_overlap",
-            "matched_information",
             "combined",
+            "naive_bayes",
+            "icto",
+            "jiang_conrath_one_way",
+            "information_coefficient_both_ways",
         ),
         cases=200,
         rankers=("combined", "biased"),

@@ -23,7 +23,6 @@ __all__ = [
     "MOST",
     "ORDERED",
     "SLOW",
-    "SLOW_BIAS_SIZE",
     "SLOW_PERMUTATIONS",
     "SLOW_SIZE",
     "Rankers",
@@ -34,7 +33,7 @@ ORDERED = ("biased", "smollm2_list")
 # Rankers that take a model's time: one seed, fewer cases, shorter lists and fewer
 # permutations.
 SLOW = ("smollm2", "smollm2_list")
-SLOW_SIZE, SLOW_BIAS_SIZE, SLOW_PERMUTATIONS = 25, 10, 3
+SLOW_SIZE, SLOW_PERMUTATIONS = 10, 3
 # Longest lists: a text is read per gene, and a list has one label per gene.
 MOST = {"smollm2": 50, "smollm2_list": len(options.LABELS)}
 _PURPOSE = 8
@@ -122,7 +121,7 @@ class Rankers:
         return options.PointwiseRanker(self._model, *options.pointwise_texts(texts))
 
     def _listed(self) -> Ranker:
-        texts = ProfileTexts(self.world.hpo, num_terms=8, symbol=True)
+        texts = ProfileTexts(self.world.hpo, num_terms=4, num_diseases=1, symbol=True)
         return options.OptionRanker(
             self._model, options.option_prompt(texts, describe=True)
         )

@@ -20,9 +20,8 @@ from train_scripts.running.seeds import seed_key
 __all__ = ["ADJUSTED", "Item", "Sets", "measure", "most_divided", "strategy_names"]
 
 _PURPOSE = 4
-# Shifts and permutations of a list for the measures of bias.
-_SHIFTS = 5
-_PERMUTATIONS = 4
+# Cases, and shifts and permutations of each list, for the measures of bias.
+_BIAS, _SLOW_BIAS = (None, 5, 4), (6, 3, 2)
 # Lists of other cases from which the worth of popularity is learned.
 _LEARN = 10
 DIVIDED = "divide and conquer x"
@@ -129,7 +128,7 @@ def measure(
         base = rankers.ranker(item.ranker, item.seed)
         ranker = _strategies(config, base, item, learn, counts)
         if item.kind == "bias":
-            return _bias(config, ranker, lists, item.seed)
+            return _bias(config, ranker, lists, item)
         return _accuracy(
             config, ranker, lists, rankers.clusters[item.ranker], item.seed
         )
@@ -159,17 +158,13 @@ def _items(config: Config, rankers: "models.Rankers") -> list[Item]:
 def _strategy_items(config: Config, ranker: str, seed: int) -> list[Item]:
     slow = ranker in models.SLOW
     size = min(config.strategy_size, models.SLOW_SIZE if slow else 10**9)
-    bias_size = min(size, models.SLOW_BIAS_SIZE) if slow else size
     names = strategy_names(config, ranker)
     base = Item("strategy", seed, ranker, config.distractors[0], size)
     most = next(name for name in reversed(names) if name.endswith(ADJUSTED))
-    chosen = dict.fromkeys((names[0], names[1], most.removesuffix(ADJUSTED), most))
+    chosen = dict.fromkeys((names[0], most.removesuffix(ADJUSTED), most))
     return [
         *(dataclasses.replace(base, strategy=name) for name in names),
-        *(
-            dataclasses.replace(base, kind="bias", size=bias_size, strategy=name)
-            for name in chosen
-        ),
+        *(dataclasses.replace(base, kind="bias", strategy=name) for name in chosen),
     ]
 
 
@@ -274,14 +269,15 @@ def _accuracy(
 
 
 def _bias(
-    config: Config, ranker: Ranker, lists: Sequence[Candidates], seed: int
+    config: Config, ranker: Ranker, lists: Sequence[Candidates], item: Item
 ) -> dict[str, float]:
+    cases, shifts, permutations = _SLOW_BIAS if item.ranker in models.SLOW else _BIAS
     found = bias.measure(
         ranker,
-        lists,
-        num_shifts=_SHIFTS,
-        num_permutations=_PERMUTATIONS,
-        key=seed_key(seed, _PURPOSE + 3),
+        lists[:cases],
+        num_shifts=shifts,
+        num_permutations=permutations,
+        key=seed_key(item.seed, _PURPOSE + 3),
         num_resamples=config.resamples,
     )
     return {
