@@ -44,6 +44,7 @@ def test_only_pages_that_are_run_have_code():
     assert with_code == {
         "README.md",
         "confidence.md",
+        "genes.md",
         "gre.md",
         "kv.md",
         "language_models.md",
@@ -396,3 +397,14 @@ def test_reasoning_page():
     assert names["asked"].samples < 40
     assert names["advantage"].sum() == pytest.approx(0, abs=1e-6)
     assert "wait" not in names["out"].texts[0].lower()
+
+
+@pytest.mark.slow
+def test_genes_page(capsys):
+    if assets.status("hpo") is None:
+        pytest.skip("HPO is not on this machine")
+    names = {}
+    for block in blocks("docs/genes.md"):
+        exec(compile(block, "docs/genes.md", "exec"), names)
+    assert names["best"][0] == "FBN1"
+    assert "Marfan syndrome" in capsys.readouterr().out

@@ -85,7 +85,10 @@ def test_help_of_a_command(words, said, capsys):
     ("words", "message"),
     [
         ("run nope", f"SYSTEM: expected one of {READY}, got 'nope'"),
-        ("run anomaly", "SYSTEM: anomaly is planned and not built yet; ready: yodo, gre, "),
+        (
+            "run anomaly",
+            "SYSTEM: anomaly is planned and not built yet; ready: yodo, gre, ",
+        ),
         ("run yodo nope", "PRESET: expected one of acs, adult, adult-race"),
         ("demo nope", "PRESET: yodo has acs, adult, adult-race"),
         ("assets adult nope", "NAME: expected some of ['adult', 'cities'"),
