@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from jeff_llm.generate import option_logits, score
+from jeff_llm.generate.scoring import Score
 from jeff_llm.genes.listwise import Prompt
 from jeff_llm.genes.profile_texts import ProfileTexts
 from jeff_llm.genes.ranking import Phenotypes, Ranking, by_score
@@ -33,6 +34,8 @@ DescribeGene: TypeAlias = Callable[[str], str]
 
 LABELS = tuple(f" {x}" for x in string.ascii_uppercase + string.ascii_lowercase)
 _NOBODY = Phenotypes(())
+# Continuations of one row.
+_CONTINUATIONS = 8
 
 
 class PointwiseRanker:
@@ -87,7 +90,7 @@ class PointwiseRanker:
         return self.many([(phenotypes, genes)])[0]
 
     def many(self, requests: Sequence[Request]) -> list[Ranking]:
-        """Rank several requests together; each patient's text is read once.
+        """Rank several requests together.
 
         Args:
           requests: phenotypes and genes of each.
@@ -104,9 +107,7 @@ class PointwiseRanker:
         self._read_prior([genes for _, genes in requests])
         prompts = [self._patient(phenotypes) for phenotypes, _ in requests]
         tails = [[self._gene(gene) for gene in genes] for _, genes in requests]
-        if not prompts:
-            return []
-        found = score(self._model, prompts, tails, batch_size=self._batch_size)
+        found = self._score(prompts, tails)
         rankings = []
         for prompt, scores, (_, genes) in zip(prompts, found, requests, strict=True):
             lengths = np.array([len(each.log_probs) for each in scores])
@@ -119,6 +120,32 @@ class PointwiseRanker:
             rankings.append(by_score(values, calls=1, tokens=tokens))
         return rankings
 
+    def _score(
+        self, prompts: Sequence[str], tails: Sequence[Sequence[str]]
+    ) -> list[list[Score]]:
+        """Score all continuations of each prompt, some at a time.
+
+        The logits of all continuations of a row are in memory together, so a long list
+        is cut into rows of its own, which read the prompt again.
+        """
+        rows = [
+            (number, own[start : start + _CONTINUATIONS])
+            for number, own in enumerate(tails)
+            for start in range(0, len(own), _CONTINUATIONS)
+        ]
+        if not rows:
+            return [[] for _ in prompts]
+        found = score(
+            self._model,
+            [prompts[number] for number, _ in rows],
+            [own for _, own in rows],
+            batch_size=self._batch_size,
+        )
+        out: list[list[Score]] = [[] for _ in prompts]
+        for (number, _), scores in zip(rows, found, strict=True):
+            out[number] += scores
+        return out
+
     def _read_prior(self, lists: Sequence[Sequence[str]]) -> None:
         """Log-probability of each new gene's text after a text about nobody."""
         new = [
@@ -128,7 +155,7 @@ class PointwiseRanker:
         ]
         if new:
             nobody, texts = self._patient(_NOBODY), [self._gene(gene) for gene in new]
-            (found,) = score(self._model, [nobody], [texts])
+            (found,) = self._score([nobody], [texts])
             totals = [each.total for each in found]
             self._prior |= dict(zip(new, totals, strict=True))
 
