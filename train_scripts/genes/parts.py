@@ -199,6 +199,10 @@ def _solvability(
         numbers[f"solvable_auroc_{short}"] = each.quality.auroc
         numbers[f"solvable_answered_{short}"] = each.answered
         numbers[f"solvable_wrong_{short}"] = each.held_out
+    asked = solvable.ask_agents(config, world, study)
+    if asked is not None:
+        text += summary.agents_table(asked)
+        numbers["agents_auroc"] = asked.area.estimate
     if elsewhere is not None:
         moved = solvable.transfer(world, elsewhere, last.model)
         text += summary.transfer_table(moved, len(last.correct))

@@ -9,19 +9,32 @@ import numpy as np
 from configs.genes import Config
 from jeff import metrics
 from jeff.bootstrap import bootstrap_interval
-from jeff_llm.genes import abstention, hpo_class, scoring, solvability, top_probability
+from jeff_llm import chat
+from jeff_llm.genes import (
+    abstention,
+    agents,
+    hpo_class,
+    scoring,
+    solvability,
+    top_probability,
+)
 from jeff_llm.genes.abstention import Quality, Threshold
+from jeff_llm.genes.agents import Judgement
 from jeff_llm.genes.cases import Case
 from jeff_llm.genes.evaluation import Interval
+from jeff_llm.genes.profile_texts import ProfileTexts
 from jeff_llm.genes.solvability import LabelAccuracy
 from jeff_llm.genes.top_probability import TopModel
+from jeff_llm.models import weights
 from train_scripts.genes.data import World
 from train_scripts.genes.genome import Study
 from train_scripts.running.seeds import seed_key
 
-__all__ = ["Solvable", "features_of", "measure", "transfer"]
+__all__ = ["Agents", "Solvable", "ask_agents", "features_of", "measure", "transfer"]
 
 _PURPOSE = 3
+# Cases that the language model is asked about.
+_ASKED = 60
 _LABEL_SCORE = {"no": 0.0, "maybe": 1.0, "yes": 2.0}
 
 
@@ -56,6 +69,63 @@ class Solvable:
     answered: float
     cases: int
     model: TopModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Agents:
+    """What agents of a language model say of how solvable cases look.
+
+    Attributes:
+      labels: accuracy of the first gene by consensus label.
+      area: area under the ROC curve of the label, for solved cases.
+      judgement: the verdicts, and what they took.
+    """
+
+    labels: dict[str, LabelAccuracy]
+    area: Interval
+    judgement: Judgement
+
+
+def ask_agents(config: Config, world: World, study: Study) -> Agents | None:
+    """Ask SmolLM2 in three roles about some of the cases.
+
+    Args:
+      config: settings of the run.
+      world: release of HPO.
+      study: ranks of the cases.
+
+    Returns:
+      The measurements; None where the run loads no language model, or the first gene of
+      these cases is always or never right.
+    """
+    if "smollm2" not in config.rankers or "combined" not in study.genes:
+        return None
+    rows = np.linspace(0, len(study.clusters) - 1, _ASKED).astype(int)
+    correct = study.genes["combined"][rows] == 1
+    if correct.all() or not correct.any():
+        return None
+    judgement = agents.judge(
+        chat.Local(weights.load("smollm2")),
+        [study.source.cases[row].phenotypes for row in rows],
+        ProfileTexts(world.hpo, information=world.tables.information),
+    )
+    labels = [verdict.consensus for verdict in judgement.verdicts]
+    # An unreadable answer says as little as "maybe".
+    values = np.array(
+        [_LABEL_SCORE.get(label, _LABEL_SCORE["maybe"]) for label in labels]
+    )
+    key = seed_key(config.seeds[0], _PURPOSE)
+    return Agents(
+        solvability.accuracy_by_label(
+            labels,
+            correct,
+            study.clusters[rows],
+            key=key,
+            num_resamples=config.resamples,
+        ),
+        _area(config, values, correct),
+        judgement,
+    )
 
 
 def measure(

@@ -12,11 +12,12 @@ from jeff_llm.genes.solvability import LabelAccuracy
 from train_scripts.genes.genome import Study
 from train_scripts.genes.gpt4o import Stored
 from train_scripts.genes.sets import Sets, strategy_names
-from train_scripts.genes.solvable import Solvable
+from train_scripts.genes.solvable import Agents, Solvable
 from train_scripts.running import plots
 from train_scripts.running.seeds import spread
 
 __all__ = [
+    "agents_table",
     "bias_table",
     "evaluations",
     "notes",
@@ -180,6 +181,24 @@ def solvable_table(name: str, found: Solvable) -> str:
         f"{found.quality.brier:.3f}. At most {threshold.max_error:.0%} wrong with "
         f"probability {1 - threshold.delta:.0%}: "
         f"{given}.\n"
+    )
+
+
+def agents_table(found: Agents) -> str:
+    """Table of what agents of a language model say.
+
+    Args:
+      found: the measurements.
+
+    Returns:
+      Markdown.
+    """
+    judgement, area = found.judgement, found.area
+    return (
+        f"\n### Agents of SmolLM2\n\nThree roles, {len(judgement.verdicts)} cases: "
+        f"{judgement.calls} calls, {judgement.tokens:,} tokens, {judgement.unreadable} "
+        f"answers unreadable. AUROC of the consensus {area.estimate:.3f} "
+        f"({area.low:.3f} to {area.high:.3f}).\n\n" + _labels(found.labels, "consensus")
     )
 
 
