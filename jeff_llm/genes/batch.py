@@ -56,33 +56,57 @@ class Batch:
 
     @cached_property
     def frequency(self) -> Array:
-        """Propagated frequencies; [closure, profiles]."""
+        """Propagated frequencies.
+
+        Returns:
+          Numbers in [0, 1], by term of the closure and profile.
+        """
         return self._rows(self.tables.dense(self._closed_terms))
 
     @cached_property
     def direct(self) -> Array:
-        """1 for the most specific terms of each profile; [closure, profiles]."""
+        """Mark the most specific terms of each profile.
+
+        Returns:
+          1 for such a term, else 0; by term of the closure and profile.
+        """
         return self._rows(self.tables.direct(self._closed_terms))
 
     @cached_property
     def observed(self) -> Array:
-        """1 for each observed term; [cases, closure]."""
+        """Mark the observed terms.
+
+        Returns:
+          1 for such a term, else 0; by case and term of the closure.
+        """
         rows = np.where(self.query.cases >= 0, self.query.terms[self.query.cases], -1)
         return jnp.asarray(self._indicator(rows))
 
     @cached_property
     def excluded(self) -> Array:
-        """1 for each excluded term; [cases, closure]."""
+        """Mark the excluded terms.
+
+        Returns:
+          1 for such a term, else 0; by case and term of the closure.
+        """
         return jnp.asarray(self._indicator(self.query.excluded))
 
     @cached_property
     def closure(self) -> Array:
-        """1 for each observed term and its ancestors; [cases, closure]."""
+        """Mark the observed terms and their ancestors.
+
+        Returns:
+          1 for such a term, else 0; by case and term of the closure.
+        """
         return similarity.over_descendants(self.observed.T, self.parents).T
 
     @cached_property
     def specific(self) -> Array:
-        """1 for each observed term with no other observed one below it."""
+        """Mark the observed terms with no other observed one below.
+
+        Returns:
+          1 for such a term, else 0; by case and term of the closure.
+        """
         size = len(self.query.closure)
         closed = np.asarray(self.closure)
         below = np.zeros_like(closed)
@@ -93,13 +117,21 @@ class Batch:
 
     @cached_property
     def mica(self) -> Array:
-        """Information content of the best common ancestor; [annotated, terms]."""
+        """Information content of the best common ancestor.
+
+        Returns:
+          Nats, by annotated and observed term.
+        """
         own = self._implied * self.information[:, None]
         return similarity.over_ancestors(own, self.parents)[self.query.terms].T
 
     @cached_property
     def ancestor_index(self) -> Array:
-        """Jaccard index of the ancestors; [annotated, terms]."""
+        """Jaccard index of the ancestors.
+
+        Returns:
+          Numbers in [0, 1], by annotated and observed term.
+        """
         size = len(self.query.closure)
         own = np.zeros((size, len(self.query.terms)), np.float32)
         own[self.query.terms, np.arange(len(self.query.terms))] = 1
@@ -113,13 +145,21 @@ class Batch:
 
     @cached_property
     def term_information(self) -> tuple[Array, Array]:
-        """Information content of the annotated and of the observed terms."""
+        """Information content of the annotated and of the observed terms.
+
+        Returns:
+          Nats, by annotated term, and by observed term.
+        """
         annotated = jnp.asarray(self.tables.information[self.tables.annotated])
         return annotated[:, None], self.information[self.query.terms][None]
 
     @cached_property
     def unexplained(self) -> Array:
-        """Expected information of each profile that the patient does not show."""
+        """Expected information of each profile that the patient does not show.
+
+        Returns:
+          Nats, by case and profile.
+        """
         nearest = pairs.best_in_case(self.mica, self.cases)
         shown = self._empty()
         for bucket in self.tables.buckets:

@@ -87,22 +87,38 @@ class Tables:
 
     @cached_property
     def annotated(self) -> Int32[np.ndarray, " annotated"]:
-        """Terms that stand in a profile themselves, ascending."""
+        """Terms that stand in a profile themselves.
+
+        Returns:
+          Positions in the ontology, ascending.
+        """
         return np.unique(self.profiles.terms).astype(np.int32)
 
     @cached_property
     def propagated_information(self) -> Float32[np.ndarray, " profiles"]:
-        """Sum of the information content of each profile's terms and ancestors."""
+        """Sum of the information content of each profile's terms and ancestors.
+
+        Returns:
+          Nats, by profile.
+        """
         return self._sum_by_row(self._pair_information)
 
     @cached_property
     def expected_information(self) -> Float32[np.ndarray, " profiles"]:
-        """The same sum, with each term weighted by its frequency."""
+        """Sum of information content times frequency, over terms and ancestors.
+
+        Returns:
+          Nats, by profile.
+        """
         return self._sum_by_row(self._pair_information * self.frequencies)
 
     @cached_property
     def direct_information(self) -> Float32[np.ndarray, " profiles"]:
-        """Sum of information content times frequency over each profile's own terms."""
+        """Sum of information content times frequency over each profile's own terms.
+
+        Returns:
+          Nats, by profile.
+        """
         owners = np.repeat(np.arange(self.num_profiles), np.diff(self.profiles.starts))
         values = self.information[self.profiles.terms] * self.profiles.frequencies
         sums = np.bincount(owners, values, minlength=self.num_profiles)
@@ -110,7 +126,11 @@ class Tables:
 
     @cached_property
     def buckets(self) -> tuple[Bucket, ...]:
-        """All profiles that are not empty, grouped by size in powers of two."""
+        """All profiles that are not empty, grouped by size in powers of two.
+
+        Returns:
+          One bucket per size, smallest first.
+        """
         counts = np.diff(self.profiles.starts)
         places = np.searchsorted(self.annotated, self.profiles.terms)
         widths = 1 << np.ceil(np.log2(np.maximum(counts, 4))).astype(int)
