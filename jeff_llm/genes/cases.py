@@ -94,8 +94,14 @@ class Report(NamedTuple):
         ]
         if self.refused:
             lines.append(f"phenopackets that cannot be used: {len(self.refused)}")
-        shown = [f"  {place}: {reason}" for place, reason in self.refused[:limit]]
-        return lines + shown + [f"  {note}" for note in self.notes[:limit]]
+        for all_of_them in (
+            [f"{place}: {reason}" for place, reason in self.refused],
+            self.notes,
+        ):
+            lines += [f"  {text}" for text in all_of_them[:limit]]
+            if limit and len(all_of_them) > limit:
+                lines.append(f"  and {len(all_of_them) - limit} more")
+        return lines
 
 
 def from_phenopackets(path: str | Path, hpo: Hpo) -> tuple[list[Case], Report]:

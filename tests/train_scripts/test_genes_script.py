@@ -178,7 +178,7 @@ def test_the_probability_is_that_of_the_first_of_all_genes(tmp_path, world, caps
     assert again["gene"] == "GENA"
     assert again["probability_top"] == sure["probability_top"]
     text = capsys.readouterr().out
-    assert text.count("`combined` puts GENA first") == 3
+    assert text.count("By combined, GENA is the first of all genes") == 3
     assert "no reasons for resnik_one_way: only combined and" in text
     assert not (other / "reasons.json").exists()
 

@@ -285,7 +285,7 @@ def _title(answer: Answer) -> str:
 
 def _outlook(answer: Answer) -> str:
     return (
-        f"Of all genes, `combined` puts {answer.first} first, which is right with "
+        f"By combined, {answer.first} is the first of all genes, and right with "
         f"probability {answer.probability:.0%}; solvable: {answer.label}"
     )
 

@@ -203,7 +203,7 @@ def test_features_that_need_something(read):
     assert lines[0] == "cases that can be used: 1"
     assert "  HP:0000013 is now HP:0000010" in lines
     assert "  HP:0000015 is obsolete; the ontology suggests HP:0000020" in lines
-    assert len(report.lines(limit=1)) == len(lines) - len(report.notes) + 1
+    assert len(report.lines(limit=1)) == len(lines) - len(report.notes) + 2
 
 
 def test_version_1(read):
@@ -442,7 +442,7 @@ def test_terms_of_a_user(few):
         ("", "terms: expected observed terms, got none and 0 excluded"),
         ([], "got none and 0 excluded"),
         ("-HP:0000010", "got none and 1 excluded"),
-        ("nothing", "HPO none knows, got none: 'nothing' is unknown"),
+        ("nothing", "HPO unknown knows, got none: 'nothing' is unknown"),
     ]:
         with pytest.raises(ValueError, match=message):
             cases.from_terms(wrong, few)
@@ -458,12 +458,13 @@ def test_terms_of_a_user(few):
         '"HP:0000011","-HP:0000020"',
         "hp:0000011,\N{MINUS SIGN}hp_0000020",
         "HP:0000011,\N{EN DASH} HP:0000020",
-        "\N{LEFT DOUBLE QUOTATION MARK}HP:0000011\N{RIGHT DOUBLE QUOTATION MARK}, -ATAXIA",
+        "\N{LEFT SINGLE QUOTATION MARK}Fit\N{RIGHT SINGLE QUOTATION MARK}, -ATAXIA",
     ],
 )
 def test_terms_as_people_type_them(few, text):
     (case,), report = cases.from_terms(text, few)
-    assert case.phenotypes == Phenotypes(("HP:0000011",), ("HP:0000020",))
+    observed = "HP:0000010" if "Fit" in text else "HP:0000011"
+    assert case.phenotypes == Phenotypes((observed,), ("HP:0000020",))
     assert report.lines() == ["cases that can be used: 1", "terms that are excluded: 1"]
 
 
@@ -483,6 +484,19 @@ def test_members_of_a_cohort_have_places_of_their_own(read):
     found, report = read({"members": [packet(), {"subject": {}}, packet()]})
     assert [case.source[-2:] for case in found] == ["#1", "#3"]
     assert report.refused[0][0].endswith("#2")
+
+
+def test_long_reports_are_cut():
+    refused = tuple((f"{n}.json", "why") for n in range(4))
+    report = cases.Report({"cases": 1}, refused, ("a note",))
+    assert report.lines(limit=3)[2:] == [
+        "  0.json: why",
+        "  1.json: why",
+        "  2.json: why",
+        "  and 1 more",
+        "  a note",
+    ]
+    assert len(report.lines(limit=0)) == 2
 
 
 def test_half_of_a_surrogate_pair_is_refused():
