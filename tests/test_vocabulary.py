@@ -111,7 +111,8 @@ def _run_of(name):
 
 
 @pytest.mark.parametrize(
-    "module", ["fairness", "confidence", "kv", "cells", "editing", "reasoning"]
+    "module",
+    ["fairness", "confidence", "kv", "cells", "editing", "reasoning", "genes"],
 )
 def test_the_protocol_of_a_room_is_its_evaluation(module):
     (path,) = ROOT.glob(f"jeff*/{module}/evaluation.py")

@@ -131,3 +131,8 @@ def __getattr__(name: str) -> Any:
     place = _FUNCTIONS.get(name, name)
     module = importlib.import_module(f"jeff_llm.genes.{place}")
     return getattr(module, name) if name in _FUNCTIONS else module
+
+
+def __dir__() -> list[str]:
+    """All public names, also those that are not loaded yet."""
+    return sorted(__all__)

@@ -17,6 +17,7 @@ __all__ = ["MAX_BYTES", "Found", "json_values", "parse_json"]
 
 # A phenopacket of the public store has 10 kB; a text beyond this is something else.
 MAX_BYTES = 64 * 2**20
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Found(NamedTuple):
@@ -68,15 +69,19 @@ def parse_json(data: bytes) -> Any:
       The value.
 
     Raises:
-      ValueError: if it is no JSON, is nested too deeply, holds a NaN, or an object has
-        a key twice.
+      ValueError: if it is no JSON, is nested too deeply, holds a NaN or half of a
+        surrogate pair, or an object has a key twice.
     """
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8-sig"),
             object_pairs_hook=_unique,
             parse_constant=_refuse_constant,
         )
+        if _SURROGATE.search(data):
+            # Half of a pair is no text: it could not be written again.
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except RecursionError as error:
         raise ValueError(
             "expected JSON of a moderate depth, got a deeper one"

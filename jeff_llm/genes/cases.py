@@ -15,6 +15,7 @@ from jeff_llm.genes.case_files import json_values
 from jeff_llm.genes.hpo import Hpo
 from jeff_llm.genes.phenopackets import disease_id, messages, parse_packet
 from jeff_llm.genes.ranking import Phenotypes
+from jeff_llm.genes.typed_terms import signed, split_terms
 
 __all__ = [
     "Case",
@@ -93,8 +94,14 @@ class Report(NamedTuple):
         ]
         if self.refused:
             lines.append(f"phenopackets that cannot be used: {len(self.refused)}")
-        shown = [f"  {place}: {reason}" for place, reason in self.refused[:limit]]
-        return lines + shown + [f"  {note}" for note in self.notes[:limit]]
+        for all_of_them in (
+            [f"{place}: {reason}" for place, reason in self.refused],
+            self.notes,
+        ):
+            lines += [f"  {text}" for text in all_of_them[:limit]]
+            if limit and len(all_of_them) > limit:
+                lines.append(f"  and {len(all_of_them) - limit} more")
+        return lines
 
 
 def from_phenopackets(path: str | Path, hpo: Hpo) -> tuple[list[Case], Report]:
@@ -125,11 +132,12 @@ def from_phenopackets(path: str | Path, hpo: Hpo) -> tuple[list[Case], Report]:
         except ValueError as reason:
             reader.refused.append((place, str(reason)))
             continue
-        for message in found:
+        for number, message in enumerate(found, start=1):
+            at = place if len(found) == 1 else f"{place}#{number}"
             try:
-                _add(reader, value if wrapped else {}, message, place)
+                _add(reader, value if wrapped else {}, message, at)
             except ValueError as reason:
-                reader.refused.append((place, str(reason)))
+                reader.refused.append((at, str(reason)))
     return reader.result(str(path))
 
 
@@ -173,8 +181,8 @@ def from_terms(terms: str | Sequence[str], hpo: Hpo) -> tuple[list[Case], Report
 
     Args:
       terms: ids, names or exact synonyms of terms; a leading ``-`` or ``!`` marks an
-        excluded term. A single text is split at commas, so a name that contains a
-        comma goes into a list.
+        excluded term. A single text is split by
+        `jeff_llm.genes.typed_terms.split_terms`.
       hpo: release of HPO to which the terms are mapped.
 
     Returns:
@@ -183,17 +191,18 @@ def from_terms(terms: str | Sequence[str], hpo: Hpo) -> tuple[list[Case], Report
     Raises:
       ValueError: if no observed phenotype is left.
     """
-    given = terms.split(",") if isinstance(terms, str) else terms
-    given = [text.strip() for text in given if text.strip()]
-    observed = [text for text in given if text[0] not in "-!"]
-    excluded = [text[1:].strip() for text in given if text[0] in "-!"]
+    if isinstance(terms, str):
+        terms = split_terms(terms, hpo.ontology.labels)
+    given = [signed(text) for text in terms if text.strip()]
     reader = _Reader(hpo)
-    try:
-        phenotypes = reader.phenotypes(observed, excluded)
-    except ValueError as error:
-        reader.refused.append(("terms", str(error)))
-        return reader.result("terms")
+    phenotypes = reader.phenotypes(
+        [text for absent, text in given if not absent],
+        [text for absent, text in given if absent],
+        place="terms: ",
+    )
     reader.add(Case(reader.name(), phenotypes))
+    # Nobody expects terms that were typed in to come with an answer.
+    del reader.counts["unlabelled"]
     return reader.result("terms")
 
 
@@ -217,19 +226,19 @@ class _Reader:
         self.counts["unlabelled"] += case.gene is None and not case.diseases
 
     def phenotypes(
-        self, observed: Sequence[str], excluded: Sequence[str]
+        self, observed: Sequence[str], excluded: Sequence[str], *, place: str = ""
     ) -> Phenotypes:
         """Map terms to this release, or say why no phenotype is left."""
         if not observed:
             raise ValueError(
-                f"expected observed terms, got none and {len(excluded)} excluded"
+                f"{place}expected observed terms, got none and {len(excluded)} excluded"
             )
-        shown = self._resolve(observed)
-        lacking = self._resolve(excluded)
+        shown, why = self._resolve(observed)
+        lacking, _ = self._resolve(excluded)
         if not shown:
             raise ValueError(
-                f"expected a phenotype that HPO {self.ontology.release} knows, "
-                f"got {', '.join(map(repr, observed[:3]))}"
+                f"{place}expected a phenotype that HPO {self.ontology.release} knows, "
+                f"got none: {'; '.join(why[:3])}"
             )
         # Who shows a term shows its ancestors too, so none of them can be excluded.
         implied = {a for term in shown for a in self.ontology.ancestors_of(term)}
@@ -238,29 +247,26 @@ class _Reader:
         ids = self.ontology.ids
         return Phenotypes(tuple(ids[t] for t in shown), tuple(ids[t] for t in kept))
 
-    def _resolve(self, terms: Sequence[str]) -> list[int]:
+    def _resolve(self, terms: Sequence[str]) -> tuple[list[int], list[str]]:
+        """Positions of the phenotypes, and what became of the other terms."""
         found, report = self.ontology.resolve(terms)
         for kind, items in zip(report._fields, report, strict=True):
             self.counts[kind] += len(items)
-        for old, new in report.mapped:
-            self.notes[f"{old} is now {new}"] = None
+        notes = [f"{old} is now {new}" for old, new in report.mapped]
         for term in report.obsolete:
             hint = ", ".join(self.ontology.obsolete[term]) or "no other term"
-            self.notes[f"{term} is obsolete; the ontology suggests {hint}"] = None
-        for term in report.unknown:
-            self.notes[f"{term[:60]!r} is unknown"] = None
-        for term in report.other:
-            self.notes[f"{term} is no phenotype"] = None
-        return found.tolist()
+            notes.append(f"{term} is obsolete; the ontology suggests {hint}")
+        notes += [f"{term[:60]!r} is unknown" for term in report.unknown]
+        notes += [f"{term} is no phenotype" for term in report.other]
+        self.notes |= dict.fromkeys(notes)
+        return found.tolist(), notes
 
     def result(self, source: str) -> tuple[list[Case], Report]:
         report = Report(dict(self.counts), tuple(self.refused), tuple(self.notes))
         if not self.cases:
             reasons = "; ".join(f"{at}: {why}" for at, why in self.refused[:3])
-            raise ValueError(
-                f"{source}: expected a case that can be used "
-                f"({reasons or 'it is empty'})"
-            )
+            why = reasons or "it is empty"
+            raise ValueError(f"{source}: expected a case that can be used ({why})")
         return self.cases, report
 
 

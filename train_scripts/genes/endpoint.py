@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,74 +10,67 @@ from configs.genes import Config
 from jeff_llm import chat
 from jeff_llm.genes import conquer, listwise
 from jeff_llm.genes.profile_texts import ProfileTexts
-from jeff_llm.genes.rounds import ask
+from jeff_llm.genes.rounds import Request, ask
+from train_scripts.genes.answers import Answer
 from train_scripts.genes.data import World
 from train_scripts.running.seeds import seed_key
 
-if TYPE_CHECKING:
-    from train_scripts.genes.own import Answer
-
-__all__ = ["rerank"]
+__all__ = ["open_model", "rerank"]
 
 _PURPOSE = 21
 
 
+def open_model(config: Config, workdir: Path) -> chat.Cached:
+    """Prepare the model at the endpoint; nothing is asked yet.
+
+    Args:
+      config: settings of the run.
+      workdir: the run's folder, where each answer is stored.
+
+    Returns:
+      The model. Its key is read from the environment variable ``OPENAI_API_KEY`` and
+      goes nowhere but to the endpoint.
+
+    Raises:
+      ValueError: if the address of the endpoint is none.
+    """
+    key = os.environ.get("OPENAI_API_KEY") or None
+    price = chat.Price(*config.prices)
+    return chat.Cached(
+        chat.OpenAICompatible(config.chat, config.chat_model, api_key=key, price=price),
+        workdir / "answers.db",
+    )
+
+
 def rerank(
-    config: Config, world: World, answers: Sequence["Answer"], workdir: Path
-) -> tuple[list["Answer"], str]:
+    config: Config, world: World, answers: Sequence[Answer], model: chat.ChatModel
+) -> tuple[list[Answer], str]:
     """Put the best genes of each patient in a new order, by divide and conquer.
 
-    What the calls will cost at most is printed before the first is made. Each answer is
-    stored in the run's folder, so a run that is killed asks for nothing twice. The key
-    is read from the environment variable ``OPENAI_API_KEY`` and goes nowhere but to the
-    endpoint.
+    What the calls will cost at most is printed before the first is made. A run that is
+    killed asks for nothing twice, since its answers are stored.
 
     Args:
       config: settings of the run.
       world: release of HPO.
       answers: rankings by the ontology.
-      workdir: the run's folder.
+      model: from `open_model`.
 
     Returns:
       The rankings with the shortlist in the new order, and a report in Markdown.
 
     Raises:
-      ExceptionGroup: if a request fails for good; what was answered stays stored.
+      OSError: if a request fails for good; what was answered stays stored.
     """
-    key = os.environ.get("OPENAI_API_KEY") or None
-    price = chat.Price(*config.prices)
-    model = chat.Cached(
-        chat.OpenAICompatible(config.chat, config.chat_model, api_key=key, price=price),
-        workdir / "answers.db",
-    )
     texts = ProfileTexts(world.hpo, symbol=True)
     prompt = listwise.default_prompt(texts, describe=True)
+    price = chat.Price(*config.prices)
     ranker = listwise.ListwiseRanker(model, prompt, price=price)
     requests = [
         (answer.case.phenotypes, answer.genes[: config.shortlist]) for answer in answers
     ]
     permutations = min(config.permutations)
-    calls = sum(
-        conquer.num_calls(
-            len(genes),
-            group_size=config.group_size,
-            keep=config.keep,
-            permutations=permutations,
-        )
-        for _, genes in requests
-    )
-    groups = [(patient, genes[: config.group_size]) for patient, genes in requests]
-    each = ranker.estimate(groups)
-    share = calls / max(each.calls, 1)
-    cost = (
-        f"at most {each.cost * share:.2f} at the given prices"
-        if any(config.prices)
-        else "unknown without --prices"
-    )
-    print(
-        f"{config.chat_model}: {calls} calls for {len(answers)} patients, about "
-        f"{each.tokens * share:,.0f} tokens, cost {cost}; stored answers cost nothing"
-    )
+    print(_stated(config, ranker, texts, requests, permutations))
     strategy = conquer.as_ranker(
         conquer.divide_and_conquer,
         ranker,
@@ -87,7 +79,14 @@ def rerank(
         permutations=permutations,
         key=seed_key(config.seeds[0], _PURPOSE),
     )
-    found = ask(strategy, requests)
+    try:
+        found = ask(strategy, requests)
+    except ExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise OSError(
+            f"{config.chat}: {first}; the same command goes on from here, and asks for "
+            "no stored answer again"
+        ) from errors
     out = [_moved(answer, r.order) for answer, r in zip(answers, found, strict=True)]
     report = ranker.report
     text = (
@@ -103,7 +102,36 @@ def rerank(
     return out, text
 
 
-def _moved(answer: "Answer", order: np.ndarray) -> "Answer":
+def _stated(
+    config: Config,
+    ranker: listwise.ListwiseRanker,
+    texts: ProfileTexts,
+    requests: Sequence[Request],
+    permutations: int,
+) -> str:
+    """What the calls take at most, if every group holds the longest texts."""
+    calls, tokens, cost = 0, 0, 0.0
+    for patient, genes in requests:
+        own = conquer.num_calls(
+            len(genes),
+            group_size=config.group_size,
+            keep=config.keep,
+            permutations=permutations,
+        )
+        longest = sorted(genes, key=lambda gene: -len(texts.gene(gene)))
+        each = ranker.estimate([(patient, longest[: config.group_size])])
+        calls += own
+        tokens += own * each.tokens
+        cost += own * each.cost
+    stated = f"{cost:.2f} at the given prices" if any(config.prices) else "unknown"
+    hint = "" if any(config.prices) else " (--prices tells it)"
+    return (
+        f"{config.chat_model}: {calls} calls for {len(requests)} patients, at most "
+        f"about {tokens:,} tokens, cost {stated}{hint}; stored answers cost nothing"
+    )
+
+
+def _moved(answer: Answer, order: np.ndarray) -> Answer:
     """The same ranking with its first genes in another order."""
     rest = np.arange(len(order), len(answer.genes))
     new = np.concatenate([order, rest]).astype(int)
@@ -112,6 +140,10 @@ def _moved(answer: "Answer", order: np.ndarray) -> "Answer":
     return answer._replace(
         genes=[answer.genes[i] for i in new],
         scores=answer.scores[new],
-        places=answer.places[new],
+        # What the model has not seen stays behind, with the ranks that it had.
+        ranks=np.append(
+            np.arange(1, len(order) + 1),
+            np.maximum(answer.ranks[rest], len(order) + 1),
+        ),
         explained=explained,
     )

@@ -2,14 +2,16 @@
 
 import csv
 import io
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from configs.genes import Config
 from jeff import files
+from jeff.checks import check_choice
 from jeff_llm.genes import (
     cases,
     evaluation,
@@ -20,42 +22,29 @@ from jeff_llm.genes import (
     solvability,
     top_probability,
 )
-from jeff_llm.genes.cases import Case
-from train_scripts.genes import data, endpoint, genome, own_report, solvable
+from train_scripts.genes import (
+    answers as own_answers,
+)
+from train_scripts.genes import (
+    data,
+    endpoint,
+    genome,
+    own_report,
+    solvable,
+)
+from train_scripts.genes.answers import Answer
 from train_scripts.genes.data import Source, World
 from train_scripts.running.results import Part
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
 
-__all__ = ["Answer", "analyse", "read_candidates"]
+__all__ = ["analyse", "read_candidates"]
 
 _PURPOSE = 20
 # Patients that are explained gene by gene in the report; the files have all.
 SHOWN = 20
 # Simulated patients with other diseases, to see which genes are high for anybody.
 _UNRELATED = 200
-
-
-class Answer(NamedTuple):
-    """The ranking of one patient.
-
-    Attributes:
-      case: the patient.
-      genes: candidates, best first.
-      scores: their scores, in the same order.
-      places: their columns among all genes of HPO.
-      explained: reasons of the first genes.
-      probability: that the first of all genes is right.
-      label: how solvable the case looks: "yes", "maybe" or "no".
-    """
-
-    case: Case
-    genes: list[str]
-    scores: np.ndarray
-    places: np.ndarray
-    explained: list[reasons.Explanation]
-    probability: float
-    label: str
 
 
 def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
@@ -72,16 +61,22 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
     Raises:
       ValueError: if no patient can be used, or a file is not as expected.
       FileNotFoundError: if a file is missing.
+      OSError: if the endpoint fails, or the folder for PhEval cannot be written.
     """
+    check_choice("measure", config.measure, scoring.MEASURES)
     world = data.make_world(config)
     source = _source(config, world)
     chosen, unknown = read_candidates(config.candidates, world)
+    if config.pheval:
+        _open_folder(config.pheval)
+        own_answers.check_file_names(source.cases)
+    model = endpoint.open_model(config, workdir) if config.chat else None
     say("genes", progress, f"patients: {len(source.cases)}, genes: {len(chosen)}")
     answers = _answers(config, world, source, chosen)
     asked = ""
-    if config.chat:
-        answers, asked = endpoint.rerank(config, world, answers, workdir)
-    _write_csv(workdir / "rankings.csv", config, answers)
+    if model:
+        answers, asked = endpoint.rerank(config, world, answers, model)
+    _write_csv(workdir / "rankings.csv", answers)
     own_report.write_reasons(workdir / "reasons.json", answers[:SHOWN])
     files.write_json(
         workdir / "explanations.json", own_report.explanations(world, answers)
@@ -111,15 +106,15 @@ def read_candidates(path: str, world: World) -> tuple[np.ndarray, list[str]]:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if fewer than two lines are such genes.
+      ValueError: if fewer than two lines are such genes, a line holds several names, or
+        the file is not text in UTF-8.
     """
     if not path:
         return np.arange(len(world.hpo.annotations.genes)), []
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"candidates: expected a file, found none: {file}")
-    lines = [line.split("#")[0].strip() for line in file.read_text().splitlines()]
-    names = list(dict.fromkeys(line for line in lines if line))
+    names = _lines(file)
     symbols, _ = world.nomenclature.resolve(names)
     columns, unknown = [], []
     for name, symbol in zip(names, symbols, strict=True):
@@ -134,6 +129,25 @@ def read_candidates(path: str, world: World) -> tuple[np.ndarray, list[str]]:
             f"{len(set(columns))} of {len(names)} lines; not known: {unknown[:5]}"
         )
     return np.array(list(dict.fromkeys(columns))), unknown
+
+
+def _lines(file: Path) -> list[str]:
+    """Names in a file, each once, without comments and quotes."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: expected text in UTF-8 ({error})") from error
+    names: dict[str, None] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        name = line.split("#")[0].strip()
+        # A column of numbers would pass for NCBI's ids of genes.
+        if re.search(r"[,;\t]", name):
+            raise ValueError(
+                f"{file}:{number}: expected one gene per line, got {name[:60]!r}"
+            )
+        if name := name.strip("\"' "):
+            names[name] = None
+    return list(names)
 
 
 def _source(config: Config, world: World) -> Source:
@@ -181,8 +195,9 @@ def _answers(
                 case,
                 [names[place] for place in order],
                 scores[number, order],
-                order,
+                own_answers.best_ranks(scores[number, order]),
                 explained,
+                names[int(found["combined"].genes[number].argmax())],
                 float(prob[number]),
                 labels[number],
             )
@@ -208,7 +223,7 @@ def _evaluate(config: Config, known: Sequence[Answer]) -> evaluation.Evaluation:
             if answer.case.gene in answer.genes
             else -1
         )
-        row = answer.scores[None]
+        row = own_answers.standing(answer)[None]
         ranks.append(genome.best_rank(row, [[place] if place >= 0 else []])[0])
     clusters = np.unique([str(a.case.gene) for a in known], return_inverse=True)[1]
     return evaluation.evaluate(
@@ -222,12 +237,14 @@ def _evaluate(config: Config, known: Sequence[Answer]) -> evaluation.Evaluation:
 def _write_pheval(config: Config, world: World, answers: Sequence[Answer]) -> None:
     """Write rankings of genes in PhEval's format; the answer is there to compare."""
     pheval.write(
-        config.pheval,
+        Path(config.pheval).expanduser(),
         [
             pheval.Result(
-                _stem(answer.case),
+                own_answers.file_name(answer.case),
                 answer.genes,
-                answer.scores.astype(np.float64),
+                own_answers.standing(answer)
+                if config.chat
+                else answer.scores.astype(np.float64),
                 () if answer.case.gene is None else (answer.case.gene,),
             )
             for answer in answers
@@ -236,20 +253,31 @@ def _write_pheval(config: Config, world: World, answers: Sequence[Answer]) -> No
     )
 
 
-def _stem(case: Case) -> str:
-    """Name of the phenopacket's file, by which PhEval finds its truth."""
-    return Path(case.source).name or case.name
+def _open_folder(path: str) -> None:
+    """Make the folder before the work whose results go there."""
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"pheval: expected a folder to write to ({error})") from error
 
 
-def _write_csv(path: Path, config: Config, answers: Sequence[Answer]) -> None:
+def _write_csv(path: Path, answers: Sequence[Answer]) -> None:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["patient", "source", "rank", "gene", "score", "probability_top"])
+    head = ["patient", "source", "rank", "equal", "gene", "score", "probability_top"]
+    writer.writerow(head)
     for answer in answers:
         patient = answer.case.name, answer.case.source
-        for rank, (gene, score) in enumerate(
-            zip(answer.genes, answer.scores, strict=True), start=1
-        ):
-            first = f"{answer.probability:.4f}" if rank == 1 else ""
-            writer.writerow([*patient, rank, gene, f"{score:.6g}", first])
+        rows = zip(
+            answer.ranks,
+            own_answers.tied(answer),
+            answer.genes,
+            answer.scores,
+            strict=True,
+        )
+        for rank, equal, gene, score in rows:
+            right = f"{answer.probability:.4f}" if gene == answer.first else ""
+            writer.writerow([*patient, rank, equal, gene, f"{score:.6g}", right])
     files.write_text(path, out.getvalue())

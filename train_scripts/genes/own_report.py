@@ -2,25 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jeff_llm.genes.reasons import Explanation
 
 from configs.genes import Config
 from jeff import files
 from jeff_llm.genes.evaluation import Evaluation
+from jeff_llm.genes.reasons import EXPLAINED, Explanation
+from train_scripts.genes import answers as own_answers
 from train_scripts.genes import summary
+from train_scripts.genes.answers import Answer
 from train_scripts.genes.data import Source, World
-
-if TYPE_CHECKING:
-    from train_scripts.genes.own import Answer
 
 __all__ = ["accuracy", "explanations", "report_case", "table", "write_reasons"]
 
 # Patients and genes whose reasons stand in the table; the files have all.
 _PATIENTS = 5
 _EXPLAINED = 3
+# Genes of a patient in the report: a page of thousands of tables is of no use.
+_ITEMS = 25
+# Largest share of the diseases of genes that a whole release does not annotate.
+_ALONE = 0.02
 RESEARCH = "For research; this is not a medical device."
 _TITLE = "Why these genes"
 _NOTE = (
@@ -33,7 +36,7 @@ def table(
     config: Config,
     world: World,
     source: Source,
-    answers: Sequence["Answer"],
+    answers: Sequence[Answer],
     unknown: Sequence[str],
 ) -> str:
     """Rankings and reasons of the first patients.
@@ -50,7 +53,12 @@ def table(
     """
     releases = ", ".join(f"{n} {r}" for n, r in world.hpo.releases.items())
     lines = [f"# Genes for {source.name}\n", RESEARCH + "\n", f"HPO: {releases}.\n"]
-    lines += [f"- {note}" for note in source.notes]
+    lines += [_bullet(note) for note in [*source.notes, *_release_notes(world)]]
+    if config.measure not in EXPLAINED:
+        lines.append(
+            f"- no reasons for {config.measure}: only {' and '.join(EXPLAINED)} have "
+            "them"
+        )
     if unknown:
         lines.append(
             f"- candidates without a phenotype in this release of HPO: {len(unknown)} "
@@ -83,7 +91,7 @@ def accuracy(found: Evaluation, cases: int) -> str:
     )
 
 
-def explanations(world: World, answers: Sequence["Answer"]) -> dict[str, Any]:
+def explanations(world: World, answers: Sequence[Answer]) -> dict[str, Any]:
     """All explanations, for other programs.
 
     Args:
@@ -102,16 +110,20 @@ def explanations(world: World, answers: Sequence["Answer"]) -> dict[str, Any]:
                 "source": answer.case.source,
                 "observed": list(answer.case.phenotypes.observed),
                 "excluded": list(answer.case.phenotypes.excluded),
+                "top": answer.first,
                 "probability_top": answer.probability,
                 "solvable": answer.label,
-                "genes": [each.as_dict() for each in answer.explained],
+                "genes": [
+                    {"place": int(place)} | each.as_dict()
+                    for place, each in zip(answer.ranks, answer.explained, strict=False)
+                ],
             }
             for answer in answers
         ],
     }
 
 
-def write_reasons(path: Path, answers: Sequence["Answer"]) -> None:
+def write_reasons(path: Path, answers: Sequence[Answer]) -> None:
     """Write the reasons that the report shows; nothing if no gene has any.
 
     Args:
@@ -120,10 +132,10 @@ def write_reasons(path: Path, answers: Sequence["Answer"]) -> None:
     """
     shown = [
         report_case(
-            answer.case.name,
-            f"probability that the first is right {answer.probability:.0%}, "
-            f"solvable: {answer.label}",
+            _title(answer),
+            _outlook(answer),
             answer.explained,
+            answer.ranks,
         )
         for answer in answers
     ]
@@ -143,7 +155,7 @@ def write_report(path: Path, shown: Sequence[dict[str, Any]]) -> None:
 
 
 def report_case(
-    name: str, text: str, explained: Sequence[Explanation]
+    name: str, text: str, explained: Sequence[Explanation], ranks: np.ndarray
 ) -> dict[str, Any]:
     """One case as the report shows it.
 
@@ -151,18 +163,23 @@ def report_case(
       name: of the case.
       text: what stands behind the name.
       explained: explanations of its genes, best first.
+      ranks: rank of each among the candidates.
 
     Returns:
-      A value for ``reasons.json``.
+      A value for ``reasons.json``; it holds the first 25 genes.
     """
     return {
         "name": name,
         "summary": text,
-        "items": [_item(each) for each in explained if np.isfinite(each.score)],
+        "items": [
+            _item(each, int(rank))
+            for each, rank in zip(explained[:_ITEMS], ranks, strict=False)
+            if np.isfinite(each.score)
+        ],
     }
 
 
-def _item(found: Explanation) -> dict[str, Any]:
+def _item(found: Explanation, rank: int) -> dict[str, Any]:
     lines = [
         {
             "term": each.name,
@@ -188,13 +205,17 @@ def _item(found: Explanation) -> dict[str, Any]:
         f"disease: {part.name}. The score does not use it."
         for part in found.contradictions
     ]
+    if found.rank != rank:
+        notes.append(
+            f"By {found.measure}, rank {found.rank} of all {found.num_genes} genes."
+        )
     if found.known_by_study_only:
         notes.append(
             f"Ranks as high for {found.usual:.1%} of unrelated patients: it may be "
             "here only because it is well studied."
         )
     return {
-        "rank": found.rank,
+        "rank": rank,
         "name": found.gene,
         "because": f"{found.disease_name} ({found.disease})",
         "score": found.score,
@@ -203,21 +224,23 @@ def _item(found: Explanation) -> dict[str, Any]:
     }
 
 
-def _patient(config: Config, world: World, answer: "Answer") -> list[str]:
+def _patient(config: Config, world: World, answer: Answer) -> list[str]:
     case = answer.case
     ontology = world.hpo.ontology
     names = [ontology.names[ontology.index(term)] for term in case.phenotypes.observed]
+    count = "1 term" if len(names) == 1 else f"{len(names)} terms"
     lines = [
-        f"\n## {case.name}\n",
-        f"{len(names)} terms: {', '.join(names)}. The first gene is right with "
-        f"probability {answer.probability:.0%}; solvable: {answer.label}.\n",
+        f"\n## {_title(answer)}\n",
+        f"{count}: {', '.join(names)}. {_outlook(answer)}.\n",
         "| rank | gene | disease | score | best explained |",
         "|---|---|---|---|---|",
     ]
     by_gene = {each.gene: each for each in answer.explained}
-    for rank, gene in enumerate(answer.genes[: config.top], start=1):
+    equal = own_answers.tied(answer)
+    for place, gene in enumerate(answer.genes[: config.top]):
         found = by_gene.get(gene)
-        score = f"{answer.scores[rank - 1]:.2f}"
+        rank = own_answers.shown_rank(answer.ranks[place], equal[place])
+        score = f"{answer.scores[place]:.2f}"
         if found is None or found.disease is None:
             lines.append(f"| {rank} | {gene} | | {score} | |")
             continue
@@ -228,6 +251,46 @@ def _patient(config: Config, world: World, answer: "Answer") -> list[str]:
             f"| {rank} | {gene}{mark} | {found.disease_name} ({found.disease}) "
             f"| {score} | {why} |"
         )
+    if more := int((answer.ranks[config.top :] == answer.ranks[place]).sum()):
+        lines.append(f"\n{more:,} more genes share the rank of the last one.")
     for found in answer.explained[:_EXPLAINED]:
         lines += ["\n```", *found.lines(), "```"]
     return lines
+
+
+def _release_notes(world: World) -> list[str]:
+    """What a user should know of the files of HPO."""
+    releases, annotations = world.hpo.releases, world.hpo.annotations
+    notes = []
+    if len(set(releases.values())) > 1:
+        notes.append("the ontology and the annotations are of different releases")
+    if dropped := annotations.report.unknown + annotations.report.obsolete:
+        notes.append(f"annotations dropped, whose terms HPO lacks: {dropped:,}")
+    # Only genes_to_phenotype.txt names such a disease.
+    linked = np.unique(annotations.links[:, 1])
+    alone = sum(not annotations.disease_names[place] for place in linked)
+    if alone > _ALONE * len(linked):
+        notes.append(
+            f"{alone:,} of {len(linked):,} diseases of genes have no annotations: "
+            "phenotype.hpoa may be cut short, or of another release"
+        )
+    return notes
+
+
+def _title(answer: Answer) -> str:
+    """Neutral name of a patient, with the name of its file where there is one."""
+    name, file = answer.case.name, own_answers.file_name(answer.case)
+    return name if file == name else f"{name} ({file})"
+
+
+def _outlook(answer: Answer) -> str:
+    return (
+        f"By combined, {answer.first} is the first of all genes, and right with "
+        f"probability {answer.probability:.0%}; solvable: {answer.label}"
+    )
+
+
+def _bullet(note: str) -> str:
+    """A line of the loader's report; one that is set in belongs to the line above."""
+    text = note.lstrip()
+    return f"{note[: len(note) - len(text)]}- {text}"

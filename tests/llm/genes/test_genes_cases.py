@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jeff import assets
-from jeff_llm.genes import case_files, cases, hpo
+from jeff_llm.genes import case_files, cases, hpo, typed_terms
 from jeff_llm.genes.annotations import AnnotationReport, Annotations
 from jeff_llm.genes.obo import parse_ontology
 from jeff_llm.genes.phenopackets import parse_packet
@@ -203,7 +203,7 @@ def test_features_that_need_something(read):
     assert lines[0] == "cases that can be used: 1"
     assert "  HP:0000013 is now HP:0000010" in lines
     assert "  HP:0000015 is obsolete; the ontology suggests HP:0000020" in lines
-    assert len(report.lines(limit=1)) == len(lines) - len(report.notes) + 1
+    assert len(report.lines(limit=1)) == len(lines) - len(report.notes) + 2
 
 
 def test_version_1(read):
@@ -438,9 +438,71 @@ def test_terms_of_a_user(few):
     assert report.counts["contradicted"] == 1
     (case,), _ = cases.from_terms(["Fit", "-HP:0000020"], few)
     assert case.phenotypes == Phenotypes(("HP:0000010",), ("HP:0000020",))
-    for wrong in ("", "-HP:0000010", "nothing", []):
-        with pytest.raises(ValueError, match="expected a case that can be used"):
+    for wrong, message in [
+        ("", "terms: expected observed terms, got none and 0 excluded"),
+        ([], "got none and 0 excluded"),
+        ("-HP:0000010", "got none and 1 excluded"),
+        ("nothing", "HPO unknown knows, got none: 'nothing' is unknown"),
+    ]:
+        with pytest.raises(ValueError, match=message):
             cases.from_terms(wrong, few)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "HP:0000011;-HP:0000020",
+        "HP:0000011 -HP:0000020",
+        "HP:0000011\n!HP:0000020\n",
+        "'HP:0000011', '-HP:0000020'",
+        '"HP:0000011","-HP:0000020"',
+        "hp:0000011,\N{MINUS SIGN}hp_0000020",
+        "HP:0000011,\N{EN DASH} HP:0000020",
+        "\N{LEFT SINGLE QUOTATION MARK}Fit\N{RIGHT SINGLE QUOTATION MARK}, -ATAXIA",
+    ],
+)
+def test_terms_as_people_type_them(few, text):
+    (case,), report = cases.from_terms(text, few)
+    observed = "HP:0000010" if "Fit" in text else "HP:0000011"
+    assert case.phenotypes == Phenotypes((observed,), ("HP:0000020",))
+    assert report.lines() == ["cases that can be used: 1", "terms that are excluded: 1"]
+
+
+def test_names_with_commas():
+    labels = {"otitis media", "otitis media, chronic", "a, b, c", "chronic"}
+    split = typed_terms.split_terms
+    assert split("Otitis media, chronic, fever", labels) == [
+        "Otitis media, chronic",
+        "fever",
+    ]
+    assert split("a,b,c; -A,  B, C", labels) == ["a, b, c", "-A, B, C"]
+    assert split("fever, otitis media", labels) == ["fever", "otitis media"]
+    assert split(" , ;\n", labels) == []
+
+
+def test_members_of_a_cohort_have_places_of_their_own(read):
+    found, report = read({"members": [packet(), {"subject": {}}, packet()]})
+    assert [case.source[-2:] for case in found] == ["#1", "#3"]
+    assert report.refused[0][0].endswith("#2")
+
+
+def test_long_reports_are_cut():
+    refused = tuple((f"{n}.json", "why") for n in range(4))
+    report = cases.Report({"cases": 1}, refused, ("a note",))
+    assert report.lines(limit=3)[2:] == [
+        "  0.json: why",
+        "  1.json: why",
+        "  2.json: why",
+        "  and 1 more",
+        "  a note",
+    ]
+    assert len(report.lines(limit=0)) == 2
+
+
+def test_half_of_a_surrogate_pair_is_refused():
+    with pytest.raises(ValueError, match="expected JSON in UTF-8"):
+        case_files.parse_json(b'{"a": ["\\ud800"]}')
+    assert case_files.parse_json(b'["\\ud83d\\ude00"]') == ["\N{GRINNING FACE}"]
 
 
 def test_phenobrain(tmp_path, few):
