@@ -151,7 +151,8 @@ def _explain(config: Config, world: World, study: Study, workdir: Path) -> None:
         text = (
             f"{len(case.phenotypes.observed)} terms; causal gene {case.gene}: {place}"
         )
-        shown.append(own_report.report_case(case.name, text, found))
+        ranks = np.array([each.rank for each in found])
+        shown.append(own_report.report_case(case.name, text, found, ranks))
     own_report.write_report(workdir / "reasons.json", shown)
 
 
