@@ -133,9 +133,9 @@ class Config:
                 f"keep: expected less than group_size={self.group_size}, "
                 f"got {self.keep}"
             )
-        if min(*self.prices, self.noise) < 0:
+        if not all(0 <= each < float("inf") for each in (*self.prices, self.noise)):
             raise ValueError(
-                "prices, noise: expected numbers of at least 0, got "
+                "prices, noise: expected finite numbers of at least 0, got "
                 f"{self.prices} and {self.noise}"
             )
         if bool(self.chat) != bool(self.chat_model):

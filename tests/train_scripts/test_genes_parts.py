@@ -134,6 +134,8 @@ def test_measures_of_the_demo_make_the_ensemble():
         ({"max_error": 1.0}, r"max_error: expected a share in \(0, 1\)"),
         ({"chat": "http://x"}, "chat: expected `chat` and `chat_model` together"),
         ({"data": "a", "terms": "b"}, "terms: expected either `data` or `terms`"),
+        ({"noise": float("nan")}, "prices, noise: expected finite numbers"),
+        ({"prices": (float("inf"), 0.0)}, "prices, noise: expected finite numbers"),
         ({"top": 0}, "top: expected at least 1, got 0"),
     ],
 )

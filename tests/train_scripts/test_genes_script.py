@@ -256,6 +256,14 @@ def test_what_is_wrong_is_said_before_the_work(tmp_path, world, packets, monkeyp
             own.analyse(changed, tmp_path / "run", progress=False)
 
 
+@pytest.mark.parametrize("option", ["--terms", "--data"])
+def test_an_empty_option_does_not_run_the_parts(tmp_path, capsys, option):
+    """As of an unset variable of a shell."""
+    words = ["run", "genes", option, "", "--runs", str(tmp_path)]
+    assert main(words) == 1
+    assert "data, terms: expected one of them" in capsys.readouterr().err
+
+
 def test_files_of_hpo_that_do_not_fit_are_named(tmp_path, world, capsys):
     folder = release(tmp_path / "mixed", annotations="2020-01-01")
     path = folder / "phenotype.hpoa"

@@ -185,7 +185,7 @@ def _solvability(
     }
     title = "How solvable a case looks"
     if not found:
-        reason = "it needs `combined` and another measure of the ensemble"
+        reason = "it needs all measures of the ensemble, and right and wrong cases"
         return Part({}, (), _SKIPPED.format(title, reason))
     summary.plot_solvable(workdir / "06_abstaining.png", found)
     text = f"\n## {title}\n" + "".join(

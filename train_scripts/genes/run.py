@@ -37,6 +37,8 @@ def run(
       ValueError: if a field or a file is not as expected.
       FileNotFoundError: if a file or an asset is missing; says how to get it.
     """
+    if preset == "file" and not (config.data or config.terms):
+        raise ValueError("data, terms: expected one of them, got neither")
     began = time.perf_counter()
     if config.data or config.terms:
         found = [own.analyse(config, workdir, progress=progress)]
