@@ -1,0 +1,1 @@
+"""Anomalies in texts: the script."""
