@@ -20,7 +20,7 @@ def similarity_scores(
     anomalous: Float[Array | np.ndarray, "kinds width"],
     *,
     scale: int | float = 20.0,
-    normal_weight: int | float = 1.0,
+    normal_weight: int | float = 0.5,
 ) -> Float[Array, " texts"]:
     r"""Compute how much nearer texts are to anomalous descriptions than to normal ones.
 
@@ -34,8 +34,9 @@ def similarity_scores(
       normal: embeddings of the normal descriptions.
       anomalous: embeddings of the anomalous descriptions; may have no rows.
       scale: ``s``; changes no order.
-      normal_weight: ``w``, in [0, 1]. A description of what is normal says little where
-        normal means "anything else"; 0 leaves it out.
+      normal_weight: ``w``, in [0, 1]. What is normal is often too wide for one
+        description, and a text may be normal without being near it; so the default
+        counts that side half. 0 leaves it out.
 
     Returns:
       Scores in [0, 1].
@@ -60,7 +61,7 @@ def description_similarity(
     texts: Sequence[str],
     categories: Categories,
     *,
-    normal_weight: int | float = 1.0,
+    normal_weight: int | float = 0.5,
 ) -> Scored:
     """Score texts by a sentence encoder and descriptions of the kinds.
 

@@ -1,0 +1,167 @@
+"""A fitted text detector in a folder: safetensors, JSON and the training texts."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jeff import files
+from jeff_llm.anomaly.characters import CharacterEncoder
+from jeff_llm.anomaly.text_detector import CHARACTERS, METHODS, Encode, TextDetector
+from jeff_llm.models.safetensors_writer import save_safetensors
+from jeff_llm.models.tensors import open_safetensors
+
+__all__ = ["load", "save"]
+
+_TENSORS, _SETTINGS, _TEXTS = "detector.safetensors", "detector.json", "normal.jsonl"
+_FORMAT = 1
+# A text that tells encoders apart: what was fitted with one is not read with another.
+_PROBE = "Der Zug nach Lyon leaves at 7:45, platform 3!"
+_CLOSE = 0.999
+
+
+def save(
+    detector: TextDetector, folder: str | Path, encoders: Mapping[str, Encode]
+) -> Path:
+    """Write a detector to a folder, whole or not at all.
+
+    Args:
+      detector: from `jeff_llm.anomaly.fit`.
+      folder: a new folder, or one that holds an earlier detector, which is replaced.
+      encoders: the encoders it was fitted with; one vector of each is stored, so that
+        `load` can refuse another encoder.
+
+    Returns:
+      The folder. It holds the training texts in clear, since they are the reasons.
+
+    Raises:
+      ValueError: if the folder holds other things, or an encoder is missing.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / _SETTINGS).is_file():
+        raise ValueError(f"{folder}: expected a new folder, or one of a detector")
+    tensors = {"calibration": np.asarray(detector.calibration, np.float32)}
+    for name, each in zip(detector.views, detector.embeddings, strict=True):
+        tensors[f"embeddings.{name}"] = np.asarray(each, np.float32)
+        if name != CHARACTERS:
+            tensors[f"probe.{name}"] = _probe(name, encoders)
+    settings: dict[str, Any] = {
+        "format": _FORMAT,
+        "method": detector.method,
+        "views": list(detector.views),
+    }
+    if detector.characters is not None:
+        tensors["characters.weights"] = np.asarray(detector.characters.weights)
+        settings["lengths"] = list(detector.characters.lengths)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".detector-") as name:
+        draft = Path(name) / "draft"
+        draft.mkdir()
+        save_safetensors(draft / _TENSORS, tensors)
+        files.write_text(
+            draft / _TEXTS,
+            "".join(f"{json.dumps({'text': text})}\n" for text in detector.texts),
+        )
+        files.write_json(draft / _SETTINGS, settings)
+        if folder.exists():
+            folder.rename(Path(name) / "before")
+        draft.rename(folder)
+    return folder
+
+
+def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
+    """Read a detector; no code is run from the files.
+
+    Args:
+      folder: as `save` wrote it.
+      encoders: the encoders it was fitted with.
+
+    Returns:
+      The detector.
+
+    Raises:
+      FileNotFoundError: if there is no detector in the folder.
+      ValueError: if a file is damaged, or an encoder is missing or another one.
+    """
+    folder = Path(folder)
+    if not (folder / _SETTINGS).is_file():
+        raise FileNotFoundError(f"{folder}: expected a detector, found no {_SETTINGS}")
+    views, method, lengths = _settings(folder / _SETTINGS)
+    tensors = open_safetensors(folder / _TENSORS)
+    texts = tuple(
+        row.get("text", "") for _, row in files.read_json_lines(folder / _TEXTS)
+    )
+
+    def tensor(name: str, ndim: int) -> np.ndarray:
+        if name not in tensors:
+            raise ValueError(f"{folder / _TENSORS}: expected a tensor {name!r}")
+        found = np.array(tensors[name].read())
+        if found.ndim != ndim or not np.all(np.isfinite(found)):
+            raise ValueError(
+                f"{folder / _TENSORS}: {name}: expected {ndim} axes of finite numbers, "
+                f"got shape {found.shape}"
+            )
+        return found
+
+    embeddings = tuple(tensor(f"embeddings.{name}", 2) for name in views)
+    for name, each in zip(views, embeddings, strict=True):
+        if len(each) != len(texts):
+            raise ValueError(
+                f"{folder}: expected {len(texts)} rows for {name!r}, got {len(each)}"
+            )
+        if name != CHARACTERS:
+            _check_probe(folder, name, tensor(f"probe.{name}", 1), encoders)
+    characters = None
+    if CHARACTERS in views:
+        characters = CharacterEncoder(tensor("characters.weights", 1), lengths)
+    parts = tuple(METHODS[method](each) for each in embeddings)
+    calibration = tensor("calibration", 1)
+    return TextDetector(
+        method, views, parts, characters, texts, calibration, embeddings
+    )
+
+
+def _settings(path: Path) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
+    settings = files.read_json(path)
+    known = {"format", "method", "views", "lengths"}
+    if not isinstance(settings, dict) or not set(settings) <= known:
+        raise ValueError(f"{path}: expected the fields {sorted(known)} alone")
+    if settings.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path}: expected format {_FORMAT}, got {settings.get('format')!r}; "
+            "another release of jeff wrote it"
+        )
+    views, method = settings.get("views"), settings.get("method")
+    if (
+        not isinstance(views, list)
+        or not views
+        or not all(isinstance(each, str) for each in views)
+        or method not in METHODS
+    ):
+        raise ValueError(f"{path}: expected views and one of {list(METHODS)}")
+    lengths = settings.get("lengths", [1])
+    if not isinstance(lengths, list) or not all(type(n) is int for n in lengths):
+        raise ValueError(f"{path}: lengths: expected numbers, got {lengths!r}")
+    return tuple(views), method, tuple(lengths)
+
+
+def _probe(name: str, encoders: Mapping[str, Encode]) -> np.ndarray:
+    if name not in encoders:
+        raise ValueError(f"encoders: expected one named {name!r}, got {list(encoders)}")
+    return np.asarray(encoders[name]([_PROBE]), np.float32)[0]
+
+
+def _check_probe(
+    folder: Path, name: str, stored: np.ndarray, encoders: Mapping[str, Encode]
+) -> None:
+    found = _probe(name, encoders)
+    same = found.shape == stored.shape
+    size = np.linalg.norm(found - stored) if same else np.inf
+    if not size <= (1 - _CLOSE) * np.linalg.norm(stored):
+        raise ValueError(
+            f"{folder}: expected the encoder {name!r} that it was fitted with, got "
+            "another: the same text has another vector"
+        )

@@ -1,0 +1,246 @@
+"""A detector of anomalous texts, from a pile of normal ones and nothing else.
+
+`fit` takes normal texts, keeps a part of them aside, and learns from the rest how a
+normal text looks to each *view*: a function from texts to vectors, such as a sentence
+encoder, or character n-grams, which see the style that an encoder overlooks. `score`
+fuses the views, and counts how many of the texts kept aside look at least as strange.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from jeff.checks import check_choice
+from jeff_llm.anomaly import conformal, detectors, neighbors
+from jeff_llm.anomaly.categories import check_texts
+from jeff_llm.anomaly.characters import CharacterEncoder, character_encoder
+from jeff_llm.anomaly.detectors import KNN, LOF, Mahalanobis
+from jeff_llm.anomaly.fusion import fuse
+
+__all__ = ["CHARACTERS", "METHODS", "Encode", "Found", "TextDetector", "fit", "score"]
+
+Encode = Callable[[list[str]], np.ndarray]
+CHARACTERS = "characters"  # the view that is fitted here and needs no encoder
+
+METHODS: dict[str, Callable[..., KNN | LOF | Mahalanobis]] = {
+    "knn": detectors.knn,
+    "lof": detectors.lof,
+    "mahalanobis": detectors.mahalanobis,
+}
+_BATCH = 4096  # texts whose vectors are in memory at once
+_FEWEST = 8  # training texts: fewer have no neighbours to speak of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextDetector:
+    """What `fit` learnt.
+
+    Attributes:
+      method: name of the detector of each view, one of `METHODS`.
+      views: names of the views, in the order of ``parts``.
+      parts: the detector of each view.
+      characters: the character view, if it is one of the views.
+      texts: training texts, of which the nearest are shown as a reason.
+      calibration: scores of the normal texts that were kept aside.
+      embeddings: training texts as each view sees them.
+    """
+
+    method: str
+    views: tuple[str, ...]
+    parts: tuple[KNN | LOF | Mahalanobis, ...]
+    characters: CharacterEncoder | None
+    texts: tuple[str, ...]
+    calibration: Float[np.ndarray, " calibration"]
+    embeddings: tuple[np.ndarray, ...]
+
+
+class Found(NamedTuple):
+    """Scores of texts; every field is per text and independent of the other texts.
+
+    Attributes:
+      score: higher for a more anomalous text.
+      p_value: share of normal texts at least as strange, by those kept aside.
+      by_view: score of each view.
+      nearest: index of the nearest training texts in the first view, nearest first.
+      distance: their Euclidean distance.
+    """
+
+    score: Float[np.ndarray, " texts"]
+    p_value: Float[np.ndarray, " texts"]
+    by_view: Float[np.ndarray, "views texts"]
+    nearest: Int[np.ndarray, "texts neighbors"]
+    distance: Float[np.ndarray, "texts neighbors"]
+
+
+def fit(
+    texts: Sequence[str],
+    encoders: Mapping[str, Encode],
+    *,
+    views: Sequence[str] | None = None,
+    method: str = "knn",
+    holdout: float = 0.3,
+    key: jax.Array,
+) -> TextDetector:
+    """Fit a detector to normal texts.
+
+    Args:
+      texts: normal texts, each once (`jeff_llm.anomaly.texts.distinct`).
+      encoders: name of a view to its function from texts to vectors, such as
+        ``{"minilm": encoder.load("minilm").encode}``.
+      views: the views to use; all encoders and `CHARACTERS` by default.
+      method: detector of each view: "knn", "lof" or "mahalanobis".
+      holdout: share of the texts that is kept aside for p-values.
+      key: random key of the parting.
+
+    Returns:
+      The detector. Its p-values can reach ``1 / (kept aside + 1)``; `conformal` says
+      how many texts a level needs.
+
+    Raises:
+      TypeError: if ``texts`` is a single text.
+      ValueError: if there are too few texts, a view is unknown, or an argument is out
+        of its range.
+    """
+    texts = check_texts(texts)
+    check_choice("method", method, METHODS)
+    names = (*encoders, CHARACTERS) if views is None else tuple(views)
+    if CHARACTERS in encoders:
+        raise ValueError(f"encoders: expected no {CHARACTERS!r}: that name is taken")
+    for name in names:
+        check_choice("views", name, (*encoders, CHARACTERS))
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"views: expected different names, got {names}")
+    if not 0 < holdout < 1:
+        raise ValueError(f"holdout: expected a share in (0, 1), got {holdout}")
+    kept = math.ceil(holdout * len(texts))
+    if len(texts) - kept < _FEWEST:
+        raise ValueError(
+            f"texts: expected at least {math.ceil(_FEWEST / (1 - holdout)) + 1} normal "
+            f"texts, got {len(texts)}"
+        )
+    order = np.asarray(jax.random.permutation(key, len(texts)))
+    train = [texts[place] for place in order[kept:]]
+    aside = [texts[place] for place in order[:kept]]
+    characters = character_encoder(train) if CHARACTERS in names else None
+    functions = _functions(names, encoders, characters)
+    embeddings = tuple(np.asarray(each(train), np.float32) for each in functions)
+    parts = tuple(METHODS[method](each) for each in embeddings)
+    fitted = TextDetector(
+        method, names, parts, characters, tuple(train), np.zeros(0), embeddings
+    )
+    by_view = _by_view(fitted, [each(aside) for each in functions])
+    return dataclasses.replace(fitted, calibration=_fused(fitted, by_view))
+
+
+def score(
+    detector: TextDetector,
+    texts: Sequence[str],
+    encoders: Mapping[str, Encode],
+    *,
+    num_nearest: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Score texts.
+
+    Args:
+      detector: from `fit`.
+      texts: any texts, empty ones and repeats too.
+      encoders: the encoders that the detector was fitted with, by name.
+      num_nearest: nearest training texts to name.
+      progress: called with the number of texts that are done, and of all.
+
+    Returns:
+      Scores, p-values and the nearest normal texts.
+
+    Raises:
+      TypeError: if ``texts`` is a single text.
+      ValueError: if an encoder is missing or gives vectors of another width.
+    """
+    texts = check_texts(texts)
+    if not 1 <= num_nearest <= len(detector.texts):
+        raise ValueError(
+            f"num_nearest: expected 1 to {len(detector.texts)}, got {num_nearest}"
+        )
+    functions = _functions(detector.views, encoders, detector.characters)
+    parts = []
+    for begin in range(0, len(texts), _BATCH):
+        batch = texts[begin : begin + _BATCH]
+        vectors = [each(batch) for each in functions]
+        by_view = _by_view(detector, vectors)
+        near = neighbors.nearest(
+            detector.embeddings[0],
+            np.asarray(vectors[0], np.float32),
+            neighbors=num_nearest,
+        )
+        total = _fused(detector, by_view)
+        parts.append(
+            Found(
+                total,
+                np.asarray(conformal.p_values(detector.calibration, total)),
+                by_view,
+                np.asarray(near.index),
+                np.asarray(near.distance),
+            )
+        )
+        if progress is not None:
+            progress(min(begin + _BATCH, len(texts)), len(texts))
+    if not parts:
+        empty = np.zeros(0, np.float32)
+        table = np.zeros((0, num_nearest))
+        views = np.zeros((len(detector.views), 0), np.float32)
+        return Found(empty, empty, views, table.astype(int), table.astype(np.float32))
+    columns = zip(*parts, strict=True)
+    return Found(
+        *(np.concatenate(each, axis=int(i == 2)) for i, each in enumerate(columns))
+    )
+
+
+def _functions(
+    views: Sequence[str],
+    encoders: Mapping[str, Encode],
+    characters: CharacterEncoder | None,
+) -> list[Encode]:
+    """The function of each view."""
+    found = []
+    for name in views:
+        if name == CHARACTERS and characters is not None:
+            found.append(characters.encode)
+        elif name in encoders:
+            found.append(encoders[name])
+        else:
+            raise ValueError(
+                f"encoders: expected one named {name!r}, got {list(encoders)}"
+            )
+    return found
+
+
+def _by_view(
+    detector: TextDetector, vectors: Sequence[np.ndarray]
+) -> Float[np.ndarray, "views texts"]:
+    rows = []
+    for name, part, fitted, each in zip(
+        detector.views, detector.parts, detector.embeddings, vectors, strict=True
+    ):
+        each = np.asarray(each, np.float32)
+        if each.ndim != 2 or each.shape[1] != fitted.shape[1]:
+            raise ValueError(
+                f"encoders: expected vectors of width {fitted.shape[1]} from {name!r}, "
+                f"got shape {each.shape}"
+            )
+        rows.append(np.asarray(part.score(each)))
+    return np.stack(rows)
+
+
+def _fused(
+    detector: TextDetector, by_view: Float[np.ndarray, "views texts"]
+) -> Float[np.ndarray, " texts"]:
+    """One score per text; a single view needs no fusion."""
+    if len(by_view) == 1:
+        return by_view[0]
+    references = [np.asarray(part.reference) for part in detector.parts]
+    return np.asarray(fuse(by_view, references))
