@@ -14,7 +14,7 @@ from jeff_llm.anomaly.text_detector import CHARACTERS, METHODS, Encode, TextDete
 from jeff_llm.models.safetensors_writer import save_safetensors
 from jeff_llm.models.tensors import open_safetensors
 
-__all__ = ["load", "save"]
+__all__ = ["load", "read_notes", "save"]
 
 _TENSORS, _SETTINGS, _TEXTS = "detector.safetensors", "detector.json", "normal.jsonl"
 _FORMAT = 1
@@ -24,7 +24,11 @@ _CLOSE = 0.999
 
 
 def save(
-    detector: TextDetector, folder: str | Path, encoders: Mapping[str, Encode]
+    detector: TextDetector,
+    folder: str | Path,
+    encoders: Mapping[str, Encode],
+    *,
+    notes: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a detector to a folder, whole or not at all.
 
@@ -33,6 +37,7 @@ def save(
       folder: a new folder, or one that holds an earlier detector, which is replaced.
       encoders: the encoders it was fitted with; one vector of each is stored, so that
         `load` can refuse another encoder.
+      notes: texts to keep with it, such as what the scorers were told (`read_notes`).
 
     Returns:
       The folder. It holds the training texts in clear, since they are the reasons.
@@ -48,10 +53,14 @@ def save(
         tensors[f"embeddings.{name}"] = np.asarray(each, np.float32)
         if name != CHARACTERS:
             tensors[f"probe.{name}"] = _probe(name, encoders)
+    for name, each in zip(detector.scorers, detector.scored, strict=True):
+        tensors[f"scores.{name}"] = np.asarray(each, np.float32)
     settings: dict[str, Any] = {
         "format": _FORMAT,
         "method": detector.method,
         "views": list(detector.views),
+        "scorers": list(detector.scorers),
+        "notes": dict(notes or {}),
     }
     if detector.characters is not None:
         tensors["characters.weights"] = np.asarray(detector.characters.weights)
@@ -89,7 +98,8 @@ def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
     folder = Path(folder)
     if not (folder / _SETTINGS).is_file():
         raise FileNotFoundError(f"{folder}: expected a detector, found no {_SETTINGS}")
-    views, method, lengths = _settings(folder / _SETTINGS)
+    settings = _settings(folder / _SETTINGS)
+    views, method = tuple(settings["views"]), settings["method"]
     tensors = open_safetensors(folder / _TENSORS)
     texts = tuple(
         row.get("text", "") for _, row in files.read_json_lines(folder / _TEXTS)
@@ -116,17 +126,45 @@ def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
             _check_probe(folder, name, tensor(f"probe.{name}", 1), encoders)
     characters = None
     if CHARACTERS in views:
-        characters = CharacterEncoder(tensor("characters.weights", 1), lengths)
+        characters = CharacterEncoder(
+            tensor("characters.weights", 1), tuple(settings["lengths"])
+        )
     parts = tuple(METHODS[method](each) for each in embeddings)
     calibration = tensor("calibration", 1)
+    scorers = tuple(settings["scorers"])
+    scored = tuple(tensor(f"scores.{name}", 1) for name in scorers)
     return TextDetector(
-        method, views, parts, characters, texts, calibration, embeddings
+        method,
+        views,
+        parts,
+        characters,
+        texts,
+        calibration,
+        embeddings,
+        scorers,
+        scored,
     )
 
 
-def _settings(path: Path) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
+def read_notes(folder: str | Path) -> dict[str, str]:
+    """Read the notes that `save` kept with a detector.
+
+    Args:
+      folder: as `save` wrote it.
+
+    Returns:
+      Texts by name.
+
+    Raises:
+      FileNotFoundError: if there is no detector in the folder.
+      ValueError: if its settings are not as expected.
+    """
+    return _settings(Path(folder) / _SETTINGS)["notes"]
+
+
+def _settings(path: Path) -> dict[str, Any]:
     settings = files.read_json(path)
-    known = {"format", "method", "views", "lengths"}
+    known = {"format", "method", "views", "scorers", "lengths", "notes"}
     if not isinstance(settings, dict) or not set(settings) <= known:
         raise ValueError(f"{path}: expected the fields {sorted(known)} alone")
     if settings.get("format") != _FORMAT:
@@ -134,18 +172,18 @@ def _settings(path: Path) -> tuple[tuple[str, ...], str, tuple[int, ...]]:
             f"{path}: expected format {_FORMAT}, got {settings.get('format')!r}; "
             "another release of jeff wrote it"
         )
-    views, method = settings.get("views"), settings.get("method")
-    if (
-        not isinstance(views, list)
-        or not views
-        or not all(isinstance(each, str) for each in views)
-        or method not in METHODS
-    ):
-        raise ValueError(f"{path}: expected views and one of {list(METHODS)}")
-    lengths = settings.get("lengths", [1])
-    if not isinstance(lengths, list) or not all(type(n) is int for n in lengths):
-        raise ValueError(f"{path}: lengths: expected numbers, got {lengths!r}")
-    return tuple(views), method, tuple(lengths)
+    settings = {"scorers": [], "lengths": [1], "notes": {}} | settings
+    kinds = {"views": str, "scorers": str, "lengths": int}
+    for name, kind in kinds.items():
+        value = settings.get(name)
+        if not isinstance(value, list) or not all(type(x) is kind for x in value):
+            raise ValueError(f"{path}: {name}: expected a list, got {value!r:.100}")
+    notes = settings["notes"]
+    if not isinstance(notes, dict) or not all(type(x) is str for x in notes.values()):
+        raise ValueError(f"{path}: notes: expected texts by name, got {notes!r:.100}")
+    if not settings["views"] or settings.get("method") not in METHODS:
+        raise ValueError(f"{path}: expected views and a method of {list(METHODS)}")
+    return settings
 
 
 def _probe(name: str, encoders: Mapping[str, Encode]) -> np.ndarray:

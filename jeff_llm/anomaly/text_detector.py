@@ -2,8 +2,10 @@
 
 `fit` takes normal texts, keeps a part of them aside, and learns from the rest how a
 normal text looks to each *view*: a function from texts to vectors, such as a sentence
-encoder, or character n-grams, which see the style that an encoder overlooks. `score`
-fuses the views, and counts how many of the texts kept aside look at least as strange.
+encoder, or character n-grams, which see the style that an encoder overlooks. A *scorer*
+is a function from texts to scores that needs no fitting, such as a zero-shot scorer.
+`score` fuses views and scorers, and counts how many of the texts kept aside look at
+least as strange.
 """
 
 import dataclasses
@@ -22,9 +24,19 @@ from jeff_llm.anomaly.characters import CharacterEncoder, character_encoder
 from jeff_llm.anomaly.detectors import KNN, LOF, Mahalanobis
 from jeff_llm.anomaly.fusion import fuse
 
-__all__ = ["CHARACTERS", "METHODS", "Encode", "Found", "TextDetector", "fit", "score"]
+__all__ = [
+    "CHARACTERS",
+    "METHODS",
+    "Encode",
+    "Found",
+    "Scorer",
+    "TextDetector",
+    "fit",
+    "score",
+]
 
 Encode = Callable[[list[str]], np.ndarray]
+Scorer = Callable[[list[str]], np.ndarray]
 CHARACTERS = "characters"  # the view that is fitted here and needs no encoder
 
 METHODS: dict[str, Callable[..., KNN | LOF | Mahalanobis]] = {
@@ -48,6 +60,8 @@ class TextDetector:
       texts: training texts, of which the nearest are shown as a reason.
       calibration: scores of the normal texts that were kept aside.
       embeddings: training texts as each view sees them.
+      scorers: names of the scorers.
+      scored: scores of the training texts by each scorer.
     """
 
     method: str
@@ -57,6 +71,8 @@ class TextDetector:
     texts: tuple[str, ...]
     calibration: Float[np.ndarray, " calibration"]
     embeddings: tuple[np.ndarray, ...]
+    scorers: tuple[str, ...] = ()
+    scored: tuple[np.ndarray, ...] = ()
 
 
 class Found(NamedTuple):
@@ -65,7 +81,7 @@ class Found(NamedTuple):
     Attributes:
       score: higher for a more anomalous text.
       p_value: share of normal texts at least as strange, by those kept aside.
-      by_view: score of each view.
+      by_view: score of each view, then of each scorer.
       nearest: index of the nearest training texts in the first view, nearest first.
       distance: their Euclidean distance.
     """
@@ -82,6 +98,7 @@ def fit(
     encoders: Mapping[str, Encode],
     *,
     views: Sequence[str] | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
     method: str = "knn",
     holdout: float = 0.3,
     key: jax.Array,
@@ -93,6 +110,8 @@ def fit(
       encoders: name of a view to its function from texts to vectors, such as
         ``{"minilm": encoder.load("minilm").encode}``.
       views: the views to use; all encoders and `CHARACTERS` by default.
+      scorers: name to a function from texts to scores, higher for a more anomalous
+        text; it must not depend on the other texts.
       method: detector of each view: "knn", "lof" or "mahalanobis".
       holdout: share of the texts that is kept aside for p-values.
       key: random key of the parting.
@@ -130,10 +149,22 @@ def fit(
     functions = _functions(names, encoders, characters)
     embeddings = tuple(np.asarray(each(train), np.float32) for each in functions)
     parts = tuple(METHODS[method](each) for each in embeddings)
+    scorers = dict(scorers or {})
+    if both := set(scorers) & set(names):
+        raise ValueError(f"scorers: expected other names than the views', got {both}")
+    scored = tuple(_scores(name, each, train) for name, each in scorers.items())
     fitted = TextDetector(
-        method, names, parts, characters, tuple(train), np.zeros(0), embeddings
+        method,
+        names,
+        parts,
+        characters,
+        tuple(train),
+        np.zeros(0, np.float32),
+        embeddings,
+        tuple(scorers),
+        scored,
     )
-    by_view = _by_view(fitted, [each(aside) for each in functions])
+    by_view = _by_view(fitted, [each(aside) for each in functions], aside, scorers)
     return dataclasses.replace(fitted, calibration=_fused(fitted, by_view))
 
 
@@ -142,6 +173,7 @@ def score(
     texts: Sequence[str],
     encoders: Mapping[str, Encode],
     *,
+    scorers: Mapping[str, Scorer] | None = None,
     num_nearest: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Found:
@@ -151,6 +183,7 @@ def score(
       detector: from `fit`.
       texts: any texts, empty ones and repeats too.
       encoders: the encoders that the detector was fitted with, by name.
+      scorers: the scorers that it was fitted with, by name.
       num_nearest: nearest training texts to name.
       progress: called with the number of texts that are done, and of all.
 
@@ -159,7 +192,8 @@ def score(
 
     Raises:
       TypeError: if ``texts`` is a single text.
-      ValueError: if an encoder is missing or gives vectors of another width.
+      ValueError: if an encoder or a scorer is missing, or gives vectors of another
+        width.
     """
     texts = check_texts(texts)
     if not 1 <= num_nearest <= len(detector.texts):
@@ -171,7 +205,7 @@ def score(
     for begin in range(0, len(texts), _BATCH):
         batch = texts[begin : begin + _BATCH]
         vectors = [each(batch) for each in functions]
-        by_view = _by_view(detector, vectors)
+        by_view = _by_view(detector, vectors, batch, scorers or {})
         near = neighbors.nearest(
             detector.embeddings[0],
             np.asarray(vectors[0], np.float32),
@@ -192,7 +226,8 @@ def score(
     if not parts:
         empty = np.zeros(0, np.float32)
         table = np.zeros((0, num_nearest))
-        views = np.zeros((len(detector.views), 0), np.float32)
+        rows = len(detector.views) + len(detector.scorers)
+        views = np.zeros((rows, 0), np.float32)
         return Found(empty, empty, views, table.astype(int), table.astype(np.float32))
     columns = zip(*parts, strict=True)
     return Found(
@@ -220,20 +255,40 @@ def _functions(
 
 
 def _by_view(
-    detector: TextDetector, vectors: Sequence[np.ndarray]
+    detector: TextDetector,
+    vectors: Sequence[np.ndarray],
+    texts: list[str],
+    scorers: Mapping[str, Scorer],
 ) -> Float[np.ndarray, "views texts"]:
     rows = []
-    for name, part, fitted, each in zip(
+    for name, part, fitted, given in zip(
         detector.views, detector.parts, detector.embeddings, vectors, strict=True
     ):
-        each = np.asarray(each, np.float32)
+        each = np.asarray(given, np.float32)
         if each.ndim != 2 or each.shape[1] != fitted.shape[1]:
             raise ValueError(
                 f"encoders: expected vectors of width {fitted.shape[1]} from {name!r}, "
                 f"got shape {each.shape}"
             )
         rows.append(np.asarray(part.score(each)))
+    for name in detector.scorers:
+        if name not in scorers:
+            raise ValueError(
+                f"scorers: expected one named {name!r}, got {list(scorers)}"
+            )
+        rows.append(_scores(name, scorers[name], texts))
     return np.stack(rows)
+
+
+def _scores(name: str, scorer: Scorer, texts: list[str]) -> Float[np.ndarray, " texts"]:
+    found = np.asarray(scorer(texts), np.float32)
+    if found.shape != (len(texts),) or not np.all(np.isfinite(found)):
+        raise ValueError(
+            f"scorers: expected a finite score for each of {len(texts)} texts from "
+            f"{name!r}, got shape {found.shape}"
+            + (" with NaN or infinity" if found.shape == (len(texts),) else "")
+        )
+    return found
 
 
 def _fused(
@@ -243,4 +298,4 @@ def _fused(
     if len(by_view) == 1:
         return by_view[0]
     references = [np.asarray(part.reference) for part in detector.parts]
-    return np.asarray(fuse(by_view, references))
+    return np.asarray(fuse(by_view, [*references, *detector.scored]))

@@ -1,0 +1,90 @@
+"""Scores of texts by a language model at the user's endpoint."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from configs.anomaly import Config
+from jeff_llm import chat
+from jeff_llm.anomaly import prompted
+from jeff_llm.anomaly.categories import Categories
+from jeff_llm.anomaly.texts import Text
+
+__all__ = ["ask", "open_model"]
+
+_NORMAL = "texts like most of this collection"
+
+
+def open_model(config: Config, workdir: Path) -> chat.Cached:
+    """Prepare the model at the endpoint; nothing is asked yet.
+
+    Args:
+      config: settings of the run.
+      workdir: the run's folder, where each answer is stored.
+
+    Returns:
+      The model. Its key is read from the environment variable ``OPENAI_API_KEY`` and
+      goes nowhere but to the endpoint.
+
+    Raises:
+      ValueError: if the address of the endpoint is none.
+    """
+    key = os.environ.get("OPENAI_API_KEY") or None
+    price = chat.Price(*config.prices)
+    return chat.Cached(
+        chat.OpenAICompatible(config.chat, config.chat_model, api_key=key, price=price),
+        workdir / "answers.db",
+    )
+
+
+def ask(
+    config: Config, workdir: Path, texts: list[Text], rows: list[dict[str, Any]]
+) -> str:
+    """Ask the model for a score of each text, and put it into the rows.
+
+    What it will cost at most is printed before the first call. Equal texts are asked
+    about once, and stored answers cost nothing.
+
+    Args:
+      config: settings of the run.
+      workdir: the run's folder.
+      texts: the texts.
+      rows: of each text; get ``chat_score``, ``chat_failed`` and ``chat_reason``.
+
+    Returns:
+      A report in Markdown.
+
+    Raises:
+      OSError: if a request fails for good; what was answered stays stored.
+    """
+    anomalous = {"anomalous": config.anomalous} if config.anomalous else {}
+    kinds = Categories({"normal": config.normal or _NORMAL}, anomalous)
+    distinct = list(dict.fromkeys(each.text for each in texts))
+    price = chat.Price(*config.prices)
+    tokens, cost = prompted.estimate(distinct, kinds, price=price)
+    stated = f"{cost:.2f} at the given prices" if any(config.prices) else "unknown"
+    hint = "" if any(config.prices) else " (--prices tells it)"
+    print(
+        f"{config.chat_model}: {len(distinct)} calls, at most about {tokens:,} tokens, "
+        f"cost {stated}{hint}; stored answers cost nothing"
+    )
+    try:
+        asked = prompted.prompted(open_model(config, workdir), distinct, kinds)
+    except ExceptionGroup as errors:
+        raise OSError(
+            f"{config.chat}: {errors.exceptions[0]}; the same command goes on from "
+            "here, and asks for no stored answer again"
+        ) from errors
+    place = {text: i for i, text in enumerate(distinct)}
+    for each, row in zip(texts, rows, strict=True):
+        i = place[each.text]
+        row["chat_score"] = float(asked.scored.score[i])
+        row["chat_failed"] = bool(asked.scored.failed[i])
+        row["chat_reason"] = asked.reasons[i]
+    failed = int(asked.scored.failed.sum())
+    return (
+        f"\n{config.chat_model} scored {len(distinct)} different texts; {failed} answers "
+        f"could not be read and count .5. {int(asked.tokens.sum()):,} tokens, cost "
+        f"{asked.cost:.2f}. Its scores carry no guarantee: they were not compared with "
+        "normal texts.\n"
+    )

@@ -1,0 +1,297 @@
+"""Find the anomalies among the user's own texts."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from configs.anomaly import Config
+from jeff import files
+from jeff_llm import anomaly
+from jeff_llm.anomaly import (
+    conformal,
+    false_discovery,
+    likelihood,
+    similarity,
+    store,
+    text_detector,
+)
+from jeff_llm.anomaly.categories import Categories
+from jeff_llm.anomaly.text_detector import Encode, Scorer, TextDetector
+from jeff_llm.anomaly.texts import Text, distinct, read_lines, read_texts
+from jeff_llm.models import encoder, weights
+from train_scripts.anomaly import endpoint
+from train_scripts.running.results import Part
+from train_scripts.running.seeds import seed_key
+from train_scripts.running.stages import say
+
+__all__ = ["analyse"]
+
+_PURPOSE = 40
+_DESCRIPTIONS = ("normal", "anomalous")
+_SHOWN = 80  # characters of a text in the report
+
+
+class _Scored(NamedTuple):
+    """Texts with everything that was found of them, in the file's order."""
+
+    texts: list[Text]
+    rows: list[dict[str, Any]]
+
+
+def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
+    """Fit a detector to normal texts, or read one, and score texts with it.
+
+    Args:
+      config: settings of the run.
+      workdir: the run's folder; what an interrupted run has scored is not scored again.
+      progress: say what is being done.
+
+    Returns:
+      Numbers and table; ``scores.jsonl`` and ``detector`` are in the folder.
+
+    Raises:
+      ValueError: if a file is not as expected, or there are too few normal texts for
+        the level.
+      FileNotFoundError: if a file or an asset is missing.
+      OSError: if the endpoint fails; what was answered stays stored.
+    """
+    encoders = {"minilm": encoder.load("minilm").encode}
+    detector, scorers, fitted = _detector(config, workdir, encoders, progress)
+    limit = conformal.threshold(detector.calibration, config.level, delta=config.delta)
+    numbers = {
+        "training_texts": float(len(detector.texts)),
+        "calibration_texts": float(len(detector.calibration)),
+    }
+    if not config.score:
+        return Part(numbers, (), f"# Anomalies\n\n{fitted}")
+    texts = _read_new(config)
+    if not texts:
+        raise ValueError(f"{config.score}: expected at least one text, got none")
+    rows = _score(config, workdir, detector, encoders, scorers, texts, progress)
+    p_values = np.array([row["p_value"] for row in rows], np.float32)
+    found = np.asarray(
+        false_discovery.benjamini_hochberg(p_values, config.false_discoveries)
+    )
+    for row, discovered in zip(rows, found, strict=True):
+        # JSON has all digits of a float32, so this is the comparison of `flag`.
+        row["flagged"] = bool(np.float32(row["score"]) > np.float32(limit.score))
+        row["discovered"] = bool(discovered)
+    asked = endpoint.ask(config, workdir, texts, rows) if config.chat else ""
+    files.write_text(
+        workdir / "scores.jsonl",
+        "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows),
+    )
+    _part_file(workdir).unlink(missing_ok=True)
+    numbers["scored"] = float(len(rows))
+    numbers["flagged"] = float(sum(row["flagged"] for row in rows))
+    numbers["discovered"] = float(found.sum())
+    table = _table(config, detector, limit, _Scored(texts, rows))
+    return Part(numbers, (), f"# Anomalies\n\n{fitted}{table}{asked}")
+
+
+def _detector(
+    config: Config, workdir: Path, encoders: dict[str, Encode], progress: bool
+) -> tuple[TextDetector, dict[str, Scorer], str]:
+    """The detector, its scorers, and a report of the normal texts."""
+    if config.detector:
+        notes = store.read_notes(config.detector)
+        detector = store.load(config.detector, encoders)
+        scorers = _scorers(detector.scorers, notes, encoders)
+        text = f"Detector of {config.detector}: {len(detector.texts)} normal texts.\n"
+        return detector, scorers, text
+    normal, empty, repeated = distinct(read_texts(config.data, column=config.column))
+    text = (
+        f"Normal texts of {config.data}: {len(normal)}; {empty} empty ones and "
+        f"{repeated} repeats were left out.\n"
+    )
+    folder = workdir / "detector"
+    notes = {name: getattr(config, name) for name in _DESCRIPTIONS}
+    names = config.scorers if config.anomalous else ()
+    scorers = _scorers(names, notes, encoders)
+    if (folder / "detector.json").is_file():  # an interrupted run left it
+        return store.load(folder, encoders), scorers, text
+    # Refused before the texts are embedded: it can take minutes.
+    kept = int(np.ceil(config.holdout * len(normal)))
+    fewest = conformal.fewest_calibration(config.level, config.delta)
+    if kept < fewest:
+        raise ValueError(
+            f"{config.data}: expected at least {int(np.ceil(fewest / config.holdout))} "
+            f"different normal texts for a false-alarm rate of {config.level:g} (with "
+            f"holdout={config.holdout:g} and delta={config.delta:g}), got "
+            f"{len(normal)}; give more texts or a higher level"
+        )
+    say("anomaly", progress, f"fit to {len(normal)} normal texts")
+    detector = anomaly.fit(
+        [each.text for each in normal],
+        {name: encoders[name] for name in config.views if name in encoders},
+        views=config.views,
+        scorers=scorers,
+        method=config.method,
+        holdout=config.holdout,
+        key=seed_key(config.seeds[0], _PURPOSE),
+    )
+    store.save(detector, folder, encoders, notes=notes)
+    return detector, scorers, text
+
+
+def _scorers(
+    names: tuple[str, ...], notes: dict[str, str], encoders: dict[str, Encode]
+) -> dict[str, Scorer]:
+    if not names:
+        return {}
+    normal, anomalous = (notes[name] for name in _DESCRIPTIONS)
+    kinds = Categories({"normal": normal}, {"anomalous": anomalous})
+    makers: dict[str, Callable[[], Scorer]] = {
+        "similarity": lambda: (
+            lambda texts: (
+                similarity.description_similarity(
+                    encoders["minilm"], texts, kinds
+                ).score
+            )
+        ),
+        "likelihood": lambda: _likelihood(kinds),
+    }
+    return {name: makers[name]() for name in names}
+
+
+def _likelihood(kinds: Categories) -> Scorer:
+    model = weights.load("smollm2")
+    return lambda texts: likelihood.likelihood_ratio(model, texts, kinds).score
+
+
+def _read_new(config: Config) -> list[Text]:
+    if config.score == "-":
+        return read_lines(sys.stdin, source="standard input")
+    return read_texts(config.score, column=config.column)
+
+
+def _score(
+    config: Config,
+    workdir: Path,
+    detector: TextDetector,
+    encoders: dict[str, Encode],
+    scorers: dict[str, Scorer],
+    texts: list[Text],
+    progress: bool,
+) -> list[dict[str, Any]]:
+    """Score in batches; each that is done is stored."""
+    path = _part_file(workdir)
+    rows = _done(path, texts)
+    for begin in range(len(rows), len(texts), config.batch_size):
+        batch = texts[begin : begin + config.batch_size]
+        new = _rows(detector, batch, encoders, scorers)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in new)
+        rows += new
+        say("anomaly", progress, f"scored {len(rows)} of {len(texts)} texts")
+    return rows
+
+
+def _part_file(workdir: Path) -> Path:
+    return workdir / "scores.part.jsonl"
+
+
+def _done(path: Path, texts: list[Text]) -> list[dict[str, Any]]:
+    """Rows of an interrupted run; a line that was cut off is dropped."""
+    if not path.is_file():
+        return []
+    content = path.read_text("utf-8")
+    whole = content[: content.rfind("\n") + 1]
+    if whole != content:
+        files.write_text(path, whole)
+    rows = [json.loads(line) for line in whole.split("\n")[:-1]]
+    if len(rows) > len(texts) or any(
+        row["text"] != each.text for row, each in zip(rows, texts, strict=False)
+    ):
+        raise ValueError(
+            f"{path}: expected the texts of this run, got others; the file to score "
+            "has changed, so start a new run"
+        )
+    return rows
+
+
+def _rows(
+    detector: TextDetector,
+    batch: list[Text],
+    encoders: dict[str, Encode],
+    scorers: dict[str, Scorer],
+) -> list[dict[str, Any]]:
+    found = text_detector.score(
+        detector,
+        [each.text for each in batch],
+        encoders,
+        scorers=scorers,
+        num_nearest=min(3, len(detector.texts)),
+    )
+    names = (*detector.views, *detector.scorers)
+    rows = []
+    for place, each in enumerate(batch):
+        nearest = [
+            {"text": detector.texts[index], "distance": float(distance)}
+            for index, distance in zip(
+                found.nearest[place], found.distance[place], strict=True
+            )
+        ]
+        rows.append(
+            {
+                "place": each.place,
+                "text": each.text,
+                "score": float(found.score[place]),
+                "p_value": float(found.p_value[place]),
+                "by_view": dict(
+                    zip(names, map(float, found.by_view[:, place]), strict=True)
+                ),
+                "nearest_normal": nearest,
+                "note": "" if each.text.strip() else "empty text",
+            }
+        )
+    return rows
+
+
+def _table(
+    config: Config,
+    detector: TextDetector,
+    limit: conformal.Threshold,
+    scored: _Scored,
+) -> str:
+    rows = scored.rows
+    flagged = sum(row["flagged"] for row in rows)
+    found = sum(row["discovered"] for row in rows)
+    count = len(detector.calibration)
+    needed = false_discovery.fewest_flagged(count, len(rows), config.false_discoveries)
+    empty = sum(row["note"] != "" for row in rows)
+    lines = [
+        f"\n## {len(rows)} texts of {config.score}\n",
+        f"* {flagged} flagged: of normal texts at most {config.level:.1%} are, unless "
+        f"the {count} texts kept aside mislead (probability {config.delta:.0%}).",
+        f"* {found} discovered: among them at most {config.false_discoveries:.0%} false "
+        "alarms on average (Benjamini-Hochberg).",
+    ]
+    if not found and needed > 1:
+        lines.append(
+            f"  With {count} texts kept aside, nothing can be discovered among "
+            f"{len(rows)} unless at least {needed} texts stand out; more normal texts "
+            "lower that number."
+        )
+    if empty:
+        lines.append(f"* {empty} empty texts; they are scored like any other.")
+    lines += [
+        "\n| text | p-value | nearest normal text |",
+        "|---|---|---|",
+    ]
+    order = sorted(range(len(rows)), key=lambda i: -rows[i]["score"])
+    for place in order[: config.top]:
+        row = rows[place]
+        near = row["nearest_normal"][0]["text"]
+        lines.append(f"| {_cell(row['text'])} | {row['p_value']:.4f} | {_cell(near)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """A text in one cell of a table; its own bars and lines are taken out."""
+    line = " ".join(text.replace("|", "/").split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
