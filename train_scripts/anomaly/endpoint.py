@@ -83,8 +83,8 @@ def ask(
         row["chat_reason"] = asked.reasons[i]
     failed = int(asked.scored.failed.sum())
     return (
-        f"\n{config.chat_model} scored {len(distinct)} different texts; {failed} answers "
-        f"could not be read and count .5. {int(asked.tokens.sum()):,} tokens, cost "
+        f"\n{config.chat_model} scored {len(distinct)} different texts; {failed} "
+        f"answers could not be read and count .5. {int(asked.tokens.sum()):,} tokens, cost "
         f"{asked.cost:.2f}. Its scores carry no guarantee: they were not compared with "
         "normal texts.\n"
     )

@@ -268,8 +268,8 @@ def _table(
         f"\n## {len(rows)} texts of {config.score}\n",
         f"* {flagged} flagged: of normal texts at most {config.level:.1%} are, unless "
         f"the {count} texts kept aside mislead (probability {config.delta:.0%}).",
-        f"* {found} discovered: among them at most {config.false_discoveries:.0%} false "
-        "alarms on average (Benjamini-Hochberg).",
+        f"* {found} discovered: among them at most {config.false_discoveries:.0%} "
+        "false alarms on average (Benjamini-Hochberg).",
     ]
     if not found and needed > 1:
         lines.append(
