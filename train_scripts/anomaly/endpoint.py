@@ -84,7 +84,7 @@ def ask(
     failed = int(asked.scored.failed.sum())
     return (
         f"\n{config.chat_model} scored {len(distinct)} different texts; {failed} "
-        f"answers could not be read and count .5. {int(asked.tokens.sum()):,} tokens, cost "
-        f"{asked.cost:.2f}. Its scores carry no guarantee: they were not compared with "
-        "normal texts.\n"
+        f"answers could not be read and count .5. {int(asked.tokens.sum()):,} tokens, "
+        f"cost {asked.cost:.2f}. Its scores carry no guarantee: they were not compared "
+        "with normal texts.\n"
     )
