@@ -99,7 +99,7 @@ def keyword_request(
 
 
 def parse_triples(text: str) -> list[tuple[str, str, str]]:
-    """Read triples of keywords, whatever bullets or numbers stand before them.
+    r"""Read triples of keywords, whatever bullets or numbers stand before them.
 
     Args:
       text: a model's answer.
@@ -107,7 +107,7 @@ def parse_triples(text: str) -> list[tuple[str, str, str]]:
     Returns:
       The triples, each once; lines with fewer than three keywords are left out.
 
-    >>> parse_triples("1. food; pizza; extra cheese\\n- nothing here")
+    >>> parse_triples("1. food; pizza; extra cheese\n- nothing here")
     [('food', 'pizza', 'extra cheese')]
     """
     found: dict[tuple[str, str, str], None] = {}

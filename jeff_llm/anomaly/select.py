@@ -149,7 +149,7 @@ def regret(
     auroc, index = np.asarray(auroc, np.float64), np.asarray(index, int)
     if np.all(np.isnan(auroc)):
         raise ValueError("auroc: expected at least one number, got none")
-    if len(index) and not (-1 <= index.min() and index.max() < len(auroc)):
+    if len(index) and not (index.min() >= -1 and index.max() < len(auroc)):
         raise ValueError(f"index: expected -1 to {len(auroc) - 1}, got {index}")
     loss = np.nanmax(auroc) - auroc
     loss = np.where(np.isnan(loss), np.nanmean(loss), loss)
