@@ -6,7 +6,7 @@ from typing import Any
 
 from configs.anomaly import Config
 from jeff_llm import chat
-from jeff_llm.anomaly import prompted
+from jeff_llm.anomaly import prompting
 from jeff_llm.anomaly.categories import Categories
 from jeff_llm.anomaly.texts import Text
 
@@ -61,7 +61,7 @@ def ask(
     kinds = Categories({"normal": config.normal or _NORMAL}, anomalous)
     distinct = list(dict.fromkeys(each.text for each in texts))
     price = chat.Price(*config.prices)
-    tokens, cost = prompted.estimate(distinct, kinds, price=price)
+    tokens, cost = prompting.estimate(distinct, kinds, price=price)
     stated = f"{cost:.2f} at the given prices" if any(config.prices) else "unknown"
     hint = "" if any(config.prices) else " (--prices tells it)"
     print(
@@ -69,7 +69,7 @@ def ask(
         f"cost {stated}{hint}; stored answers cost nothing"
     )
     try:
-        asked = prompted.prompted(open_model(config, workdir), distinct, kinds)
+        asked = prompting.prompted(open_model(config, workdir), distinct, kinds)
     except ExceptionGroup as errors:
         raise OSError(
             f"{config.chat}: {errors.exceptions[0]}; the same command goes on from "

@@ -18,8 +18,8 @@ from jeff_llm.anomaly import (
     detectors,
     fusion,
     likelihood,
-    option_scores,
-    prompted,
+    options,
+    prompting,
     pyod_detectors,
     similarity,
 )
@@ -259,15 +259,15 @@ def zero_shot(config: Config, study: Study, seed: int, cache: Path) -> ZeroShot:
     ).categories
     scores["SmolLM2 ratio, first descriptions"] = table.ratio(first)
     scores["SmolLM2 ratio"] = table.ratio(best)
-    options = option_scores.option_scores(smollm2(), texts, first)
-    plain = option_scores.option_scores(smollm2(), texts, first, calibrate=False)
+    labelled = options.option_scores(smollm2(), texts, first)
+    plain = options.option_scores(smollm2(), texts, first, calibrate=False)
     none = np.zeros(0, np.float32)
-    scores["SmolLM2 options"] = Scores(none, none, options.score)
+    scores["SmolLM2 options"] = Scores(none, none, labelled.score)
     scores["SmolLM2 options, not calibrated"] = Scores(none, none, plain.score)
-    failed = {"SmolLM2 options": float(options.failed.mean())}
+    failed = {"SmolLM2 options": float(labelled.failed.mean())}
     if len(asked):
         words = [study.test[place] for place in asked]
-        said = prompted.prompted(
+        said = prompting.prompted(
             chat.Cached(chat.Local(smollm2()), cache / "answers.db"), words, first
         )
         scores["SmolLM2 prompted"] = Scores(none, none, said.scored.score)
