@@ -141,7 +141,7 @@ SYSTEMS: dict[str, System] = {
             paper="AD-LLM (arXiv 2412.11142, ACL Findings 2025)",
             module="jeff_llm.anomaly",
             script="train_scripts.anomaly",
-            state="planned",
+            state="ready",
             summary="Language models that detect anomalous texts, augment the normal "
             "ones, and choose the detector.",
             assets=("smollm2", *_MINILM, "hpo"),

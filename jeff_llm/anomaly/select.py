@@ -240,16 +240,7 @@ def selection_request(
     if about is None:
         told = "Nothing is known of the texts.\n"
     else:
-        mean, least, most = about.lengths
-        examples = "\n".join(
-            f"- {kind}: {json.dumps(text[:_LONGEST], ensure_ascii=False)}"
-            for kind, text in zip(about.classes, about.examples, strict=True)
-        )
-        told = (
-            f"Data set: {about.name}, {about.size} normal texts of {mean:.0f} "
-            f"characters ({least} to {most}).\nIts normal classes, with a text of "
-            f"each:\n{examples}\n"
-        )
+        told = _told(about)
     prompt = (
         "Choose the pair of text encoder and anomaly detector that will find anomalous "
         f"texts best (highest AUROC) after training on normal texts.\n{told}"
@@ -317,6 +308,21 @@ def pick(
         wrong = each.error or (named if index[-1] < 0 else None)
         reasons.append(wrong or str(value.get("reason", "")))
     return Picks(np.array(index), tuple(reasons))
+
+
+def _told(about: Facts) -> str:
+    """The facts in words; what is not known is left out."""
+    mean, least, most = about.lengths
+    size = f", {about.size} normal texts of {mean:.0f} characters ({least} to {most})"
+    classes = "\n".join(
+        f"- {kind}"
+        + (f": {json.dumps(text[:_LONGEST], ensure_ascii=False)}" if text else "")
+        for kind, text in zip(about.classes, about.examples, strict=True)
+    )
+    return (
+        f"Data set: {about.name}{size if about.size else ''}.\n"
+        f"Its normal classes:\n{classes}\n"
+    )
 
 
 def _plain(name: str) -> str:

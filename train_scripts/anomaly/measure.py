@@ -116,9 +116,21 @@ def make_study(config: Config, name: str, seed: int) -> Study:
     )
     test = normal + [data.anomalous[place] for place in chosen]
     label = (np.arange(len(test)) >= len(normal)).astype(np.int32)
-    encode = minilm().encode
-    embeddings = (encode(train), encode(calibration), encode(test))
+    ours, theirs = _embedded(name)
+    embeddings = (
+        ours[split.train],
+        ours[split.calibration],
+        np.concatenate([ours[split.test], theirs[chosen]]),
+    )
     return Study(data, split, train, calibration, test, label, embeddings)
+
+
+@functools.lru_cache(maxsize=1)
+def _embedded(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """All normal and all anomalous texts as MiniLM sees them, for every seed."""
+    data = data_sets.load(name)
+    encode = minilm().encode
+    return encode(list(data.normal)), encode(list(data.anomalous))
 
 
 def detect(config: Config, study: Study, seed: int) -> dict[str, Scores]:
@@ -259,6 +271,9 @@ def zero_shot(config: Config, study: Study, seed: int, cache: Path) -> ZeroShot:
     ).categories
     scores["SmolLM2 ratio, first descriptions"] = table.ratio(first)
     scores["SmolLM2 ratio"] = table.ratio(best)
+    if best.anomalous:
+        alone = Categories(best.normal)
+        scores["SmolLM2 ratio, normal kinds only"] = table.ratio(alone)
     labelled = options.option_scores(smollm2(), texts, first)
     plain = options.option_scores(smollm2(), texts, first, calibrate=False)
     none = np.zeros(0, np.float32)
