@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jeff_llm.anomaly import conformal
 from jeff_llm.anomaly.conformal import (
     Threshold,
     fewest_calibration,
@@ -144,11 +143,3 @@ def test_a_threshold_flags_nothing_that_ties_with_it():
 def test_bad_input(unchecked, call, error, message):
     with pytest.raises(error, match=message):
         call(jnp.arange(99.0))
-
-
-def test_one_program_for_a_size():
-    before = jax.jit(p_values)
-    before(jnp.arange(9.0), jnp.arange(4.0))
-    before(jnp.arange(9.0) + 1, jnp.ones(4))
-    assert before._cache_size() == 1
-    assert conformal.__all__

@@ -1,4 +1,4 @@
-"""Test the guarantees by simulation: small and large sets, ties, shares of anomalies."""
+"""Test the guarantees by simulation: small and large sets, ties, anomalies."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,8 @@ def test_guarantees_hold(size, level, delta, step, key):
     assert marginal.mean() <= level + 3.3 * error
     allowed = stats.binom.ppf(0.9995, 1000, delta) / 1000
     assert found.broken <= allowed
-    assert found.broken == np.mean(np.asarray(found.conditional_rate) > level)
+    above = np.mean(np.asarray(found.conditional_rate) > level)
+    assert found.broken == pytest.approx(above)
     if step is None:
         # Not needlessly timid: the exact probabilities, not only their bounds.
         rank = threshold_rank(size, level)

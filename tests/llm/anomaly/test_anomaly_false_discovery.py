@@ -29,7 +29,8 @@ def test_benjamini_hochberg_equals_scipy(level, calibration):
         np.testing.assert_array_equal(benjamini_hochberg(values, level), want)
         np.testing.assert_array_equal(run(jnp.asarray(values), level=level), want)
         flagged += want.sum()
-    assert flagged >= 50
+    # With 19 calibration texts and level .1 it takes 50 flagged texts to flag any.
+    assert flagged >= 50 or calibration == 19
 
 
 def test_a_p_value_on_its_limit_is_flagged():
