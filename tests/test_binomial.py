@@ -27,6 +27,24 @@ def test_one_minus_the_bound_of_the_others_is_scipys_lower_end() -> None:
     assert 1 - binomial.upper_bound(15, 19, delta=0.05) == pytest.approx(ends.low)
 
 
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize(("events", "trials"), [(0, 4), (4, 4), (7, 31), (2, 10**6)])
+def test_the_interval_is_scipys(events, trials, level) -> None:
+    ends = stats.binomtest(events, trials).proportion_ci(level)
+    found = binomial.interval(events, trials, level=level)
+    assert found == pytest.approx((ends.low, ends.high), rel=1e-6)
+
+
+def test_an_interval_without_draws_and_with_bad_numbers() -> None:
+    assert binomial.interval(0, 0, level=0.95) == (0.0, 1.0)
+    with pytest.raises(
+        ValueError, match=r"level: expected a number in \(0, 1\), got 1"
+    ):
+        binomial.interval(1, 2, level=1.0)
+    with pytest.raises(ValueError, match="events: expected 0 to 2, got 3"):
+        binomial.interval(3, 2, level=0.9)
+
+
 @pytest.mark.parametrize("trials", [1, 3, 20])
 @pytest.mark.parametrize("probability", [0.02, 0.3, 0.95])
 def test_it_fails_at_most_as_often_as_allowed(trials, probability) -> None:

@@ -1,0 +1,72 @@
+"""Checks of anomaly scores: shapes and dtypes always, values where they are concrete.
+
+Under ``jax.jit`` an array has no values yet; what a function then does with NaN is in
+its own docstring.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+__all__ = ["check_level", "check_scores", "check_vector"]
+
+
+def check_scores(*, finite: bool = False, **scores: Array | np.ndarray) -> None:
+    """Refuse scores that are no vector of floating-point numbers, or hold NaN.
+
+    Args:
+      finite: refuse infinity as well, where sums are taken and not only comparisons.
+      **scores: scores by argument name; an array of length 0 passes.
+
+    Raises:
+      ValueError: if an argument is not a vector, or has a bad value; names the first.
+      TypeError: if an argument is not floating point.
+    """
+    for name, values in scores.items():
+        check_vector(name, values)
+        if isinstance(values, Tracer):
+            continue
+        found = np.asarray(values)
+        bad = ~np.isfinite(found) if finite else np.isnan(found)
+        if bad.any():
+            place = int(bad.argmax())
+            kind = "finite numbers" if finite else "numbers"
+            raise ValueError(
+                f"{name}: expected {kind}, got {found[place]} for text {place}; score "
+                "the text again or leave it out"
+            )
+
+
+def check_level(**levels: float) -> None:
+    """Refuse a rate or probability outside (0, 1), NaN among them.
+
+    Args:
+      **levels: numbers by argument name.
+
+    Raises:
+      ValueError: if a number is outside (0, 1); names the first.
+    """
+    for name, level in levels.items():
+        if not 0 < level < 1:
+            raise ValueError(f"{name}: expected a number in (0, 1), got {level}")
+
+
+def check_vector(name: str, values: Array | np.ndarray) -> None:
+    """Refuse what is not one floating-point number for each text.
+
+    Args:
+      name: name of the argument.
+      values: the array.
+
+    Raises:
+      ValueError: if it is not a vector.
+      TypeError: if it is not floating point.
+    """
+    if jnp.ndim(values) != 1:
+        raise ValueError(
+            f"{name}: expected one number a text, [texts], got shape "
+            f"{jnp.shape(values)}; jax.vmap it"
+        )
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise TypeError(f"{name}: expected a floating-point array, got {values.dtype}")
