@@ -9,7 +9,8 @@ Without training: `likelihood_ratio` and `option_scores` by a decoder, `prompted
 chat model, `description_similarity` by a sentence encoder, all from `Categories` in
 words; `descriptions` chooses the words without labels. `fuse` joins scores without
 labels. `augment` writes synthetic normal texts, `select` asks a model which detector to
-use. `knn`, `lof` and `mahalanobis` are detectors of vectors; `pyod_detectors` has PyOD's.
+use. `knn`, `lof` and `mahalanobis` are detectors of vectors; `pyod_detectors` has
+PyOD's.
 """
 
 import importlib
@@ -37,11 +38,13 @@ if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
     )
     from jeff_llm.anomaly.categories import Categories, Scored
     from jeff_llm.anomaly.conformal import flag, p_values, threshold
-    from jeff_llm.anomaly.detectors import knn, lof, mahalanobis
+    from jeff_llm.anomaly.covariance import mahalanobis
+    from jeff_llm.anomaly.detectors import knn
     from jeff_llm.anomaly.evaluation import evaluate
     from jeff_llm.anomaly.false_discovery import benjamini_hochberg
     from jeff_llm.anomaly.fusion import fuse
     from jeff_llm.anomaly.likelihood import likelihood_ratio
+    from jeff_llm.anomaly.local_outlier import lof
     from jeff_llm.anomaly.options import option_scores
     from jeff_llm.anomaly.prompting import prompted
     from jeff_llm.anomaly.similarity import description_similarity
@@ -63,8 +66,8 @@ _FUNCTIONS = {
     "knn": "detectors",
     "likelihood_ratio": "likelihood",
     "load": "store",
-    "lof": "detectors",
-    "mahalanobis": "detectors",
+    "lof": "local_outlier",
+    "mahalanobis": "covariance",
     "option_scores": "options",
     "p_values": "conformal",
     "prompted": "prompting",

@@ -237,10 +237,7 @@ def selection_request(
         f"- {name}: {abstracts[name]}" for name in names if name in abstracts
     )
     listed = "\n".join(f"- {encoder} + {detector}" for encoder, detector in candidates)
-    if about is None:
-        told = "Nothing is known of the texts.\n"
-    else:
-        told = _told(about)
+    told = "Nothing is known of the texts.\n" if about is None else _told(about)
     prompt = (
         "Choose the pair of text encoder and anomaly detector that will find anomalous "
         f"texts best (highest AUROC) after training on normal texts.\n{told}"

@@ -18,11 +18,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jeff.checks import check_choice
-from jeff_llm.anomaly import conformal, detectors, neighbors
+from jeff_llm.anomaly import conformal, neighbors
 from jeff_llm.anomaly.categories import check_texts
 from jeff_llm.anomaly.characters import CharacterEncoder, character_encoder
-from jeff_llm.anomaly.detectors import KNN, LOF, Mahalanobis
+from jeff_llm.anomaly.covariance import Mahalanobis, mahalanobis
+from jeff_llm.anomaly.detectors import KNN, knn
 from jeff_llm.anomaly.fusion import fuse
+from jeff_llm.anomaly.local_outlier import LOF, lof
 
 __all__ = [
     "CHARACTERS",
@@ -40,9 +42,9 @@ Scorer = Callable[[list[str]], np.ndarray]
 CHARACTERS = "characters"  # the view that is fitted here and needs no encoder
 
 METHODS: dict[str, Callable[..., KNN | LOF | Mahalanobis]] = {
-    "knn": detectors.knn,
-    "lof": detectors.lof,
-    "mahalanobis": detectors.mahalanobis,
+    "knn": knn,
+    "lof": lof,
+    "mahalanobis": mahalanobis,
 }
 _BATCH = 4096  # texts whose vectors are in memory at once
 _FEWEST = 8  # training texts: fewer have no neighbours to speak of

@@ -212,7 +212,8 @@ def _fusion(config: Config, first: Collected) -> list[Claim]:
             "label, beat each of them by more than the interval.",
             "goal",
             "; ".join(
-                f"over {name} {each.estimate:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
+                f"over {name} {each.estimate:+.3f} "
+                f"({each.low:+.3f} to {each.high:+.3f})"
                 for name, each in ends.items()
             ),
             all_of(*(at_least([], 0.0, ends=each[1:]) for each in ends.values())),

@@ -13,16 +13,18 @@ from jeff_llm.anomaly.characters import character_encoder
 from configs.anomaly import Config
 from jeff import files
 from jeff_llm import chat
-from jeff_llm.anomaly import descriptions as choosing
 from jeff_llm.anomaly import (
+    covariance,
     detectors,
     fusion,
     likelihood,
+    local_outlier,
     options,
     prompting,
     pyod_detectors,
     similarity,
 )
+from jeff_llm.anomaly import descriptions as choosing
 from jeff_llm.anomaly.categories import Categories
 from jeff_llm.models import encoder, weights
 from jeff_llm.models.encoder import SentenceEncoder
@@ -151,8 +153,8 @@ def detect(config: Config, study: Study, seed: int) -> dict[str, Scores]:
     )
     makers: dict[str, tuple[Callable[..., detectors.Detector], tuple]] = {
         "kNN, MiniLM": (detectors.knn, study.embeddings),
-        "LOF, MiniLM": (detectors.lof, study.embeddings),
-        "Mahalanobis, MiniLM": (detectors.mahalanobis, study.embeddings),
+        "LOF, MiniLM": (local_outlier.lof, study.embeddings),
+        "Mahalanobis, MiniLM": (covariance.mahalanobis, study.embeddings),
         "kNN, characters": (detectors.knn, by_style),
     }
     for name, (make, (train, calibration, test)) in makers.items():
