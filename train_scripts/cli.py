@@ -196,7 +196,8 @@ def _run(command: Run, fields: list[str]) -> int:
     name, presets = command.system, _presets(command.system)
     # Data of the user's own select the preset "file", unless the user names a preset.
     given = {word.partition("=")[0] for word in fields}
-    preset = command.preset or ("file" if given & {"--data", "--terms"} else "demo")
+    own = given & {"--data", "--terms", "--detector"}
+    preset = command.preset or ("file" if own else "demo")
     if preset not in presets:
         known = ", ".join(sorted(presets))
         raise _WordsError(f"PRESET: expected one of {known}, got {preset!r}")

@@ -87,7 +87,7 @@ def _one(
     path = workdir / "scores" / f"{name}_{seed}.npz"
     detectors = _read(path)
     if not detectors:
-        detectors = measure.detect(config, study, seed)
+        detectors = measure.detect(config, study, seed, pyod=first)
         _write(path, detectors)
     empty = np.zeros(0, int)
     if not first:

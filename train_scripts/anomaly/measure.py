@@ -135,13 +135,16 @@ def _embedded(name: str) -> tuple[np.ndarray, np.ndarray]:
     return encode(list(data.normal)), encode(list(data.anomalous))
 
 
-def detect(config: Config, study: Study, seed: int) -> dict[str, Scores]:
+def detect(
+    config: Config, study: Study, seed: int, *, pyod: bool
+) -> dict[str, Scores]:
     """Score by every trained detector.
 
     Args:
       config: settings of the run.
       study: data set.
       seed: of PyOD's detectors.
+      pyod: whether to fit PyOD's, which take longest.
 
     Returns:
       Scores by name: jeff's, their fusion, and PyOD's where it is installed.
@@ -167,7 +170,7 @@ def detect(config: Config, study: Study, seed: int) -> dict[str, Scores]:
     found["kNN, MiniLM + characters"] = fused(
         [found["kNN, MiniLM"], found["kNN, characters"]]
     )
-    for name in config.pyod:
+    for name in config.pyod if pyod else ():
         try:
             found[f"PyOD {name}"] = _pyod(name, study, seed)
         except ImportError:

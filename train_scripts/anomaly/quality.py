@@ -8,7 +8,7 @@ import numpy as np
 
 from configs.anomaly import Config
 from jeff import metrics
-from jeff_llm.anomaly import evaluation
+from jeff_llm.anomaly import evaluation, false_alarms
 from jeff_llm.anomaly.conformal import fewest_calibration
 from jeff_llm.anomaly.evaluation import Interval
 from train_scripts.anomaly.augmenting import Augmented
@@ -125,6 +125,7 @@ def quality(config: Config, rows: Sequence[Collected]) -> list[Quality]:
         areas = [
             float(metrics.auroc(each.detectors[row.method].test, each.label))
             for each in rows
+            if row.method in each.detectors
         ]
         found[place] = row._replace(
             mean=float(np.mean(areas)), std=float(np.std(areas)), seeds=len(areas)
@@ -182,7 +183,7 @@ def alarms(config: Config, rows: Sequence[Collected], method: str) -> list[Alarm
             )
             continue
         measured = [
-            evaluation.false_alarms(*part, [level], delta=config.delta)[0]
+            false_alarms.false_alarms(*part, [level], delta=config.delta)[0]
             for part in parts
         ]
         first = measured[0]
@@ -303,7 +304,7 @@ def _discoveries(
     anomalies = round(_SHARE * _BATCH)
     if len(normal) < _BATCH - anomalies or len(anomalous) < anomalies:
         return np.nan, np.nan
-    found = evaluation.discoveries(
+    found = false_alarms.discoveries(
         calibration,
         normal,
         anomalous,
