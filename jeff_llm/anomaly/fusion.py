@@ -24,7 +24,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Float32
 
 from jeff.checks import check_choice
-from jeff_llm.anomaly.score_checks import check_scores
+from jeff_llm.anomaly.score_checks import check_finite_scores
 
 __all__ = ["fuse", "standard_score", "tail_surprise"]
 
@@ -67,7 +67,7 @@ def tail_surprise(scores: Scores, reference: Reference) -> Float32[Array, " text
     >>> [round(float(surprise), 3) for surprise in found]
     [0.0, 0.693, 1.693]
     """
-    check_scores(finite=True, scores=scores, reference=reference)
+    check_finite_scores(scores=scores, reference=reference)
     _check_reference("reference", reference)
     count = reference.shape[0]
     ordered = jnp.sort(jnp.asarray(reference, jnp.float32))
@@ -102,7 +102,7 @@ def standard_score(scores: Scores, reference: Reference) -> Float32[Array, " tex
     >>> standard_score(jnp.array([3.0]), jnp.array([0.0, 2.0]))
     Array([2.], dtype=float32)
     """
-    check_scores(finite=True, scores=scores, reference=reference)
+    check_finite_scores(scores=scores, reference=reference)
     _check_reference("reference", reference)
     known = jnp.asarray(reference, jnp.float32)
     # Subtracting one of its scores first keeps the digits of a narrow reference.
@@ -157,7 +157,7 @@ def fuse(
         )
     share = _weights(weights, scores.shape[0])
     for view, reference in enumerate(references):
-        check_scores(finite=True, **{f"references[{view}]": reference})
+        check_finite_scores(**{f"references[{view}]": reference})
         _check_reference(f"references[{view}]", reference)
     scale = tail_surprise if method == "fisher" else standard_score
     views = [scale(s, r) for s, r in zip(scores, references, strict=True)]

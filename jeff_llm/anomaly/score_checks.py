@@ -4,19 +4,20 @@ Under ``jax.jit`` an array has no values yet; what a function then does with NaN
 its own docstring.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-__all__ = ["check_level", "check_scores", "check_vector"]
+__all__ = ["check_finite_scores", "check_level", "check_scores", "check_vector"]
 
 
-def check_scores(*, finite: bool = False, **scores: Array | np.ndarray) -> None:
+def check_scores(**scores: Array | np.ndarray) -> None:
     """Refuse scores that are no vector of floating-point numbers, or hold NaN.
 
     Args:
-      finite: refuse infinity as well, where sums are taken and not only comparisons.
       **scores: scores by argument name; an array of length 0 passes.
 
     Raises:
@@ -24,18 +25,21 @@ def check_scores(*, finite: bool = False, **scores: Array | np.ndarray) -> None:
       TypeError: if an argument is not floating point.
     """
     for name, values in scores.items():
-        check_vector(name, values)
-        if isinstance(values, Tracer):
-            continue
-        found = np.asarray(values)
-        bad = ~np.isfinite(found) if finite else np.isnan(found)
-        if bad.any():
-            place = int(bad.argmax())
-            kind = "finite numbers" if finite else "numbers"
-            raise ValueError(
-                f"{name}: expected {kind}, got {found[place]} for text {place}; score "
-                "the text again or leave it out"
-            )
+        _check_values(name, values, np.isnan, "numbers")
+
+
+def check_finite_scores(**scores: Array | np.ndarray) -> None:
+    """Refuse infinite scores as well, where sums are taken and not only comparisons.
+
+    Args:
+      **scores: scores by argument name; an array of length 0 passes.
+
+    Raises:
+      ValueError: if an argument is not a vector, or has a bad value; names the first.
+      TypeError: if an argument is not floating point.
+    """
+    for name, values in scores.items():
+        _check_values(name, values, lambda x: ~np.isfinite(x), "finite numbers")
 
 
 def check_level(**levels: float) -> None:
@@ -70,3 +74,21 @@ def check_vector(name: str, values: Array | np.ndarray) -> None:
         )
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise TypeError(f"{name}: expected a floating-point array, got {values.dtype}")
+
+
+def _check_values(
+    name: str,
+    values: Array | np.ndarray,
+    is_bad: Callable[[np.ndarray], np.ndarray],
+    kind: str,
+) -> None:
+    check_vector(name, values)
+    if isinstance(values, Tracer):
+        return
+    found = np.asarray(values)
+    if (bad := is_bad(found)).any():
+        place = int(bad.argmax())
+        raise ValueError(
+            f"{name}: expected {kind}, got {found[place]} for text {place}; score the "
+            "text again or leave it out"
+        )
