@@ -1,0 +1,131 @@
+"""Test scores in blocks: one program, the scores of one call, eight devices."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from jeff import sharding
+from jeff_llm.anomaly import streaming
+from jeff_llm.anomaly.detectors import knn
+from jeff_llm.anomaly.local_outlier import lof
+from jeff_llm.anomaly.mahalanobis import mahalanobis
+from jeff_llm.anomaly.streaming import encode_and_score, score_blocks
+
+ROOT = Path(__file__).parents[3]
+
+
+def texts(rows, seed, width=12):
+    return np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32)
+
+
+TRAIN, TEST = texts(80, 0), texts(53, 1)
+
+
+class Plain:
+    """A detector that cannot be compiled."""
+
+    reference = np.zeros(1)
+
+    def score(self, embeddings):
+        assert isinstance(embeddings, np.ndarray) and len(embeddings) <= 20
+        return embeddings.sum(axis=1)
+
+
+@pytest.mark.parametrize("make", [knn, lof, mahalanobis])
+def test_blocks_of_a_mapped_file(make, tmp_path):
+    detector = make(TRAIN)
+    np.save(tmp_path / "x.npy", TEST)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    expected = np.asarray(detector.score(TEST))
+    for block in (20, 53, 100):
+        found = score_blocks(detector, mapped, block=block)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=2e-6)
+    assert score_blocks(detector, TEST[:0]).shape == (0,)
+
+
+def test_one_program(monkeypatch):
+    counted = jax.jit(
+        chex.assert_max_traces(n=1)(lambda detector, rows: detector.score(rows))
+    )
+    monkeypatch.setattr(streaming, "_score_alone", counted)
+    detector = knn(TRAIN)
+    score_blocks(detector, TEST, block=20)
+    score_blocks(detector, TEST[:7], block=20)
+
+
+def test_a_detector_that_is_no_pytree():
+    np.testing.assert_array_equal(
+        score_blocks(Plain(), TEST, block=20), TEST.sum(axis=1)
+    )
+
+
+def test_eight_devices():
+    """The mesh's scores are those of one device, and each device has a part."""
+    program = Path(__file__).parents[2] / "programs" / "anomaly_eight_devices.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    encoder = pytest.importorskip("jeff_llm.models.encoder")
+    try:
+        return encoder.load()
+    except FileNotFoundError as error:
+        pytest.skip(f"MiniLM is not here: {error}")
+
+
+def test_from_tokens_to_scores(minilm):
+    rng = np.random.default_rng(0)
+    words = ["see", "you", "at", "five", "call", "me", "now", "ok", "home", "late"]
+    train = [" ".join(rng.choice(words, 6)) + f" {number}" for number in range(30)]
+    test = ["win 1000 now", "", "see you at five", "x " * 40]
+    detector = knn(minilm.encode(train))
+    expected = detector.score(minilm.encode(test))
+    found = encode_and_score(minilm, detector, test)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert encode_and_score(minilm, detector, []).shape == (0,)
+    with pytest.raises(ValueError, match=r"12\], got .*384"):
+        encode_and_score(minilm, knn(TRAIN), test[:1])
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_errors():
+    detector = knn(TRAIN)
+    with pytest.raises(ValueError, match="block.*got 0"):
+        score_blocks(detector, TEST, block=0)
+    bad = TEST.copy()
+    bad[45] = np.inf
+    with pytest.raises(ValueError, match=r"embeddings\[40:53\].*first of which is 5"):
+        score_blocks(detector, bad, block=20)
+    with pytest.raises(TypeError, match="floating"):
+        score_blocks(detector, TEST.astype(int))
+    with pytest.raises(ValueError, match=r"12\], got"):
+        score_blocks(detector, TEST[:, :4])
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    with pytest.raises(TypeError, match="pytree.*got a Plain"):
+        score_blocks(Plain(), TEST, mesh=mesh)
+    with pytest.raises(TypeError, match="pytree.*got a Plain"):
+        encode_and_score(None, Plain(), ["a"])
+    with pytest.raises(TypeError, match="sequence of texts, got 'a'"):
+        encode_and_score(None, detector, "a")
+    with pytest.raises(ValueError, match="batch_size.*got 0"):
+        encode_and_score(None, detector, ["a"], batch_size=0)
