@@ -99,7 +99,7 @@ class Config:
     synthetic: int = 120
     # Cosine from which a synthetic text counts as a near-copy of a normal one.
     near_copy: float = 0.95
-    # Queries per data set when a model chooses the detector.
+    # Queries per data set when a model chooses the detector; 0 asks no model.
     queries: int = 5
     # Resamples of a bootstrap interval.
     resamples: int = 1000
@@ -147,7 +147,7 @@ class Config:
             "top": 1,
             "small_part": 6,
             "synthetic": 1,
-            "queries": 1,
+            "queries": 0,
             "resamples": 1,
         }.items():
             if getattr(self, name) < least:
@@ -199,6 +199,7 @@ PRESETS: dict[str, Config] = {
         model_texts=30,
         prompted_texts=0,
         synthetic=12,
+        queries=0,
         resamples=300,
         seeds=(0,),
     ),
@@ -213,6 +214,7 @@ PRESETS: dict[str, Config] = {
         made=50,
         small_part=12,
         synthetic=2,
+        queries=0,
         levels=(0.1,),
         resamples=20,
         seeds=(0,),

@@ -1,5 +1,6 @@
 """Scores of every detector and zero-shot scorer on one data set."""
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable
@@ -8,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jeff_llm.anomaly.characters import character_encoder
 
 from configs.anomaly import Config
 from jeff import files
@@ -26,6 +26,7 @@ from jeff_llm.anomaly import (
 )
 from jeff_llm.anomaly import descriptions as choosing
 from jeff_llm.anomaly.categories import Categories
+from jeff_llm.anomaly.characters import character_encoder
 from jeff_llm.models import encoder, weights
 from jeff_llm.models.encoder import SentenceEncoder
 from jeff_llm.models.language_model import LanguageModel
@@ -135,9 +136,7 @@ def _embedded(name: str) -> tuple[np.ndarray, np.ndarray]:
     return encode(list(data.normal)), encode(list(data.anomalous))
 
 
-def detect(
-    config: Config, study: Study, seed: int, *, pyod: bool
-) -> dict[str, Scores]:
+def detect(config: Config, study: Study, seed: int, *, pyod: bool) -> dict[str, Scores]:
     """Score by every trained detector.
 
     Args:
@@ -175,7 +174,26 @@ def detect(
             found[f"PyOD {name}"] = _pyod(name, study, seed)
         except ImportError:
             break
+    if pyod and config.pyod:
+        with contextlib.suppress(ImportError):
+            found["PyOD EmbeddingOD (LUNAR)"] = _embedding_od(study)
     return found
+
+
+def _embedding_od(study: Study) -> Scores:
+    """PyOD's own pipeline for texts, with MiniLM as its encoder and its defaults."""
+    from pyod.models.embedding import EmbeddingOD
+
+    encode = minilm().encode
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = EmbeddingOD(encoder=lambda texts: encode(list(texts)))
+        model.fit(study.train)
+        calibration, test = (
+            np.asarray(model.decision_function(texts), np.float32)
+            for texts in (study.calibration, study.test)
+        )
+    return Scores(np.asarray(model.decision_scores_, np.float32), calibration, test)
 
 
 def fused(parts: list[Scores]) -> Scores:

@@ -59,7 +59,7 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
       FileNotFoundError: if a file or an asset is missing.
       OSError: if the endpoint fails; what was answered stays stored.
     """
-    encoders = {"minilm": encoder.load("minilm").encode}
+    encoders: dict[str, Encode] = {"minilm": encoder.load("minilm").encode}
     detector, scorers, fitted = _detector(config, workdir, encoders, progress)
     limit = conformal.threshold(detector.calibration, config.level, delta=config.delta)
     numbers = {
