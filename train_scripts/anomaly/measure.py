@@ -13,20 +13,19 @@ import numpy as np
 from configs.anomaly import Config
 from jeff import files
 from jeff_llm import chat
+from jeff_llm.anomaly import descriptions as choosing
 from jeff_llm.anomaly import (
-    covariance,
     detectors,
     fusion,
     likelihood,
-    local_outlier,
     options,
     prompting,
     pyod_detectors,
     similarity,
 )
-from jeff_llm.anomaly import descriptions as choosing
 from jeff_llm.anomaly.categories import Categories
 from jeff_llm.anomaly.characters import character_encoder
+from jeff_llm.anomaly.text_detector import METHODS
 from jeff_llm.models import encoder, weights
 from jeff_llm.models.encoder import SentenceEncoder
 from jeff_llm.models.language_model import LanguageModel
@@ -154,10 +153,10 @@ def detect(config: Config, study: Study, seed: int, *, pyod: bool) -> dict[str, 
         characters.encode(part) for part in (study.train, study.calibration, study.test)
     )
     makers: dict[str, tuple[Callable[..., detectors.Detector], tuple]] = {
-        "kNN, MiniLM": (detectors.knn, study.embeddings),
-        "LOF, MiniLM": (local_outlier.lof, study.embeddings),
-        "Mahalanobis, MiniLM": (covariance.mahalanobis, study.embeddings),
-        "kNN, characters": (detectors.knn, by_style),
+        "kNN, MiniLM": (METHODS["knn"], study.embeddings),
+        "LOF, MiniLM": (METHODS["lof"], study.embeddings),
+        "Mahalanobis, MiniLM": (METHODS["mahalanobis"], study.embeddings),
+        "kNN, characters": (METHODS["knn"], by_style),
     }
     for name, (make, (train, calibration, test)) in makers.items():
         part = make(train)
