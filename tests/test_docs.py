@@ -43,6 +43,7 @@ def test_only_pages_that_are_run_have_code():
     with_code = {page.name for page in PAGES if "```python" in page.read_text()}
     assert with_code == {
         "README.md",
+        "anomaly.md",
         "confidence.md",
         "genes.md",
         "gre.md",
