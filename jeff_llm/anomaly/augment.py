@@ -33,7 +33,7 @@ _BULLET = re.compile(r"^\s*(?:(?:[-*+•·‣◦–—]|\(?\d+[.):])\s+)*")
 # What was asked for first: keywords may hold commas and dashes themselves.
 _SEPARATORS = (
     re.compile(r"[;；]"),
-    re.compile(r"[|>→]|,\s|[，、]|\s[-–—]\s"),
+    re.compile(r"[|>→,，、]|\s[-–—]\s"),
 )
 _AROUND = " \t*_`\"'“”.-"  # marks that models set around a keyword
 

@@ -149,7 +149,9 @@ def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
             )
     calibration = tensor("calibration", 1)
     if not len(calibration):
-        raise ValueError(f"{folder / _TENSORS}: calibration: expected numbers, got none")
+        raise ValueError(
+            f"{folder / _TENSORS}: calibration: expected numbers, got none"
+        )
     scorers = tuple(settings["scorers"])
     scored = tuple(per_text(f"scores.{name}", 1) for name in scorers)
     try:

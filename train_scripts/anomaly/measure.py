@@ -135,9 +135,7 @@ def _embedded(name: str) -> tuple[np.ndarray, np.ndarray]:
     return encode(list(data.normal)), encode(list(data.anomalous))
 
 
-def detect(
-    config: Config, study: Study, seed: int, *, pyod: bool
-) -> dict[str, Scores]:
+def detect(config: Config, study: Study, seed: int, *, pyod: bool) -> dict[str, Scores]:
     """Score by every trained detector.
 
     Args:
