@@ -29,13 +29,16 @@ __all__ = [
 ]
 
 # Bullets and numbers have a space behind them; "3.5 mm" and "**bold**" are no bullets.
-_BULLET = re.compile(r"^\s*(?:(?:[-*+•·‣◦–—]|\(?\d+[.):])\s+)*")
-# What was asked for first: keywords may hold commas and dashes themselves.
-_SEPARATORS = (
-    re.compile(r"[;；]"),
-    re.compile(r"[|>→,，、]|\s[-–—]\s"),
+_BULLET = re.compile(
+    r"^\s*(?:(?:[-*+\u2022\u00b7\u2023\u25e6\u2013\u2014]|\(?\d+[.):])\s+)*"
 )
-_AROUND = " \t*_`\"'“”.-"  # marks that models set around a keyword
+# What was asked for first: keywords may hold commas and dashes themselves. Of other
+# scripts: full-width semicolons and commas, arrows, dashes.
+_SEPARATORS = (
+    re.compile(r"[;\uff1b]"),
+    re.compile(r"[|>\u2192,\uff0c\u3001]|\s[-\u2013\u2014]\s"),
+)
+_AROUND = " \t*_`\"'\u201c\u201d.-"  # marks that models set around a keyword
 
 
 class Synthetic(NamedTuple):

@@ -133,7 +133,7 @@ def fit(
         of its range.
     """
     texts = check_texts(texts)
-    check_choice("method", method, METHODS)
+    check_choice("method", method, tuple(METHODS))
     names = (*encoders, CHARACTERS) if views is None else tuple(views)
     if CHARACTERS in encoders:
         raise ValueError(f"encoders: expected no {CHARACTERS!r}: that name is taken")
