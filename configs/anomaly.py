@@ -84,9 +84,9 @@ class Config:
     split: tuple[float, float] = (0.5, 0.25)
     # Test texts of each side that SmolLM2 reads, and half as many normal training
     # texts.
-    model_texts: int = 200
+    model_texts: int = 120
     # Test texts of each side that SmolLM2 is asked about in words.
-    prompted_texts: int = 20
+    prompted_texts: int = 10
     # False-alarm rates.
     levels: tuple[float, ...] = (0.01, 0.05, 0.1)
     # Probability with which a threshold's false-alarm rate may exceed its level.
@@ -96,10 +96,10 @@ class Config:
     # Normal texts of the small part that synthetic ones are added to.
     small_part: int = 30
     # Synthetic texts to write for each data set.
-    synthetic: int = 120
+    synthetic: int = 60
     # Cosine from which a synthetic text counts as a near-copy of a normal one.
     near_copy: float = 0.95
-    # Queries per data set when a model chooses the detector.
+    # Queries per data set when a model chooses the detector; 0 asks no model.
     queries: int = 5
     # Resamples of a bootstrap interval.
     resamples: int = 1000
@@ -147,7 +147,7 @@ class Config:
             "top": 1,
             "small_part": 6,
             "synthetic": 1,
-            "queries": 1,
+            "queries": 0,
             "resamples": 1,
         }.items():
             if getattr(self, name) < least:
@@ -199,6 +199,7 @@ PRESETS: dict[str, Config] = {
         model_texts=30,
         prompted_texts=0,
         synthetic=12,
+        queries=0,
         resamples=300,
         seeds=(0,),
     ),
@@ -213,6 +214,7 @@ PRESETS: dict[str, Config] = {
         made=50,
         small_part=12,
         synthetic=2,
+        queries=0,
         levels=(0.1,),
         resamples=20,
         seeds=(0,),

@@ -172,17 +172,17 @@ def _find_class(name: str) -> Any:
 @contextlib.contextmanager
 def _seeded(seed: int, network: bool) -> Iterator[None]:
     """Seed the global generators, which PyOD draws from, and restore them."""
-    before = np.random.get_state()  # noqa: NPY002
+    before = np.random.get_state()
     with contextlib.ExitStack() as stack:
         if network:
             torch = importlib.import_module("torch")
             stack.enter_context(torch.random.fork_rng())
             torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         try:
             yield
         finally:
-            np.random.set_state(before)  # noqa: NPY002
+            np.random.set_state(before)
 
 
 def _tail_scores(

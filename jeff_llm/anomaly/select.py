@@ -236,16 +236,19 @@ def selection_request(
     known = "\n".join(
         f"- {name}: {abstracts[name]}" for name in names if name in abstracts
     )
-    listed = "\n".join(f"- {encoder} + {detector}" for encoder, detector in candidates)
+    listed = "\n".join(
+        f"{number}. {encoder} + {detector}"
+        for number, (encoder, detector) in enumerate(candidates, 1)
+    )
     told = "Nothing is known of the texts.\n" if about is None else _told(about)
     prompt = (
         "Choose the pair of text encoder and anomaly detector that will find anomalous "
         f"texts best (highest AUROC) after training on normal texts.\n{told}"
         f"What is known of the parts:\n{known}\nPairs:\n{listed}\n"
-        'Answer with one JSON object: {"encoder": "...", "detector": "...", '
-        '"reason": "one short sentence"}'
+        "Answer with one JSON object that names the number of a pair: "
+        '{"reason": "one short sentence", "pair": 1}'
     )
-    return Request(conversation(prompt), max_tokens=120, temperature=0.7, seed=seed)
+    return Request(conversation(prompt), max_tokens=100, temperature=0.7, seed=seed)
 
 
 def pick(
@@ -268,8 +271,7 @@ def pick(
       progress: called with the number of answers, and of queries.
 
     Returns:
-      Its choices. Case and spaces of names do not count; an answer that names no
-      candidate is -1, never left out.
+      Its choices; an answer that names no number of the list is -1, never left out.
 
     Raises:
       ExceptionGroup: if requests fail for good.
@@ -280,9 +282,10 @@ def pick(
     schema = {
         "type": "object",
         "properties": {
-            name: {"type": "string"} for name in ("encoder", "detector", "reason")
+            "reason": {"type": "string"},
+            "pair": {"type": "integer", "minimum": 1, "maximum": len(candidates)},
         },
-        "required": ["encoder", "detector"],
+        "required": ["pair"],
     }
     requests = [
         selection_request(candidates, about, abstracts, seed=seed)
@@ -295,16 +298,9 @@ def pick(
             progress=progress,
         )
     )
-    place = {(_plain(a), _plain(b)): i for i, (a, b) in enumerate(candidates)}
-    index, reasons = [], []
-    for each in found:
-        value = each.value or {}
-        pair = (_plain(value.get("encoder", "")), _plain(value.get("detector", "")))
-        index.append(place.get(pair, -1))
-        named = f"{value.get('encoder')} + {value.get('detector')} is no candidate"
-        wrong = each.error or (named if index[-1] < 0 else None)
-        reasons.append(wrong or str(value.get("reason", "")))
-    return Picks(np.array(index), tuple(reasons))
+    index = [-1 if each.error else int(each.value["pair"]) - 1 for each in found]
+    reasons = [each.error or str(each.value.get("reason", "")) for each in found]
+    return Picks(np.array(index, int), tuple(reasons))
 
 
 def _told(about: Facts) -> str:
@@ -320,7 +316,3 @@ def _told(about: Facts) -> str:
         f"Data set: {about.name}{size if about.size else ''}.\n"
         f"Its normal classes:\n{classes}\n"
     )
-
-
-def _plain(name: str) -> str:
-    return "".join(name.lower().split())

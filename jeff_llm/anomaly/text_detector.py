@@ -9,6 +9,7 @@ least as strange.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -42,7 +43,8 @@ Scorer = Callable[[list[str]], np.ndarray]
 CHARACTERS = "characters"  # the view that is fitted here and needs no encoder
 
 METHODS: dict[str, Callable[..., KNN | LOF | Mahalanobis]] = {
-    "knn": knn,
+    # The mean of five distances ranks better than the fifth on every data set tried.
+    "knn": functools.partial(knn, method="mean"),
     "lof": lof,
     "mahalanobis": mahalanobis,
 }

@@ -9,9 +9,9 @@ import numpy as np
 
 from jeff import sharding
 from jeff_llm.anomaly import streaming
+from jeff_llm.anomaly.covariance import mahalanobis
 from jeff_llm.anomaly.detectors import knn
 from jeff_llm.anomaly.local_outlier import lof
-from jeff_llm.anomaly.mahalanobis import mahalanobis
 
 
 def main() -> None:

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jeff_llm.anomaly.characters import character_encoder
 
 from configs.anomaly import Config
 from jeff_llm import chat
-from jeff_llm.anomaly import augment, detectors, fusion, local_outlier, similarity
+from jeff_llm.anomaly import augment, fusion, similarity
 from jeff_llm.anomaly.categories import Categories
+from jeff_llm.anomaly.characters import character_encoder
+from jeff_llm.anomaly.text_detector import METHODS
 from train_scripts.anomaly.measure import Study, minilm, smollm2
 
 __all__ = ["DETECTORS", "Augmented", "measure", "recorded"]
@@ -159,7 +160,7 @@ def _scores(texts: list[str], study: Study) -> dict[str, np.ndarray]:
     found, references = {}, []
     for name, neighbors in _NEIGHBORS.items():
         train, test = style if name.endswith("characters") else meaning
-        make = local_outlier.lof if name.startswith("LOF") else detectors.knn
+        make = METHODS["lof" if name.startswith("LOF") else "knn"]
         part = make(train, neighbors=min(neighbors, len(texts) - 1))
         found[name] = np.asarray(part.score(test))
         if not name.startswith("LOF"):

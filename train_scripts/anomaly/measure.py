@@ -1,5 +1,6 @@
 """Scores of every detector and zero-shot scorer on one data set."""
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable
@@ -8,24 +9,23 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jeff_llm.anomaly.characters import character_encoder
 
 from configs.anomaly import Config
 from jeff import files
 from jeff_llm import chat
+from jeff_llm.anomaly import descriptions as choosing
 from jeff_llm.anomaly import (
-    covariance,
     detectors,
     fusion,
     likelihood,
-    local_outlier,
     options,
     prompting,
     pyod_detectors,
     similarity,
 )
-from jeff_llm.anomaly import descriptions as choosing
 from jeff_llm.anomaly.categories import Categories
+from jeff_llm.anomaly.characters import character_encoder
+from jeff_llm.anomaly.text_detector import METHODS
 from jeff_llm.models import encoder, weights
 from jeff_llm.models.encoder import SentenceEncoder
 from jeff_llm.models.language_model import LanguageModel
@@ -153,10 +153,10 @@ def detect(config: Config, study: Study, seed: int, *, pyod: bool) -> dict[str, 
         characters.encode(part) for part in (study.train, study.calibration, study.test)
     )
     makers: dict[str, tuple[Callable[..., detectors.Detector], tuple]] = {
-        "kNN, MiniLM": (detectors.knn, study.embeddings),
-        "LOF, MiniLM": (local_outlier.lof, study.embeddings),
-        "Mahalanobis, MiniLM": (covariance.mahalanobis, study.embeddings),
-        "kNN, characters": (detectors.knn, by_style),
+        "kNN, MiniLM": (METHODS["knn"], study.embeddings),
+        "LOF, MiniLM": (METHODS["lof"], study.embeddings),
+        "Mahalanobis, MiniLM": (METHODS["mahalanobis"], study.embeddings),
+        "kNN, characters": (METHODS["knn"], by_style),
     }
     for name, (make, (train, calibration, test)) in makers.items():
         part = make(train)
@@ -173,7 +173,26 @@ def detect(config: Config, study: Study, seed: int, *, pyod: bool) -> dict[str, 
             found[f"PyOD {name}"] = _pyod(name, study, seed)
         except ImportError:
             break
+    if pyod and config.pyod:
+        with contextlib.suppress(ImportError):
+            found["PyOD EmbeddingOD (LUNAR)"] = _embedding_od(study)
     return found
+
+
+def _embedding_od(study: Study) -> Scores:
+    """PyOD's own pipeline for texts, with MiniLM as its encoder and its defaults."""
+    from pyod.models.embedding import EmbeddingOD
+
+    encode = minilm().encode
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = EmbeddingOD(encoder=lambda texts: encode(list(texts)))
+        model.fit(study.train)
+        calibration, test = (
+            np.asarray(model.decision_function(texts), np.float32)
+            for texts in (study.calibration, study.test)
+        )
+    return Scores(np.asarray(model.decision_scores_, np.float32), calibration, test)
 
 
 def fused(parts: list[Scores]) -> Scores:

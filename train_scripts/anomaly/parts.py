@@ -206,8 +206,11 @@ def _select(
             ("average", each.baselines.average),
             ("random", each.baselines.random),
         )
+        if config.queries or kind in ("average", "random")
     }
-    decided = tuple(claims.selection(title, each) for title, each in found.items())
+    decided = tuple(
+        claims.selection(title, each) for title, each in found.items() if config.queries
+    )
     return Part(numbers, decided, text)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from configs.anomaly import Config
@@ -123,7 +124,7 @@ def quality(config: Config, rows: Sequence[Collected]) -> list[Quality]:
     found = _evaluate(config, trained, first.label)
     for place, row in enumerate(found):
         areas = [
-            float(metrics.auroc(each.detectors[row.method].test, each.label))
+            _area(each.detectors[row.method].test, each.label)
             for each in rows
             if row.method in each.detectors
         ]
@@ -227,7 +228,7 @@ def gains(config: Config, found: Sequence[Augmented], label: np.ndarray) -> list
                 resamples=config.resamples,
             )
             areas = {
-                name: float(metrics.auroc(scores[detector], label))
+                name: _area(scores[detector], label)
                 for name, scores in each.scores.items()
             }
             rows.append(
@@ -314,6 +315,10 @@ def _discoveries(
         key=seed_key(0, _BATCHES),
     )
     return found.false_share, found.power
+
+
+def _area(scores: np.ndarray, label: np.ndarray) -> float:
+    return float(metrics.auroc(jnp.asarray(scores), jnp.asarray(label)))
 
 
 def _ends(found: Interval) -> Ends:

@@ -124,6 +124,10 @@ def select_by_model(
     Returns:
       Regrets.
     """
+    without = select.baselines(table)
+    unknown = np.full(len(table.data_sets), np.nan)
+    if not config.queries:
+        return Selection(table, without, unknown, unknown, (np.nan, np.nan))
     model = chat.Cached(chat.Local(smollm2()), workdir / "answers.db")
     abstracts = {
         part: ABSTRACTS[part.removeprefix("PyOD ")]
@@ -145,7 +149,7 @@ def select_by_model(
         failed.append(float(np.mean(picks.index < 0)))
     return Selection(
         table,
-        select.baselines(table),
+        without,
         np.array(told),
         np.array(control),
         (float(np.mean(failed)), float(np.mean(nothing.index < 0))),

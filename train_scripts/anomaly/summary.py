@@ -134,6 +134,8 @@ def select_table(title: str, found: Selection) -> str:
         f"{found.baselines.average.mean():.3f} | {found.baselines.random.mean():.3f} |"
     )
     failed, nothing = found.failed
+    if np.isnan(failed):
+        return "\n".join(lines) + "\n\nNo model was asked (`--queries 5` asks).\n"
     return (
         "\n".join(lines)
         + f"\n\nAnswers that name no pair: {failed:.0%} told, {nothing:.0%} told "

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jeff_llm.anomaly.covariance import ledoit_wolf_shrinkage, mahalanobis
 from jeff_llm.anomaly.detectors import Detector, knn, neighbor_score
 from jeff_llm.anomaly.local_outlier import lof
-from jeff_llm.anomaly.covariance import ledoit_wolf_shrinkage, mahalanobis
 
 
 def texts(rows, *, seed=0, width=24):

@@ -12,9 +12,9 @@ import pytest
 
 from jeff import sharding
 from jeff_llm.anomaly import streaming
+from jeff_llm.anomaly.covariance import mahalanobis
 from jeff_llm.anomaly.detectors import knn
 from jeff_llm.anomaly.local_outlier import lof
-from jeff_llm.anomaly.covariance import mahalanobis
 from jeff_llm.anomaly.streaming import encode_and_score, score_blocks
 
 ROOT = Path(__file__).parents[3]
