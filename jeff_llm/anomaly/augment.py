@@ -28,8 +28,17 @@ __all__ = [
     "text_request",
 ]
 
-_ITEM = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])?\s*(.+?)\s*$")
-_PARTS = re.compile(r"\s*[;|,>]\s*|\s+-\s+")
+# Bullets and numbers have a space behind them; "3.5 mm" and "**bold**" are no bullets.
+_BULLET = re.compile(
+    r"^\s*(?:(?:[-*+\u2022\u00b7\u2023\u25e6\u2013\u2014]|\(?\d+[.):])\s+)*"
+)
+# What was asked for first: keywords may hold commas and dashes themselves. Of other
+# scripts: full-width semicolons and commas, arrows, dashes.
+_SEPARATORS = (
+    re.compile(r"[;\uff1b]"),
+    re.compile(r"[|>\u2192,\uff0c\u3001]|\s[-\u2013\u2014]\s"),
+)
+_AROUND = " \t*_`\"'\u201c\u201d.-"  # marks that models set around a keyword
 
 
 class Synthetic(NamedTuple):
@@ -112,10 +121,13 @@ def parse_triples(text: str) -> list[tuple[str, str, str]]:
     """
     found: dict[tuple[str, str, str], None] = {}
     for line in text.splitlines():
-        item = _ITEM.match(line)
-        words = [word for word in _PARTS.split(item[1]) if word] if item else []
-        if len(words) >= 3:
-            found.setdefault((words[0], words[1], "; ".join(words[2:])))
+        item = _BULLET.sub("", line)
+        for separator in _SEPARATORS:
+            words = [word.strip(_AROUND) for word in separator.split(item)]
+            words = [word for word in words if word]
+            if len(words) >= 3:
+                found.setdefault((words[0], words[1], "; ".join(words[2:])))
+                break
     return list(found)
 
 

@@ -1,6 +1,7 @@
 """What is normal and what is not, in words: the input of the zero-shot scorers."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 __all__ = ["Categories", "Scored", "check_texts"]
+
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 
 class Scored(NamedTuple):
@@ -68,7 +71,8 @@ def check_texts(texts: Iterable[str]) -> list[str]:
       texts: the texts, empty ones too.
 
     Returns:
-      A list of them.
+      A list of them. Halves of surrogate pairs, which JSON can hold but no tokenizer
+      takes, become U+FFFD.
 
     Raises:
       TypeError: if it is one text, or one of them is no text; names its place.
@@ -79,7 +83,7 @@ def check_texts(texts: Iterable[str]) -> list[str]:
     for place, text in enumerate(found):
         if not isinstance(text, str):
             raise TypeError(f"texts: expected a text at {place}, got {text!r:.100}")
-    return found
+    return [_HALF.sub("\ufffd", text) for text in found]
 
 
 def _mapping(side: str, given: Mapping[str, str]) -> dict[str, str]:

@@ -114,6 +114,8 @@ def option_scores(
         raise ValueError(
             f"categories: expected at most {len(_LABELS)} kinds, got {len(kinds)}"
         )
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens: expected at least 1, got {max_tokens}")
     if model.tokenizer is None:
         raise ValueError("model: expected one with a tokenizer, got one without")
     if not texts:
@@ -134,5 +136,7 @@ def option_scores(
 
 def _first_tokens(model: LanguageModel, text: str, max_tokens: int) -> str:
     assert model.tokenizer is not None
-    ids = model.tokenizer.encode(text[: 64 * max_tokens], add_special_tokens=False)
-    return text if len(ids) <= max_tokens else model.tokenizer.decode(ids[:max_tokens])
+    # A megabyte is not tokenised whole to read its beginning.
+    cut = text[: 64 * max_tokens]
+    ids = model.tokenizer.encode(cut, add_special_tokens=False)
+    return cut if len(ids) <= max_tokens else model.tokenizer.decode(ids[:max_tokens])

@@ -27,7 +27,7 @@ SCHEMA = {
     },
     "required": ["reason", "anomaly_score"],
 }
-_CHARACTERS = 3.0  # of a token at least, in English
+_CHARACTERS = 3.0  # ASCII characters of a token at least, in English
 _SYSTEM = (
     "You judge whether single texts are anomalous. A text is normal if it belongs to "
     "one of the normal categories, and anomalous otherwise."
@@ -169,7 +169,7 @@ def estimate(
     read = written = 0
     for text in check_texts(texts):
         messages = request(text, categories, max_tokens=max_tokens).messages
-        read += math.ceil(sum(len(each.content) for each in messages) / _CHARACTERS)
+        read += sum(_most_tokens(each.content) for each in messages)
         written += max_tokens
     read, written = math.ceil(1.1 * read), math.ceil(1.05 * written)
     return read + written, 0.0 if price is None else price.cost(read, written)
@@ -180,6 +180,13 @@ def _listed(kinds: Mapping[str, str]) -> str:
         f"- {name}" if name == description else f"- {name}: {description}"
         for name, description in kinds.items()
     )
+
+
+def _most_tokens(text: str) -> int:
+    # Other scripts may take a token for each byte; English never does.
+    ascii_only = len(text.encode("ascii", "ignore"))
+    others = len(text.encode("utf-8", "replace")) - ascii_only
+    return math.ceil(ascii_only / _CHARACTERS) + others
 
 
 def _score(parsed: Parsed) -> float:

@@ -46,8 +46,7 @@ def save(
       ValueError: if the folder holds other things, or an encoder is missing.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / _SETTINGS).is_file():
-        raise ValueError(f"{folder}: expected a new folder, or one of a detector")
+    _check_folder(folder)
     tensors = {"calibration": np.asarray(detector.calibration, np.float32)}
     for name, each in zip(detector.views, detector.embeddings, strict=True):
         tensors[f"embeddings.{name}"] = np.asarray(each, np.float32)
@@ -75,9 +74,15 @@ def save(
             "".join(f"{json.dumps({'text': text})}\n" for text in detector.texts),
         )
         files.write_json(draft / _SETTINGS, settings)
+        before = Path(name) / "before"
         if folder.exists():
-            folder.rename(Path(name) / "before")
-        draft.rename(folder)
+            folder.rename(before)
+        try:
+            draft.rename(folder)
+        except OSError:
+            if before.exists():
+                before.rename(folder)
+            raise
     return folder
 
 
@@ -101,27 +106,34 @@ def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
     settings = _settings(folder / _SETTINGS)
     views, method = tuple(settings["views"]), settings["method"]
     tensors = open_safetensors(folder / _TENSORS)
-    texts = tuple(
-        row.get("text", "") for _, row in files.read_json_lines(folder / _TEXTS)
-    )
+    texts = _texts(folder / _TEXTS)
 
     def tensor(name: str, ndim: int) -> np.ndarray:
         if name not in tensors:
             raise ValueError(f"{folder / _TENSORS}: expected a tensor {name!r}")
         found = np.array(tensors[name].read())
-        if found.ndim != ndim or not np.all(np.isfinite(found)):
+        if (
+            found.ndim != ndim
+            or found.dtype != np.float32
+            or not np.all(np.isfinite(found))
+        ):
             raise ValueError(
-                f"{folder / _TENSORS}: {name}: expected {ndim} axes of finite numbers, "
-                f"got shape {found.shape}"
+                f"{folder / _TENSORS}: {name}: expected {ndim} axes of finite numbers "
+                f"in float32, got shape {found.shape} of {found.dtype}"
             )
         return found
 
-    embeddings = tuple(tensor(f"embeddings.{name}", 2) for name in views)
-    for name, each in zip(views, embeddings, strict=True):
-        if len(each) != len(texts):
+    def per_text(name: str, ndim: int) -> np.ndarray:
+        found = tensor(name, ndim)
+        if len(found) != len(texts):
             raise ValueError(
-                f"{folder}: expected {len(texts)} rows for {name!r}, got {len(each)}"
+                f"{folder / _TENSORS}: {name}: expected {len(texts)} rows as in "
+                f"{_TEXTS}, got {len(found)}"
             )
+        return found
+
+    embeddings = tuple(per_text(f"embeddings.{name}", 2) for name in views)
+    for name in views:
         if name != CHARACTERS:
             _check_probe(folder, name, tensor(f"probe.{name}", 1), encoders)
     characters = None
@@ -129,10 +141,23 @@ def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
         characters = CharacterEncoder(
             tensor("characters.weights", 1), tuple(settings["lengths"])
         )
-    parts = tuple(METHODS[method](each) for each in embeddings)
+        width = embeddings[views.index(CHARACTERS)].shape[1]
+        if len(characters.weights) != width:
+            raise ValueError(
+                f"{folder / _TENSORS}: characters.weights: expected {width} numbers, "
+                f"got {len(characters.weights)}"
+            )
     calibration = tensor("calibration", 1)
+    if not len(calibration):
+        raise ValueError(
+            f"{folder / _TENSORS}: calibration: expected numbers, got none"
+        )
     scorers = tuple(settings["scorers"])
-    scored = tuple(tensor(f"scores.{name}", 1) for name in scorers)
+    scored = tuple(per_text(f"scores.{name}", 1) for name in scorers)
+    try:
+        parts = tuple(METHODS[method](each) for each in embeddings)
+    except ValueError as error:
+        raise ValueError(f"{folder / _TENSORS}: {error}") from error
     return TextDetector(
         method,
         views,
@@ -162,6 +187,29 @@ def read_notes(folder: str | Path) -> dict[str, str]:
     return _settings(Path(folder) / _SETTINGS)["notes"]
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse to replace anything but a detector; all else in it would be lost."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: expected a folder, got a file")
+    others = {each.name for each in folder.iterdir()} - {_TENSORS, _SETTINGS, _TEXTS}
+    if others:
+        raise ValueError(
+            f"{folder}: expected a new folder, or one of a detector, got one with "
+            f"{sorted(others)[:3]}"
+        )
+
+
+def _texts(path: Path) -> tuple[str, ...]:
+    found = []
+    for place, row in files.read_json_lines(path):
+        if list(row) != ["text"] or not isinstance(row["text"], str):
+            raise ValueError(f"{place}: expected a `text` alone, got {row!r:.100}")
+        found.append(row["text"])
+    return tuple(found)
+
+
 def _settings(path: Path) -> dict[str, Any]:
     settings = files.read_json(path)
     known = {"format", "method", "views", "scorers", "lengths", "notes"}
@@ -176,12 +224,25 @@ def _settings(path: Path) -> dict[str, Any]:
     kinds = {"views": str, "scorers": str, "lengths": int}
     for name, kind in kinds.items():
         value = settings.get(name)
-        if not isinstance(value, list) or not all(type(x) is kind for x in value):
-            raise ValueError(f"{path}: {name}: expected a list, got {value!r:.100}")
+        if (
+            not isinstance(value, list)
+            or not all(type(x) is kind for x in value)
+            or len(set(value)) < len(value)
+        ):
+            raise ValueError(
+                f"{path}: {name}: expected a list of different values, got "
+                f"{value!r:.100}"
+            )
+    if not settings["lengths"] or min(settings["lengths"]) < 1:
+        raise ValueError(
+            f"{path}: lengths: expected numbers of at least 1, got "
+            f"{settings['lengths']!r:.100}"
+        )
     notes = settings["notes"]
     if not isinstance(notes, dict) or not all(type(x) is str for x in notes.values()):
         raise ValueError(f"{path}: notes: expected texts by name, got {notes!r:.100}")
-    if not settings["views"] or settings.get("method") not in METHODS:
+    method = settings.get("method")
+    if not settings["views"] or not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"{path}: expected views and a method of {list(METHODS)}")
     return settings
 

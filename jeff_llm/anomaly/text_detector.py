@@ -49,6 +49,7 @@ METHODS: dict[str, Callable[..., KNN | LOF | Mahalanobis]] = {
     "mahalanobis": mahalanobis,
 }
 _BATCH = 4096  # texts whose vectors are in memory at once
+_ROUNDING = 1e-5  # of a score; ten times what was seen between batches
 _FEWEST = 8  # training texts: fewer have no neighbours to speak of
 
 
@@ -80,7 +81,11 @@ class TextDetector:
 
 
 class Found(NamedTuple):
-    """Scores of texts; every field is per text and independent of the other texts.
+    """Scores of texts; no field of a text depends on the other texts.
+
+    The compiler may round in another order for another number of texts, so scores
+    repeat to about six digits. P-values repeat exactly, but for a score that far below
+    one that was kept aside: nearer ones count as equal to it.
 
     Attributes:
       score: higher for a more anomalous text.
@@ -219,7 +224,7 @@ def score(
         parts.append(
             Found(
                 total,
-                np.asarray(conformal.p_values(detector.calibration, total)),
+                _p_values(detector.calibration, total),
                 by_view,
                 np.asarray(near.index),
                 np.asarray(near.distance),
@@ -237,6 +242,18 @@ def score(
     return Found(
         *(np.concatenate(each, axis=int(i == 2)) for i, each in enumerate(columns))
     )
+
+
+def _p_values(
+    calibration: Float[np.ndarray, " calibration"], score: Float[np.ndarray, " texts"]
+) -> Float[np.ndarray, " texts"]:
+    """P-values that no rounding changes for a text that equals one kept aside.
+
+    Lower scores only raise p-values, so the guarantee stays.
+    """
+    unit = np.maximum(np.abs(score), np.median(np.abs(calibration)))
+    lowered = np.asarray(score - _ROUNDING * unit, np.float32)
+    return np.asarray(conformal.p_values(calibration, lowered))
 
 
 def _functions(

@@ -31,7 +31,8 @@ def read_texts(path: str | Path, *, column: str = "") -> list[Text]:
     """Read texts from a file.
 
     The name's ending tells the format: ``.jsonl`` and ``.ndjson`` hold an object per
-    line, ``.csv`` and ``.tsv`` a table with a header, anything else a text per line.
+    line, ``.csv`` and ``.tsv`` a table with a header, anything else a text per line. A
+    CSV whose header has semicolons and no comma is read with semicolons.
 
     Args:
       path: the file, in UTF-8.
@@ -63,7 +64,10 @@ def read_texts(path: str | Path, *, column: str = "") -> list[Text]:
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: expected UTF-8, but {error}") from error
     if ending in _TABLE:
-        return _table(content, path, _TABLE[ending], column)
+        if "\0" in content:
+            line = content.count("\n", 0, content.index("\0")) + 1
+            raise ValueError(f"{path}:{line}: expected text, got a zero byte")
+        return _table(content, path, _delimiter(content, _TABLE[ending]), column)
     if column:
         raise ValueError(
             f"{path}: expected no `column` for plain lines, got {column!r}; name the "
@@ -124,15 +128,11 @@ def distinct(texts: Iterable[Text]) -> tuple[list[Text], int, int]:
 def _table(content: str, path: Path, delimiter: str, column: str) -> list[Text]:
     # The reader's limit is one number for the whole process; it is put back.
     before = csv.field_size_limit(_FIELD)
+    reader = csv.reader(io.StringIO(content), delimiter=delimiter, strict=True)
     try:
-        reader = csv.reader(
-            io.StringIO(content),
-            delimiter=delimiter,
-            strict=True,
-        )
         header = next(reader, None)
         if not header:
-            raise ValueError(f"{path}: expected a header, got an empty file")
+            raise ValueError(f"{path}: expected a header in line 1, got none")
         place = header.index(_column(header, column, str(path)))
         found = []
         for row in reader:
@@ -145,10 +145,18 @@ def _table(content: str, path: Path, delimiter: str, column: str) -> list[Text]:
                 )
             found.append(Text(row[place], where))
     except csv.Error as error:
-        raise ValueError(f"{path}: expected CSV, but {error}") from error
+        raise ValueError(
+            f"{path}:{reader.line_num}: expected a table, but {error}"
+        ) from error
     finally:
         csv.field_size_limit(before)
     return found
+
+
+def _delimiter(content: str, usual: str) -> str:
+    """Spreadsheets write semicolons where the comma is the decimal mark."""
+    header = content.partition("\n")[0]
+    return ";" if usual == "," and "," not in header and ";" in header else usual
 
 
 def _field(fields: dict[str, object], column: str, place: str) -> str:

@@ -15,8 +15,8 @@ from train_scripts.anomaly.intents import BANKING, DOMAINS, THEMES
 __all__ = ["LOADERS", "DataSet", "Split", "available", "load", "split"]
 
 # Definitions in an ontology, and what a backslash protects there.
-_DEFINITION = re.compile(r'^def: "((?:[^"\\\\]|\\\\.)*)"', re.MULTILINE)
-_ESCAPED = re.compile(r"\\\\(.)")
+_DEFINITION = re.compile(r'^def: "((?:[^"\\]|\\.)*)"', re.MULTILINE)
+_ESCAPED = re.compile(r"\\(.)")
 _SHORTEST = 60  # characters of a paragraph of Python's documentation
 
 

@@ -62,7 +62,7 @@ def ask(
     distinct = list(dict.fromkeys(each.text for each in texts))
     price = chat.Price(*config.prices)
     tokens, cost = prompting.estimate(distinct, kinds, price=price)
-    stated = f"{cost:.2f} at the given prices" if any(config.prices) else "unknown"
+    stated = f"{cost:.4f} at the given prices" if any(config.prices) else "unknown"
     hint = "" if any(config.prices) else " (--prices tells it)"
     print(
         f"{config.chat_model}: {len(distinct)} calls, at most about {tokens:,} tokens, "
@@ -71,9 +71,10 @@ def ask(
     try:
         asked = prompting.prompted(open_model(config, workdir), distinct, kinds)
     except ExceptionGroup as errors:
+        first = " ".join(str(errors.exceptions[0]).split())
         raise OSError(
-            f"{config.chat}: {errors.exceptions[0]}; the same command goes on from "
-            "here, and asks for no stored answer again"
+            f"{config.chat}: {first}; the same command goes on from here, and asks for "
+            "no stored answer again"
         ) from errors
     place = {text: i for i, text in enumerate(distinct)}
     for each, row in zip(texts, rows, strict=True):
@@ -85,6 +86,6 @@ def ask(
     return (
         f"\n{config.chat_model} scored {len(distinct)} different texts; {failed} "
         f"answers could not be read and count .5. {int(asked.tokens.sum()):,} tokens, "
-        f"cost {asked.cost:.2f}. Its scores carry no guarantee: they were not compared "
+        f"cost {asked.cost:.4f}. Its scores carry no guarantee: they were not compared "
         "with normal texts.\n"
     )

@@ -1,6 +1,9 @@
 """Find the anomalies among the user's own texts."""
 
+import functools
+import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +33,11 @@ from train_scripts.running.stages import say
 
 __all__ = ["analyse"]
 
+_HALF = re.compile(r"[\ud800-\udfff]")
 _PURPOSE = 40
 _DESCRIPTIONS = ("normal", "anomalous")
 _SHOWN = 80  # characters of a text in the report
+_NEAREST = 1000  # characters of a nearest text in a row: long ones would fill the disk
 
 
 class _Scored(NamedTuple):
@@ -59,7 +64,11 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
       FileNotFoundError: if a file or an asset is missing.
       OSError: if the endpoint fails; what was answered stays stored.
     """
-    encoders: dict[str, Encode] = {"minilm": encoder.load("minilm").encode}
+    encoders: dict[str, Encode] = {"minilm": lambda texts: _minilm().encode(texts)}
+    # Read first, so that a fault in the file shows before minutes of fitting.
+    texts = _read_new(config) if config.score else []
+    if config.score and not texts:
+        raise ValueError(f"{config.score}: expected at least one text, got none")
     detector, scorers, fitted = _detector(config, workdir, encoders, progress)
     limit = conformal.threshold(detector.calibration, config.level, delta=config.delta)
     numbers = {
@@ -68,22 +77,21 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
     }
     if not config.score:
         return Part(numbers, (), f"# Anomalies\n\n{fitted}")
-    texts = _read_new(config)
-    if not texts:
-        raise ValueError(f"{config.score}: expected at least one text, got none")
     rows = _score(config, workdir, detector, encoders, scorers, texts, progress)
     p_values = np.array([row["p_value"] for row in rows], np.float32)
     found = np.asarray(
         false_discovery.benjamini_hochberg(p_values, config.false_discoveries)
     )
-    for row, discovered in zip(rows, found, strict=True):
-        # JSON has all digits of a float32, so this is the comparison of `flag`.
-        row["flagged"] = bool(np.float32(row["score"]) > np.float32(limit.score))
+    # A score is above the threshold where its p-value is at most `rank / (n + 1)`, and
+    # p-values repeat exactly where a score may lose its last digit.
+    at_least = np.rint(p_values * (limit.calibration + 1))
+    for row, count, discovered in zip(rows, at_least, found, strict=True):
+        row["flagged"] = bool(count <= limit.rank)
         row["discovered"] = bool(discovered)
     asked = endpoint.ask(config, workdir, texts, rows) if config.chat else ""
     files.write_text(
         workdir / "scores.jsonl",
-        "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows),
+        "".join(map(_line, rows)),
     )
     _part_file(workdir).unlink(missing_ok=True)
     numbers["scored"] = float(len(rows))
@@ -110,10 +118,16 @@ def _detector(
     )
     folder = workdir / "detector"
     notes = {name: getattr(config, name) for name in _DESCRIPTIONS}
+    notes["texts"] = _digest(normal)
     names = config.scorers if config.anomalous else ()
-    scorers = _scorers(names, notes, encoders)
     if (folder / "detector.json").is_file():  # an interrupted run left it
-        return store.load(folder, encoders), scorers, text
+        if store.read_notes(folder).get("texts") != notes["texts"]:
+            raise ValueError(
+                f"{config.data}: expected the texts that {folder} was fitted to, got "
+                f"others; the file has changed, so delete {workdir} to start anew"
+            )
+        detector = store.load(folder, encoders)
+        return detector, _scorers(names, notes, encoders), text
     # Refused before the texts are embedded: it can take minutes.
     kept = int(np.ceil(config.holdout * len(normal)))
     fewest = conformal.fewest_calibration(config.level, config.delta)
@@ -124,6 +138,7 @@ def _detector(
             f"holdout={config.holdout:g} and delta={config.delta:g}), got "
             f"{len(normal)}; give more texts or a higher level"
         )
+    scorers = _scorers(names, notes, encoders)
     say("anomaly", progress, f"fit to {len(normal)} normal texts")
     detector = anomaly.fit(
         [each.text for each in normal],
@@ -143,6 +158,12 @@ def _scorers(
 ) -> dict[str, Scorer]:
     if not names:
         return {}
+    known = ("similarity", "likelihood")
+    if not set(names) <= set(known) or not set(_DESCRIPTIONS) <= set(notes):
+        raise ValueError(
+            f"detector: expected scorers among {known} with their descriptions, got "
+            f"{names}; one with scorers of your own is used from Python"
+        )
     normal, anomalous = (notes[name] for name in _DESCRIPTIONS)
     kinds = Categories({"normal": normal}, {"anomalous": anomalous})
     makers: dict[str, Callable[[], Scorer]] = {
@@ -158,6 +179,11 @@ def _scorers(
     return {name: makers[name]() for name in names}
 
 
+@functools.cache
+def _minilm() -> encoder.SentenceEncoder:
+    return encoder.load("minilm")
+
+
 def _likelihood(kinds: Categories) -> Scorer:
     model = weights.load("smollm2")
     return lambda texts: likelihood.likelihood_ratio(model, texts, kinds).score
@@ -165,7 +191,10 @@ def _likelihood(kinds: Categories) -> Scorer:
 
 def _read_new(config: Config) -> list[Text]:
     if config.score == "-":
-        return read_lines(sys.stdin, source="standard input")
+        try:
+            return read_lines(sys.stdin, source="standard input")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"standard input: expected UTF-8, but {error}") from error
     return read_texts(config.score, column=config.column)
 
 
@@ -185,7 +214,7 @@ def _score(
         batch = texts[begin : begin + config.batch_size]
         new = _rows(detector, batch, encoders, scorers)
         with path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in new)
+            file.writelines(map(_line, new))
         rows += new
         say("anomaly", progress, f"scored {len(rows)} of {len(texts)} texts")
     return rows
@@ -199,9 +228,10 @@ def _done(path: Path, texts: list[Text]) -> list[dict[str, Any]]:
     """Rows of an interrupted run; a line that was cut off is dropped."""
     if not path.is_file():
         return []
-    content = path.read_text("utf-8")
-    whole = content[: content.rfind("\n") + 1]
-    if whole != content:
+    # As bytes: the cut may lie within a character.
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1].decode("utf-8")
+    if not content.endswith(b"\n"):
         files.write_text(path, whole)
     rows = [json.loads(line) for line in whole.split("\n")[:-1]]
     if len(rows) > len(texts) or any(
@@ -209,7 +239,7 @@ def _done(path: Path, texts: list[Text]) -> list[dict[str, Any]]:
     ):
         raise ValueError(
             f"{path}: expected the texts of this run, got others; the file to score "
-            "has changed, so start a new run"
+            f"has changed, so delete {path.parent} to start anew"
         )
     return rows
 
@@ -231,7 +261,7 @@ def _rows(
     rows = []
     for place, each in enumerate(batch):
         nearest = [
-            {"text": detector.texts[index], "distance": float(distance)}
+            {"text": detector.texts[index][:_NEAREST], "distance": float(distance)}
             for index, distance in zip(
                 found.nearest[place], found.distance[place], strict=True
             )
@@ -291,7 +321,25 @@ def _table(
     return "\n".join(lines) + "\n"
 
 
+def _line(row: dict[str, Any]) -> str:
+    """A row as a line of JSON; readable, where UTF-8 can hold it."""
+    line = json.dumps(row, ensure_ascii=False)
+    if not line.isascii() and _HALF.search(line):
+        line = json.dumps(row)
+    return f"{line}\n"
+
+
+def _digest(texts: list[Text]) -> str:
+    joined = json.dumps([each.text for each in texts])
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
 def _cell(text: str) -> str:
-    """A text in one cell of a table; its own bars and lines are taken out."""
-    line = " ".join(text.replace("|", "/").split())
+    """A text in one cell of a table; its own bars and lines are taken out.
+
+    So are characters that a terminal would obey, and halves of surrogate pairs, which
+    cannot be printed.
+    """
+    shown = "".join(each if each.isprintable() else " " for each in text[:10000])
+    line = " ".join(shown.replace("|", "/").split())
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
