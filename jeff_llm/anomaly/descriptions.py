@@ -26,8 +26,9 @@ class Choice(NamedTuple):
     Attributes:
       categories: the chosen descriptions.
       index: their place among the candidates.
-      quality: of each candidate, higher is better: `class_accuracy` plus a thousandth
-        of `normal_margin` where the texts have classes, `normal_margin` where not.
+      quality: of each candidate, higher is better: `normal_margin`; where the texts
+        have classes `class_accuracy`, plus ``tanh(margin) / (2 texts + 1)``, which
+        decides between equals alone.
     """
 
     categories: Categories
@@ -122,8 +123,10 @@ def choose(
         if split > 1:
             place = {name: i for i, name in enumerate(each.normal)}
             label = np.array([place[kind] for kind in kinds])
-            # Accuracies tie easily; the margin decides between equals.
-            margin = float(class_accuracy(table[:split], label)) + 1e-3 * margin
+            # Accuracies tie easily; the margin decides between equals, and counts less
+            # than one text.
+            accuracy = float(class_accuracy(table[:split], label))
+            margin = accuracy + float(np.tanh(margin)) / (2 * len(kinds) + 1)
         quality.append(margin)
     best = int(np.argmax(quality))
     return Choice(candidates[best], best, np.array(quality))

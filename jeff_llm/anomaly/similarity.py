@@ -76,13 +76,20 @@ def description_similarity(
 
     Raises:
       TypeError: if ``texts`` is a single text.
-      ValueError: as in `similarity_scores`.
+      ValueError: as in `similarity_scores`, or if the encoder's vectors of texts and
+        descriptions differ in width.
     """
     texts = check_texts(texts)
     normal = list(categories.normal.values())
     anomalous = list(categories.anomalous.values())
     words = np.asarray(encode(normal + anomalous))
-    found = np.asarray(encode(texts)).reshape(len(texts), words.shape[1])
+    found = np.asarray(encode(texts) if texts else np.zeros_like(words[:0]))
+    if words.ndim != 2 or found.shape != (len(texts), words.shape[1]):
+        raise ValueError(
+            f"encode: expected a vector for each of {len(normal + anomalous)} "
+            f"descriptions and {len(texts)} vectors of width {words.shape[-1]}, got "
+            f"shapes {words.shape} and {found.shape}"
+        )
     score = similarity_scores(
         found,
         words[: len(normal)],
