@@ -1,3 +1,9 @@
+"""Progress of fitting a text detector."""
+
+import jax
+import numpy as np
+
+from jeff_llm.anomaly import text_detector
 
 
 def test_progress_of_fit():
