@@ -171,7 +171,10 @@ def fit(
             progress(next(done), total)
         return value
 
-    embeddings = tuple(tell(np.asarray(each(train), np.float32)) for each in functions)
+    embeddings = tuple(
+        tell(_vectors(name, each, train))
+        for name, each in zip(names, functions, strict=True)
+    )
     parts = tuple(METHODS[method](each) for each in embeddings)
     scored = tuple(tell(_scores(name, each, train)) for name, each in scorers.items())
     fitted = TextDetector(
@@ -185,6 +188,7 @@ def fit(
         tuple(scorers),
         scored,
     )
+    _check_spread(fitted)
     by_view = _by_view(fitted, [each(aside) for each in functions], aside, scorers)
     return dataclasses.replace(fitted, calibration=_fused(fitted, by_view))
 
@@ -285,6 +289,38 @@ def _functions(
                 f"encoders: expected one named {name!r}, got {list(encoders)}"
             )
     return found
+
+
+def _vectors(
+    name: str, encode: Encode, texts: list[str]
+) -> Float[np.ndarray, "texts width"]:
+    """Vectors of the training texts; a fault names the view."""
+    found = np.asarray(encode(texts), np.float32)
+    if found.ndim != 2 or len(found) != len(texts) or not found.shape[1]:
+        raise ValueError(
+            f"encoders: expected {len(texts)} vectors of one width from {name!r}, got "
+            f"shape {found.shape}"
+        )
+    if not np.all(np.isfinite(found)):
+        raise ValueError(
+            f"encoders: expected finite vectors from {name!r}, got NaN or infinity"
+        )
+    if np.all(found == found[0]):
+        raise ValueError(
+            f"encoders: expected different vectors for different texts from {name!r}, "
+            f"got one for all {len(texts)}"
+        )
+    return found
+
+
+def _check_spread(detector: TextDetector) -> None:
+    """A constant score cannot be put on the scale of the others."""
+    for name, found in zip(detector.scorers, detector.scored, strict=True):
+        if np.all(found == found[0]):
+            raise ValueError(
+                f"scorers: expected at least two different scores of {len(found)} "
+                f"normal texts from {name!r}, got {found[0]:g} for all; leave it out"
+            )
 
 
 def _by_view(
