@@ -49,6 +49,7 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.reasoning
 	$(BIN)/python -m benchmarks.reasoning_votes
 	$(BIN)/python -m benchmarks.genes
+	$(BIN)/python -m benchmarks.anomaly
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \

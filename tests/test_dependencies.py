@@ -15,8 +15,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOLDERS = {
     "jeff": {"scripts", "data"},
     "jeff_graph": {"scripts", "bio", "peers"},
-    "jeff_llm": {"llm"},
-    "train_scripts": {"scripts", "bio", "llm"},
+    "jeff_llm": {"llm", "anomaly"},
+    "train_scripts": {"scripts", "bio", "llm", "anomaly"},
     "configs": {"scripts"},
     "tests": {"scripts", "bio", "llm", "data", "peers", "dev"},
     "benchmarks": {"scripts", "bio", "llm", "peers"},

@@ -43,6 +43,7 @@ def test_only_pages_that_are_run_have_code():
     with_code = {page.name for page in PAGES if "```python" in page.read_text()}
     assert with_code == {
         "README.md",
+        "anomaly.md",
         "confidence.md",
         "genes.md",
         "gre.md",
@@ -408,3 +409,14 @@ def test_genes_page(capsys):
         exec(compile(block, "docs/genes.md", "exec"), names)
     assert names["best"][0] == "FBN1"
     assert "Marfan syndrome" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_anomaly_page():
+    if assets.status("minilm") is None:
+        pytest.skip("MiniLM is not on this machine")
+    names = {}
+    for block in blocks("docs/anomaly.md"):
+        exec(compile(block, "docs/anomaly.md", "exec"), names)
+    assert names["flagged"].tolist() == [False, True]
+    assert names["reason"].startswith("See you at")

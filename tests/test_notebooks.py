@@ -21,6 +21,7 @@ SHORT = {
     "confidence": ("NUM_QUESTIONS", 60),
     "reasoning": ("NUM_STEPS", 5),
     "genes": ("NUM_CASES", 12),
+    "anomaly": ("NUM_TEXTS", 120),
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -51,6 +52,7 @@ def as_program(path):
 
 def test_there_is_one():
     assert [path.stem for path in NOTEBOOKS] == [
+        "anomaly",
         "confidence",
         "genes",
         "gre",
@@ -193,3 +195,16 @@ def test_genes_runs(tmp_path):
     assert "FBN1: rank 1 of " in out
     assert re.search(r"combined: \d+% right", out)
     assert re.search(r"divide and conquer x5: \d+% right, \d+ calls", out)
+
+
+@pytest.mark.slow
+def test_anomaly_runs(tmp_path):
+    """Texts are scored, a threshold is set, and words join the detector."""
+    if assets.status("minilm") is None:
+        pytest.skip("MiniLM is not on this machine")
+    out = printed(ROOT / "notebooks" / "anomaly.ipynb", tmp_path)
+    assert re.search(r"false alarms: \d+\.\d% of 60 normal texts", out)
+    assert re.search(r"flag above .*: 36 texts kept aside", out)
+    areas = dict(re.findall(r"(.+): AUROC (\d\.\d+)", out))
+    assert set(areas) == {"meaning", "style", "both", "words", "all three"}
+    assert float(areas["all three"]) > 0.8

@@ -112,7 +112,16 @@ def _run_of(name):
 
 @pytest.mark.parametrize(
     "module",
-    ["fairness", "confidence", "kv", "cells", "editing", "reasoning", "genes"],
+    [
+        "fairness",
+        "confidence",
+        "kv",
+        "cells",
+        "editing",
+        "reasoning",
+        "genes",
+        "anomaly",
+    ],
 )
 def test_the_protocol_of_a_room_is_its_evaluation(module):
     (path,) = ROOT.glob(f"jeff*/{module}/evaluation.py")

@@ -68,7 +68,9 @@ def lof(
 ) -> LOF:
     """Make a detector from the local outlier factor.
 
-    ``mean over neighbours o of density(o) / density(text)``.
+    ``mean over neighbours o of density(o) / density(text)``. A factor jumps where the
+    last neighbour and the next text are equally far; where they are to float32's
+    rounding, it may differ from float64's by about 1e-4.
 
     Args:
       embeddings: one row a normal text; float32 is used.

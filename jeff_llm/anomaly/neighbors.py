@@ -94,7 +94,7 @@ def nearest(
     *,
     neighbors: int,
     exclude_self: bool = False,
-    block: int = 256,
+    block: int = 512,
 ) -> Nearest:
     """Exact Euclidean nearest neighbours, in float32.
 
@@ -199,7 +199,7 @@ class _Parts(NamedTuple):
 
 def _train_parts(centred: Float[Array, "rows width"], candidates: int) -> _Parts:
     rows, width = centred.shape
-    size = min(rows, _TRAIN_BLOCK)
+    size = min(rows, max(_TRAIN_BLOCK, candidates))
     # Groups and the members of the chosen ones are then about equally many.
     group = max(1, 1 << round(np.log2(max(size / candidates, 1)) / 2))
     size = -(-size // group) * group
@@ -220,21 +220,25 @@ def _candidates(
     """Rows of the smallest ``|t|^2 / 2 - q.t``, and the largest of these scores."""
     size = parts.rows.shape[1]
 
-    def add(
-        best: tuple[Array, Array], part: tuple[Array, Array, Array]
-    ) -> tuple[tuple[Array, Array], None]:
+    def of_part(part: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         rows, half_squares, first = part
         product = jnp.matmul(query, rows.T, precision=lax.Precision.HIGHEST)
         score, place = _smallest(half_squares - product, parts.group, candidates)
+        return score, place + first
+
+    def add(
+        best: tuple[Array, Array], part: tuple[Array, Array, Array]
+    ) -> tuple[tuple[Array, Array], None]:
+        score, place = of_part(part)
         scores = jnp.concatenate([best[0], score], axis=1)
-        places = jnp.concatenate([best[1], place + first], axis=1)
+        places = jnp.concatenate([best[1], place], axis=1)
         negative, order = lax.top_k(-scores, candidates)
         return (-negative, jnp.take_along_axis(places, order, axis=1)), None
 
-    shape = (len(query), candidates)
-    start = jnp.full(shape, jnp.inf), jnp.zeros(shape, jnp.int32)
     firsts = jnp.arange(len(parts.rows), dtype=jnp.int32) * size
-    (score, place), _ = lax.scan(add, start, (parts.rows, parts.half_squares, firsts))
+    each = (parts.rows, parts.half_squares, firsts)
+    first = of_part(jax.tree.map(lambda x: x[0], each))
+    (score, place), _ = lax.scan(add, first, jax.tree.map(lambda x: x[1:], each))
     return place, score[:, -1]
 
 

@@ -1,16 +1,21 @@
 """Detectors of the package PyOD, fitted on embeddings of normal texts.
 
-Two things differ from PyOD by itself. A scaler, where one is asked for, is fitted on
-training texts alone (the official code of AD-LLM fits a second one on test texts). And
-the empirical distributions of ECOD and COPOD, which PyOD takes over training texts and
-all texts of a call, are taken over the training texts and the one text that is scored:
-no score depends on the other texts of the call.
+Three things differ from PyOD by itself, so that a score depends on the text and the
+training texts alone:
+
+- A scaler, where one is asked for, is fitted on training texts alone (the official code
+  of AD-LLM fits a second one on test texts).
+- The empirical distributions of ECOD and COPOD are those of the training texts and the
+  one text that is scored. PyOD takes those of training texts and all texts of a call.
+- A variational autoencoder decodes the mean of the code. PyOD decodes a random draw, in
+  scoring too.
 
 References:
   Zhao, Nasrullah and Li, "PyOD: A Python Toolbox for Scalable Outlier Detection", JMLR
   2019.
+  Li et al., "COPOD: Copula-Based Outlier Detection", ICDM 2020.
   Li et al., "ECOD: Unsupervised Outlier Detection Using Empirical Cumulative
-  Distribution Functions", TKDE 2022; "COPOD: Copula-Based Outlier Detection", ICDM 2020.
+  Distribution Functions", TKDE 2022.
 """
 
 import contextlib
@@ -57,12 +62,14 @@ class PyODDetector:
       model: PyOD's object.
       reference: scores of the training texts. KNN and LOF leave each text out; the
         others were fitted with it.
+      width: columns of the embeddings.
       scaler: scikit-learn's, fitted on the training texts; none by default.
     """
 
     name: str
     model: Any
     reference: Float[np.ndarray, " train"]
+    width: int
     scaler: Any = None
 
     def score(
@@ -80,7 +87,7 @@ class PyODDetector:
           TypeError: if the embeddings are not floating point.
           ValueError: if their shape does not fit, or a value is NaN or infinite.
         """
-        check_embeddings("embeddings", embeddings, width=self.model.n_features_in_)
+        check_embeddings("embeddings", embeddings, width=self.width)
         rows = np.asarray(embeddings, np.float64)
         if not len(rows):
             return np.zeros(0)
@@ -150,8 +157,11 @@ def fit_pyod(
         rows = scaler.fit_transform(rows)
     with _seeded(seed, name in _NETWORKS):
         model = make(**given | options).fit(rows)
-    model.n_features_in_ = rows.shape[1]
-    return PyODDetector(name, model, np.asarray(model.decision_scores_), scaler)
+    reference = np.asarray(model.decision_scores_, np.float64)
+    if name == "VAE":
+        model.model.reparameterize = lambda mean, _: mean
+        reference = np.asarray(model.decision_function(rows), np.float64)
+    return PyODDetector(name, model, reference, rows.shape[1], scaler)
 
 
 def _find_class(name: str) -> Any:

@@ -10,6 +10,7 @@ least as strange.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -110,6 +111,7 @@ def fit(
     scorers: Mapping[str, Scorer] | None = None,
     method: str = "knn",
     holdout: float = 0.3,
+    progress: Callable[[int, int], None] | None = None,
     key: jax.Array,
 ) -> TextDetector:
     """Fit a detector to normal texts.
@@ -123,6 +125,8 @@ def fit(
         text; it must not depend on the other texts.
       method: detector of each view: "knn", "lof" or "mahalanobis".
       holdout: share of the texts that is kept aside for p-values.
+      progress: called with the number of views and scorers that have seen the texts,
+        and of all.
       key: random key of the parting.
 
     Returns:
@@ -156,14 +160,23 @@ def fit(
     aside = [texts[place] for place in order[:kept]]
     characters = character_encoder(train) if CHARACTERS in names else None
     functions = _functions(names, encoders, characters)
-    embeddings = tuple(
-        _vectors(name, each, train) for name, each in zip(names, functions, strict=True)
-    )
-    parts = tuple(METHODS[method](each) for each in embeddings)
     scorers = dict(scorers or {})
     if both := set(scorers) & set(names):
         raise ValueError(f"scorers: expected other names than the views', got {both}")
-    scored = tuple(_scores(name, each, train) for name, each in scorers.items())
+    total = len(names) + len(scorers)
+    done = itertools.count(1)
+
+    def tell(value: np.ndarray) -> np.ndarray:
+        if progress is not None:
+            progress(next(done), total)
+        return value
+
+    embeddings = tuple(
+        tell(_vectors(name, each, train))
+        for name, each in zip(names, functions, strict=True)
+    )
+    parts = tuple(METHODS[method](each) for each in embeddings)
+    scored = tuple(tell(_scores(name, each, train)) for name, each in scorers.items())
     fitted = TextDetector(
         method,
         names,

@@ -20,7 +20,7 @@ from train_scripts.running import results
 from train_scripts.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
-READY = "yodo, gre, wds, kv, routing, selfref, reasoning, genes"
+READY = "yodo, gre, wds, kv, routing, selfref, reasoning, anomaly, genes"
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +86,8 @@ def test_help_of_a_command(words, said, capsys):
     [
         ("run nope", f"SYSTEM: expected one of {READY}, got 'nope'"),
         (
-            "run anomaly",
-            "SYSTEM: anomaly is planned and not built yet; ready: yodo, gre, ",
+            "run dialogue",
+            "SYSTEM: dialogue is planned and not built yet; ready: yodo, gre, ",
         ),
         ("run yodo nope", "PRESET: expected one of acs, adult, adult-race"),
         ("demo nope", "PRESET: yodo has acs, adult, adult-race"),

@@ -63,6 +63,7 @@ def test_parts_of_the_training_rows(monkeypatch):
     """Several parts, the last of them short, give what one gives."""
     monkeypatch.setattr(neighbors, "_TRAIN_BLOCK", 90)
     agree(texts(401), texts(33, seed=1), 7, block=16)
+    agree(texts(401), texts(9, seed=1), 150)
 
 
 def test_more_copies_than_candidates():

@@ -11,7 +11,7 @@ from jeff_llm.anomaly.pyod_detectors import PYOD_DETECTORS, fit_pyod
 # Fast settings of what trains a network.
 OPTIONS = {
     "AutoEncoder": {"epoch_num": 1, "hidden_neuron_list": [4]},
-    "DeepSVDD": {"epochs": 1, "hidden_neurons": [4]},
+    "DeepSVDD": {"epochs": 1, "hidden_neurons": [8, 4]},
     "IForest": {"n_estimators": 10},
     "LUNAR": {"n_epochs": 1},
     "VAE": {
@@ -63,7 +63,7 @@ def test_as_pyod_on_one_text_at_a_time(kind):
     pytest.importorskip("pyod")
     detector = fit_pyod(kind, TRAIN, seed=0)
     alone = [detector.model.decision_function(text[None])[0] for text in TEST]
-    np.testing.assert_allclose(detector.score(TEST), alone, rtol=1e-9)
+    np.testing.assert_allclose(detector.score(TEST), alone, rtol=1e-7)
     np.testing.assert_array_equal(detector.reference, detector.model.decision_scores_)
 
 

@@ -52,8 +52,8 @@ def test_a_table(tmp_path):
         ("encoder,detector,auroc\nA,x,1\n", r"table\.csv: expected \['encoder'"),
         ("encoder,detector,dataset,auroc\n", r"table\.csv: expected a row"),
         ("encoder,detector,dataset,auroc\nA,x,d,high\n", r":2: expected a number.*'high'"),
-        ("encoder,detector,dataset,auroc\nA,x,d\n", r":2: expected .*4"),
-        ("encoder,detector,dataset,auroc\nA,x,d,1,2\n", r":2: expected .*4"),
+        ("encoder,detector,dataset,auroc\nA,x,d\n", r":2: expected 4 columns"),
+        ("encoder,detector,dataset,auroc\nA,x,d,1,2\n", r":2: expected 4 columns"),
         ("encoder,detector,dataset,auroc\nA,x,d,93\n", r":2: expected each cell once"),
         ("encoder,detector,dataset,auroc\nA,x,d,nan\n", r":2: expected each cell once"),
         ("encoder,detector,dataset,auroc\nA,x,d,1\nA,x,d,1\n", ":3: expected each cell"),
@@ -94,7 +94,9 @@ def test_baselines_leave_their_own_data_set_out():
     np.testing.assert_allclose(found.average, [0.3, 0.3, 0.3], atol=1e-12)
     np.testing.assert_allclose(found.random, [0.7 / 3, 0.5 / 3, 0.7 / 3], atol=1e-12)
     np.testing.assert_allclose(found.median, [0.3, 0.2, 0.3], atol=1e-12)
-    with pytest.raises(ValueError, match="table: expected at least two data sets, got 1"):
+    with pytest.raises(
+        ValueError, match="table: expected at least two data sets, got 1"
+    ):
         baselines(Table(PAIRS, ("a",), auroc[:1]))
 
 
@@ -107,7 +109,11 @@ def test_a_cell_that_is_missing_is_no_zero():
 
 def test_facts():
     found = facts("mail", ["one", "three", "to"], ["a", "b", "a"])
-    assert (found.size, found.classes, found.examples) == (3, ("a", "b"), ("one", "three"))
+    assert (found.size, found.classes, found.examples) == (
+        3,
+        ("a", "b"),
+        ("one", "three"),
+    )
     assert found.lengths == (pytest.approx(10 / 3), 2, 5)
     for texts, classes in (([], []), (["a"], [])):
         with pytest.raises(ValueError, match="texts, classes: expected as many"):
@@ -120,7 +126,7 @@ def test_the_request_names_pairs_by_number():
     words = asked.messages[-1].content
     assert "1. MiniLM + kNN\n2. MiniLM + LOF\n3. hashes + kNN\n" in words
     assert "- kNN: distances" in words and "LOF:" not in words and asked.seed == 3
-    assert r'say \"hi\"\n' in words and "x" * 200 not in words
+    assert r"say \"hi\"\n" in words and "x" * 200 not in words
     control = selection_request(PAIRS, None, {}).messages[-1].content
     assert "Nothing is known of the texts" in control and "mail" not in control
 
@@ -132,7 +138,9 @@ def test_answers():
     model = Chooser(*map(json.dumps, said), "MiniLM", '```json\n{"pair": 3.0}\n```')
     found = pick(model, PAIRS, None, {}, queries=10)
     assert found.index.tolist() == [1, 0, -1, -1, -1, -1, -1, -1, -1, 2]
-    assert found.reasons[:2] == ("so", "") and all("expected" in r for r in found.reasons[2:9])
+    assert found.reasons[:2] == ("so", "") and all(
+        "expected" in r for r in found.reasons[2:9]
+    )
     losses = regret(np.array([0.9, 0.5, 0.7]), found.index)
     np.testing.assert_allclose(losses[[0, 1, 2, 9]], [0.4, 0, 0.2, 0.2])
     assert {request.seed for request in model.seen} == set(range(10))
