@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,8 +105,7 @@ def read_table(path: str | Path) -> Table:
     if not set(wanted) <= set(reader.fieldnames or ()):
         raise ValueError(f"{path}: expected {wanted}, got {reader.fieldnames}")
     cells: dict[tuple[tuple[str, str], str], float] = {}
-    for row in reader:
-        where = f"{path}:{reader.line_num}"
+    for where, row in _rows(reader, path):
         key = ((row["encoder"], row["detector"]), row["dataset"])
         try:
             value = float(row["auroc"])
@@ -120,12 +119,34 @@ def read_table(path: str | Path) -> Table:
                 f"{key} {value}"
             )
         cells[key] = value
+    if not cells:
+        raise ValueError(f"{path}: expected a row beside the header, got none")
     candidates = tuple(dict.fromkeys(pair for pair, _ in cells))
     data_sets = tuple(dict.fromkeys(name for _, name in cells))
     auroc = np.array(
         [[cells.get((pair, name), np.nan) for pair in candidates] for name in data_sets]
     )
     return Table(candidates, data_sets, auroc)
+
+
+def _rows(
+    reader: csv.DictReader[str], path: str | Path
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each row and its place; a row of another length is refused."""
+    try:
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            # DictReader collects surplus cells under None, and fills with None.
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{where}: expected {len(reader.fieldnames or ())} columns as in "
+                    "the header"
+                )
+            yield where, row
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}:{reader.line_num}: expected CSV, but {error}"
+        ) from error
 
 
 def regret(
@@ -177,7 +198,12 @@ def baselines(table: Table) -> Regrets:
         loss = np.nanmax(row) - row
         # Chosen on the other data sets: on its own it would have seen the answer.
         others = np.delete(table.auroc, place, axis=0)
-        mean = np.where(np.isnan(row), -np.inf, np.nan_to_num(others).mean(axis=0))
+        known = ~np.isnan(others)
+        # A cell that is missing is left out; as 0 it would count against a candidate.
+        total = np.where(known, others, 0).sum(axis=0) / np.maximum(
+            known.sum(axis=0), 1
+        )
+        mean = np.where(np.isnan(row) | ~known.any(axis=0), -np.inf, total)
         rows.append((np.nanmean(loss), loss[np.argmax(mean)], np.nanmedian(loss)))
     return Regrets(*map(np.array, zip(*rows, strict=True)))
 

@@ -209,6 +209,7 @@ def _score(
 ) -> list[dict[str, Any]]:
     """Score in batches; each that is done is stored."""
     path = _part_file(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
     rows = _done(path, texts)
     for begin in range(len(rows), len(texts), config.batch_size):
         batch = texts[begin : begin + config.batch_size]
