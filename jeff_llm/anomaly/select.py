@@ -130,7 +130,7 @@ def read_table(path: str | Path) -> Table:
 
 
 def _rows(
-    reader: csv.DictReader[str], path: str | Path
+    reader: "csv.DictReader[str]", path: str | Path
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Each row and its place; a row of another length is refused."""
     try:
@@ -145,7 +145,7 @@ def _rows(
             yield where, row
     except csv.Error as error:
         raise ValueError(
-            f"{path}:{reader.line_num}: expected CSV, but {error}"
+            f"{path}:{reader.reader.line_num}: expected CSV, but {error}"
         ) from error
 
 
