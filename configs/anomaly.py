@@ -180,6 +180,11 @@ class Config:
                 "chat: expected `chat` and `chat_model` together, got "
                 f"{self.chat!r} and {self.chat_model!r}"
             )
+        if self.method == "mahalanobis" and "characters" in self.views:
+            raise ValueError(
+                "method: expected knn or lof for the view characters, whose covariance "
+                "is too wide, got mahalanobis; add --views minilm"
+            )
         if bool(self.anomalous) != bool(self.normal):
             raise ValueError(
                 "normal: expected `normal` and `anomalous` together, got "

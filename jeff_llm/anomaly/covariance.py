@@ -21,6 +21,7 @@ from jeff_llm.anomaly.neighbors import check_embeddings
 __all__ = ["Mahalanobis", "ledoit_wolf_shrinkage", "mahalanobis"]
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+_WIDEST = 4096
 
 
 @jax.tree_util.register_dataclass
@@ -81,7 +82,8 @@ def mahalanobis(
 
     Raises:
       TypeError: if the embeddings are not floating point.
-      ValueError: if there are fewer than 2 texts or all are equal, ``shrinkage`` is out
+      ValueError: if there are fewer than 2 texts, more than 4,096 columns, or all
+        texts are equal, ``shrinkage`` is out
         of range, or a value is NaN or infinite.
 
     References:
@@ -94,6 +96,12 @@ def mahalanobis(
     check_embeddings("embeddings", embeddings, at_least=2)
     if shrinkage is not None and not 0 < shrinkage <= 1:
         raise ValueError(f"shrinkage: expected a share in (0, 1], got {shrinkage}")
+    if jnp.shape(embeddings)[1] > _WIDEST:
+        raise ValueError(
+            f"embeddings: expected at most {_WIDEST} columns, got "
+            f"{jnp.shape(embeddings)[1]}; the covariance of wider ones takes minutes, "
+            "so use another detector or fewer columns"
+        )
     train = jnp.asarray(embeddings, jnp.float32)
     if bool((train == train[0]).all()):
         raise ValueError("embeddings: expected texts that differ, got equal ones alone")

@@ -65,8 +65,13 @@ def check_vector(name: str, values: Array | np.ndarray) -> None:
 
     Raises:
       ValueError: if it is not a vector.
-      TypeError: if it is not floating point.
+      TypeError: if it is no array, or not floating point.
     """
+    if not hasattr(values, "dtype"):
+        raise TypeError(
+            f"{name}: expected an array, got {type(values).__name__}; "
+            "jax.numpy.asarray makes one"
+        )
     if jnp.ndim(values) != 1:
         raise ValueError(
             f"{name}: expected one number a text, [texts], got shape "

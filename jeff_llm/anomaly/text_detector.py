@@ -134,12 +134,16 @@ def fit(
       how many texts a level needs.
 
     Raises:
-      TypeError: if ``texts`` is a single text.
-      ValueError: if there are too few texts, a view is unknown, or an argument is out
-        of its range.
+      TypeError: if ``texts`` is a single text, or an encoder is no function.
+      ValueError: if there are too few texts, a view is unknown, an encoder does not
+        give each text a row of finite numbers, a view sees no difference between the
+        texts, or an argument is out of its range.
     """
     texts = check_texts(texts)
     check_choice("method", method, tuple(METHODS))
+    _check_encoders(encoders)
+    if isinstance(views, str):
+        raise TypeError(f"views: expected a sequence of names, got {views!r}")
     names = (*encoders, CHARACTERS) if views is None else tuple(views)
     if CHARACTERS in encoders:
         raise ValueError(f"encoders: expected no {CHARACTERS!r}: that name is taken")
@@ -152,8 +156,9 @@ def fit(
     kept = math.ceil(holdout * len(texts))
     if len(texts) - kept < _FEWEST:
         raise ValueError(
-            f"texts: expected at least {math.ceil(_FEWEST / (1 - holdout)) + 1} normal "
-            f"texts, got {len(texts)}"
+            "texts: expected at least "
+            f"{math.ceil(round(_FEWEST / (1 - holdout), 6))} normal texts, got "
+            f"{len(texts)}"
         )
     order = np.asarray(jax.random.permutation(key, len(texts)))
     train = [texts[place] for place in order[kept:]]
@@ -176,6 +181,8 @@ def fit(
         for name, each in zip(names, functions, strict=True)
     )
     parts = tuple(METHODS[method](each) for each in embeddings)
+    for name, part in zip(names, parts, strict=True):
+        _check_reference(name, np.asarray(part.reference))
     scored = tuple(tell(_scores(name, each, train)) for name, each in scorers.items())
     fitted = TextDetector(
         method,
@@ -189,7 +196,10 @@ def fit(
         scored,
     )
     _check_spread(fitted)
-    by_view = _by_view(fitted, [each(aside) for each in functions], aside, scorers)
+    vectors = [
+        _vectors(name, each, aside) for name, each in zip(names, functions, strict=True)
+    ]
+    by_view = _by_view(fitted, vectors, aside, scorers)
     return dataclasses.replace(fitted, calibration=_fused(fitted, by_view))
 
 
@@ -217,8 +227,8 @@ def score(
 
     Raises:
       TypeError: if ``texts`` is a single text.
-      ValueError: if an encoder or a scorer is missing, or gives vectors of another
-        width.
+      ValueError: if an encoder or a scorer is missing, or does not give each text a
+        row of finite numbers of the width that was fitted.
     """
     texts = check_texts(texts)
     if not 1 <= num_nearest <= len(detector.texts):
@@ -229,11 +239,14 @@ def score(
     parts = []
     for begin in range(0, len(texts), _BATCH):
         batch = texts[begin : begin + _BATCH]
-        vectors = [each(batch) for each in functions]
+        vectors = [
+            _vectors(name, each, batch)
+            for name, each in zip(detector.views, functions, strict=True)
+        ]
         by_view = _by_view(detector, vectors, batch, scorers or {})
         near = neighbors.nearest(
             detector.embeddings[0],
-            np.asarray(vectors[0], np.float32),
+            vectors[0],
             neighbors=num_nearest,
         )
         total = _fused(detector, by_view)
@@ -291,24 +304,40 @@ def _functions(
     return found
 
 
+def _check_encoders(encoders: Mapping[str, Encode]) -> None:
+    if not isinstance(encoders, Mapping):
+        raise TypeError(
+            "encoders: expected a mapping of names to functions from texts to vectors, "
+            f"got {encoders!r:.100}"
+        )
+    for name, each in encoders.items():
+        if not callable(each):
+            raise TypeError(
+                f"encoders: expected a function for {name!r}, got {each!r:.100}"
+            )
+
+
 def _vectors(
     name: str, encode: Encode, texts: list[str]
 ) -> Float[np.ndarray, "texts width"]:
-    """Vectors of the training texts; a fault names the view."""
-    found = np.asarray(encode(texts), np.float32)
-    if found.ndim != 2 or len(found) != len(texts) or not found.shape[1]:
+    """Embed texts; a missing row would give a text the vector of another."""
+    given = np.asarray(encode(texts))
+    if given.ndim != 2 or len(given) != len(texts) or not given.shape[1]:
         raise ValueError(
-            f"encoders: expected {len(texts)} vectors of one width from {name!r}, got "
-            f"shape {found.shape}"
+            f"encoders: expected a vector for each of {len(texts)} texts from "
+            f"{name!r}, got shape {given.shape}"
         )
-    if not np.all(np.isfinite(found)):
-        raise ValueError(
-            f"encoders: expected finite vectors from {name!r}, got NaN or infinity"
+    if given.dtype.kind not in "fiub" and given.dtype.name != "bfloat16":
+        raise TypeError(
+            f"encoders: expected vectors of numbers from {name!r}, got {given.dtype}"
         )
-    if np.all(found == found[0]):
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        found = given.astype(np.float32)
+    if bad := np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist():
         raise ValueError(
-            f"encoders: expected different vectors for different texts from {name!r}, "
-            f"got one for all {len(texts)}"
+            f"encoders: expected finite numbers in float32 from {name!r}, got NaN or "
+            f"infinity for {len(bad)} of {len(texts)} texts, such as "
+            f"{texts[bad[0]]!r:.60}"
         )
     return found
 
@@ -323,6 +352,23 @@ def _check_spread(detector: TextDetector) -> None:
             )
 
 
+def _check_reference(name: str, reference: Float[np.ndarray, " train"]) -> None:
+    """Refuse a view that tells no texts apart, or whose distances overflow.
+
+    Alone, without a fusion, it would give every text the same score in silence.
+    """
+    if not np.isfinite(reference).all():
+        raise ValueError(
+            f"views: expected finite distances in {name!r}, got NaN or infinity; scale "
+            "its vectors down"
+        )
+    if (reference == reference[0]).all():
+        raise ValueError(
+            f"views: expected texts that differ in {name!r}, got the same score "
+            f"{reference[0]:g} for each of {len(reference)}; leave the view out"
+        )
+
+
 def _by_view(
     detector: TextDetector,
     vectors: Sequence[np.ndarray],
@@ -333,13 +379,12 @@ def _by_view(
     for name, part, fitted, given in zip(
         detector.views, detector.parts, detector.embeddings, vectors, strict=True
     ):
-        each = np.asarray(given, np.float32)
-        if each.ndim != 2 or each.shape[1] != fitted.shape[1]:
+        if given.shape[1] != fitted.shape[1]:
             raise ValueError(
                 f"encoders: expected vectors of width {fitted.shape[1]} from {name!r}, "
-                f"got shape {each.shape}"
+                f"got shape {given.shape}"
             )
-        rows.append(np.asarray(part.score(each)))
+        rows.append(np.asarray(part.score(given)))
     for name in detector.scorers:
         if name not in scorers:
             raise ValueError(

@@ -132,8 +132,9 @@ def _detector(
     kept = int(np.ceil(config.holdout * len(normal)))
     fewest = conformal.fewest_calibration(config.level, config.delta)
     if kept < fewest:
+        needed = int((fewest - 1) / config.holdout) + 1
         raise ValueError(
-            f"{config.data}: expected at least {int(np.ceil(fewest / config.holdout))} "
+            f"{config.data}: expected at least {needed} "
             f"different normal texts for a false-alarm rate of {config.level:g} (with "
             f"holdout={config.holdout:g} and delta={config.delta:g}), got "
             f"{len(normal)}; give more texts or a higher level"
@@ -309,7 +310,7 @@ def _table(
             "lower that number."
         )
     if empty:
-        lines.append(f"* {empty} empty texts; they are scored like any other.")
+        lines.append(f"* Empty texts: {empty}; they are scored like any other.")
     lines += [
         "\n| text | p-value | nearest normal text |",
         "|---|---|---|",

@@ -188,7 +188,7 @@ def test_repeated_and_odd_normal_texts():
         ({"scorers": {"s": lambda texts: np.ones(len(texts))}},
          "scorers: expected at least two different scores .* from 's'"),
         ({"encoders": {"e": lambda texts: np.ones((len(texts), 4))}},
-         "encoders: expected different vectors .* from 'e'"),
+         "encoders: expected texts that differ .* from 'e'"),
         ({"encoders": {"e": lambda texts: np.ones(len(texts))}},
          r"encoders: expected .* vectors .* from 'e', got shape \(14,\)"),
         ({"encoders": {"e": lambda texts: np.full((len(texts), 2), np.nan)}},
