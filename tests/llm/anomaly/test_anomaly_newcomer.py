@@ -79,3 +79,10 @@ def test_lists_of_scores():
         anomaly.benjamini_hochberg([0.01, 0.5], 0.1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="calibration_scores"):
         anomaly.threshold([1.0, 2.0, 3.0], 0.5)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("anomalous", [{}, {"odd": "a text"}])
+def test_the_same_descriptions_on_both_sides(lettered, anomalous):
+    kinds = anomaly.Categories({"normal": "a text"}, anomalous)
+    with pytest.raises(ValueError, match="categories: expected descriptions"):
+        anomaly.likelihood_ratio(lettered, ["abc"], kinds)
