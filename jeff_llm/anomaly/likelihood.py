@@ -141,7 +141,8 @@ def likelihood_ratio(
 
     Raises:
       TypeError: if ``texts`` is a single text.
-      ValueError: if the model has no tokenizer.
+      ValueError: if the model has no tokenizer, or both sides have the same
+        descriptions, where every text would score .5.
 
     References:
       Ren et al., Likelihood ratios for out-of-distribution detection, 2019
@@ -149,6 +150,12 @@ def likelihood_ratio(
     """
     normal = list(categories.normal.values())
     anomalous = list(categories.anomalous.values()) or [NEUTRAL]
+    if set(normal) == set(anomalous):
+        raise ValueError(
+            "categories: expected descriptions of normal texts that differ from those "
+            f"of anomalous ones ({NEUTRAL!r} where none is given), got {normal} on "
+            "both sides"
+        )
     prompts = [describe(each) for each in anomalous + normal]
     table = log_likelihoods(model, texts, prompts, max_tokens=max_tokens)
     found = np.asarray(ratio(table[: len(anomalous)], table[len(anomalous) :]))

@@ -293,7 +293,8 @@ def zero_shot(config: Config, study: Study, seed: int, cache: Path) -> ZeroShot:
     ).categories
     scores["SmolLM2 ratio, first descriptions"] = table.ratio(first)
     scores["SmolLM2 ratio"] = table.ratio(best)
-    if best.anomalous:
+    # The neutral description compared with itself would tell nothing.
+    if best.anomalous and set(best.normal.values()) != {likelihood.NEUTRAL}:
         alone = Categories(best.normal)
         scores["SmolLM2 ratio, normal kinds only"] = table.ratio(alone)
     labelled = options.option_scores(smollm2(), texts, first)

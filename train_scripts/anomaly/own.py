@@ -68,7 +68,8 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
     # Read first, so that a fault in the file shows before minutes of fitting.
     texts = _read_new(config) if config.score else []
     if config.score and not texts:
-        raise ValueError(f"{config.score}: expected at least one text, got none")
+        source = "standard input" if config.score == "-" else config.score
+        raise ValueError(f"{source}: expected at least one text, got none")
     detector, scorers, fitted = _detector(config, workdir, encoders, progress)
     limit = conformal.threshold(detector.calibration, config.level, delta=config.delta)
     numbers = {
@@ -108,6 +109,7 @@ def _detector(
     if config.detector:
         notes = store.read_notes(config.detector)
         detector = store.load(config.detector, encoders)
+        _check_kept(config, detector, notes)
         scorers = _scorers(detector.scorers, notes, encoders)
         text = f"Detector of {config.detector}: {len(detector.texts)} normal texts.\n"
         return detector, scorers, text
@@ -152,6 +154,22 @@ def _detector(
     )
     store.save(detector, folder, encoders, notes=notes)
     return detector, scorers, text
+
+
+def _check_kept(config: Config, detector: TextDetector, notes: dict[str, str]) -> None:
+    """Refuse settings of the fit that a stored detector was not fitted with."""
+    kept = {
+        "method": detector.method,
+        "views": detector.views,
+        "scorers": detector.scorers,
+    }
+    for name in (*kept, *_DESCRIPTIONS):
+        given, fitted = getattr(config, name), kept.get(name, notes.get(name, ""))
+        if given not in (getattr(Config, name), fitted):
+            raise ValueError(
+                f"{name}: expected {fitted!r}, as {config.detector} was fitted, got "
+                f"{given!r}; leave it out, or fit anew with `data`"
+            )
 
 
 def _scorers(

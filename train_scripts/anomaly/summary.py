@@ -125,12 +125,12 @@ def select_table(title: str, found: Selection) -> str:
         pair = " + ".join(found.table.candidates[best[place]])
         lines.append(
             f"| {name} | {pair} | {np.nanmax(found.table.auroc[place]):.3f} | "
-            f"{found.told[place]:.3f} | {found.control[place]:.3f} | "
+            f"{_asked(found.told[place])} | {_asked(found.control[place])} | "
             f"{found.baselines.average[place]:.3f} | "
             f"{found.baselines.random[place]:.3f} |"
         )
     lines.append(
-        f"| mean | | | {found.told.mean():.3f} | {found.control.mean():.3f} | "
+        f"| mean | | | {_asked(found.told.mean())} | {_asked(found.control.mean())} | "
         f"{found.baselines.average.mean():.3f} | {found.baselines.random.mean():.3f} |"
     )
     failed, nothing = found.failed
@@ -289,6 +289,10 @@ def _ends(interval: tuple[float, float, float]) -> str:
 
 def _percent(interval: tuple[float, float, float]) -> str:
     return f"{100 * interval[1]:.1f} to {100 * interval[2]:.1f}"
+
+
+def _asked(regret: float) -> str:
+    return "not asked" if np.isnan(regret) else f"{regret:.3f}"
 
 
 def _share(value: float) -> str:

@@ -89,3 +89,10 @@ def test_covariance_of_many_columns_is_refused():
     with pytest.raises(ValueError, match="add --views minilm"):
         Config(method="mahalanobis")
     assert Config(method="mahalanobis", views=("minilm",)).views == ("minilm",)
+
+
+@pytest.mark.parametrize("anomalous", [{}, {"odd": "a text"}])
+def test_the_same_descriptions_on_both_sides(lettered, anomalous):
+    kinds = anomaly.Categories({"normal": "a text"}, anomalous)
+    with pytest.raises(ValueError, match="categories: expected descriptions"):
+        anomaly.likelihood_ratio(lettered, ["abc"], kinds)
