@@ -7,7 +7,7 @@ from scipy import stats
 
 from configs.anomaly import Config
 from jeff_llm.anomaly.conformal_simulation import Simulation
-from train_scripts.anomaly.collect import FUSED, RATIO, Collected
+from train_scripts.anomaly.collect import FUSIONS, RATIO, Collected
 from train_scripts.anomaly.quality import Alarm, Ends, Gain, Quality, difference
 from train_scripts.anomaly.selecting import Selection
 from train_scripts.running.claims import all_of, at_least, interval
@@ -208,32 +208,32 @@ def _goals(rows: Mapping[str, Quality]) -> list[Claim]:
 
 
 def _fusion(config: Config, first: Collected) -> list[Claim]:
-    """Is the fusion better than its best parts, beyond the interval?"""
-    if FUSED not in first.zero_shot:
-        return []
+    """Is a fusion better than each of its parts, beyond the interval?"""
     label = first.label[first.chosen]
-    parts = {
-        RATIO: first.zero_shot[RATIO],
-        "MiniLM similarity": first.zero_shot["MiniLM similarity"],
-        "kNN, characters": first.detectors["kNN, characters"].test[first.chosen],
-    }
-    fused = first.zero_shot[FUSED]
-    ends = {
-        name: difference(config, fused, part, label) for name, part in parts.items()
-    }
-    return [
-        Claim(
-            "SMS spam: language model, MiniLM and the best detector, fused without a "
-            "label, beat each of them by more than the interval.",
-            "goal",
-            "; ".join(
-                f"over {name} {each.estimate:+.3f} "
-                f"({each.low:+.3f} to {each.high:+.3f})"
-                for name, each in ends.items()
-            ),
-            all_of(*(beats(each) for each in ends.values())),
+    scores = dict(first.zero_shot)
+    scores["kNN, characters"] = first.detectors["kNN, characters"].test[first.chosen]
+    claims = []
+    for name, parts in FUSIONS.items():
+        if name not in scores:
+            continue
+        ends = {
+            part: difference(config, scores[name], scores[part], label)
+            for part in parts
+        }
+        claims.append(
+            Claim(
+                f"SMS spam: {name}, fused without a label, beats each of its parts by "
+                "more than the interval.",
+                "goal",
+                "; ".join(
+                    f"over {part} {each.estimate:+.3f} "
+                    f"({each.low:+.3f} to {each.high:+.3f})"
+                    for part, each in ends.items()
+                ),
+                all_of(*(beats(each) for each in ends.values())),
+            )
         )
-    ]
+    return claims
 
 
 def _both_lists(

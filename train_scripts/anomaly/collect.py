@@ -11,13 +11,16 @@ from train_scripts.anomaly import data_sets, measure
 from train_scripts.anomaly.measure import Scores, Study
 from train_scripts.running.stages import say
 
-__all__ = ["FUSED", "RATIO", "STYLE", "Collected", "collect"]
+__all__ = ["FUSIONS", "RATIO", "STYLE", "Collected", "collect"]
 
 STYLE = "kNN, MiniLM + characters"
 RATIO = "SmolLM2 ratio"
-FUSED = "fused: ratio + similarity + characters"
-_PARTS = {
-    FUSED: (RATIO, "MiniLM similarity", "kNN, characters"),
+FUSIONS = {
+    "fused: ratio + similarity + characters": (
+        RATIO,
+        "MiniLM similarity",
+        "kNN, characters",
+    ),
     "fused: ratio + characters": (RATIO, "kNN, characters"),
     "fused: similarity + characters": ("MiniLM similarity", "kNN, characters"),
 }
@@ -98,7 +101,7 @@ def _one(
         each: Scores(part.reference, part.calibration, part.test[made.chosen])
         for each, part in detectors.items()
     }
-    for fusion, parts in _PARTS.items():
+    for fusion, parts in FUSIONS.items():
         if all(part in {**scores, **few} for part in parts):
             scores[fusion] = measure.fused([{**scores, **few}[part] for part in parts])
     words = {
