@@ -28,6 +28,7 @@ _INSTALL = 'python -m pip install -e "{}"'
 _PURPOSES = {
     "scripts": "command line, plots and report",
     "llm": "language models: weights, tokenizers, endpoints",
+    "anomaly": "detectors of PyOD, beside those of jeff",
     "bio": "single-cell files and statistics",
     "data": "data sets from the hub and the census",
     "peers": "benchmarks and parity tests; PyTorch is installed by itself",
