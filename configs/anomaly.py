@@ -195,17 +195,17 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    # One data set with labels and the embedded one, in a minute.
+    # The embedded data set, in a minute.
     "demo": Config(
-        data_sets=("sms_spam", "pydoc"),
+        data_sets=("pydoc",),
         pyod=(),
-        normal_texts=2000,
-        anomalous_texts=400,
-        model_texts=30,
+        normal_texts=500,
+        anomalous_texts=300,
+        model_texts=8,
         prompted_texts=0,
-        synthetic=12,
+        synthetic=4,
         queries=0,
-        resamples=300,
+        resamples=200,
         seeds=(0,),
     ),
     # The smallest run, to check that everything works.
