@@ -131,7 +131,7 @@ def augmentation(found: Mapping[str, Sequence[Gain]]) -> tuple[Claim, ...]:
             decided = False
         claims.append(
             Claim(
-                f"Synthetic texts ({source}) improve most detectors that have few texts.",
+                f"Synthetic texts ({source}) improve most detectors with few texts.",
                 "AUROC rises for most detectors (AD-LLM, table 3)",
                 f"{better} of {len(rows)} better, {worse} worse beyond the interval; "
                 f"mean {mean:+.3f}",
