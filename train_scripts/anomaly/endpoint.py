@@ -1,6 +1,5 @@
 """Scores of texts by a language model at the user's endpoint."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +8,11 @@ from jeff_llm import chat
 from jeff_llm.anomaly import prompting
 from jeff_llm.anomaly.categories import Categories
 from jeff_llm.anomaly.texts import Text
+from train_scripts.running.endpoint import open_endpoint
 
-__all__ = ["ask", "open_model"]
+__all__ = ["ask"]
 
 _NORMAL = "texts like most of this collection"
-
-
-def open_model(config: Config, workdir: Path) -> chat.Cached:
-    """Prepare the model at the endpoint; nothing is asked yet.
-
-    Args:
-      config: settings of the run.
-      workdir: the run's folder, where each answer is stored.
-
-    Returns:
-      The model. Its key is read from the environment variable ``OPENAI_API_KEY`` and
-      goes nowhere but to the endpoint.
-
-    Raises:
-      ValueError: if the address of the endpoint is none.
-    """
-    key = os.environ.get("OPENAI_API_KEY") or None
-    price = chat.Price(*config.prices)
-    return chat.Cached(
-        chat.OpenAICompatible(config.chat, config.chat_model, api_key=key, price=price),
-        workdir / "answers.db",
-    )
 
 
 def ask(
@@ -69,7 +47,10 @@ def ask(
         f"cost {stated}{hint}; stored answers cost nothing"
     )
     try:
-        asked = prompting.prompted(open_model(config, workdir), distinct, kinds)
+        model = open_endpoint(
+            config.chat, config.chat_model, workdir, prices=config.prices
+        )
+        asked = prompting.prompted(model, distinct, kinds)
     except ExceptionGroup as errors:
         first = " ".join(str(errors.exceptions[0]).split())
         raise OSError(

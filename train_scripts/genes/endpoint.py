@@ -1,8 +1,6 @@
 """Rank a shortlist again by a language model at the user's endpoint."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -15,31 +13,9 @@ from train_scripts.genes.answers import Answer
 from train_scripts.genes.data import World
 from train_scripts.running.seeds import seed_key
 
-__all__ = ["open_model", "rerank"]
+__all__ = ["rerank"]
 
 _PURPOSE = 21
-
-
-def open_model(config: Config, workdir: Path) -> chat.Cached:
-    """Prepare the model at the endpoint; nothing is asked yet.
-
-    Args:
-      config: settings of the run.
-      workdir: the run's folder, where each answer is stored.
-
-    Returns:
-      The model. Its key is read from the environment variable ``OPENAI_API_KEY`` and
-      goes nowhere but to the endpoint.
-
-    Raises:
-      ValueError: if the address of the endpoint is none.
-    """
-    key = os.environ.get("OPENAI_API_KEY") or None
-    price = chat.Price(*config.prices)
-    return chat.Cached(
-        chat.OpenAICompatible(config.chat, config.chat_model, api_key=key, price=price),
-        workdir / "answers.db",
-    )
 
 
 def rerank(
@@ -54,7 +30,7 @@ def rerank(
       config: settings of the run.
       world: release of HPO.
       answers: rankings by the ontology.
-      model: from `open_model`.
+      model: the model at the endpoint.
 
     Returns:
       The rankings with the shortlist in the new order, and a report in Markdown.

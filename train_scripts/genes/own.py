@@ -34,6 +34,7 @@ from train_scripts.genes import (
 )
 from train_scripts.genes.answers import Answer
 from train_scripts.genes.data import Source, World
+from train_scripts.running.endpoint import open_endpoint
 from train_scripts.running.results import Part
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
@@ -70,7 +71,11 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
     if config.pheval:
         _open_folder(config.pheval)
         own_answers.check_file_names(source.cases)
-    model = endpoint.open_model(config, workdir) if config.chat else None
+    model = None
+    if config.chat:
+        model = open_endpoint(
+            config.chat, config.chat_model, workdir, prices=config.prices
+        )
     say("genes", progress, f"patients: {len(source.cases)}, genes: {len(chosen)}")
     answers = _answers(config, world, source, chosen)
     asked = ""

@@ -20,6 +20,7 @@ from train_scripts.reasoning.model_local import Branch, Measured
 from train_scripts.reasoning.problems import Problem
 from train_scripts.running import plots
 from train_scripts.running.claims import at_least, at_most
+from train_scripts.running.endpoint import open_endpoint
 from train_scripts.running.results import Claim, Part
 
 __all__ = ["measure"]
@@ -48,7 +49,7 @@ def measure(config: Config, workdir: Path) -> Part:
     """
     asked, source = problems.load(config.questions)
     if config.chat:
-        chat = model_chat.connect(config.chat, config.chat_model, workdir)
+        chat = open_endpoint(config.chat, config.chat_model, workdir)
         branches, spent = model_chat.measure(
             chat, asked, max_tokens=config.max_new_tokens
         )

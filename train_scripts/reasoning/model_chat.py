@@ -1,8 +1,6 @@
 """Prompts and votes at an OpenAI-compatible endpoint, with tokens and cost counted."""
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +10,7 @@ from jeff_llm.reasoning import asking, prompts
 from train_scripts.reasoning.model_local import SAMPLES, THRESHOLD, Branch
 from train_scripts.reasoning.problems import Problem
 
-__all__ = ["Spent", "connect", "measure"]
+__all__ = ["Spent", "measure"]
 
 # Tokens of a reply to TALE's first turn, which is one number.
 _ESTIMATE = 32
@@ -34,26 +32,6 @@ class Spent(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     cost: float
-
-
-def connect(url: str, name: str, workdir: Path) -> chat.ChatModel:
-    """The endpoint, each answer stored in the run's folder.
-
-    The key is read from the environment variable ``OPENAI_API_KEY`` and goes nowhere
-    but to the endpoint.
-
-    Args:
-      url: address of the endpoint.
-      name: name of the model there.
-      workdir: the run's folder.
-
-    Returns:
-      The chat model.
-    """
-    key = os.environ.get("OPENAI_API_KEY") or None
-    return chat.Cached(
-        chat.OpenAICompatible(url, name, api_key=key), workdir / "answers.db"
-    )
 
 
 def measure(
