@@ -10,7 +10,8 @@ import numpy as np
 
 from jeff import files
 from jeff_llm.anomaly.characters import CharacterEncoder
-from jeff_llm.anomaly.text_detector import CHARACTERS, METHODS, Encode, TextDetector
+from jeff_llm.anomaly.text_detector import METHODS, TextDetector
+from jeff_llm.anomaly.views import CHARACTERS, Encode
 from jeff_llm.models.safetensors_writer import save_safetensors
 from jeff_llm.models.tensors import open_safetensors
 

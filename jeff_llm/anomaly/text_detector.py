@@ -27,21 +27,18 @@ from jeff_llm.anomaly.covariance import Mahalanobis, mahalanobis
 from jeff_llm.anomaly.detectors import KNN, knn
 from jeff_llm.anomaly.fusion import fuse
 from jeff_llm.anomaly.local_outlier import LOF, lof
+from jeff_llm.anomaly.views import (
+    CHARACTERS,
+    Encode,
+    Scorer,
+    check_encoders,
+    check_reference,
+    scorer_scores,
+    view_functions,
+    view_vectors,
+)
 
-__all__ = [
-    "CHARACTERS",
-    "METHODS",
-    "Encode",
-    "Found",
-    "Scorer",
-    "TextDetector",
-    "fit",
-    "score",
-]
-
-Encode = Callable[[list[str]], np.ndarray]
-Scorer = Callable[[list[str]], np.ndarray]
-CHARACTERS = "characters"  # the view that is fitted here and needs no encoder
+__all__ = ["METHODS", "Found", "TextDetector", "fit", "score"]
 
 METHODS: dict[str, Callable[..., KNN | LOF | Mahalanobis]] = {
     # The mean of five distances ranks better than the fifth on every data set tried.
@@ -141,7 +138,7 @@ def fit(
     """
     texts = check_texts(texts)
     check_choice("method", method, tuple(METHODS))
-    _check_encoders(encoders)
+    check_encoders(encoders)
     if isinstance(views, str):
         raise TypeError(f"views: expected a sequence of names, got {views!r}")
     names = (*encoders, CHARACTERS) if views is None else tuple(views)
@@ -164,7 +161,7 @@ def fit(
     train = [texts[place] for place in order[kept:]]
     aside = [texts[place] for place in order[:kept]]
     characters = character_encoder(train) if CHARACTERS in names else None
-    functions = _functions(names, encoders, characters)
+    functions = view_functions(names, encoders, characters)
     scorers = dict(scorers or {})
     if both := set(scorers) & set(names):
         raise ValueError(f"scorers: expected other names than the views', got {both}")
@@ -177,13 +174,15 @@ def fit(
         return value
 
     embeddings = tuple(
-        tell(_vectors(name, each, train))
+        tell(view_vectors(name, each, train))
         for name, each in zip(names, functions, strict=True)
     )
     parts = tuple(METHODS[method](each) for each in embeddings)
     for name, part in zip(names, parts, strict=True):
-        _check_reference(name, np.asarray(part.reference))
-    scored = tuple(tell(_scores(name, each, train)) for name, each in scorers.items())
+        check_reference(name, np.asarray(part.reference))
+    scored = tuple(
+        tell(scorer_scores(name, each, train)) for name, each in scorers.items()
+    )
     fitted = TextDetector(
         method,
         names,
@@ -197,7 +196,8 @@ def fit(
     )
     _check_spread(fitted)
     vectors = [
-        _vectors(name, each, aside) for name, each in zip(names, functions, strict=True)
+        view_vectors(name, each, aside)
+        for name, each in zip(names, functions, strict=True)
     ]
     by_view = _by_view(fitted, vectors, aside, scorers)
     return dataclasses.replace(fitted, calibration=_fused(fitted, by_view))
@@ -235,12 +235,12 @@ def score(
         raise ValueError(
             f"num_nearest: expected 1 to {len(detector.texts)}, got {num_nearest}"
         )
-    functions = _functions(detector.views, encoders, detector.characters)
+    functions = view_functions(detector.views, encoders, detector.characters)
     parts = []
     for begin in range(0, len(texts), _BATCH):
         batch = texts[begin : begin + _BATCH]
         vectors = [
-            _vectors(name, each, batch)
+            view_vectors(name, each, batch)
             for name, each in zip(detector.views, functions, strict=True)
         ]
         by_view = _by_view(detector, vectors, batch, scorers or {})
@@ -285,63 +285,6 @@ def _p_values(
     return np.asarray(conformal.p_values(calibration, lowered))
 
 
-def _functions(
-    views: Sequence[str],
-    encoders: Mapping[str, Encode],
-    characters: CharacterEncoder | None,
-) -> list[Encode]:
-    """The function of each view."""
-    found = []
-    for name in views:
-        if name == CHARACTERS and characters is not None:
-            found.append(characters.encode)
-        elif name in encoders:
-            found.append(encoders[name])
-        else:
-            raise ValueError(
-                f"encoders: expected one named {name!r}, got {list(encoders)}"
-            )
-    return found
-
-
-def _check_encoders(encoders: Mapping[str, Encode]) -> None:
-    if not isinstance(encoders, Mapping):
-        raise TypeError(
-            "encoders: expected a mapping of names to functions from texts to vectors, "
-            f"got {encoders!r:.100}"
-        )
-    for name, each in encoders.items():
-        if not callable(each):
-            raise TypeError(
-                f"encoders: expected a function for {name!r}, got {each!r:.100}"
-            )
-
-
-def _vectors(
-    name: str, encode: Encode, texts: list[str]
-) -> Float[np.ndarray, "texts width"]:
-    """Embed texts; a missing row would give a text the vector of another."""
-    given = np.asarray(encode(texts))
-    if given.ndim != 2 or len(given) != len(texts) or not given.shape[1]:
-        raise ValueError(
-            f"encoders: expected a vector for each of {len(texts)} texts from "
-            f"{name!r}, got shape {given.shape}"
-        )
-    if given.dtype.kind not in "fiub" and given.dtype.name != "bfloat16":
-        raise TypeError(
-            f"encoders: expected vectors of numbers from {name!r}, got {given.dtype}"
-        )
-    with np.errstate(over="ignore"):  # what overflows is refused below
-        found = given.astype(np.float32)
-    if bad := np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist():
-        raise ValueError(
-            f"encoders: expected finite numbers in float32 from {name!r}, got NaN or "
-            f"infinity for {len(bad)} of {len(texts)} texts, such as "
-            f"{texts[bad[0]]!r:.60}"
-        )
-    return found
-
-
 def _check_spread(detector: TextDetector) -> None:
     """A constant score cannot be put on the scale of the others."""
     for name, found in zip(detector.scorers, detector.scored, strict=True):
@@ -350,23 +293,6 @@ def _check_spread(detector: TextDetector) -> None:
                 f"scorers: expected at least two different scores of {len(found)} "
                 f"normal texts from {name!r}, got {found[0]:g} for all; leave it out"
             )
-
-
-def _check_reference(name: str, reference: Float[np.ndarray, " train"]) -> None:
-    """Refuse a view that tells no texts apart, or whose distances overflow.
-
-    Alone, without a fusion, it would give every text the same score in silence.
-    """
-    if not np.isfinite(reference).all():
-        raise ValueError(
-            f"views: expected finite distances in {name!r}, got NaN or infinity; scale "
-            "its vectors down"
-        )
-    if (reference == reference[0]).all():
-        raise ValueError(
-            f"views: expected texts that differ in {name!r}, got the same score "
-            f"{reference[0]:g} for each of {len(reference)}; leave the view out"
-        )
 
 
 def _by_view(
@@ -390,19 +316,8 @@ def _by_view(
             raise ValueError(
                 f"scorers: expected one named {name!r}, got {list(scorers)}"
             )
-        rows.append(_scores(name, scorers[name], texts))
+        rows.append(scorer_scores(name, scorers[name], texts))
     return np.stack(rows)
-
-
-def _scores(name: str, scorer: Scorer, texts: list[str]) -> Float[np.ndarray, " texts"]:
-    found = np.asarray(scorer(texts), np.float32)
-    if found.shape != (len(texts),) or not np.all(np.isfinite(found)):
-        raise ValueError(
-            f"scorers: expected a finite score for each of {len(texts)} texts from "
-            f"{name!r}, got shape {found.shape}"
-            + (" with NaN or infinity" if found.shape == (len(texts),) else "")
-        )
-    return found
 
 
 def _fused(

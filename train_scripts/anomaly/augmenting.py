@@ -13,9 +13,8 @@ from jeff_llm.anomaly.characters import character_encoder
 from jeff_llm.anomaly.text_detector import METHODS
 from train_scripts.anomaly.measure import Study, minilm, smollm2
 
-__all__ = ["DETECTORS", "Augmented", "measure", "recorded"]
+__all__ = ["Augmented", "described", "measure", "recorded"]
 
-DETECTORS = ("kNN, MiniLM", "LOF, MiniLM", "kNN, characters", "fused")
 _EXAMPLES = 3  # real texts of a category that the model is shown
 _NEIGHBORS = {"kNN, MiniLM": 5, "LOF, MiniLM": 20, "kNN, characters": 5}
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from configs.anomaly import Config
 from jeff import files
-from train_scripts.anomaly import data_sets, measure
+from train_scripts.anomaly import data_sets, measure, wordings
 from train_scripts.anomaly.measure import Scores, Study
 from train_scripts.running.stages import say
 
@@ -95,7 +95,9 @@ def _one(
     empty = np.zeros(0, int)
     if not first:
         return Collected(None, study.label, detectors, empty, {}, {}, empty, {})
-    made = measure.zero_shot(config, study, seed, workdir)
+    if "table" not in config.parts:  # the other parts read none of them
+        return Collected(study, study.label, detectors, empty, {}, {}, empty, {})
+    made = wordings.zero_shot(config, study, seed, workdir)
     scores = dict(made.scores)
     few = {
         each: Scores(part.reference, part.calibration, part.test[made.chosen])

@@ -23,8 +23,9 @@ from jeff_llm.anomaly import (
     text_detector,
 )
 from jeff_llm.anomaly.categories import Categories
-from jeff_llm.anomaly.text_detector import Encode, Scorer, TextDetector
+from jeff_llm.anomaly.text_detector import TextDetector
 from jeff_llm.anomaly.texts import Text, distinct, read_lines, read_texts
+from jeff_llm.anomaly.views import Encode, Scorer
 from jeff_llm.models import encoder, weights
 from train_scripts.anomaly import endpoint
 from train_scripts.running.results import Part

@@ -194,7 +194,8 @@ def _select(
     if not found:
         reason = "it needs the published table or two data sets"
         return Part({}, (), f"\n## Choosing a detector\n\nSkipped: {reason}.\n")
-    summary.plot_regret(workdir / "04_regret.png", found)
+    if config.queries:
+        summary.plot_regret(workdir / "04_regret.png", found)
     text = "\n## Choosing a detector\n\nRegret: AUROC lost to the best pair.\n"
     text += "".join(summary.select_table(title, each) for title, each in found.items())
     numbers = {
