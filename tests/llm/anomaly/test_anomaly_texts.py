@@ -2,7 +2,6 @@
 
 import csv
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -125,7 +124,7 @@ def test_the_limit_of_fields_is_put_back(write):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
-def test_many_lines_are_read_fast(write, name):
+def test_many_lines_are_read(write, name):
     lines = [f"line {number}, or so" for number in range(100_000)]
     rows = {
         "a.txt": lines,
@@ -133,9 +132,7 @@ def test_many_lines_are_read_fast(write, name):
         "a.jsonl": [json.dumps({"text": line}) for line in lines],
     }
     path = write(name, "\n".join(rows[name]))
-    began = time.process_time()
     assert texts(path) == lines
-    assert time.process_time() - began < 2
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\0", codec="utf-8"))))
