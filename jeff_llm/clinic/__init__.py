@@ -1,0 +1,1 @@
+"""Dialogue tuning, and a benchmark of clinical evidence."""
