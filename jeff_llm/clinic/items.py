@@ -18,7 +18,7 @@ __all__ = ["LEVELS", "Item", "Items", "Question", "Reject", "make_item", "make_i
 LEVELS = ("basic", "advance", "challenge")
 
 _ASKS = re.compile(
-    r"[?？؟][\"'”’)\]]*$|:$|\b(?:which of the following|what is the|most likely)\b",
+    r"[?\uff1f\u061f][\"'\u201d\u2019)\]]*$|:$|\b(?:which of the following|what is the|most likely)\b",
     re.IGNORECASE,
 )
 
@@ -120,7 +120,7 @@ def make_item(question: Question, *, language: str = "en") -> Item:
     asked = " ".join(plain_text(question.question).split())
     if not asked and sentences and _ASKS.search(sentences[-1]):
         asked = sentences.pop()
-    if len(sentences) < 2:  # noqa: PLR2004
+    if len(sentences) < 2:
         raise ValueError(
             f"{question.id}: expected a background and at least one sentence of "
             f"evidence, got {len(sentences)} sentences beside the question"

@@ -183,11 +183,11 @@ def age_group(text: str) -> AgeGroup:
         return next((group for group, w in _AGE_WORD if w.search(text)), "unknown")
     per_year = {"year": 1, "yr": 1, "month": 12, "week": 52, "day": 365, "hour": 8760}
     years = int(found[1]) / per_year[found[2].lower()]
-    if years < 2:  # noqa: PLR2004
+    if years < 2:
         return "infant"
-    if years < 18:  # noqa: PLR2004
+    if years < 18:
         return "child"
-    return "adult" if years < 65 else "elder"  # noqa: PLR2004
+    return "adult" if years < 65 else "elder"
 
 
 def sex(text: str) -> Sex:

@@ -16,8 +16,9 @@ __all__ = ["plain_text", "split_sentences"]
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _BLOCK = re.compile(r"</?(?:p|br|div|li|ul|ol|tr|table|h[1-6])\b[^<>]*>", re.IGNORECASE)
 _SPACE = re.compile(r"[^\S\n]+")
-_ENDS = tuple(".?!。！？।؟…:")
-_QUOTES = "\"'”’»)]"
+# Full stops of Chinese, Hindi and Arabic beside those of European languages.
+_ENDS = tuple(".?!\u3002\uff01\uff1f\u0964\u061f\u2026:")
+_QUOTES = "\"'\u201d\u2019\u00bb)]"
 # A line of a table is short or holds a value; a sentence ends with a mark.
 _TABLE_WORDS = 6
 # `sentencex` takes "17/min." for an abbreviation and joins what follows.
@@ -25,7 +26,7 @@ _AFTER_UNIT = re.compile(r"(?<=/min\.)\s+(?=[A-Z])")
 
 
 def plain_text(text: str) -> str:
-    """Take out markup and collapse spaces.
+    r"""Take out markup and collapse spaces.
 
     Args:
       text: plain, or with HTML tags and entities.
@@ -42,7 +43,7 @@ def plain_text(text: str) -> str:
 
 
 def split_sentences(text: str, *, language: str = "en") -> list[str]:
-    """Split a vignette into sentences.
+    r"""Split a vignette into sentences.
 
     Args:
       text: the vignette, with or without markup.
