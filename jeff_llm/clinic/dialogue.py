@@ -9,7 +9,6 @@ the monologue are controls, made from the same items.
 
 import json
 import string
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +16,13 @@ from typing import NamedTuple
 from jeff import files
 from jeff_llm.clinic.items import Item
 from jeff_llm.clinic.kinds import Kind
+from jeff_llm.clinic.verbatim import stands_in, uncovered
 
 __all__ = [
     "Dialogue",
     "added_text",
     "check",
     "missing_facts",
-    "stands_in",
     "to_dialogue",
     "to_monologue",
     "to_multiple_choice",
@@ -196,27 +195,6 @@ def missing_facts(item: Item, messages: Messages) -> list[str]:
     ]
 
 
-def stands_in(sentence: str, text: str) -> bool:
-    """Whether a text holds a sentence word for word, and not as a part of a word.
-
-    Args:
-      sentence: the sentence.
-      text: the text.
-
-    Returns:
-      Whether it does.
-
-    >>> stands_in("iron", "It is iron."), stands_in("iron", "The environment.")
-    (True, False)
-    """
-    start = text.find(sentence)
-    while start >= 0:
-        if _whole(sentence, text, start):
-            return True
-        start = text.find(sentence, start + 1)
-    return False
-
-
 def added_text(item: Item, messages: Messages) -> list[str]:
     """Text of the messages that comes neither from the item nor from a fixed phrase.
 
@@ -233,7 +211,7 @@ def added_text(item: Item, messages: Messages) -> list[str]:
     letters = [f"{letter}." for letter in string.ascii_uppercase[: len(item.options)]]
     own = [item.background, *item.evidence, item.question, item.answer, *item.options]
     pieces = [piece for piece in dict.fromkeys((*own, *letters, *_PHRASES)) if piece]
-    return [rest for each in messages for rest in _remaining(each["content"], pieces)]
+    return [rest for each in messages for rest in uncovered(each["content"], pieces)]
 
 
 def check(item: Item, messages: Messages) -> None:
@@ -280,48 +258,3 @@ def _messages(contents: Sequence[str]) -> list[dict[str, str]]:
 
 def _join(*pieces: str) -> str:
     return " ".join(pieces)
-
-
-def _whole(piece: str, text: str, start: int) -> bool:
-    """Whether the piece at this place of the text begins and ends no word halfway."""
-    end = start + len(piece)
-    return not (
-        (start > 0 and _same_word(text[start - 1], piece[0]))
-        or (end < len(text) and _same_word(piece[-1], text[end]))
-    )
-
-
-def _same_word(left: str, right: str) -> bool:
-    # Chinese and Japanese set no spaces between words.
-    return all(
-        each.isalnum() and unicodedata.east_asian_width(each) not in "WF"
-        for each in (left, right)
-    )
-
-
-def _remaining(content: str, pieces: Sequence[str]) -> list[str]:
-    """Runs of characters that the best layout of pieces leaves uncovered."""
-    # From the end: the fewest uncovered characters after each place, and the step that
-    # reaches them. A greedy search would fail where one sentence holds another.
-    fewest = [0] * (len(content) + 1)
-    steps = [(1, False)] * len(content)
-    for start in reversed(range(len(content))):
-        fewest[start] = fewest[start + 1] + (not content[start].isspace())
-        for piece in pieces:
-            if not content.startswith(piece, start):
-                continue
-            left = fewest[start + len(piece)]
-            if left < fewest[start] and _whole(piece, content, start):
-                fewest[start], steps[start] = left, (len(piece), True)
-    runs, place, joined = [], 0, False
-    while place < len(content):
-        length, covered = steps[place]
-        if covered:
-            joined = False
-        elif joined:
-            runs[-1] += content[place]
-        elif not content[place].isspace():
-            runs.append(content[place])
-            joined = True
-        place += length
-    return [run.strip() for run in runs]
