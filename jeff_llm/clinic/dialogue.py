@@ -62,7 +62,7 @@ _ASK: dict[Kind, tuple[str, ...]] = {
 _NOTE = ("I note:", "I keep in mind:", "I add:")
 _KIND: dict[Kind, str] = {
     "background": "This is background.",
-    "symptom": "This is a symptom or an event.",
+    "symptom": "This is a symptom or an observation.",
     "examination": "This is a finding.",
     "treatment": "This is about treatment.",
     "diagnosis": "This is about a diagnosis.",

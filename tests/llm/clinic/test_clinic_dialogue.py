@@ -49,7 +49,7 @@ def test_dialogue_by_hand():
         "A 40-year-old man comes to the clinic.",
         "Thank you. What has been noticed?",
         "He coughs.",
-        "I note: He coughs. This is a symptom or an event. "
+        "I note: He coughs. This is a symptom or an observation. "
         "What do examination and tests show?",
         "Chest x-ray shows an opacity.",
         "I keep in mind: Chest x-ray shows an opacity. This is a finding. "
