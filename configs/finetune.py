@@ -8,9 +8,10 @@ __all__ = ["Config"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of LoRA fine-tuning on prompts and answers."""
+    """Settings of LoRA fine-tuning on prompts and answers, or on conversations."""
 
-    # Training data, JSON lines: {"prompt": text or messages, "answer": text}.
+    # Training data, JSON lines: {"prompt": text or messages, "answer": text}, or
+    # {"messages": [{"role", "content"}, ...]}, whose assistant turns are all learned.
     data: str
     # Output folder for adapters, merged model, log and checkpoints. The same command
     # resumes an interrupted run in it.

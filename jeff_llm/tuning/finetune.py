@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: prompts and answers, packed into rows, and their loss.
+"""Supervised fine-tuning: examples of texts, packed into rows, and their loss.
 
 Several examples share a row (`pack`); segments separate them, so a packed batch has the
 same loss as the examples one by one. Only answer tokens count. The optimiser's step is
@@ -17,6 +17,7 @@ from jeff_llm.models import decoder
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.models.tokenizer import Tokenizer
+from jeff_llm.tuning.turns import encode_turns
 
 __all__ = [
     "Example",
@@ -33,8 +34,9 @@ class Example(NamedTuple):
     """Token ids of one example, and which of them are learned.
 
     Attributes:
-      tokens: prompt and answer.
-      learned: weight of each token in the loss, 0 for the prompt's.
+      tokens: prompt and answer, or a conversation.
+      learned: weight of each token in the loss: 0 for what the model reads, 1 for what
+        it says.
     """
 
     tokens: list[int]
@@ -60,21 +62,25 @@ class Packed(NamedTuple):
 def encode_examples(
     model: LanguageModel, rows: Sequence[dict[str, Any]], *, max_tokens: int
 ) -> list[Example]:
-    """Examples from prompts and answers.
+    """Examples from prompts and answers, or from conversations.
 
     A prompt is put through the chat template; it may be a text or a list of messages.
-    The answer ends with the template's own end of turn, which is learned too.
+    The answer ends with the template's own end of turn, which is learned too. Of a
+    conversation every turn of the assistant is learned, likewise with its end.
 
     Args:
       model: the model, for its tokenizer.
-      rows: ``{"prompt": text or messages, "answer": text}``.
+      rows: ``{"prompt": text or messages, "answer": text}``, or the chat format
+        ``{"messages": [{"role", "content"}, ...]}``; other fields, such as ``"id"``,
+        are ignored.
       max_tokens: longest example.
 
     Returns:
       The examples, in order.
 
     Raises:
-      ValueError: naming the row that lacks a field, is empty, or is too long.
+      ValueError: naming the row that lacks a field, is empty, is too long, has both
+        forms, or is a conversation that `encode_turns` refuses.
     """
     tokenizer = model.tokenizer
     if tokenizer is None:
@@ -227,6 +233,27 @@ def _targets(batch: Packed) -> list[Array]:
 def _encode(
     tokenizer: Tokenizer, number: int, row: dict[str, Any], max_tokens: int
 ) -> Example:
+    if row.get("messages") is None:
+        example = _encode_answer(tokenizer, number, row)
+    elif both := [name for name in ("prompt", "answer") if row.get(name) is not None]:
+        raise ValueError(
+            f"row {number}: expected 'messages' alone, or 'prompt' and 'answer', got "
+            f"'messages' and {both[0]!r}"
+        )
+    else:
+        try:
+            example = Example(*encode_turns(tokenizer, row["messages"]))
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from error
+    if len(example.tokens) > max_tokens:
+        raise ValueError(
+            f"row {number}: expected at most {max_tokens} tokens, got "
+            f"{len(example.tokens)}; raise max_tokens, or leave the row out"
+        )
+    return example
+
+
+def _encode_answer(tokenizer: Tokenizer, number: int, row: dict[str, Any]) -> Example:
     for name in ("prompt", "answer"):
         if not row.get(name):
             raise ValueError(
@@ -253,13 +280,7 @@ def _encode(
         # The template rewrites the answer: only the answer itself is sure.
         second = tokenizer.encode(answer, add_special_tokens=False)
         second += tokenizer.stop_ids[:1]
-    tokens = first + second
-    if len(tokens) > max_tokens:
-        raise ValueError(
-            f"row {number}: expected at most {max_tokens} tokens, got {len(tokens)}; "
-            "raise max_tokens, or leave the row out"
-        )
-    return Example(tokens, [0.0] * len(first) + [1.0] * len(second))
+    return Example(first + second, [0.0] * len(first) + [1.0] * len(second))
 
 
 def _first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs.finetune import Config
-from jeff import checkpoint
+from jeff import assets, checkpoint
 from jeff_llm import generate
 from jeff_llm.models import adapters, weights
 from train_scripts.finetune import run as finetune
@@ -125,3 +125,27 @@ def test_a_folder_of_another_run_is_refused(config):
 def test_ranges(config, field, value):
     with pytest.raises(ValueError, match=f"{field}: expected"):
         dataclasses.replace(config, **{field: value})
+
+
+def test_dialogues_train_as_they_are_written(config, tmp_path):
+    """What `write_jsonl` writes is data; only the doctor's tokens are learned."""
+    pytest.importorskip("sentencex")
+    from jeff_llm.clinic import dialogue, items, questions
+
+    try:
+        path = assets.shared_file("medqa/medqa_us_test.jsonl")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    found = items.make_items(questions.read_questions(path).questions).items
+    # The shortest: this tokenizer spells almost every letter.
+    found.sort(key=lambda item: sum(map(len, item.evidence)))
+    written = [dialogue.to_dialogue(item) for item in found[:8]]
+    data = dialogue.write_jsonl(tmp_path / "dialogues.jsonl", written)
+    config = dataclasses.replace(
+        config, data=str(data), num_epochs=1, max_tokens=1024, merged=False
+    )
+    summary = finetune.run(config, progress=False)
+    assert summary.steps >= 1
+    assert 0 < summary.train_loss < 20
+    assert summary.validation_loss is not None
+    assert list((Path(config.workdir) / "adapters").iterdir())

@@ -1,8 +1,10 @@
 """LoRA on prompts and answers: ``python -m train_scripts.finetune --data my.jsonl``.
 
-Examples are packed into rows. The base model is frozen; only the factors are trained
-and checkpointed. The same command resumes a run that was killed. The run writes the
-adapters in peft's format and the merged model in the format of transformers.
+A line has a prompt and an answer, or a conversation as ``messages``, the chat format of
+TRL and axolotl. Examples are packed into rows. The base model is frozen; only the
+factors are trained and checkpointed. The same command resumes a run that was killed.
+The run writes the adapters in peft's format and the merged model in the format of
+transformers.
 """
 
 import dataclasses
