@@ -18,7 +18,8 @@ __all__ = ["LEVELS", "Item", "Items", "Question", "Reject", "make_item", "make_i
 LEVELS = ("basic", "advance", "challenge")
 
 _ASKS = re.compile(
-    r"[?\uff1f\u061f][\"'\u201d\u2019)\]]*$|:$|\b(?:which of the following|what is the|most likely)\b",
+    r"[?\uff1f\u061f][\"'\u201d\u2019)\]]*$|:$|"
+    r"\b(?:which of the following|what is the|most likely)\b",
     re.IGNORECASE,
 )
 
