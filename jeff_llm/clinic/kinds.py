@@ -57,7 +57,9 @@ _RULES: tuple[tuple[Kind, str], ...] = (
         r"vaccin\w+|immuni[sz]ations?|drug\b|mg (?:daily|twice)",
     ),
 )
-_KIND = [(kind, re.compile(rf"\b(?:{rule})", re.IGNORECASE)) for kind, rule in _RULES]
+_KIND: list[tuple[Kind, re.Pattern[str]]] = [
+    (kind, re.compile(rf"\b(?:{rule})", re.IGNORECASE)) for kind, rule in _RULES
+]
 
 _ORGANS = {
     "heart": r"chest pain|cardi\w+|heart|murmur|palpitation\w*|aort\w+|mitral|ecg|"
@@ -99,7 +101,7 @@ _AGE_WORDS: tuple[tuple[AgeGroup, str], ...] = (
     ("elder", r"elderly"),
     ("adult", r"m[ae]n|wom[ae]n|adult"),
 )
-_AGE_WORD = [
+_AGE_WORD: list[tuple[AgeGroup, re.Pattern[str]]] = [
     (group, re.compile(rf"\b(?:{words})\b", re.IGNORECASE))
     for group, words in _AGE_WORDS
 ]
@@ -180,7 +182,8 @@ def age_group(text: str) -> AgeGroup:
     """
     found = _AGE.search(text)
     if found is None:
-        return next((group for group, w in _AGE_WORD if w.search(text)), "unknown")
+        groups: list[AgeGroup] = [group for group, w in _AGE_WORD if w.search(text)]
+        return groups[0] if groups else "unknown"
     per_year = {"year": 1, "yr": 1, "month": 12, "week": 52, "day": 365, "hour": 8760}
     years = int(found[1]) / per_year[found[2].lower()]
     if years < 2:

@@ -35,7 +35,7 @@ def plain_text(text: str) -> str:
       The text; ends of blocks become ends of lines, and empty lines are dropped.
 
     >>> plain_text("<p>A <b>dry</b> cough.</p>pH &lt; 7.35")
-    'A dry cough.\\npH < 7.35'
+    'A dry cough.\npH < 7.35'
     """
     text = _TAG.sub("", _BLOCK.sub("\n", text))
     lines = (_SPACE.sub(" ", line).strip() for line in html.unescape(text).split("\n"))
@@ -57,7 +57,7 @@ def split_sentences(text: str, *, language: str = "en") -> list[str]:
     Raises:
       ImportError: if the package `sentencex` is missing.
 
-    >>> split_sentences("A man has a cough. Studies show:\\nNa+ 138\\nK+ 4.2\\nWhy?")
+    >>> split_sentences("A man has a cough. Studies show:\nNa+ 138\nK+ 4.2\nWhy?")
     ['A man has a cough.', 'Studies show: Na+ 138; K+ 4.2', 'Why?']
     """
     segment = require("sentencex", extra="llm").segment
