@@ -9,7 +9,6 @@ References:
   Strategical Conversations", 2025 (arXiv 2501.17860), section 3 (MuddyMaze).
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from jeff.bootstrap import RandomKey
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.kinds import Kind, match_pronouns
+from jeff_llm.clinic.kinds import Kind, ages, match_pronouns
 
 __all__ = [
     "NOISE",
@@ -38,10 +37,6 @@ NOISE = (0, 1, 3, 5)
 
 Source: TypeAlias = Literal["evidence", "organ", "age", "random"]
 SOURCES: tuple[Source, ...] = get_args(Source)
-
-_AGE = re.compile(
-    r"\b(\w+(?:\.\d+)?)[- ](year|yr|month|week|day|hour)s?[- ]old\b", re.IGNORECASE
-)
 
 
 class Distractor(NamedTuple):
@@ -196,7 +191,7 @@ class _Pool(NamedTuple):
     sentences: list[str]
     kinds: np.ndarray  # [sentences]
     owners: np.ndarray  # place of the item, [sentences]
-    ages: list[frozenset[tuple[str, str]]]  # that a sentence names
+    ages: list[frozenset[str]]  # that a sentence names
     organs: np.ndarray  # one bit an organ, [items]
     groups: np.ndarray  # age group, [items]
     answers: np.ndarray  # [items]
@@ -212,7 +207,7 @@ class _Pool(NamedTuple):
             sentences,
             np.array([each for item in items for each in item.kinds], object),
             np.repeat(np.arange(len(items)), [len(item.evidence) for item in items]),
-            [_ages(each) for each in sentences],
+            [ages(each) for each in sentences],
             np.array(bits, np.int64),
             np.array([item.age_group for item in items]),
             np.array([item.answer.casefold() for item in items]),
@@ -234,7 +229,7 @@ def _choose(
     # With their multiplicity: kinds of distractors are then as frequent as evidence's.
     kinds = random.permutation(np.array(item.kinds))
     sources = random.permutation(np.array(SOURCES[1:]))
-    ages = _ages(" ".join((item.background, *item.evidence)))
+    known_ages = ages(" ".join((item.background, *item.evidence)))
     known = {each.casefold() for each in (item.background, *item.evidence)}
     chosen: list[Distractor] = []
     for index in range(count):
@@ -242,13 +237,13 @@ def _choose(
         wanted = relations == sources[index % len(sources)]
         for found in _in_random_order((alike & wanted, alike, allowed), random):
             sentence = match_pronouns(pool.sentences[found], item.sex)
-            if pool.ages[found] <= ages and sentence.casefold() not in known:
+            if pool.ages[found] <= known_ages and sentence.casefold() not in known:
                 break
         else:
             raise ValueError(
                 f"items: expected sentences of other patients for {count} distractors, "
                 f"found {index} for item {item.id!r} among {len(pool.items)} items; "
-                f"{count + 1} items are needed, with different answers and sentences"
+                f"at least {count + 1} items are needed, with different answers"
             )
         known.add(sentence.casefold())
         kind, source = cast(Kind, pool.kinds[found]), cast(Source, relations[found])
@@ -269,10 +264,6 @@ def _relations(pool: _Pool, place: int) -> np.ndarray:
     same_age = (pool.groups == pool.groups[place]) & (pool.groups != "unknown")
     common = (pool.organs & pool.organs[place]) != 0
     return np.select([common, same_age], ["organ", "age"], "random").astype(object)
-
-
-def _ages(text: str) -> frozenset[tuple[str, str]]:
-    return frozenset((n, unit.lower()) for n, unit in _AGE.findall(text))
 
 
 def _shuffled(
