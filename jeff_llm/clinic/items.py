@@ -119,7 +119,12 @@ def make_item(question: Question, *, language: str = "en") -> Item:
     """
     sentences = split_sentences(question.vignette, language=language)
     asked = " ".join(plain_text(question.question).split())
-    if not asked and sentences and _ASKS.search(sentences[-1]):
+    if asked:
+        # Some data sets end the vignette with the question and give it beside as well.
+        repeated = split_sentences(asked, language=language)
+        if sentences[-len(repeated) :] == repeated:
+            sentences = sentences[: -len(repeated)]
+    elif sentences and _ASKS.search(sentences[-1]):
         asked = sentences.pop()
     if len(sentences) < 2:
         raise ValueError(

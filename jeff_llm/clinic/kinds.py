@@ -14,6 +14,7 @@ __all__ = [
     "Kind",
     "Sex",
     "age_group",
+    "ages",
     "kind",
     "match_pronouns",
     "organs",
@@ -57,7 +58,9 @@ _RULES: tuple[tuple[Kind, str], ...] = (
         r"vaccin\w+|immuni[sz]ations?|drug\b|mg (?:daily|twice)",
     ),
 )
-_KIND = [(kind, re.compile(rf"\b(?:{rule})", re.IGNORECASE)) for kind, rule in _RULES]
+_KIND: list[tuple[Kind, re.Pattern[str]]] = [
+    (kind, re.compile(rf"\b(?:{rule})", re.IGNORECASE)) for kind, rule in _RULES
+]
 
 _ORGANS = {
     "heart": r"chest pain|cardi\w+|heart|murmur|palpitation\w*|aort\w+|mitral|ecg|"
@@ -91,7 +94,13 @@ _ORGAN = {
 }
 
 _AGE = re.compile(
-    r"\b(\d{1,3})(?:\.\d+)?[- ](year|yr|month|week|day|hour)s?[- ]old\b", re.IGNORECASE
+    r"\b(\d{1,3})(?:\.\d+)?[- ]?(?:(year|yr|month|week|day|hour)s?[- ]old|y/?o)\b",
+    re.IGNORECASE,
+)
+# A number in words too.
+_NAMED_AGE = re.compile(
+    r"\b(\w+(?:\.\d+)?)[- ]?(?:(year|yr|month|week|day|hour)s?[- ]old|y/?o)\b",
+    re.IGNORECASE,
 )
 _AGE_WORDS: tuple[tuple[AgeGroup, str], ...] = (
     ("infant", r"newborn|neonate|infant|baby"),
@@ -99,15 +108,15 @@ _AGE_WORDS: tuple[tuple[AgeGroup, str], ...] = (
     ("elder", r"elderly"),
     ("adult", r"m[ae]n|wom[ae]n|adult"),
 )
-_AGE_WORD = [
+_AGE_WORD: list[tuple[AgeGroup, re.Pattern[str]]] = [
     (group, re.compile(rf"\b(?:{words})\b", re.IGNORECASE))
     for group, words in _AGE_WORDS
 ]
 _FEMALE = re.compile(
-    r"\b(?:she|her|hers|herself|woman|girl|female|lady|mrs)\b", re.IGNORECASE
+    r"\b(?:she|her|hers|herself|woman|girl|female|lady|(?-i:Mrs))\b", re.IGNORECASE
 )
 _MALE = re.compile(
-    r"\b(?:he|him|his|himself|man|boy|male|gentleman|mr)\b", re.IGNORECASE
+    r"\b(?:he|him|his|himself|man|boy|male|gentleman|(?-i:Mr))\b", re.IGNORECASE
 )
 
 _TO_MALE = {
@@ -123,12 +132,20 @@ _TO_FEMALE = {new: old for old, new in _TO_MALE.items() if new != "his"} | {
     "his": "her",
     "him": "her",
 }
-# "Her" is "his" before a noun and "him" elsewhere; what follows decides.
+# "Her" is "his" before a noun and "him" elsewhere; what follows decides. A hyphen makes
+# a noun of it: "her in-laws".
 _OBJECT = re.compile(
     r"\bher(?=\s*(?:[.,;:?!)]|$)|\s+(?:to|in|at|on|by|with|from|for|and|or|as|but|"
-    r"that|while|when|because|after|before|a|an|the|feel|during|of)\b)",
+    r"that|while|when|because|after|before|a|an|the|feel|during|of|about|under|down|up|"
+    r"off|out|what|who|how|whether|if|not|alone|asleep|awake|unable|unconscious|"
+    r"unresponsive|crying|lying|looking|sitting|watching|every|"
+    r"\d[\d.,]*\s(?:m?g|mcg|m?l|units|tablets|doses))\b(?!-))"
+    r"|(?<=\bmakes )her(?= (?:tired|sick|sleepy|anxious|nervous|dizzy|worse|better)\b)",
     re.IGNORECASE,
 )
+_HIS_ALONE = re.compile(r"\bhis(?=\s*(?:[.,;:?!)]|$))", re.IGNORECASE)
+# "MR" is an image or a leaking valve, so capitals count.
+_TITLES = {"male": (r"\bMrs\b", "Mr"), "female": (r"\bMr\b", "Mrs")}
 _WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -180,14 +197,31 @@ def age_group(text: str) -> AgeGroup:
     """
     found = _AGE.search(text)
     if found is None:
-        return next((group for group, w in _AGE_WORD if w.search(text)), "unknown")
+        groups: list[AgeGroup] = [group for group, w in _AGE_WORD if w.search(text)]
+        return groups[0] if groups else "unknown"
     per_year = {"year": 1, "yr": 1, "month": 12, "week": 52, "day": 365, "hour": 8760}
-    years = int(found[1]) / per_year[found[2].lower()]
+    years = int(found[1]) / per_year[(found[2] or "year").lower()]
     if years < 2:
         return "infant"
     if years < 18:
         return "child"
     return "adult" if years < 65 else "elder"
+
+
+def ages(text: str) -> frozenset[str]:
+    """Ages that a text names.
+
+    Args:
+      text: in English.
+
+    Returns:
+      Each as number and unit, in lower case.
+
+    >>> sorted(ages("A 45-year-old woman and her six months old son"))
+    ['45 year', 'six month']
+    """
+    found = _NAMED_AGE.findall(text)
+    return frozenset(f"{number} {unit or 'year'}".lower() for number, unit in found)
 
 
 def sex(text: str) -> Sex:
@@ -223,7 +257,10 @@ def match_pronouns(sentence: str, wanted: Sex) -> str:
     if wanted == "unknown":
         return sentence
     table = _TO_FEMALE
-    if wanted == "male":
+    sentence = re.sub(*_TITLES[wanted], sentence)
+    if wanted == "female":
+        sentence = _HIS_ALONE.sub(lambda found: _like(found[0], "hers"), sentence)
+    else:
         sentence = _OBJECT.sub(lambda found: _like(found[0], "him"), sentence)
         table = _TO_MALE | {"her": "his"}
 

@@ -14,15 +14,22 @@ __all__ = ["plain_text", "split_sentences"]
 
 # Tags alone: "<" also stands before a number, as in "pH < 7.35".
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+# What a browser does not show.
+_HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>", re.I | re.S)
 _BLOCK = re.compile(r"</?(?:p|br|div|li|ul|ol|tr|table|h[1-6])\b[^<>]*>", re.IGNORECASE)
 _SPACE = re.compile(r"[^\S\n]+")
 # Full stops of Chinese, Hindi and Arabic beside those of European languages.
 _ENDS = tuple(".?!\u3002\uff01\uff1f\u0964\u061f\u2026:")
 _QUOTES = "\"'\u201d\u2019\u00bb)]"
-# A line of a table is short or holds a value; a sentence ends with a mark.
+# A line of a table is short or holds a value; a sentence has a verb and ends with a
+# mark. "Protein: negative." is a row, "He is afebrile." none.
 _TABLE_WORDS = 6
-# `sentencex` takes "17/min." for an abbreviation and joins what follows.
-_AFTER_UNIT = re.compile(r"(?<=/min\.)\s+(?=[A-Z])")
+_VALUE = re.compile(r"\d|:")
+# `sentencex` takes units, and "ill" for Illinois, for abbreviations, and joins what
+# follows.
+_AFTER_UNIT = re.compile(
+    r"(?:(?<=/min\.)|(?<=/h\.)|(?<=/L\.)|(?<=\bmm\.)|(?<=\bill\.))\s+(?=[A-Z])"
+)
 
 
 def plain_text(text: str) -> str:
@@ -37,7 +44,7 @@ def plain_text(text: str) -> str:
     >>> plain_text("<p>A <b>dry</b> cough.</p>pH &lt; 7.35")
     'A dry cough.\npH < 7.35'
     """
-    text = _TAG.sub("", _BLOCK.sub("\n", text))
+    text = _TAG.sub("", _BLOCK.sub("\n", _HIDDEN.sub(" ", text)))
     lines = (_SPACE.sub(" ", line).strip() for line in html.unescape(text).split("\n"))
     return "\n".join(line for line in lines if line)
 
@@ -79,7 +86,10 @@ def _is_row(line: str) -> bool:
     end = line.rstrip(_QUOTES)
     if end.endswith("?"):
         return False
-    return len(line.split()) <= _TABLE_WORDS or not end.endswith(_ENDS)
+    words = len(line.split())
+    if end.endswith(_ENDS[:-1]) and words > 2 and not _VALUE.search(line):
+        return False
+    return words <= _TABLE_WORDS or not end.endswith(_ENDS)
 
 
 def _mend(sentences: list[str]) -> list[str]:
