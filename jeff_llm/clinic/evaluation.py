@@ -5,7 +5,7 @@ picked.
 
 References:
   Liu et al., "Dialogue is Better Than Monologue: Instructing Medical LLMs via
-  Strategical Conversations", 2025 (arXiv 2501.17860), section 3.
+  Strategical Conversations", 2025 (arXiv 2501.17860).
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ construction.
 
 References:
   Liu et al., "Dialogue is Better Than Monologue: Instructing Medical LLMs via
-  Strategical Conversations", 2025 (arXiv 2501.17860), section 3 (MuddyMaze).
+  Strategical Conversations", 2025 (arXiv 2501.17860; MuddyMaze).
 """
 
 from collections.abc import Iterator, Sequence

@@ -6,7 +6,7 @@ fit into one array; the two widths may differ.
 
 References:
   Liu et al., "Dialogue is Better Than Monologue: Instructing Medical LLMs via
-  Strategical Conversations", 2025 (arXiv 2501.17860), section 3 (POS, ADJ).
+  Strategical Conversations", 2025 (arXiv 2501.17860; POS, ADJ).
 """
 
 from typing import TypeAlias
@@ -40,7 +40,7 @@ def position_score(picks: Picks, gold: Gold) -> Scalar:
       ValueError: if an argument is not a vector.
 
     References:
-      Liu et al., 2025 (arXiv 2501.17860), section 3.
+      Liu et al., 2025 (arXiv 2501.17860).
 
     >>> position_score(jnp.array([4, 0, 2]), jnp.array([4, 2, 0])).round(4)
     Array(0.3333, dtype=float32)
@@ -56,7 +56,7 @@ def adjacency_score(picks: Picks, gold: Gold) -> Scalar:
     """Share of neighbours in the gold order that are neighbours in the picks (ADJ).
 
     Of the ``n - 1`` pairs ``(gold_i, gold_i+1)``, those of which the second is picked
-    directly after the first.
+    directly after the first. The direction counts: reversed neighbours are none.
 
     Args:
       picks: as in `position_score`.
@@ -71,7 +71,7 @@ def adjacency_score(picks: Picks, gold: Gold) -> Scalar:
       ValueError: if an argument is not a vector.
 
     References:
-      Liu et al., 2025 (arXiv 2501.17860), section 3.
+      Liu et al., 2025 (arXiv 2501.17860).
 
     >>> adjacency_score(jnp.array([2, 0, 4]), jnp.array([4, 2, 0]))
     Array(0.5, dtype=float32)

@@ -10,7 +10,7 @@ Two flaws set it apart from `jeff_llm.clinic.maze`.
 
 References:
   Liu et al., "Dialogue is Better Than Monologue: Instructing Medical LLMs via
-  Strategical Conversations", 2025 (arXiv 2501.17860), section 3, and its code.
+  Strategical Conversations", 2025 (arXiv 2501.17860), and its code.
 """
 
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ import pytest
 
 from jeff_llm.clinic.evaluation import (
     Scores,
-    by_kind,
-    by_source,
     evaluate,
     expected_random,
     paired_difference,
@@ -15,7 +13,7 @@ from jeff_llm.clinic.evaluation import (
 )
 from jeff_llm.clinic.items import Item
 from jeff_llm.clinic.maze import Maze
-from jeff_llm.clinic.picked import Share
+from jeff_llm.clinic.picked import by_kind, by_source
 
 
 def maze(gold, sources, kinds=None):
@@ -83,24 +81,6 @@ def test_no_mazes(function):
         function([], [])
     with pytest.raises(ValueError, match="at least one maze"):
         expected_random([])
-
-
-def test_what_was_picked():
-    mazes = [THREE, THREE, ONE, ONE, ONE]
-    picks = [(0, 1, 4), (2, 0), (0,), (1,), None]
-    sources = by_source(mazes, picks)
-    assert list(sources) == ["organ", "age", "random"]
-    assert sources["organ"] == Share(1.0, 2, 2)
-    assert sources["age"] == Share(0.5, 1, 2)
-    assert sources["random"] == Share(0.5, 1, 2)
-    kinds = by_kind(mazes, picks)
-    assert kinds["symptom"].evidence == Share(0.5, 2, 4)
-    assert kinds["symptom"].distractors == Share(0.75, 3, 4)
-    assert kinds["treatment"].evidence == Share(0.5, 1, 2)
-    assert kinds["examination"].evidence == Share(0.0, 0, 2)
-    assert kinds["diagnosis"].distractors == Share(0.5, 1, 2)
-    nothing = kinds["background"].evidence
-    assert np.isnan(nothing.share) and nothing[1:] == (0, 0)
 
 
 def test_expectation_of_a_random_choice_is_that_of_many():
