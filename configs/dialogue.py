@@ -51,8 +51,10 @@ class Config:
     split: float = 0.6
     # Items that rules and heads are tested on; 0 takes all.
     test_items: int = 200
-    # Items that the language model is tested on.
+    # Items on which the language model chooses by number.
     model_items: int = 24
+    # Items on which it chooses by the likelihood of the sentences.
+    text_items: int = 60
     # Most words of an item that the language model is tested on.
     model_words: int = 90
     # Optimiser steps of each tuned arm.
@@ -67,9 +69,9 @@ class Config:
     rank: int = 8
     alpha: float = 32.0
     # Optimiser steps of each head over MiniLM.
-    head_steps: int = 400
+    head_steps: int = 200
     # Learning rate of the heads.
-    head_learning_rate: float = 3e-3
+    head_learning_rate: float = 1e-3
     # Resamples of a bootstrap interval.
     resamples: int = 1000
     # Random seeds of split, mazes and training.
@@ -109,6 +111,7 @@ class Config:
             "simulated": 1,
             "test_items": 0,
             "model_items": 1,
+            "text_items": 1,
             "model_words": 1,
             "num_steps": 1,
             "batch_size": 1,
@@ -149,6 +152,7 @@ PRESETS: dict[str, Config] = {
         simulated=300,
         test_items=80,
         model_items=4,
+        text_items=8,
         num_steps=4,
         head_steps=150,
         resamples=200,
@@ -161,6 +165,7 @@ PRESETS: dict[str, Config] = {
         simulated=60,
         test_items=16,
         model_items=2,
+        text_items=2,
         model_words=70,
         num_steps=1,
         batch_size=1,

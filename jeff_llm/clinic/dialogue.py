@@ -165,13 +165,16 @@ def to_multiple_choice(item: Item) -> Dialogue:
 def to_monologue(item: Item) -> Dialogue:
     """Turn an item into a question and one text: the evidence, then the answer.
 
+    The text repeats the evidence, as the doctor of `to_dialogue` does, so the two forms
+    differ in their turns alone.
+
     Args:
       item: the item.
 
     Returns:
-      Two messages: background and question; evidence in its order, and answer.
+      Two messages: vignette and question; evidence in its order, and answer.
     """
-    asked = _join(item.background, item.question or _CONCLUDE)
+    asked = _join(item.background, *item.evidence, item.question or _CONCLUDE)
     told = _join(*item.evidence, _ANSWER, item.answer)
     return Dialogue(item.id, _messages([asked, told]))
 
