@@ -29,6 +29,9 @@ __all__ = ["Choices", "choose_by_number"]
 
 # Sentences up to which each number is told by its first digit alone.
 _ONE_DIGIT = 9
+# Tokens of a number with its separator, and of a turn without its sentences; ample,
+# since a cache without room would drop tokens.
+_NUMBER, _TURN = 8, 64
 
 
 class Choices(NamedTuple):
@@ -154,15 +157,13 @@ def _choose(model: LanguageModel, states: list[_State], batch_size: int) -> None
     new = [state.prompt for state in states]
     # Rows of padding keep one shape for every batch.
     rows = batching.bucket(min(len(states), batch_size), smallest=1)
-    cache: Cache | None = None
+    dtype = model.params["embedding"].dtype
+    cache: Cache = init_cache(model.config, rows, batching.bucket(room), dtype)
     while any(new):
         width = batching.bucket(max(map(len, new)))
         # A row that is done reads one token more, which nothing sees.
         tokens, mask = batching.pad([each or [0] for each in new], rows, width)
         arrays = batching.place(model, tokens, mask)
-        if cache is None:
-            capacity = batching.bucket(room)
-            cache = _empty(model, rows, capacity)
         logits, cache = _read(model.config, model.params, cache, *arrays)
         active = [row for row, state in enumerate(states) if not state.done]
         log_probs = _score(model, states, active, cache, logits)
@@ -175,17 +176,15 @@ def _choose(model: LanguageModel, states: list[_State], batch_size: int) -> None
 
 
 def _room(state: _State) -> int:
-    """Most tokens that can follow the prompt."""
+    """At least the tokens that can follow the prompt."""
     maze = state.maze
-    if len(maze.gold) == 1:
-        return 8
+    count = len(maze.gold)
     if not state.several:
-        return 8 * len(maze.gold)
+        return _NUMBER * count
     longest = sorted((len(state.encode(each)) for each in maze.listed), reverse=True)
-    shown = sum(
-        sum(longest[:count]) + 3 * count + 40 for count in range(1, len(maze.gold))
-    )
-    return shown + 8
+    # Turn t shows t sentences.
+    shown = sum(sum(longest[:turn]) + _NUMBER * turn for turn in range(1, count))
+    return shown + _TURN * count
 
 
 def _score(
@@ -216,10 +215,6 @@ def _score(
         found.append(total[begin : begin + size])
         begin += size
     return found
-
-
-def _empty(model: LanguageModel, rows: int, capacity: int) -> Cache:
-    return init_cache(model.config, rows, capacity, model.params["embedding"].dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("config",))

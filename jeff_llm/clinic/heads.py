@@ -182,7 +182,7 @@ def train(
         head, moments = state
         value, slope = jax.value_and_grad(loss)(head, _rows(items, batch_size, key))
         updates, moments = optimizer.update(slope, moments, head)
-        return (optax.apply_updates(head, updates), moments), value
+        return (jax.tree.map(jnp.add, head, updates), moments), value
 
     keys = jax.random.split(key, num_steps)
     (head, _), losses = jax.lax.scan(step, (head, optimizer.init(head)), keys)
@@ -248,7 +248,7 @@ def _score_on_host(
 ) -> np.ndarray:
     """`score` by numpy: thousands of products are too small to be sent to a device."""
     query = head.mix @ context.reshape(_PARTS, -1) + context @ head.down @ head.up
-    return head.scale * candidates @ query
+    return np.asarray(head.scale * candidates @ query)
 
 
 def _context(turns: Sequence[str], vectors: Vectors) -> np.ndarray:

@@ -57,6 +57,24 @@ def test_score(tiny, shared, batch_size) -> None:
             assert each.greedy == (likeliest.tolist() == tail)
 
 
+def test_long_lists_are_cut(tiny, monkeypatch) -> None:
+    """Scores do not depend on how many continuations share a program."""
+    prompts, tails = HEADS[:2], [[[7, 8, 9] * 7, [1], [2, 3], [4] * 3] * 3, [[5], [6]]]
+    together = score(tiny, prompts, tails)
+    monkeypatch.setattr(module, "_CHUNK_TOKENS", 48)
+    apart = score(tiny, prompts, tails)
+    for one, other in zip(together, apart, strict=True):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a.log_probs, b.log_probs, atol=ROUNDING)
+            assert a.greedy == b.greedy
+    lengths = [21, 1, 2, 3, 21]
+    assert sorted(sum(module._chunks(lengths, 64), [])) == list(range(5))
+    assert module._chunks(lengths, 64)[0] == [0, 4]
+    # Each copies its prompt's cache, so long prompts leave room for few.
+    assert max(map(len, module._chunks([1] * 9, module._CHUNK_SLOTS // 4))) == 4
+
+
 def test_greedy_continuations(tiny) -> None:
     """What greedy decoding would write is marked so."""
     _, likeliest = whole(tiny, HEADS[0], [0])
