@@ -69,10 +69,12 @@ def test_long_lists_are_cut(tiny, monkeypatch) -> None:
             np.testing.assert_allclose(a.log_probs, b.log_probs, atol=ROUNDING)
             assert a.greedy == b.greedy
     lengths = [21, 1, 2, 3, 21]
-    assert sorted(sum(module._chunks(lengths, 64), [])) == list(range(5))
+    assert sorted(i for part in module._chunks(lengths, 64) for i in part) == [
+        *range(5)
+    ]
     assert module._chunks(lengths, 64)[0] == [0, 4]
     # Each copies its prompt's cache, so long prompts leave room for few.
-    assert max(map(len, module._chunks([1] * 9, module._CHUNK_SLOTS // 4))) == 4
+    assert max(map(len, module._chunks([1] * 9, module._CHUNK_SLOTS // 2))) == 2
 
 
 def test_greedy_continuations(tiny) -> None:
