@@ -1,0 +1,1 @@
+"""Dialogue tuning: the script."""
