@@ -52,13 +52,13 @@ class Config:
     # Items that rules and heads are tested on; 0 takes all.
     test_items: int = 200
     # Items on which the language model chooses by number.
-    model_items: int = 24
+    model_items: int = 16
     # Items on which it chooses by the likelihood of the sentences.
-    text_items: int = 60
+    text_items: int = 40
     # Most words of an item that the language model is tested on.
     model_words: int = 90
     # Optimiser steps of each tuned arm.
-    num_steps: int = 40
+    num_steps: int = 30
     # Packed rows of a step.
     batch_size: int = 2
     # Tokens of a packed row.

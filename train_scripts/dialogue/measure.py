@@ -50,7 +50,7 @@ class Chosen(NamedTuple):
     rounds: str
     noise: int
     mazes: list[Maze]
-    picks: list[Sequence[int]]
+    picks: Sequence[Sequence[int]]
     probability: list[list[float]]
 
 

@@ -1,0 +1,224 @@
+"""Tables of the dialogue script."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from configs.dialogue import Config
+from jeff_llm.clinic.evaluation import Scores, by_kind, by_source
+from jeff_llm.clinic.kinds import KINDS
+from jeff_llm.clinic.maze import SOURCES
+from train_scripts.dialogue.measure import Chosen
+from train_scripts.dialogue.pooled import (
+    calibration,
+    chance,
+    pooled,
+    select,
+    summary,
+)
+
+__all__ = [
+    "PARTS",
+    "calibration_table",
+    "kind_table",
+    "methods",
+    "notes",
+    "scores_table",
+    "source_table",
+]
+
+PARTS = {
+    "rules": "rule",
+    "official": "published construction",
+    "heads": "head over MiniLM",
+    "number": "SmolLM2, by number",
+    "text": "SmolLM2, by likelihood",
+}
+_METRICS = {
+    "position": "POS: share of positions right",
+    "f1": "F1: share of the evidence among the picks",
+    "adjacency": "ADJ: share of neighbours right",
+    "tau": "Kendall's tau",
+}
+# Ways to choose whose distractors are looked at.
+_LOOKED = ("embedding", "untuned", "multiple_choice", "monologue", "dialogue")
+
+
+def methods(found: Sequence[Chosen]) -> list[tuple[str, str, str]]:
+    """Part, method and rounds of every row, in order.
+
+    Args:
+      found: choices of all methods.
+
+    Returns:
+      Each once.
+    """
+    return list(dict.fromkeys((e.part, e.method, e.rounds) for e in found))
+
+
+def scores_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
+    """Write every metric of every method by noise.
+
+    Args:
+      config: settings of the run.
+      name: of the data set.
+      found: choices of all methods and seeds.
+
+    Returns:
+      Markdown.
+    """
+    levels = sorted(config.noise)
+    text = f"\n## {name}\n"
+    for metric, title in _METRICS.items():
+        text += f"\n### {name}, {title}\n\n"
+        text += "| method | rounds | items |"
+        text += "".join(f" noise {level} |" for level in levels)
+        text += "\n|---|---|---|" + "---|" * len(levels) + "\n"
+        for part, method, rounds in methods(found):
+            cells, items = [], 0
+            for level in levels:
+                own = select(found, part, method, rounds=(rounds,), noise=(level,))
+                scores = pooled(own)
+                items = len(scores.position)
+                cells.append(_interval(config, scores, metric))
+            label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+            text += f"| {label} | {rounds} | {items} | {' | '.join(cells)} |\n"
+        expected = []
+        for level in levels:
+            own = select(found, found[0].part, found[0].method, noise=(level,))
+            value = np.nanmean(getattr(chance(own), metric))
+            expected.append(f"{value:.3f}")
+        text += f"| expected of a random choice | | | {' | '.join(expected)} |\n"
+    return text
+
+
+def source_table(name: str, found: Sequence[Chosen]) -> str:
+    """Write how often distractors are picked, by their distance.
+
+    Args:
+      name: of the data set.
+      found: choices of all methods and seeds.
+
+    Returns:
+      Markdown; empty without noise.
+    """
+    noise = max(each.noise for each in found)
+    if not noise:
+        return ""
+    kinds = SOURCES[1:]
+    text = (
+        f"\n### {name}, share of distractors picked at noise {noise}, by what they "
+        "share with the case\n\n| method | rounds |"
+        + "".join(f" {kind} |" for kind in kinds)
+        + "\n|---|---|"
+        + "---|" * len(kinds)
+        + "\n"
+    )
+    for part, method, rounds in methods(found):
+        if part == "official" or method not in _LOOKED:
+            continue
+        own = select(found, part, method, rounds=(rounds,), noise=(noise,))
+        mazes = [maze for each in own for maze in each.mazes]
+        picks = [each for one in own for each in one.picks]
+        shares = by_source(mazes, picks)
+        cells = [
+            f"{shares[kind].share:.3f} ({shares[kind].picked} of {shares[kind].listed})"
+            for kind in kinds
+        ]
+        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        text += f"| {label} | {rounds} | {' | '.join(cells)} |\n"
+    return text
+
+
+def kind_table(name: str, found: Sequence[Chosen]) -> str:
+    """Write which kinds of sentences are picked, as evidence and as distractors.
+
+    Args:
+      name: of the data set.
+      found: choices of all methods and seeds.
+
+    Returns:
+      Markdown; empty without noise.
+    """
+    noise = max(each.noise for each in found)
+    if not noise:
+        return ""
+    text = (
+        f"\n### {name}, share picked at noise {noise}: evidence / distractors of a "
+        "kind\n\n| method | rounds |"
+        + "".join(f" {kind} |" for kind in KINDS)
+        + "\n|---|---|"
+        + "---|" * len(KINDS)
+        + "\n"
+    )
+    for part, method, rounds in methods(found):
+        if part == "official" or method not in _LOOKED:
+            continue
+        own = select(found, part, method, rounds=(rounds,), noise=(noise,))
+        mazes = [maze for each in own for maze in each.mazes]
+        shares = by_kind(mazes, [each for one in own for each in one.picks])
+        cells = [
+            f"{_share(shares[kind].evidence.share)} / "
+            f"{_share(shares[kind].distractors.share)}"
+            for kind in KINDS
+        ]
+        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        text += f"| {label} | {rounds} | {' | '.join(cells)} |\n"
+    return text
+
+
+def calibration_table(name: str, found: Sequence[Chosen]) -> str:
+    """Write how far the probability of a pick can be trusted.
+
+    Args:
+      name: of the data set.
+      found: choices of all methods and seeds.
+
+    Returns:
+      Markdown; empty if no method gives probabilities.
+    """
+    rows = [key for key in methods(found) if key[0] not in ("rules", "official")]
+    if not rows:
+        return ""
+    text = (
+        f"\n### {name}, calibration: probability of a pick against being right at its "
+        "position, all noise levels\n\n"
+        "| method | rounds | picks | right | ECE | Brier | AUROC |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
+    for part, method, rounds in rows:
+        each = calibration(select(found, part, method, rounds=(rounds,)))
+        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        text += (
+            f"| {label} | {rounds} | {each.picks} | {each.right:.3f} | "
+            f"{each.error:.3f} | {each.brier:.3f} | {_share(each.auroc)} |\n"
+        )
+    return text
+
+
+def notes(config: Config) -> str:
+    """Say how the tables were made.
+
+    Args:
+      config: settings of the run.
+
+    Returns:
+      A paragraph.
+    """
+    seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
+    return (
+        f"{seeds}, each with its own split ({config.split:.0%} to train) and mazes. "
+        "Intervals are 95% bootstrap intervals over items; an item that several seeds "
+        "test counts once, with its mean. Every tuned arm takes "
+        f"{config.num_steps} steps of {config.batch_size} rows of at most "
+        f"{config.max_tokens} tokens.\n"
+    )
+
+
+def _interval(config: Config, scores: Scores, metric: str) -> str:
+    found = getattr(summary(config, scores), metric)
+    return f"{found.estimate:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def _share(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
