@@ -54,7 +54,7 @@ MAZE = Maze(
         "3 -> 1 -> 5",
         "3, 1, and 5",
         "3, then 1, then 5",
-        "３，１，５",
+        "\uff13\uff0c\uff11\uff0c\uff15",
         "3、1、5",
         "[3, 1, 5]",
         "```json\n[\n  3,\n  1,\n  5\n]\n```",
@@ -75,8 +75,8 @@ MAZE = Maze(
         "<think>1, 2, 4\n[1, 2, 4]</think>\n3, 1, 5",
         "1, 2, 4</think>3, 1, 5",
         "3, 1, 5 <think>or 1, 2, 4",
-        "3. He coughs.\n1. His blood pressure is 120/80 mm Hg.\n5. Studies show: Na+ 138;"
-        " K+ 4.2",
+        "3. He coughs.\n1. His blood pressure is 120/80 mm Hg.\n"
+        "5. Studies show: Na+ 138; K+ 4.2",
         '1) 3: He coughs.\n2) 1: "His blood pressure is 120/80 mm Hg."\n3) 5 - studies'
         " show: Na+ 138; K+ 4.2.",
         "**3.** He coughs.\n**1.** His blood pressure is 120/80 mm Hg.\n"
@@ -143,7 +143,9 @@ def test_a_turn(reply, found):
     assert parse(reply, MAZE, count=1, taken=[0]) == found
 
 
-@hypothesis.given(st.text("0123456789,. \n[]():-*<>/think\"'abc，３", max_size=60))
+@hypothesis.given(
+    st.text("0123456789,. \n[]():-*<>/think\"'abc\uff0c\uff13", max_size=60)
+)
 def test_any_reply_gives_places_or_a_reason(reply):
     found = parse(reply, MAZE)
     if isinstance(found, str):

@@ -1,0 +1,1 @@
+"""Dialogue tuning, and the choice of evidence among distractors."""
