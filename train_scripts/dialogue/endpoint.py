@@ -1,4 +1,4 @@
-"""The language model at the user's endpoint: it is tested, and it rewrites dialogues."""
+"""The model at the user's endpoint: it chooses evidence, and rewrites dialogues."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -60,6 +60,7 @@ def ask(
       OSError: if requests fail for good; what was answered stays stored.
       ValueError: if the address of the endpoint is none.
     """
+    model = _open(config, workdir)
     price = chat.Price(*config.prices)
     settings = [(rounds, noise) for rounds in config.rounds for noise in mazes]
     most = [
@@ -72,7 +73,6 @@ def ask(
         sum(each.tokens for each in most),
         sum(each.cost for each in most),
     )
-    model = _open(config, workdir)
     picks: dict[tuple[str, int], list[list[int] | None]] = {}
     failures: Counter[Reason] = Counter()
     tokens, cost = 0, 0.0
@@ -114,10 +114,11 @@ def rewrite(
       OSError: if no request is answered.
       ValueError: if the address of the endpoint is none.
     """
+    model = _open(config, workdir)
     calls = 2 * _ATTEMPTS * len(items)
     drafts = [m["content"] for item in items for m in to_dialogue(item).messages]
     # A prompt has the rules, the sentences and the draft, which repeats each sentence;
-    # a later one also what the model wrote before. A byte is at least half a token.
+    # a later one also what the model wrote before. No byte takes more than one token.
     told = 1000 * len(items) + sum(len(draft.encode()) for draft in drafts)
     read = 2 * _ATTEMPTS * told + 2 * calls * _REWRITING_TOKENS
     written = calls * _REWRITING_TOKENS
@@ -126,7 +127,7 @@ def rewrite(
     say("dialogue", progress, f"{config.chat_model} rewrites {len(items)} dialogues")
     found = chat.run(
         rewriting.rewrite_all(
-            _open(config, workdir),
+            model,
             items,
             attempts=_ATTEMPTS,
             max_tokens=_REWRITING_TOKENS,
