@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from configs.dialogue import Config
 from jeff import files
 from jeff_llm.clinic import choosing, dialogue, rules
@@ -188,14 +190,24 @@ def _test(
 
 
 def _encode(notes: list[str]) -> rules.Encode | None:
+    """MiniLM, which reads each text once for all levels of noise."""
     try:
-        return encoder.load("minilm").encode
+        model = encoder.load("minilm")
     except FileNotFoundError:
         notes.append(
             "The rules `embedding` and `usual_order` are left out, since MiniLM is "
             "missing; `python -m train_scripts assets` fetches it."
         )
         return None
+    known: dict[str, np.ndarray] = {}
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in texts if text not in known]
+        if new:
+            known.update(zip(new, model.encode(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return encode
 
 
 def _local(
