@@ -23,6 +23,10 @@ class Config:
     chat: str = ""
     # Name of the model at the endpoint.
     chat_model: str = ""
+    # Items that the model at the endpoint is tested on; 0 takes all that the rules get.
+    chat_items: int = 50
+    # Most tokens of its answer, thoughts included.
+    chat_tokens: int = 512
     # Prices of a million tokens read and of a million written, for the cost.
     prices: tuple[float, float] = (0.0, 0.0)
     # Requests to the endpoint at a time.
@@ -107,6 +111,8 @@ class Config:
                     f"{name}: expected a positive number, got {getattr(self, name)}"
                 )
         for name, least in {
+            "chat_items": 0,
+            "chat_tokens": 1,
             "concurrency": 1,
             "simulated": 1,
             "test_items": 0,

@@ -171,7 +171,7 @@ SYSTEMS: dict[str, System] = {
             paper="Dialogue is Better Than Monologue (arXiv 2501.17860)",
             module="jeff_llm.clinic",
             script="train_scripts.dialogue",
-            state="planned",
+            state="ready",
             summary="Tunes on doctor-patient dialogues, and tests the choice of "
             "evidence over several rounds and among distracting sentences.",
             assets=("smollm2", *_MINILM, "hpo", "hpo_annotations"),

@@ -26,11 +26,15 @@ def one_round(maze: Maze) -> list[Message]:
     """
     count = len(maze.gold)
     if count == 1:
-        wanted = "Write the number of the sentence that is evidence for the answer."
+        wanted = (
+            "Write the number of the sentence that is evidence for the answer, and "
+            "nothing else."
+        )
     else:
         wanted = (
             f"Write the numbers of the {count} sentences that are evidence for the "
-            "answer, in the order in which a clinician gathers it, separated by commas."
+            "answer, in the order in which a clinician gathers it, separated by "
+            "commas, and nothing else."
         )
     return [{"role": "user", "content": f"{_case(maze)}\n\n{wanted}"}]
 
@@ -46,7 +50,8 @@ def several_rounds(maze: Maze) -> list[Message]:
     """
     wanted = (
         "Choose the evidence for the answer, one sentence a turn, in the order in "
-        "which a clinician gathers it. Write the number of the first sentence."
+        "which a clinician gathers it. Write the number of the first sentence, and "
+        "nothing else."
     )
     return [{"role": "user", "content": f"{_case(maze)}\n\n{wanted}"}]
 
@@ -62,7 +67,7 @@ def next_turn(maze: Maze, picks: Sequence[int]) -> Message:
       A user message.
     """
     chosen = "\n".join(f"- {maze.listed[place]}" for place in picks)
-    asked = "Write the number of the next sentence."
+    asked = "Write the number of the next sentence, and nothing else."
     return {"role": "user", "content": f"Chosen so far:\n{chosen}\n{asked}"}
 
 

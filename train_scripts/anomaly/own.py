@@ -28,6 +28,7 @@ from jeff_llm.anomaly.texts import Text, distinct, read_lines, read_texts
 from jeff_llm.anomaly.views import Encode, Scorer
 from jeff_llm.models import encoder, weights
 from train_scripts.anomaly import endpoint
+from train_scripts.running.cells import table_cell
 from train_scripts.running.results import Part
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
@@ -37,7 +38,6 @@ __all__ = ["analyse"]
 _HALF = re.compile(r"[\ud800-\udfff]")
 _PURPOSE = 40
 _DESCRIPTIONS = ("normal", "anomalous")
-_SHOWN = 80  # characters of a text in the report
 _NEAREST = 1000  # characters of a nearest text in a row: long ones would fill the disk
 
 
@@ -338,7 +338,9 @@ def _table(
     for place in order[: config.top]:
         row = rows[place]
         near = row["nearest_normal"][0]["text"]
-        lines.append(f"| {_cell(row['text'])} | {row['p_value']:.4f} | {_cell(near)} |")
+        lines.append(
+            f"| {table_cell(row['text'])} | {row['p_value']:.4f} | {table_cell(near)} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -353,14 +355,3 @@ def _line(row: dict[str, Any]) -> str:
 def _digest(texts: list[Text]) -> str:
     joined = json.dumps([each.text for each in texts])
     return hashlib.sha256(joined.encode()).hexdigest()
-
-
-def _cell(text: str) -> str:
-    """A text in one cell of a table; its own bars and lines are taken out.
-
-    So are characters that a terminal would obey, and halves of surrogate pairs, which
-    cannot be printed.
-    """
-    shown = "".join(each if each.isprintable() else " " for each in text[:10000])
-    line = " ".join(shown.replace("|", "/").split())
-    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
