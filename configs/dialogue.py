@@ -154,6 +154,7 @@ PRESETS: dict[str, Config] = {
     # Simulated questions: rules, heads, and the untuned model on a few items.
     "demo": Config(
         data_sets=("simulated",),
+        arms=("untuned",),
         noise=(0, 3),
         simulated=300,
         test_items=80,

@@ -32,6 +32,8 @@ _AGAINST = {
     "untuned": "no tuning",
 }
 _FLAW_NOISE = (3, 5)
+# A bootstrap over fewer items has no meaning.
+_FEWEST_ITEMS = 10
 
 
 def claims(config: Config, name: str, found: Sequence[Chosen]) -> tuple[Claim, ...]:
@@ -63,8 +65,10 @@ def decided(found: Measure) -> bool | None:
       found: the difference with its interval.
 
     Returns:
-      None if the interval contains 0.
+      None if the interval contains 0, or there are too few items for an interval.
     """
+    if found.count < _FEWEST_ITEMS:
+        return None
     if found.low > 0:
         return True
     return False if found.high < 0 else None

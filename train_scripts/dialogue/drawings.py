@@ -19,7 +19,6 @@ _COLOURS = {
     "multiple_choice": "#D55E00",
     "monologue": "#CC79A7",
     "dialogue": "#0072B2",
-    "patient_turns": "#56B4E9",
     "sentences": "#009E73",
 }
 _BINS = 8

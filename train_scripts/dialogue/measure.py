@@ -29,7 +29,7 @@ __all__ = ["HEADS", "Chosen", "measure", "model_choices"]
 
 _RULES, _HEAD, _TRAIN, _OFFICIAL = 21, 22, 23, 2
 # Forms that heads are trained on, beside the arms of the language model.
-HEADS = ("multiple_choice", "monologue", "dialogue", "patient_turns", "sentences")
+HEADS = ("multiple_choice", "monologue", "dialogue", "sentences")
 
 
 class Chosen(NamedTuple):
@@ -148,9 +148,7 @@ def _by_heads(config: Config, study: Study) -> Iterator[Chosen]:
 
 def _turns(form: str, item: Item) -> list[str]:
     """What is said in a form of an item, turn by turn."""
-    if form == "sentences":
-        return [item.background, *item.evidence, *filter(None, [item.question])]
-    if form == "patient_turns":
+    if form == "sentences":  # the dialogue without its doctor
         return [m["content"] for m in to_dialogue(item).messages if m["role"] == "user"]
     if form == "multiple_choice" and not item.options:
         return []
