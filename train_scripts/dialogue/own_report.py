@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from configs.dialogue import Config
@@ -30,6 +31,7 @@ __all__ = ["Contender", "Converted", "Tested", "numbers", "table"]
 
 _BOOTSTRAP = 43  # purpose of the random key
 _SAMPLE = 400  # characters of a turn of the sample
+_FEW = 30  # mazes below which a percentile bootstrap covers too seldom
 _HEAD = (
     "| noise | rounds | picks by | mazes | POS | ADJ | F1 | tau | failed |",
     "|---|---|---|---|---|---|---|---|---|",
@@ -310,6 +312,11 @@ def _shown(
         f"settings, is below it in {below}, and has shown nothing beyond it in "
         f"{len(verdicts) - wins - below}.\n"
     )
+    if len(contender.rows) < _FEW:
+        yield (
+            f"With {len(contender.rows)} mazes a setting, bootstrap intervals are too "
+            f"narrow: take at least {_FEW} before you believe them.\n"
+        )
     for each in verdicts:
         mean, gap = float(each.scores.position.mean()), each.difference
         way = (mean - each.chance) / (1 - each.chance) if each.chance < 1 else 1.0
@@ -341,5 +348,5 @@ def _interval(measure: Measure) -> str:
     return f"{measure.estimate:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
 
 
-def _key(config: Config):
+def _key(config: Config) -> jax.Array:
     return seed_key(config.seeds[0], _BOOTSTRAP)
