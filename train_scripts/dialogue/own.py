@@ -18,7 +18,8 @@ from jeff_llm.clinic.maze import Maze, generator, make_mazes
 from jeff_llm.clinic.questions import read_questions
 from jeff_llm.models import encoder, weights
 from train_scripts.dialogue import endpoint, own_report
-from train_scripts.dialogue.own_report import Contender, Converted, Tested
+from train_scripts.dialogue.own_report import Converted
+from train_scripts.dialogue.own_scores import Contender, Tested
 from train_scripts.running.results import Part
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
