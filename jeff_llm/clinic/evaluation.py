@@ -8,6 +8,7 @@ References:
   Strategical Conversations", 2025 (arXiv 2501.17860).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -232,6 +233,17 @@ def _mean(values: Array, known: Array) -> Array:
     return jnp.where(known, values, 0).sum(0) / known.sum(0)
 
 
+# Compiled once for a number of mazes: a table asks for hundreds of intervals.
+@functools.partial(jax.jit, static_argnames="num_resamples")
+def _ends(
+    columns: Array, known: Array, key: RandomKey, *, num_resamples: int
+) -> tuple[Array, Array]:
+    _, low, high = bootstrap_interval(
+        _mean, (columns, known), key=key, num_samples=num_resamples
+    )
+    return low, high
+
+
 def _summary(
     columns: Float[np.ndarray, "mazes 5"],
     least: np.ndarray,
@@ -247,11 +259,8 @@ def _summary(
                 f"{name}: expected a value of at least one maze, got none among "
                 f"{len(columns)}"
             )
-    _, low, high = bootstrap_interval(
-        _mean,
-        (jnp.asarray(columns, jnp.float32), jnp.asarray(known)),
-        key=key,
-        num_samples=num_resamples,
+    low, high = jax.device_get(
+        _ends(columns.astype(np.float32), known, key, num_resamples=num_resamples)
     )
     estimate = np.nanmean(columns, axis=0)
     unseen = 1 - 0.025 ** (1 / count)
