@@ -45,6 +45,7 @@ def test_only_pages_that_are_run_have_code():
         "README.md",
         "anomaly.md",
         "confidence.md",
+        "dialogue.md",
         "genes.md",
         "gre.md",
         "kv.md",
@@ -420,3 +421,15 @@ def test_anomaly_page():
         exec(compile(block, "docs/anomaly.md", "exec"), names)
     assert names["flagged"].tolist() == [False, True]
     assert names["reason"].startswith("See you at")
+
+
+@pytest.mark.slow
+def test_dialogue_page(tmp_path, monkeypatch):
+    if assets.status("hpo") is None:
+        pytest.skip("HPO is not on this machine")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks("docs/dialogue.md"):
+        exec(compile(block, "docs/dialogue.md", "exec"), names)
+    assert names["score"].position.low > names["random"] > 0
+    assert (tmp_path / "dialogue.jsonl").read_text().count("\n") == 200

@@ -22,6 +22,7 @@ SHORT = {
     "reasoning": ("NUM_STEPS", 5),
     "genes": ("NUM_CASES", 12),
     "anomaly": ("NUM_TEXTS", 120),
+    "dialogue": ("NUM_QUESTIONS", 60),
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -54,6 +55,7 @@ def test_there_is_one():
     assert [path.stem for path in NOTEBOOKS] == [
         "anomaly",
         "confidence",
+        "dialogue",
         "genes",
         "gre",
         "kv",
@@ -208,3 +210,15 @@ def test_anomaly_runs(tmp_path):
     areas = dict(re.findall(r"(.+): AUROC (\d\.\d+)", out))
     assert set(areas) == {"meaning", "style", "both", "words", "all three"}
     assert float(areas["all three"]) > 0.8
+
+
+@pytest.mark.slow
+def test_dialogue_runs(tmp_path):
+    """Mazes are made, rules and heads choose, and a dialogue is written."""
+    if assets.status("hpo") is None or assets.status("minilm") is None:
+        pytest.skip("HPO or MiniLM is not on this machine")
+    out = printed(ROOT / "notebooks" / "dialogue.ipynb", tmp_path)
+    assert re.search(r"last, published construction: POS 0\.[4-9]", out)
+    assert re.search(r"last, jeff: POS 0\.[0-2]", out)
+    assert re.search(r"head, dialogue: POS 0\.\d+", out)
+    assert "every fact is kept, none is added" in out

@@ -121,6 +121,7 @@ def _run_of(name):
         "reasoning",
         "genes",
         "anomaly",
+        "clinic",
     ],
 )
 def test_the_protocol_of_a_room_is_its_evaluation(module):

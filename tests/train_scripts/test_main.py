@@ -20,7 +20,7 @@ from train_scripts.running import results
 from train_scripts.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
-READY = "yodo, gre, wds, kv, routing, selfref, reasoning, anomaly, genes"
+READY = "yodo, gre, wds, kv, routing, selfref, reasoning, anomaly, genes, dialogue"
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +85,6 @@ def test_help_of_a_command(words, said, capsys):
     ("words", "message"),
     [
         ("run nope", f"SYSTEM: expected one of {READY}, got 'nope'"),
-        (
-            "run dialogue",
-            "SYSTEM: dialogue is planned and not built yet; ready: yodo, gre, ",
-        ),
         ("run yodo nope", "PRESET: expected one of acs, adult, adult-race"),
         ("demo nope", "PRESET: yodo has acs, adult, adult-race"),
         ("assets adult nope", "NAME: expected some of ['adult', 'cities'"),
