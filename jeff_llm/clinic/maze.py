@@ -76,7 +76,11 @@ class Maze(NamedTuple):
 
 
 def make_mazes(
-    items: Sequence[Item], *, noise: Sequence[int] = NOISE, key: RandomKey
+    items: Sequence[Item],
+    *,
+    noise: Sequence[int] = NOISE,
+    official_protocol: bool = False,
+    key: RandomKey,
 ) -> dict[int, list[Maze]]:
     """Make one maze of every item at every level of noise.
 
@@ -86,6 +90,8 @@ def make_mazes(
     Args:
       items: the cases; each takes its distractors from the others.
       noise: numbers of distractors, each at least 0.
+      official_protocol: keep the flaws of the published construction, to compare
+        (`jeff_llm.clinic.official`); the distractors are the same.
       key: random key. A maze depends on it, its place among the items and its level,
         and not on which other levels are made.
 
@@ -96,6 +102,11 @@ def make_mazes(
       ValueError: if there is no item, a level is negative or occurs twice, or the
         items have too few sentences that can be distractors.
     """
+    if official_protocol:
+        # Here, since that module is built on this one.
+        from jeff_llm.clinic.official import make_official
+
+        return make_official(items, noise=noise, key=key)
     check_noise(noise)
     chosen = choose_distractors(items, count=max(noise), key=key)
     return {

@@ -43,7 +43,7 @@ def ours(items):
 
 @pytest.fixture(scope="module")
 def official(items):
-    return make_official(items, key=jax.random.key(0))
+    return make_mazes(items, official_protocol=True, key=jax.random.key(0))
 
 
 def excess(mazes, picks, name):
