@@ -56,9 +56,9 @@ class Config:
     # Items that rules and heads are tested on; 0 takes all.
     test_items: int = 200
     # Items on which the language model chooses by number.
-    model_items: int = 16
+    model_items: int = 12
     # Items on which it chooses by the likelihood of the sentences.
-    text_items: int = 40
+    text_items: int = 32
     # Most words of an item that the language model is tested on.
     model_words: int = 90
     # Optimiser steps of each tuned arm.

@@ -25,6 +25,7 @@ READINGS = {
     "number": "SmolLM2, by number",
     "text": "SmolLM2, by the sentence's likelihood",
     "heads": "a head over MiniLM",
+    "chat": "the endpoint, in free text",
 }
 _AGAINST = {
     "multiple_choice": "multiple-choice tuning",

@@ -20,7 +20,7 @@ from jeff_llm.clinic.official import make_official
 from jeff_llm.clinic.reading import choose_by_text
 from jeff_llm.models import encoder
 from jeff_llm.models.language_model import LanguageModel
-from train_scripts.dialogue import arms
+from train_scripts.dialogue import arms, endpoint
 from train_scripts.dialogue.data import Study
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
@@ -36,13 +36,13 @@ class Chosen(NamedTuple):
     """Choices of one method at one level of noise.
 
     Attributes:
-      part: "rules", "official", "heads", "number" or "text".
+      part: "rules", "official", "heads", "number", "text" or "chat".
       method: rule or arm.
       rounds: "one" or "several".
       noise: number of distractors.
       mazes: the tasks.
-      picks: of each.
-      probability: of each pick; empty for rules.
+      picks: of each; None where a reply could not be read.
+      probability: of each pick; empty for rules and endpoints.
     """
 
     part: str
@@ -50,14 +50,14 @@ class Chosen(NamedTuple):
     rounds: str
     noise: int
     mazes: list[Maze]
-    picks: Sequence[Sequence[int]]
+    picks: Sequence[Sequence[int] | None]
     probability: list[list[float]]
 
 
 def measure(
     config: Config, study: Study, workdir: Path, *, progress: bool
-) -> list[Chosen]:
-    """Let every method choose.
+) -> tuple[list[Chosen], str]:
+    """Let every method choose; an endpoint is asked with the first seed alone.
 
     Args:
       config: settings of the run.
@@ -67,10 +67,13 @@ def measure(
       progress: say what is being done.
 
     Returns:
-      The choices.
+      The choices, and what the endpoint's cost, in Markdown; empty without one.
+
+    Raises:
+      OSError: if requests to the endpoint fail for good.
     """
     where = f"{study.name}, seed {study.seed}"
-    found = []
+    found, note = [], ""
     if "rules" in config.parts:
         say(where, progress, "rules")
         found += list(_by_rules(config, study))
@@ -79,7 +82,15 @@ def measure(
         found += list(_by_heads(config, study))
     if "arms" in config.parts:
         found += list(_by_arms(config, study, workdir, where, progress))
-    return found
+    if config.chat and study.seed == config.seeds[0]:
+        tasks = study.subset(list(range(len(study.test)))[: config.chat_items or None])
+        answered = endpoint.ask(config, workdir, tasks, progress=progress)
+        found += [
+            Chosen("chat", config.chat_model, rounds, noise, tasks[noise], picks, [])
+            for (rounds, noise), picks in answered.picks.items()
+        ]
+        note = answered.note
+    return found, note
 
 
 @functools.cache

@@ -43,14 +43,13 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
         lines.append('The data set "simulated" is made from HPO, by no clinician.\n')
     found = [Part({}, (), "\n".join(lines))]
     for number, name in enumerate(names):
-        chosen = [
-            each
-            for seed in config.seeds
-            for each in measure(
-                config, data.make_study(config, name, seed), workdir, progress=progress
-            )
-        ]
-        found.append(_part(config, name, chosen, workdir, number))
+        chosen, said = [], ""
+        for seed in config.seeds:
+            study = data.make_study(config, name, seed)
+            more, note = measure(config, study, workdir, progress=progress)
+            chosen, said = [*chosen, *more], said + note
+        part = _part(config, name, chosen, workdir, number)
+        found.append(part._replace(table=part.table + said))
     return found
 
 
@@ -86,7 +85,7 @@ def _numbers(config: Config, name: str, found: Sequence[Chosen]) -> dict[str, fl
             key = f"{name}_{part}_{method}_{rounds}_{noise}"
             numbers[f"{key}_pos"] = float(scores.position.mean())
             numbers[f"{key}_f1"] = float(scores.f1.mean())
-        if part not in ("rules", "official"):
+        if part not in ("rules", "official", "chat"):
             own = select(found, part, method, rounds=(rounds,))
             numbers[f"{name}_{part}_{method}_{rounds}_ece"] = calibration(own).error
     return numbers

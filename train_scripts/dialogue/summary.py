@@ -33,6 +33,7 @@ PARTS = {
     "heads": "head over MiniLM",
     "number": "SmolLM2, by number",
     "text": "SmolLM2, by likelihood",
+    "chat": "endpoint",
 }
 _METRICS = {
     "position": "POS: share of positions right",
@@ -115,7 +116,7 @@ def source_table(name: str, found: Sequence[Chosen]) -> str:
         + "\n"
     )
     for part, method, rounds in methods(found):
-        if part == "official" or method not in _LOOKED:
+        if part == "official" or (part != "chat" and method not in _LOOKED):
             continue
         own = select(found, part, method, rounds=(rounds,), noise=(noise,))
         mazes = [maze for each in own for maze in each.mazes]
@@ -177,7 +178,8 @@ def calibration_table(name: str, found: Sequence[Chosen]) -> str:
     Returns:
       Markdown; empty if no method gives probabilities.
     """
-    rows = [key for key in methods(found) if key[0] not in ("rules", "official")]
+    without = ("rules", "official", "chat")
+    rows = [key for key in methods(found) if key[0] not in without]
     if not rows:
         return ""
     text = (
