@@ -15,18 +15,13 @@ from train_scripts.dialogue.pooled import (
     select,
     summary,
 )
+from train_scripts.dialogue.summary import part_label
 from train_scripts.running.claims import at_most
 from train_scripts.running.results import Claim
 
-__all__ = ["READINGS", "claims", "decided", "points"]
+__all__ = ["claims", "decided", "points"]
 
-# How each part reads its model, for the words of a claim.
-READINGS = {
-    "number": "SmolLM2, by number",
-    "text": "SmolLM2, by the sentence's likelihood",
-    "heads": "a head over MiniLM",
-    "chat": "the endpoint, in free text",
-}
+_READINGS = ("number", "text", "heads", "chat")
 _AGAINST = {
     "multiple_choice": "multiple-choice tuning",
     "monologue": "monologue tuning",
@@ -49,7 +44,8 @@ def claims(config: Config, name: str, found: Sequence[Chosen]) -> tuple[Claim, .
       The claims.
     """
     decided = []
-    for part, reading in READINGS.items():
+    for part in _READINGS:
+        reading = part_label(config, part)
         if select(found, part, "dialogue"):
             decided += _gains(config, name, found, part, reading)
         if any(each.part == part for each in found):

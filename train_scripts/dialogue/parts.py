@@ -1,5 +1,6 @@
 """The parts of a run without data of the user's own."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
             more, note = measure(config, study, workdir, progress=progress)
             chosen, said = [*chosen, *more], said + note
         part = _part(config, name, chosen, workdir, number)
-        found.append(part._replace(table=part.table + said))
+        found.append(dataclasses.replace(part, table=part.table + said))
     return found
 
 
@@ -63,9 +64,9 @@ def _part(
 ) -> Part:
     decided = claims.claims(config, name, found)
     text = summary.scores_table(config, name, found)
-    text += summary.source_table(name, found)
-    text += summary.kind_table(name, found)
-    text += summary.calibration_table(name, found)
+    text += summary.source_table(config, name, found)
+    text += summary.kind_table(config, name, found)
+    text += summary.calibration_table(config, name, found)
     text += _tuned(name, workdir)
     text += f"\n### {name}, in words\n\n"
     text += "".join(
@@ -111,8 +112,9 @@ def _tuned(name: str, workdir: Path) -> str:
 def _draw(
     config: Config, name: str, found: Sequence[Chosen], workdir: Path, number: int
 ) -> None:
-    titles = {"heads": "heads over MiniLM", "number": "SmolLM2 by number"}
-    titles["text"] = "SmolLM2 by likelihood"
+    titles = {
+        part: summary.part_label(config, part) for part in ("heads", "number", "text")
+    }
     for part, title in titles.items():
         rounds = {each.rounds for each in found if each.part == part}
         for each in sorted(rounds):

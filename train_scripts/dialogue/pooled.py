@@ -221,7 +221,7 @@ def outcomes(chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
         pick == gold
         for each in chosen
         for maze, picks in zip(each.mazes, each.picks, strict=True)
-        for pick, gold in zip(picks, maze.gold, strict=True)
+        for pick, gold in zip(picks or (), maze.gold, strict=True)
     ]
     return np.clip(np.array(probability, np.float32), 0, 1), np.array(right)
 

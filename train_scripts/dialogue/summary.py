@@ -1,6 +1,7 @@
 """Tables of the dialogue script."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,23 +17,24 @@ from train_scripts.dialogue.pooled import (
     select,
     summary,
 )
+from train_scripts.running.cells import table_cell
 
 __all__ = [
-    "PARTS",
     "calibration_table",
     "kind_table",
     "methods",
     "notes",
+    "part_label",
     "scores_table",
     "source_table",
 ]
 
-PARTS = {
+_PARTS = {
     "rules": "rule",
     "official": "published construction",
     "heads": "head over MiniLM",
-    "number": "SmolLM2, by number",
-    "text": "SmolLM2, by likelihood",
+    "number": "{model}, by number",
+    "text": "{model}, by likelihood",
     "chat": "endpoint",
 }
 _METRICS = {
@@ -82,7 +84,7 @@ def scores_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
                 scores = pooled(own)
                 items = len(scores.position)
                 cells.append(_interval(config, scores, metric))
-            label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+            label = _label(config, part, method)
             text += f"| {label} | {rounds} | {items} | {' | '.join(cells)} |\n"
         expected = []
         for level in levels:
@@ -93,10 +95,11 @@ def scores_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     return text
 
 
-def source_table(name: str, found: Sequence[Chosen]) -> str:
+def source_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     """Write how often distractors are picked, by their distance.
 
     Args:
+      config: settings of the run.
       name: of the data set.
       found: choices of all methods and seeds.
 
@@ -126,15 +129,16 @@ def source_table(name: str, found: Sequence[Chosen]) -> str:
             f"{shares[kind].share:.3f} ({shares[kind].picked} of {shares[kind].listed})"
             for kind in kinds
         ]
-        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        label = _label(config, part, method)
         text += f"| {label} | {rounds} | {' | '.join(cells)} |\n"
     return text
 
 
-def kind_table(name: str, found: Sequence[Chosen]) -> str:
+def kind_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     """Write which kinds of sentences are picked, as evidence and as distractors.
 
     Args:
+      config: settings of the run.
       name: of the data set.
       found: choices of all methods and seeds.
 
@@ -163,15 +167,16 @@ def kind_table(name: str, found: Sequence[Chosen]) -> str:
             f"{_share(shares[kind].distractors.share)}"
             for kind in KINDS
         ]
-        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        label = _label(config, part, method)
         text += f"| {label} | {rounds} | {' | '.join(cells)} |\n"
     return text
 
 
-def calibration_table(name: str, found: Sequence[Chosen]) -> str:
+def calibration_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     """Write how far the probability of a pick can be trusted.
 
     Args:
+      config: settings of the run.
       name: of the data set.
       found: choices of all methods and seeds.
 
@@ -190,7 +195,7 @@ def calibration_table(name: str, found: Sequence[Chosen]) -> str:
     )
     for part, method, rounds in rows:
         each = calibration(select(found, part, method, rounds=(rounds,)))
-        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        label = _label(config, part, method)
         text += (
             f"| {label} | {rounds} | {each.picks} | {each.right:.3f} | "
             f"{each.error:.3f} | {each.brier:.3f} | {_share(each.auroc)} |\n"
@@ -215,6 +220,25 @@ def notes(config: Config) -> str:
         f"{config.num_steps} steps of {config.batch_size} rows of at most "
         f"{config.max_tokens} tokens.\n"
     )
+
+
+def part_label(config: Config, part: str) -> str:
+    """Name a part for display.
+
+    Args:
+      config: settings of the run.
+      part: as in `Chosen`.
+
+    Returns:
+      The name, with that of the language model.
+    """
+    name = "SmolLM2" if config.model == "smollm2" else Path(config.model).name
+    return _PARTS[part].replace("{model}", name)
+
+
+def _label(config: Config, part: str, method: str) -> str:
+    shown = method if part == "chat" else method.replace("_", " ")
+    return f"{part_label(config, part)}: {table_cell(shown)}"
 
 
 def _interval(config: Config, scores: Scores, metric: str) -> str:
