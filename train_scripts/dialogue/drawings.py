@@ -46,7 +46,7 @@ def plot_noise(
     arms = list(dict.fromkeys(each.method for each in found if each.part == part))
     shown = select(found, part, arms[0], rounds=(rounds,))
     ids = {maze.item.id for each in shown for maze in each.mazes}
-    with figure(path, (5.6, 3.8)) as axes:
+    with figure(path, (7.2, 3.8)) as axes:
         for number, arm in enumerate(arms):
             found_by_level = [
                 summary(
@@ -84,7 +84,10 @@ def plot_noise(
         axes.set_xlabel("distractors")
         axes.set_ylabel("POS, with 95% interval")
         axes.set_title(title, fontsize=10)
-        axes.legend(frameon=False, fontsize=8)
+        # Beside the plot: intervals take all of its width.
+        axes.legend(
+            frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1)
+        )
 
 
 def plot_sources(path: Path, found: Sequence[Chosen], part: str, title: str) -> None:

@@ -208,7 +208,7 @@ def calibration(chosen: Sequence[Chosen]) -> Calibration:
 
 
 def outcomes(chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of every pick, and whether it is right at its position.
+    """Probability of every pick among several, and whether it is right at its position.
 
     Args:
       chosen: choices of one method that gives probabilities.
@@ -216,13 +216,19 @@ def outcomes(chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       Two arrays of the same length.
     """
-    probability = [p for each in chosen for row in each.probability for p in row]
-    right = [
-        pick == gold
+    rows = [
+        (share, pick == gold)
         for each in chosen
-        for maze, picks in zip(each.mazes, each.picks, strict=True)
-        for pick, gold in zip(picks or (), maze.gold, strict=True)
+        for maze, picks, shares in zip(
+            each.mazes, each.picks, each.probability, strict=True
+        )
+        for place, (share, pick, gold) in enumerate(
+            zip(shares, picks or (), maze.gold, strict=True)
+        )
+        # The last free sentence is no choice.
+        if place < len(maze.listed) - 1
     ]
+    probability, right = zip(*rows, strict=True)
     return np.clip(np.array(probability, np.float32), 0, 1), np.array(right)
 
 
