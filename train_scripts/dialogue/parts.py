@@ -64,9 +64,9 @@ def _part(
 ) -> Part:
     decided = claims.claims(config, name, found)
     text = summary.scores_table(config, name, found)
-    text += summary.source_table(name, found)
-    text += summary.kind_table(name, found)
-    text += summary.calibration_table(name, found)
+    text += summary.source_table(config, name, found)
+    text += summary.kind_table(config, name, found)
+    text += summary.calibration_table(config, name, found)
     text += _tuned(name, workdir)
     text += f"\n### {name}, in words\n\n"
     text += "".join(
@@ -112,8 +112,8 @@ def _tuned(name: str, workdir: Path) -> str:
 def _draw(
     config: Config, name: str, found: Sequence[Chosen], workdir: Path, number: int
 ) -> None:
-    titles = {"heads": "heads over MiniLM", "number": "SmolLM2 by number"}
-    titles["text"] = "SmolLM2 by likelihood"
+    named = summary.labels(config)
+    titles = {part: named[part] for part in ("heads", "number", "text")}
     for part, title in titles.items():
         rounds = {each.rounds for each in found if each.part == part}
         for each in sorted(rounds):

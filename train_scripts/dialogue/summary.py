@@ -16,24 +16,18 @@ from train_scripts.dialogue.pooled import (
     select,
     summary,
 )
+from train_scripts.running.cells import table_cell
 
 __all__ = [
-    "PARTS",
     "calibration_table",
     "kind_table",
+    "labels",
     "methods",
     "notes",
     "scores_table",
     "source_table",
 ]
 
-PARTS = {
-    "rules": "rule",
-    "official": "published construction",
-    "heads": "head over MiniLM",
-    "number": "SmolLM2, by number",
-    "text": "SmolLM2, by likelihood",
-}
 _METRICS = {
     "position": "POS: share of positions right",
     "f1": "F1: share of the evidence among the picks",
@@ -42,6 +36,25 @@ _METRICS = {
 }
 # Ways to choose whose distractors are looked at.
 _LOOKED = ("embedding", "untuned", "multiple_choice", "monologue", "dialogue")
+
+
+def labels(config: Config) -> dict[str, str]:
+    """Name the parts.
+
+    Args:
+      config: settings of the run, with the name of the model.
+
+    Returns:
+      Words by part.
+    """
+    model = table_cell(config.model)
+    return {
+        "rules": "rule",
+        "official": "published construction",
+        "heads": "head over MiniLM",
+        "number": f"{model}, by number",
+        "text": f"{model}, by likelihood",
+    }
 
 
 def methods(found: Sequence[Chosen]) -> list[tuple[str, str, str]]:
@@ -81,7 +94,7 @@ def scores_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
                 scores = pooled(own)
                 items = len(scores.position)
                 cells.append(_interval(config, scores, metric))
-            label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+            label = f"{labels(config)[part]}: {method.replace('_', ' ')}"
             text += f"| {label} | {rounds} | {items} | {' | '.join(cells)} |\n"
         expected = []
         for level in levels:
@@ -92,10 +105,11 @@ def scores_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     return text
 
 
-def source_table(name: str, found: Sequence[Chosen]) -> str:
+def source_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     """Write how often distractors are picked, by their distance.
 
     Args:
+      config: settings of the run.
       name: of the data set.
       found: choices of all methods and seeds.
 
@@ -125,15 +139,16 @@ def source_table(name: str, found: Sequence[Chosen]) -> str:
             f"{shares[kind].share:.3f} ({shares[kind].picked} of {shares[kind].listed})"
             for kind in kinds
         ]
-        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        label = f"{labels(config)[part]}: {method.replace('_', ' ')}"
         text += f"| {label} | {rounds} | {' | '.join(cells)} |\n"
     return text
 
 
-def kind_table(name: str, found: Sequence[Chosen]) -> str:
+def kind_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     """Write which kinds of sentences are picked, as evidence and as distractors.
 
     Args:
+      config: settings of the run.
       name: of the data set.
       found: choices of all methods and seeds.
 
@@ -162,15 +177,16 @@ def kind_table(name: str, found: Sequence[Chosen]) -> str:
             f"{_share(shares[kind].distractors.share)}"
             for kind in KINDS
         ]
-        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        label = f"{labels(config)[part]}: {method.replace('_', ' ')}"
         text += f"| {label} | {rounds} | {' | '.join(cells)} |\n"
     return text
 
 
-def calibration_table(name: str, found: Sequence[Chosen]) -> str:
+def calibration_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     """Write how far the probability of a pick can be trusted.
 
     Args:
+      config: settings of the run.
       name: of the data set.
       found: choices of all methods and seeds.
 
@@ -188,7 +204,7 @@ def calibration_table(name: str, found: Sequence[Chosen]) -> str:
     )
     for part, method, rounds in rows:
         each = calibration(select(found, part, method, rounds=(rounds,)))
-        label = f"{PARTS[part]}: {method.replace('_', ' ')}"
+        label = f"{labels(config)[part]}: {method.replace('_', ' ')}"
         text += (
             f"| {label} | {rounds} | {each.picks} | {each.right:.3f} | "
             f"{each.error:.3f} | {each.brier:.3f} | {_share(each.auroc)} |\n"
