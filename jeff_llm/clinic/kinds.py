@@ -119,6 +119,13 @@ _MALE = re.compile(
     r"\b(?:he|him|his|himself|man|boy|male|gentleman|(?-i:Mr))\b", re.IGNORECASE
 )
 
+# The patient is not the mother who "brings her 3-year-old son".
+_BROUGHT = re.compile(
+    r"\b(?:brings?|brought)(?: in)? (?:her|his|their) (?:[\w-]+ ){0,4}?"
+    r"(?:(son|boy)|daughter|girl)\b(?!['\u2019])",
+    re.IGNORECASE,
+)
+
 _TO_MALE = {
     "she": "he",
     "hers": "his",
@@ -231,8 +238,12 @@ def sex(text: str) -> Sex:
       text: the first sentence of a vignette; a relative in it may mislead.
 
     Returns:
-      By the first word that tells; otherwise unknown.
+      By the son or daughter who is brought, else by the first word that tells;
+      otherwise unknown.
     """
+    child = _BROUGHT.search(text)
+    if child:
+        return "male" if child[1] else "female"
     female, male = _FEMALE.search(text), _MALE.search(text)
     if female is None or male is None:
         return "female" if female else ("male" if male else "unknown")

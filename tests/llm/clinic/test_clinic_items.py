@@ -128,6 +128,18 @@ def test_a_table_stays_with_the_line_that_announces_it():
     ]
 
 
+def test_a_number_stays_with_its_sentence():
+    text = "A man comes. 1. He coughs. 2) He fell. (3) He is ill. His age is 4. Why?"
+    assert split_sentences(text) == [
+        "A man comes.",
+        "1. He coughs.",
+        "2) He fell.",
+        "(3) He is ill.",
+        "His age is 4.",
+        "Why?",
+    ]
+
+
 @pytest.mark.parametrize(
     "first",
     ["He appears ill.", "Na+ is 14 mEq/L.", "The rate is 17/min.", "It is 6 mm."],
@@ -230,6 +242,10 @@ def test_ages_are_the_same_however_written():
         ("Mr. Lee", "male"),
         ("Mrs. Lee", "female"),
         ("The patient", "unknown"),
+        ("A mother brings her 3-year-old son to the clinic. He has a fever.", "male"),
+        ("A father brings in his 6-week-old baby girl. She vomits.", "female"),
+        ("A woman brings her son's toys. She coughs.", "female"),
+        ("A woman has a 3-year-old son. She coughs.", "female"),
     ],
 )
 def test_sex(text, found):
