@@ -243,7 +243,7 @@ def _choose(
             raise ValueError(
                 f"items: expected sentences of other patients for {count} distractors, "
                 f"found {index} for item {item.id!r} among {len(pool.items)} items; "
-                f"at least {count + 1} items are needed, with different answers"
+                "add items with other answers and backgrounds, or lower the noise"
             )
         known.add(sentence.casefold())
         kind, source = KINDS[pool.kinds[found]], SOURCES[relations[found]]

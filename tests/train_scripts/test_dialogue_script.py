@@ -250,6 +250,18 @@ def test_a_run(items, config, encoder, tmp_path, capsys):
         script.run(PRESETS["file"], tmp_path / "none", preset="file")
 
 
+def test_arms_without_a_model(config, tmp_path):
+    config = dataclasses.replace(config, parts=("arms",), model="")
+    with pytest.raises(ValueError, match="model: expected a model for the part arms"):
+        parts.run(config, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("noise", [(), (-1,), (3, 3)])
+def test_noise_that_is_refused(config, noise):
+    with pytest.raises(ValueError, match="noise: expected different numbers from 0"):
+        dataclasses.replace(config, noise=noise)
+
+
 def test_medqa_is_missing(items, config, encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(parts.assets, "data_dir", lambda: None)
     config = dataclasses.replace(config, parts=("rules",), noise=(0,))

@@ -21,7 +21,7 @@ from train_scripts.dialogue.summary import labels
 from train_scripts.running.claims import all_of, at_least, at_most
 from train_scripts.running.results import Claim
 
-__all__ = ["claims", "decided", "points"]
+__all__ = ["FEWEST_ITEMS", "claims", "decided", "points"]
 
 _TRAINED = ("number", "text", "heads")
 _AGAINST = {
@@ -31,7 +31,7 @@ _AGAINST = {
 }
 _FLAW_NOISE = (3, 5)
 # A bootstrap over fewer items has no meaning.
-_FEWEST_ITEMS = 10
+FEWEST_ITEMS = 10
 
 
 def claims(config: Config, name: str, found: Sequence[Chosen]) -> tuple[Claim, ...]:
@@ -66,7 +66,7 @@ def decided(found: Measure) -> bool | None:
     Returns:
       None if the interval contains 0, or there are too few items for an interval.
     """
-    if found.count < _FEWEST_ITEMS:
+    if found.count < FEWEST_ITEMS:
         return None
     if found.low > 0:
         return True
@@ -162,7 +162,7 @@ def _flaws(config: Config, name: str, found: Sequence[Chosen]) -> list[Claim]:
                 f"ours {ours.estimate:.3f} ({ours.low:.3f} to {ours.high:.3f}), "
                 f"random {random:.3f}",
                 None
-                if theirs.count < _FEWEST_ITEMS
+                if theirs.count < FEWEST_ITEMS
                 else all_of(
                     at_least([], random + 0.2, ends=(theirs.low, theirs.high)),
                     at_most([], random + 0.2, ends=(ours.low, ours.high)),
@@ -180,7 +180,7 @@ def _flaws(config: Config, name: str, found: Sequence[Chosen]) -> list[Claim]:
                 ".43",
                 f"POS {inverted:.3f}",
                 # A short permutation may be its own inverse.
-                None if len(scores) < _FEWEST_ITEMS else inverted < 1,
+                None if len(scores) < FEWEST_ITEMS else inverted < 1,
             )
         )
     return made

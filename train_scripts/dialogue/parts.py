@@ -28,7 +28,13 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
 
     Raises:
       FileNotFoundError: if none of the data sets is here.
+      ValueError: if there is no model for the arms.
     """
+    if "arms" in config.parts and not config.model:
+        raise ValueError(
+            "model: expected a model for the part arms, got none; name one with "
+            "--model, or leave out the part"
+        )
     names = [name for name in config.data_sets if name != "medqa" or _has_medqa()]
     missing = [name for name in config.data_sets if name not in names]
     if not names:
