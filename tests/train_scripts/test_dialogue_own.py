@@ -362,6 +362,7 @@ def test_a_model_that_shows_nothing(asked, server, tmp_path):
     assert part.numbers["chat_one_noise_2_position"] == 0
     assert part.numbers["chat_one_noise_2_failed"] == 1
     assert "beats the best rule without a model in 0 of 1 settings" in part.table
+    assert "That is below chance (0.200)." in part.table
     assert "5 replies could not be read" in part.table
     assert "Failures by reason: no number 5." in part.table
 

@@ -198,13 +198,10 @@ def _shown(
         )
     for each in verdicts:
         mean, gap = float(each.scores.position.mean()), each.difference
-        way = (mean - each.chance) / (1 - each.chance) if each.chance < 1 else 1.0
         yield (
             f"* Noise {each.noise}, {each.rounds} round{'s' * (each.rounds != 'one')}: "
             f"{name} {each.outcome}, {each.best}: POS {mean:.3f}, difference "
-            f"{gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]. That is "
-            f"{way:.0%} of the way from chance ({each.chance:.3f}) to a perfect "
-            f"orderer (1)."
+            f"{gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]. {_way(mean, each)}"
         )
         if each.noise:
             mazes = _part(tested, contender, each.noise)
@@ -217,6 +214,18 @@ def _shown(
             if said:
                 yield f"  Distractors picked, by relation to the patient: {said}."
     yield f"\n{contender.note}"
+
+
+def _way(mean: float, verdict: _Verdict) -> str:
+    """How far a model is on the way from chance to a perfect orderer."""
+    chance = verdict.chance
+    if mean < chance:
+        return f"That is below chance ({chance:.3f})."
+    way = (mean - chance) / (1 - chance) if chance < 1 else 1.0
+    return (
+        f"That is {way:.0%} of the way from chance ({chance:.3f}) to a perfect "
+        "orderer (1)."
+    )
 
 
 def _part(tested: Tested, contender: Contender, noise: int) -> list[Maze]:
