@@ -113,7 +113,7 @@ _AGE_WORD: list[tuple[AgeGroup, re.Pattern[str]]] = [
     for group, words in _AGE_WORDS
 ]
 _FEMALE = re.compile(
-    r"\b(?:she|her|hers|herself|woman|girl|female|lady|(?-i:Mrs))\b", re.IGNORECASE
+    r"\b(?:she|her|hers|herself|woman|girl|female|lady|(?-i:Mrs|Ms))\b", re.IGNORECASE
 )
 _MALE = re.compile(
     r"\b(?:he|him|his|himself|man|boy|male|gentleman|(?-i:Mr))\b", re.IGNORECASE
@@ -152,7 +152,7 @@ _OBJECT = re.compile(
 )
 _HIS_ALONE = re.compile(r"\bhis(?=\s*(?:[.,;:?!)]|$))", re.IGNORECASE)
 # "MR" is an image or a leaking valve, so capitals count.
-_TITLES = {"male": (r"\bMrs\b", "Mr"), "female": (r"\bMr\b", "Mrs")}
+_TITLES = {"male": (r"\bMr?s\b", "Mr"), "female": (r"\bMr\b", "Mrs")}
 _WORD = re.compile(r"[A-Za-z]+")
 
 

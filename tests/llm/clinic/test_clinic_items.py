@@ -241,6 +241,8 @@ def test_ages_are_the_same_however_written():
         ("MR imaging shows", "unknown"),
         ("Mr. Lee", "male"),
         ("Mrs. Lee", "female"),
+        ("Ms. Lee has MS.", "female"),
+        ("MS is suspected", "unknown"),
         ("The patient", "unknown"),
         ("A mother brings her 3-year-old son to the clinic. He has a fever.", "male"),
         ("A father brings in his 6-week-old baby girl. She vomits.", "female"),
@@ -270,3 +272,8 @@ def test_kinds(text, name):
 def test_organs():
     assert organs("He has a cough and a rash.") == {"lungs", "skin"}
     assert organs("He is tall.") == frozenset()
+
+
+def test_a_title_changes_and_a_disease_does_not():
+    told = match_pronouns("Ms. Lee has MS and saw Mrs. Fox.", "male")
+    assert told == "Mr. Lee has MS and saw Mr. Fox."

@@ -3,7 +3,7 @@
 import pytest
 
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.maze import Maze
+from jeff_llm.clinic.maze import Maze, Source
 from jeff_llm.clinic.prompts import next_turn, one_round, several_rounds
 
 ITEM = Item(
@@ -20,7 +20,8 @@ ITEM = Item(
     "male",
     False,
 )
-KINDS, SOURCES = ("symptom",) * 3, ("evidence", "random", "evidence")
+KINDS = ("symptom",) * 3
+SOURCES: tuple[Source, ...] = ("evidence", "random", "evidence")
 LISTED = ("He has a fever.", "1. He fell.", "He coughs.")
 MAZE = Maze(ITEM, LISTED, (2, 0), KINDS, SOURCES, 1)
 
