@@ -41,7 +41,7 @@ class Config:
     parts: tuple[str, ...] = PARTS
     # Questions of a run without `data`; "medqa" needs JEFF_DATA.
     data_sets: tuple[str, ...] = DATA_SETS
-    # Forms of the same items that the model is tuned on.
+    # Forms of the same items that the model is tuned on in a run without `data`.
     arms: tuple[str, ...] = ARMS
     # Numbers of distractors.
     noise: tuple[int, ...] = (0, 1, 3, 5)
@@ -57,7 +57,8 @@ class Config:
     test_items: int = 200
     # Items on which the language model chooses by number.
     model_items: int = 12
-    # Items on which it chooses by the likelihood of the sentences.
+    # Items on which it chooses by the likelihood of the sentences, in one round; not
+    # with `data`.
     text_items: int = 32
     # Most words of an item that the language model is tested on.
     model_words: int = 90
@@ -78,7 +79,7 @@ class Config:
     head_learning_rate: float = 1e-3
     # Resamples of a bootstrap interval.
     resamples: int = 1000
-    # Random seeds of split, mazes and training.
+    # Random seeds of split, mazes and training; with `data`, only the first is used.
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self):
@@ -97,8 +98,11 @@ class Config:
                 "arms: expected untuned among them, since most of the paper's gain is "
                 f"over multiple-choice tuning, got {self.arms}"
             )
-        if not self.noise or min(self.noise) < 0:
-            raise ValueError(f"noise: expected numbers from 0, got {self.noise}")
+        different = len(set(self.noise)) == len(self.noise)
+        if not self.noise or min(self.noise) < 0 or not different:
+            raise ValueError(
+                f"noise: expected different numbers from 0, got {self.noise}"
+            )
         if not 1 <= self.evidence[0] <= self.evidence[1]:
             raise ValueError(
                 f"evidence: expected fewest and most, from 1, got {self.evidence}"

@@ -113,10 +113,17 @@ _AGE_WORD: list[tuple[AgeGroup, re.Pattern[str]]] = [
     for group, words in _AGE_WORDS
 ]
 _FEMALE = re.compile(
-    r"\b(?:she|her|hers|herself|woman|girl|female|lady|(?-i:Mrs))\b", re.IGNORECASE
+    r"\b(?:she|her|hers|herself|woman|girl|female|lady|(?-i:Mrs|Ms))\b", re.IGNORECASE
 )
 _MALE = re.compile(
     r"\b(?:he|him|his|himself|man|boy|male|gentleman|(?-i:Mr))\b", re.IGNORECASE
+)
+
+# The patient is not the mother who "brings her 3-year-old son".
+_BROUGHT = re.compile(
+    r"\b(?:brings?|brought)(?: in)? (?:her|his|their) (?:[\w-]+ ){0,4}?"
+    r"(?:(son|boy)|daughter|girl)\b(?!['\u2019])",
+    re.IGNORECASE,
 )
 
 _TO_MALE = {
@@ -145,7 +152,7 @@ _OBJECT = re.compile(
 )
 _HIS_ALONE = re.compile(r"\bhis(?=\s*(?:[.,;:?!)]|$))", re.IGNORECASE)
 # "MR" is an image or a leaking valve, so capitals count.
-_TITLES = {"male": (r"\bMrs\b", "Mr"), "female": (r"\bMr\b", "Mrs")}
+_TITLES = {"male": (r"\bMr?s\b", "Mr"), "female": (r"\bMr\b", "Mrs")}
 _WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -231,8 +238,12 @@ def sex(text: str) -> Sex:
       text: the first sentence of a vignette; a relative in it may mislead.
 
     Returns:
-      By the first word that tells; otherwise unknown.
+      By the son or daughter who is brought, else by the first word that tells;
+      otherwise unknown.
     """
+    child = _BROUGHT.search(text)
+    if child:
+        return "male" if child[1] else "female"
     female, male = _FEMALE.search(text), _MALE.search(text)
     if female is None or male is None:
         return "female" if female else ("male" if male else "unknown")

@@ -10,14 +10,14 @@ References:
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import numpy as np
 
 from jeff.bootstrap import RandomKey
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.kinds import Kind, ages, match_pronouns
+from jeff_llm.clinic.kinds import KINDS, Kind, ages, match_pronouns
 
 __all__ = [
     "NOISE",
@@ -200,7 +200,7 @@ class _Pool(NamedTuple):
 
     items: Sequence[Item]
     sentences: list[str]
-    kinds: np.ndarray  # [sentences]
+    kinds: np.ndarray  # places in `KINDS`, [sentences]
     owners: np.ndarray  # place of the item, [sentences]
     ages: list[frozenset[str]]  # that a sentence names
     organs: np.ndarray  # one bit an organ, [items]
@@ -216,7 +216,7 @@ class _Pool(NamedTuple):
         return cls(
             items,
             sentences,
-            np.array([each for item in items for each in item.kinds], object),
+            np.array([KINDS.index(k) for item in items for k in item.kinds]),
             np.repeat(np.arange(len(items)), [len(item.evidence) for item in items]),
             [ages(each) for each in sentences],
             np.array(bits, np.int64),
@@ -238,8 +238,8 @@ def _choose(
     )
     allowed = allowed[pool.owners]
     # With their multiplicity: kinds of distractors are then as frequent as evidence's.
-    kinds = random.permutation(np.array(item.kinds))
-    sources = random.permutation(np.array(SOURCES[1:]))
+    kinds = random.permutation([KINDS.index(each) for each in item.kinds])
+    sources = random.permutation(range(1, len(SOURCES)))
     known_ages = ages(" ".join((item.background, *item.evidence)))
     known = {each.casefold() for each in (item.background, *item.evidence)}
     chosen: list[Distractor] = []
@@ -254,10 +254,10 @@ def _choose(
             raise ValueError(
                 f"items: expected sentences of other patients for {count} distractors, "
                 f"found {index} for item {item.id!r} among {len(pool.items)} items; "
-                f"at least {count + 1} items are needed, with different answers"
+                "add items with other answers and backgrounds, or lower the noise"
             )
         known.add(sentence.casefold())
-        kind, source = cast(Kind, pool.kinds[found]), cast(Source, relations[found])
+        kind, source = KINDS[pool.kinds[found]], SOURCES[relations[found]]
         chosen.append(Distractor(sentence, kind, source))
     return tuple(chosen)
 
@@ -267,14 +267,19 @@ def _in_random_order(
 ) -> Iterator[int]:
     """Places that the masks allow, those of the first mask first."""
     for mask in masks:
-        yield from random.permutation(np.flatnonzero(mask)).tolist()
+        # One by one: the first few are enough, of a hundred thousand.
+        yield from map(int, random.permutation(np.flatnonzero(mask)))
 
 
 def _relations(pool: _Pool, place: int) -> np.ndarray:
-    """Source that each item is for the item at ``place``."""
+    """Source that each item is for the item at ``place``, as a place in `SOURCES`."""
     same_age = (pool.groups == pool.groups[place]) & (pool.groups != "unknown")
     common = (pool.organs & pool.organs[place]) != 0
-    return np.select([common, same_age], ["organ", "age"], "random").astype(object)
+    return np.select(
+        [common, same_age],
+        [SOURCES.index("organ"), SOURCES.index("age")],
+        SOURCES.index("random"),
+    )
 
 
 def _shuffled(

@@ -50,6 +50,8 @@ def choose_by_text(
     """
     if rounds not in ROUNDS:
         raise ValueError(f"rounds: expected one of {ROUNDS}, got {rounds!r}")
+    if not mazes:
+        return Choices([], [])
     sentences = list(dict.fromkeys(each for maze in mazes for each in maze.listed))
     found = _Scores(model, sentences, batch_size)
     picks: list[list[int]] = [[] for _ in mazes]

@@ -11,6 +11,7 @@ References:
   Robertson et al., "Okapi at TREC-3", 1994 (BM25).
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -98,6 +99,8 @@ def bm25(maze: Maze) -> tuple[int, ...]:
       ImportError: if the package `bm25s` is missing.
     """
     package = require("bm25s", extra="llm")
+    # It writes a line for each index, and here each maze has one.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     words = package.tokenize(
         [_query(maze), *maze.listed], return_ids=False, show_progress=False
     )

@@ -30,6 +30,8 @@ _VALUE = re.compile(r"\d|:")
 _AFTER_UNIT = re.compile(
     r"(?:(?<=/min\.)|(?<=/h\.)|(?<=/L\.)|(?<=\bmm\.)|(?<=\bill\.))\s+(?=[A-Z])"
 )
+# "1. He coughs." is one sentence; `sentencex` cuts it behind the number.
+_NUMBER = re.compile(r"\(?\d{1,2}[.)]")
 
 
 def plain_text(text: str) -> str:
@@ -93,11 +95,13 @@ def _is_row(line: str) -> bool:
 
 
 def _mend(sentences: list[str]) -> list[str]:
-    """Drop what is empty; give a closing quote back to the sentence that it ends."""
+    """Drop what is empty; join quotes to the sentence before, numbers to the next."""
     found: list[str] = []
     for each in sentences:
         if found and not each.strip(_QUOTES + " "):
             found[-1] += each.strip()
+        elif found and each and _NUMBER.fullmatch(found[-1]):
+            found[-1] += f" {each}"
         elif each:
             found.append(each)
     return found

@@ -43,18 +43,16 @@ def uncovered(text: str, pieces: Sequence[str]) -> list[str]:
     >>> uncovered("He coughs. He smokes. Why?", ["He coughs.", "Why?"])
     ['He smokes.']
     """
+    beginning = _beginnings(text, pieces)
     # From the end: the fewest uncovered characters after each place, and the step that
     # reaches them. A greedy search would fail where one sentence holds another.
     fewest = [0] * (len(text) + 1)
     steps = [(1, False)] * len(text)
     for start in reversed(range(len(text))):
         fewest[start] = fewest[start + 1] + (not text[start].isspace())
-        for piece in pieces:
-            if not text.startswith(piece, start):
-                continue
-            left = fewest[start + len(piece)]
-            if left < fewest[start] and _whole(piece, text, start):
-                fewest[start], steps[start] = left, (len(piece), True)
+        for length in beginning.get(start, ()):
+            if fewest[start + length] < fewest[start]:
+                fewest[start], steps[start] = fewest[start + length], (length, True)
     runs, place, joined = [], 0, False
     while place < len(text):
         length, covered = steps[place]
@@ -67,6 +65,22 @@ def uncovered(text: str, pieces: Sequence[str]) -> list[str]:
             joined = True
         place += length
     return [run.strip() for run in runs]
+
+
+def _beginnings(text: str, pieces: Sequence[str]) -> dict[int, list[int]]:
+    """Lengths of the pieces that begin at each place.
+
+    Each is searched in the whole text: to try every piece at every place took minutes
+    for a thousand questions.
+    """
+    found: dict[int, list[int]] = {}
+    for piece in dict.fromkeys(pieces):
+        start = text.find(piece)
+        while start >= 0:
+            if _whole(piece, text, start):
+                found.setdefault(start, []).append(len(piece))
+            start = text.find(piece, start + 1)
+    return found
 
 
 def _whole(piece: str, text: str, start: int) -> bool:

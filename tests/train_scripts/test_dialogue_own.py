@@ -340,8 +340,11 @@ def test_an_endpoint_from_first_call_to_report(asked, server, tmp_path, capsys):
         assert part.numbers[f"chat_{rounds}_noise_2_position"] == 1
         assert part.numbers[f"chat_{rounds}_noise_2_failed"] == 0
         assert f"| 2 | {rounds} | **m/odel** | 5 | 1.000 [" in part.table
-    assert "beats the best rule without a model in 2 of 2 settings" in part.table
+    # All five are right, and five decide nothing.
+    assert "beats the best rule without a model in 0 of 2 settings" in part.table
+    assert "m/odel has shown nothing beyond the best rule" in part.table
     assert "With 5 mazes a setting, bootstrap intervals are too narrow" in part.table
+    assert "Fewer than 10 decide nothing." in part.table
     assert "That is 100% of the way from chance (0.200)" in part.table
     tokens, cost = 20 * 12, 13 * (9 + 2 * 3) / 1e6
     assert f"10 mazes: {tokens} tokens, cost {cost:.4f}" in part.table
@@ -359,6 +362,7 @@ def test_a_model_that_shows_nothing(asked, server, tmp_path):
     assert part.numbers["chat_one_noise_2_position"] == 0
     assert part.numbers["chat_one_noise_2_failed"] == 1
     assert "beats the best rule without a model in 0 of 1 settings" in part.table
+    assert "That is below chance (0.200)." in part.table
     assert "5 replies could not be read" in part.table
     assert "Failures by reason: no number 5." in part.table
 

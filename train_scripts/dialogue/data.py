@@ -86,6 +86,9 @@ def make_study(config: Config, name: str, seed: int) -> Study:
 
     Returns:
       The study.
+
+    Raises:
+      ValueError: if no item remains to train on or to test.
     """
     found = items(name, config.simulated)
     order = np.asarray(jax.random.permutation(seed_key(seed, _SPLIT), len(found)))
@@ -96,6 +99,12 @@ def make_study(config: Config, name: str, seed: int) -> Study:
         for place in order[num_train:]
         if fewest <= len(found[place].evidence) <= most
     ]
+    if not num_train or not test:
+        raise ValueError(
+            f"split, evidence: expected items of {name} to train on and to test, got "
+            f"{num_train} and {len(test)} of {len(found)}; tested items have {fewest} "
+            f"to {most} sentences of evidence"
+        )
     test = test[: config.test_items or len(test)]
     mazes = make_mazes(test, noise=config.noise, key=seed_key(seed, _MAZES))
     return Study(name, seed, [found[place] for place in order[:num_train]], mazes)

@@ -9,7 +9,14 @@ from configs.dialogue import Config
 from jeff_llm.clinic.evaluation import by_source
 from jeff_llm.clinic.maze import SOURCES
 from train_scripts.dialogue.measure import Chosen
-from train_scripts.dialogue.pooled import chance, outcomes, pooled, select, summary
+from train_scripts.dialogue.pooled import (
+    chance,
+    outcomes,
+    pooled,
+    select,
+    summary,
+    tasks,
+)
 from train_scripts.running.plots import figure
 
 __all__ = ["plot_calibration", "plot_noise", "plot_sources"]
@@ -45,7 +52,6 @@ def plot_noise(
     levels = sorted(config.noise)
     arms = list(dict.fromkeys(each.method for each in found if each.part == part))
     shown = select(found, part, arms[0], rounds=(rounds,))
-    ids = {maze.item.id for each in shown for maze in each.mazes}
     with figure(path, (7.2, 3.8)) as axes:
         for number, arm in enumerate(arms):
             found_by_level = [
@@ -70,7 +76,7 @@ def plot_noise(
         for rule, style in (("usual_order", "--"), ("embedding", ":")):
             own = [select(found, "rules", rule, noise=(level,)) for level in levels]
             if all(own):
-                value = [pooled(each, ids).position.mean() for each in own]
+                value = [pooled(each, tasks(shown)).position.mean() for each in own]
                 label = f"rule: {rule.replace('_', ' ')}"
                 axes.plot(levels, value, style, color="#777777", label=label)
         expected = [

@@ -1,6 +1,7 @@
 """Choices of every method in the mazes of one data set and seed."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -172,8 +173,9 @@ def _by_arms(
     examples = None
     for arm in config.arms:
         folder = workdir / "arms" / f"{study.name}_{study.seed}_{arm}"
-        done = folder / "choices.json"
-        if not done.is_file():
+        done, digest = folder / "choices.json", _digest(config, study)
+        stored = files.read_json(done) if done.is_file() else {}
+        if stored.get("mazes") != digest:
             model = arms.base(config.model)
             if arm != "untuned":
                 examples = examples or arms.examples(config, study.train)
@@ -185,11 +187,26 @@ def _by_arms(
             say(where, progress, f"{arm} chooses")
             found = model_choices(config, model, study)
             records = [each._asdict() | {"mazes": None} for each in found]
-            files.write_json(done, [record | {"method": arm} for record in records])
-        for record in json.loads(done.read_text()):
+            stored = {
+                "mazes": digest,
+                "choices": [record | {"method": arm} for record in records],
+            }
+            files.write_json(done, stored)
+        for record in stored["choices"]:
             places = _places(config, study, record["part"])
             mazes = study.subset(places)[record["noise"]]
             yield Chosen(**(record | {"mazes": mazes}))
+
+
+def _digest(config: Config, study: Study) -> str:
+    """Of the tasks that a language model reads: stored choices are for them alone."""
+    told = [
+        (noise, maze.listed, maze.gold)
+        for part in ("number", "text")
+        for noise, mazes in study.subset(_places(config, study, part)).items()
+        for maze in mazes
+    ]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def model_choices(config: Config, model: LanguageModel, study: Study) -> list[Chosen]:

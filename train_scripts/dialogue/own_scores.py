@@ -19,6 +19,7 @@ from jeff_llm.clinic.evaluation import (
 )
 from jeff_llm.clinic.maze import Maze
 from jeff_llm.clinic.picked import Picks
+from train_scripts.dialogue.claims import FEWEST_ITEMS, decided
 from train_scripts.running.cells import table_cell
 from train_scripts.running.seeds import seed_key
 
@@ -77,11 +78,13 @@ class _Verdict(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        if self.difference.low > 0:
-            return "beats the best rule"
-        if self.difference.high < 0:
-            return "is below the best rule"
-        return "has shown nothing beyond the best rule"
+        if self.holds is None:
+            return "has shown nothing beyond the best rule"
+        return "beats the best rule" if self.holds else "is below the best rule"
+
+    @property
+    def holds(self) -> bool | None:
+        return decided(self.difference)
 
 
 def numbers(tested: Tested) -> dict[str, float]:
@@ -180,8 +183,8 @@ def _shown(
     """Whether a model has shown anything, in words."""
     name = table_cell(contender.name)
     yield f"\n## What {name} has shown\n"
-    wins = sum(each.difference.low > 0 for each in verdicts)
-    below = sum(each.difference.high < 0 for each in verdicts)
+    wins = sum(each.holds is True for each in verdicts)
+    below = sum(each.holds is False for each in verdicts)
     yield (
         f"{name} beats the best rule without a model in {wins} of {len(verdicts)} "
         f"settings, is below it in {below}, and has shown nothing beyond it in "
@@ -190,17 +193,15 @@ def _shown(
     if len(contender.rows) < _FEW:
         yield (
             f"With {len(contender.rows)} mazes a setting, bootstrap intervals are too "
-            f"narrow: take at least {_FEW} before you believe them.\n"
+            f"narrow: take at least {_FEW} before you believe them. Fewer than "
+            f"{FEWEST_ITEMS} decide nothing.\n"
         )
     for each in verdicts:
         mean, gap = float(each.scores.position.mean()), each.difference
-        way = (mean - each.chance) / (1 - each.chance) if each.chance < 1 else 1.0
         yield (
             f"* Noise {each.noise}, {each.rounds} round{'s' * (each.rounds != 'one')}: "
             f"{name} {each.outcome}, {each.best}: POS {mean:.3f}, difference "
-            f"{gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]. That is "
-            f"{way:.0%} of the way from chance ({each.chance:.3f}) to a perfect "
-            f"orderer (1)."
+            f"{gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]. {_way(mean, each)}"
         )
         if each.noise:
             mazes = _part(tested, contender, each.noise)
@@ -213,6 +214,18 @@ def _shown(
             if said:
                 yield f"  Distractors picked, by relation to the patient: {said}."
     yield f"\n{contender.note}"
+
+
+def _way(mean: float, verdict: _Verdict) -> str:
+    """How far a model is on the way from chance to a perfect orderer."""
+    chance = verdict.chance
+    if mean < chance:
+        return f"That is below chance ({chance:.3f})."
+    way = (mean - chance) / (1 - chance) if chance < 1 else 1.0
+    return (
+        f"That is {way:.0%} of the way from chance ({chance:.3f}) to a perfect "
+        "orderer (1)."
+    )
 
 
 def _part(tested: Tested, contender: Contender, noise: int) -> list[Maze]:

@@ -29,7 +29,13 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
 
     Raises:
       FileNotFoundError: if none of the data sets is here.
+      ValueError: if there is no model for the arms.
     """
+    if "arms" in config.parts and not config.model:
+        raise ValueError(
+            "model: expected a model for the part arms, got none; name one with "
+            "--model, or leave out the part"
+        )
     names = [name for name in config.data_sets if name != "medqa" or _has_medqa()]
     missing = [name for name in config.data_sets if name not in names]
     if not names:
@@ -112,9 +118,8 @@ def _tuned(name: str, workdir: Path) -> str:
 def _draw(
     config: Config, name: str, found: Sequence[Chosen], workdir: Path, number: int
 ) -> None:
-    titles = {
-        part: summary.part_label(config, part) for part in ("heads", "number", "text")
-    }
+    named = summary.labels(config)
+    titles = {part: named[part] for part in ("heads", "number", "text")}
     for part, title in titles.items():
         rounds = {each.rounds for each in found if each.part == part}
         for each in sorted(rounds):

@@ -1,7 +1,7 @@
 """Scores of a method over seeds: one row an item, so that items can be resampled."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +23,13 @@ __all__ = [
     "pooled",
     "select",
     "summary",
+    "tasks",
 ]
 
 _INTERVALS = 31
+
+# Id of an item, and the sentences as they are listed.
+Task: TypeAlias = tuple[str, tuple[str, ...]]
 
 
 class Calibration(NamedTuple):
@@ -75,52 +79,64 @@ def select(
     ]
 
 
-def pooled(chosen: Sequence[Chosen], ids: Iterable[str] | None = None) -> Scores:
+def tasks(chosen: Iterable[Chosen]) -> set[Task]:
+    """Mazes that a method saw.
+
+    Two seeds may test one item in different mazes, so the item alone is not enough.
+
+    Args:
+      chosen: its choices.
+
+    Returns:
+      Id of the item and listed sentences of each.
+    """
+    return {(m.item.id, m.listed) for each in chosen for m in each.mazes}
+
+
+def pooled(chosen: Sequence[Chosen], kept: set[Task] | None = None) -> Scores:
     """Mean scores of each item over seeds, rounds and levels of noise.
 
     Args:
       chosen: choices of one method.
-      ids: of the items to keep; all by default.
+      kept: mazes that count, from `tasks`; all by default.
 
     Returns:
       One row an item, in the order of their ids.
     """
-    rows, names = [], []
-    for each in chosen:
-        scores = evaluation.evaluate(each.mazes, list(each.picks))
-        rows.append(np.stack([np.asarray(x, float) for x in scores], axis=1))
-        names += [maze.item.id for maze in each.mazes]
-    return _by_item(np.concatenate(rows), names, ids)
+    return _by_item(
+        [evaluation.evaluate(each.mazes, list(each.picks)) for each in chosen],
+        [(m.item.id, m.listed) for each in chosen for m in each.mazes],
+        kept,
+    )
 
 
-def chance(chosen: Sequence[Chosen], ids: Iterable[str] | None = None) -> Scores:
+def chance(chosen: Sequence[Chosen]) -> Scores:
     """Expected scores of a random choice in the same mazes.
 
     Args:
       chosen: choices of any method.
-      ids: as in `pooled`.
 
     Returns:
       As `pooled`.
     """
-    rows, names = [], []
-    for each in chosen:
-        scores = evaluation.expected_random(each.mazes)
-        rows.append(np.stack([np.asarray(x, float) for x in scores], axis=1))
-        names += [maze.item.id for maze in each.mazes]
-    return _by_item(np.concatenate(rows), names, ids)
+    return _by_item(
+        [evaluation.expected_random(each.mazes) for each in chosen],
+        [(m.item.id, m.listed) for each in chosen for m in each.mazes],
+        None,
+    )
 
 
 def _by_item(
-    rows: np.ndarray, names: Sequence[str], ids: Iterable[str] | None
+    scores: Sequence[Scores], seen: Sequence[Task], kept: set[Task] | None
 ) -> Scores:
-    kept = sorted(set(names) if ids is None else set(ids) & set(names))
-    place = {name: row for row, name in enumerate(kept)}
-    total, count = np.zeros((len(kept), rows.shape[1])), np.zeros(len(kept))
-    for row, name in zip(rows, names, strict=True):
-        if name in place:
-            total[place[name]] += row
-            count[place[name]] += 1
+    rows = np.concatenate([np.stack(each, axis=1) for each in scores])
+    names = sorted({task[0] for task in seen if kept is None or task in kept})
+    place = {name: row for row, name in enumerate(names)}
+    total, count = np.zeros((len(names), rows.shape[1])), np.zeros(len(names))
+    for row, task in zip(rows, seen, strict=True):
+        if kept is None or task in kept:
+            total[place[task[0]]] += row
+            count[place[task[0]]] += 1
     position, adjacency, f1, tau, failed = (total / count[:, None]).T
     return Scores(position, adjacency, f1, tau, failed > 0)
 
@@ -145,7 +161,7 @@ def summary(config: Config, scores: Scores) -> Summary:
 def difference(
     config: Config, first: Sequence[Chosen], second: Sequence[Chosen]
 ) -> Measure:
-    """Difference in POS on the items that both methods saw.
+    """Difference in POS on the mazes that both methods saw.
 
     Args:
       config: settings of the run.
@@ -155,10 +171,10 @@ def difference(
     Returns:
       Mean of first less second, with its interval over items.
     """
-    ids = _ids(first) & _ids(second)
+    kept = tasks(first) & tasks(second)
     found = evaluation.paired_difference(
-        pooled(first, ids),
-        pooled(second, ids),
+        pooled(first, kept),
+        pooled(second, kept),
         key=seed_key(config.seeds[0], _INTERVALS),
         num_resamples=config.resamples,
     )
@@ -168,7 +184,7 @@ def difference(
 def best_rule(
     found: Sequence[Chosen], rules: Sequence[str], chosen: Sequence[Chosen]
 ) -> str:
-    """The rule with the highest POS on the items and levels of other choices.
+    """The rule with the highest POS on the mazes of other choices.
 
     Args:
       found: choices of all methods.
@@ -176,13 +192,13 @@ def best_rule(
       chosen: choices of the method to compare.
 
     Returns:
-      Its name. It is chosen on the items on which it is compared, which favours it.
+      Its name. It is chosen on the mazes on which it is compared, which favours it.
     """
-    ids, noise = _ids(chosen), sorted({each.noise for each in chosen})
+    kept = tasks(chosen)
 
     def value(rule: str) -> float:
-        own = select(found, "rules", rule, noise=noise)
-        return float(pooled(own, ids).position.mean())
+        own = select(found, "rules", rule)
+        return float(pooled(own, kept).position.mean())
 
     return max(rules, key=value)
 
@@ -230,7 +246,3 @@ def outcomes(chosen: Sequence[Chosen]) -> tuple[np.ndarray, np.ndarray]:
     ]
     probability, right = zip(*rows, strict=True)
     return np.clip(np.array(probability, np.float32), 0, 1), np.array(right)
-
-
-def _ids(chosen: Sequence[Chosen]) -> set[str]:
-    return {maze.item.id for each in chosen for maze in each.mazes}

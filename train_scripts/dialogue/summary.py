@@ -1,7 +1,6 @@
 """Tables of the dialogue script."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -22,21 +21,13 @@ from train_scripts.running.cells import table_cell
 __all__ = [
     "calibration_table",
     "kind_table",
+    "labels",
     "methods",
     "notes",
-    "part_label",
     "scores_table",
     "source_table",
 ]
 
-_PARTS = {
-    "rules": "rule",
-    "official": "published construction",
-    "heads": "head over MiniLM",
-    "number": "{model}, by number",
-    "text": "{model}, by likelihood",
-    "chat": "endpoint",
-}
 _METRICS = {
     "position": "POS: share of positions right",
     "f1": "F1: share of the evidence among the picks",
@@ -45,6 +36,26 @@ _METRICS = {
 }
 # Ways to choose whose distractors are looked at.
 _LOOKED = ("embedding", "untuned", "multiple_choice", "monologue", "dialogue")
+
+
+def labels(config: Config) -> dict[str, str]:
+    """Name the parts.
+
+    Args:
+      config: settings of the run, with the name of the model.
+
+    Returns:
+      Words by part.
+    """
+    model = "SmolLM2" if config.model == "smollm2" else table_cell(config.model)
+    return {
+        "rules": "rule",
+        "official": "published construction",
+        "heads": "head over MiniLM",
+        "number": f"{model}, by number",
+        "text": f"{model}, by likelihood",
+        "chat": "endpoint",
+    }
 
 
 def methods(found: Sequence[Chosen]) -> list[tuple[str, str, str]]:
@@ -222,23 +233,9 @@ def notes(config: Config) -> str:
     )
 
 
-def part_label(config: Config, part: str) -> str:
-    """Name a part for display.
-
-    Args:
-      config: settings of the run.
-      part: as in `Chosen`.
-
-    Returns:
-      The name, with that of the language model.
-    """
-    name = "SmolLM2" if config.model == "smollm2" else Path(config.model).name
-    return _PARTS[part].replace("{model}", name)
-
-
 def _label(config: Config, part: str, method: str) -> str:
     shown = method if part == "chat" else method.replace("_", " ")
-    return f"{part_label(config, part)}: {table_cell(shown)}"
+    return f"{labels(config)[part]}: {table_cell(shown)}"
 
 
 def _interval(config: Config, scores: Scores, metric: str) -> str:

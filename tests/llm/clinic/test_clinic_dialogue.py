@@ -68,7 +68,8 @@ def test_controls_by_hand():
         "B. Pneumonia",
     ]
     assert texts(dialogue.to_monologue(make())) == [
-        "A 40-year-old man comes to the clinic. What is the cause?",
+        "A 40-year-old man comes to the clinic. He coughs. Chest x-ray shows an "
+        "opacity. What is the cause?",
         "He coughs. Chest x-ray shows an opacity. My answer: Pneumonia",
     ]
 

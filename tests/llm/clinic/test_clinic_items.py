@@ -128,6 +128,18 @@ def test_a_table_stays_with_the_line_that_announces_it():
     ]
 
 
+def test_a_number_stays_with_its_sentence():
+    text = "A man comes. 1. He coughs. 2) He fell. (3) He is ill. His age is 4. Why?"
+    assert split_sentences(text) == [
+        "A man comes.",
+        "1. He coughs.",
+        "2) He fell.",
+        "(3) He is ill.",
+        "His age is 4.",
+        "Why?",
+    ]
+
+
 @pytest.mark.parametrize(
     "first",
     ["He appears ill.", "Na+ is 14 mEq/L.", "The rate is 17/min.", "It is 6 mm."],
@@ -229,7 +241,13 @@ def test_ages_are_the_same_however_written():
         ("MR imaging shows", "unknown"),
         ("Mr. Lee", "male"),
         ("Mrs. Lee", "female"),
+        ("Ms. Lee has MS.", "female"),
+        ("MS is suspected", "unknown"),
         ("The patient", "unknown"),
+        ("A mother brings her 3-year-old son to the clinic. He has a fever.", "male"),
+        ("A father brings in his 6-week-old baby girl. She vomits.", "female"),
+        ("A woman brings her son's toys. She coughs.", "female"),
+        ("A woman has a 3-year-old son. She coughs.", "female"),
     ],
 )
 def test_sex(text, found):
@@ -254,3 +272,8 @@ def test_kinds(text, name):
 def test_organs():
     assert organs("He has a cough and a rash.") == {"lungs", "skin"}
     assert organs("He is tall.") == frozenset()
+
+
+def test_a_title_changes_and_a_disease_does_not():
+    told = match_pronouns("Ms. Lee has MS and saw Mrs. Fox.", "male")
+    assert told == "Mr. Lee has MS and saw Mr. Fox."

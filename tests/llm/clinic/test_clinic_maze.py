@@ -173,7 +173,7 @@ def test_no_items_and_few_items():
     with pytest.raises(ValueError, match="at least one item"):
         make_mazes([], key=jax.random.key(0))
     with pytest.raises(
-        ValueError, match="found 0 for item 'a' among 1 items; at least 4 items"
+        ValueError, match="found 0 for item 'a' among 1 items; add items with other"
     ):
         make_mazes([item("a", ["B."])], noise=(3,), key=jax.random.key(0))
     (alone,) = make_mazes([item("a", ["B."])], noise=(0,), key=jax.random.key(0))[0]

@@ -5,6 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jeff_llm.clinic import verbatim
 from jeff_llm.clinic.verbatim import stands_in, uncovered
 
 
@@ -26,6 +27,26 @@ def test_the_best_layout_by_hand():
     assert uncovered("a b x c d y", ["a b", "c d"]) == ["x", "y"]
     assert uncovered("ab", ["a", "b"]) == ["ab"]
     assert uncovered(" \n", []) == uncovered("", ["a"]) == []
+
+
+def test_many_pieces_in_a_long_text_are_found_in_time(monkeypatch):
+    """Work grows with what is found, and not with text times pieces."""
+    tried = []
+    whole = verbatim._whole
+
+    def counted(piece, text, start):
+        tried.append(piece)
+        return whole(piece, text, start)
+
+    monkeypatch.setattr(verbatim, "_whole", counted)
+
+    class Text(str):
+        def startswith(self, *_):
+            raise AssertionError("each place is tried with each piece")
+
+    pieces = [f"Sentence {number}." for number in range(50)]
+    text = Text(" ".join(pieces) + " More.")
+    assert uncovered(text, pieces) == ["More."] and len(tried) == 50
 
 
 @given(
