@@ -235,14 +235,15 @@ def test_calibration_by_hand():
     gold = list(maze.gold)
     picks = [gold[0], gold[1], gold[3], gold[2]]
     chosen = [
-        Chosen("heads", "untuned", "one", 0, [maze], [picks], [[0.9, 0.7, 0.4, 1.5]])
+        Chosen("heads", "untuned", "one", 0, [maze], [picks], [[0.9, 0.7, 1.5, 1.0]])
     ]
     probability, correct = outcomes(chosen)
-    np.testing.assert_allclose(probability, [0.9, 0.7, 0.4, 1.0])
-    assert correct.tolist() == [True, True, False, False]
+    # Rounding above 1 is cut; the fourth pick had no rival.
+    np.testing.assert_allclose(probability, [0.9, 0.7, 1.0])
+    assert correct.tolist() == [True, True, False]
     found = calibration(chosen)
-    assert found.picks == 4 and found.right == 0.5
-    assert found.brier == pytest.approx((0.01 + 0.09 + 0.16 + 1) / 4)
-    assert found.auroc == 0.5
+    assert found.picks == 3 and found.right == pytest.approx(2 / 3)
+    assert found.brier == pytest.approx((0.01 + 0.09 + 1) / 3)
+    assert found.auroc == 0
     none = calibration([chosen[0]._replace(picks=[gold])])
     assert none.right == 1 and np.isnan(none.auroc)

@@ -214,7 +214,8 @@ def test_arms_from_first_choice_to_a_resumed_run(
     assert not (folder / "simulated_0_dialogue" / "choices.json").exists()
     found = parts.run(tuned, tmp_path, progress=False)
     assert len(asked) == 3 and asked[0] is model and asked[2] is not model
-    records = json.loads((folder / "simulated_0_dialogue" / "choices.json").read_text())
+    done = folder / "simulated_0_dialogue" / "choices.json"
+    records = json.loads(done.read_text())["choices"]
     assert [(r["part"], r["method"], r["rounds"], r["noise"]) for r in records] == [
         ("number", "dialogue", "one", 1),
         ("text", "dialogue", "one", 1),
@@ -230,6 +231,10 @@ def test_arms_from_first_choice_to_a_resumed_run(
     again = parts.run(tuned, tmp_path, progress=False)
     assert len(asked) == 3 and tables(again) == text
     assert again[-1].numbers == found[-1].numbers
+    # Choices in other mazes are none in these.
+    done.write_text(json.dumps({"mazes": "others", "choices": []}))
+    assert tables(parts.run(tuned, tmp_path, progress=False)) == text
+    assert len(asked) == 4
 
 
 def test_no_item_is_short_enough(items, tuned, model):
