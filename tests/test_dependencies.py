@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOLDERS = {
     "jeff": {"scripts", "data"},
     "jeff_graph": {"scripts", "bio", "peers"},
-    "jeff_llm": {"llm", "anomaly"},
+    "jeff_llm": {"llm", "anomaly", "data"},
     "train_scripts": {"scripts", "bio", "llm", "anomaly"},
     "configs": {"scripts"},
     "tests": {"scripts", "bio", "llm", "data", "peers", "dev"},
