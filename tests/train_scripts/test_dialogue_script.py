@@ -127,7 +127,7 @@ def test_rules_and_heads(items, config, encoder, tmp_path):
     for row in (
         "| head over MiniLM: multiple choice | several |",
         "| published construction: last | one |",
-        "| expected of a random choice | | |",
+        "| random, expected | | ",
     ):
         assert row in text
     plots = sorted(path.name for path in tmp_path.glob("*.png"))
@@ -226,6 +226,10 @@ def test_arms_from_first_choice_to_a_resumed_run(
     text = tables(found)
     assert "| some/tiny, by number: dialogue | one | 1 |" in text
     assert "| some/tiny, by likelihood: untuned | one | 2 |" in text
+    # Beside each reading the best of the rules, and chance, in the same mazes.
+    assert "| rule: usual order | one | 1 |" in text
+    assert "| rule: usual order | one | 2 |" in text
+    assert "| random, expected | | 1 |" in text and "| random, expected | | 2 |" in text
     assert "what the arms were tuned on" in text
     assert f"| dialogue | 0 | 14 | {told['tokens']:,} |" in text
     again = parts.run(tuned, tmp_path, progress=False)

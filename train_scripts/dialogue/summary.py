@@ -10,11 +10,13 @@ from jeff_llm.clinic.kinds import KINDS
 from jeff_llm.clinic.maze import SOURCES
 from train_scripts.dialogue.measure import Chosen
 from train_scripts.dialogue.pooled import (
+    Task,
     calibration,
     chance,
     pooled,
     select,
     summary,
+    tasks,
 )
 from train_scripts.running.cells import table_cell
 
@@ -88,22 +90,53 @@ def scores_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
         text += "| method | rounds | items |"
         text += "".join(f" noise {level} |" for level in levels)
         text += "\n|---|---|---|" + "---|" * len(levels) + "\n"
-        for part, method, rounds in methods(found):
-            cells, items = [], 0
-            for level in levels:
-                own = select(found, part, method, rounds=(rounds,), noise=(level,))
-                scores = pooled(own)
-                items = len(scores.position)
-                cells.append(_interval(config, scores, metric))
-            label = _label(config, part, method)
-            text += f"| {label} | {rounds} | {items} | {' | '.join(cells)} |\n"
-        expected = []
-        for level in levels:
-            own = select(found, found[0].part, found[0].method, noise=(level,))
-            value = np.nanmean(getattr(chance(own), metric))
-            expected.append(f"{value:.3f}")
-        text += f"| expected of a random choice | | | {' | '.join(expected)} |\n"
+        for part in dict.fromkeys(each.part for each in found):
+            for row in (row for row in methods(found) if row[0] == part):
+                text += _scores_row(config, found, row, metric)
+            text += _rivals(config, found, part, metric)
     return text
+
+
+def _scores_row(
+    config: Config,
+    found: Sequence[Chosen],
+    row: tuple[str, str, str],
+    metric: str,
+    kept: set[Task] | None = None,
+) -> str:
+    part, method, rounds = row
+    cells, items = [], 0
+    for level in sorted(config.noise):
+        own = select(found, part, method, rounds=(rounds,), noise=(level,))
+        scores = pooled(own, kept)
+        items = len(scores.position)
+        cells.append(_interval(config, scores, metric))
+    label = _label(config, part, method)
+    return f"| {label} | {rounds} | {items} | {' | '.join(cells)} |\n"
+
+
+def _rivals(config: Config, found: Sequence[Chosen], part: str, metric: str) -> str:
+    """The best of the rules, and chance, in the mazes that a part saw.
+
+    A language model reads short items alone, in which chance is higher.
+    """
+    if part == "official":
+        return ""
+    row = next(row for row in methods(found) if row[0] == part)
+    own = select(found, *row[:2], rounds=row[2:])
+    text, kept = "", tasks(own)
+    rule = ("rules", "usual_order", "one")
+    if part in ("number", "text", "chat") and kept <= tasks(select(found, *rule[:2])):
+        text = _scores_row(config, found, rule, metric, kept)
+    expected = [
+        np.nanmean(
+            getattr(chance([each for each in own if each.noise == level]), metric)
+        )
+        for level in sorted(config.noise)
+    ]
+    shown = " | ".join(f"{value:.3f}" for value in expected)
+    items = len({each for each, _ in kept})
+    return f"{text}| random, expected | | {items} | {shown} |\n"
 
 
 def source_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
