@@ -172,6 +172,7 @@ PRESETS: dict[str, Config] = {
     # The smallest run, to check that everything works.
     "smoke": Config(
         data_sets=("simulated",),
+        arms=("untuned", "dialogue"),
         noise=(0, 3),
         simulated=60,
         test_items=16,
