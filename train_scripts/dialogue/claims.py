@@ -52,6 +52,8 @@ def claims(config: Config, name: str, found: Sequence[Chosen]) -> tuple[Claim, .
             decided += _gains(config, name, found, part, reading)
         if any(each.part == part for each in found):
             decided += _best_arm(config, name, found, part, reading)
+    if select(found, "heads", "sentences"):
+        decided += _steps(config, name, found)
     if select(found, "official", "last"):
         decided += _flaws(config, name, found)
     return tuple(decided)
@@ -117,6 +119,26 @@ def _gains(
                         decided(gain),
                     )
                 )
+    return made
+
+
+def _steps(config: Config, name: str, found: Sequence[Chosen]) -> list[Claim]:
+    """What remains of a dialogue when its doctor is silent."""
+    made = []
+    for other in ("dialogue", "untuned"):
+        own = [select(found, "heads", method) for method in ("sentences", other)]
+        if all(own):
+            gain = difference(config, *own)
+            made.append(
+                Claim(
+                    f"{name}, {labels(config)['heads']}: a case told sentence by "
+                    "sentence, without the doctor's turns, is above "
+                    f"{_AGAINST.get(other, 'dialogue tuning')} (POS).",
+                    "not compared",
+                    points(gain),
+                    decided(gain),
+                )
+            )
     return made
 
 
