@@ -12,13 +12,13 @@ from jeff_llm.models.cache import init_cache
 pytestmark = pytest.mark.slow
 
 # Blocks leave the default window at 260 and 388 tokens.
-LENGTHS = (200, 270, 330, 400)
+LENGTHS = (200, 330)
 NEW = 64
 
 
 def test_greedy_tokens(smollm2) -> None:
     """With 8 bits all are the same; with 4 bits most. English prompts, one batch."""
-    names = ("execmodel", "import", "naming", "numeric-types")
+    names = ("execmodel", "naming")
     prompts = [
         smollm2.encode(topics[name])[:length]
         for name, length in zip(names, LENGTHS, strict=True)
@@ -34,7 +34,7 @@ def test_greedy_tokens(smollm2) -> None:
             MakeCache(CacheConfig(4, 4)),
         )
     )
-    assert exact.shape == (4, NEW)
+    assert exact.shape == (2, NEW)
     np.testing.assert_array_equal(eight, exact)
     agreed = (four == exact).mean()
     print(f"4 bits: {agreed:.0%} of the tokens are those of full precision")
