@@ -1,13 +1,14 @@
 """Tables of the dialogue script."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from configs.dialogue import Config
 from jeff_llm.clinic.evaluation import Scores, by_kind, by_source
 from jeff_llm.clinic.kinds import KINDS
-from jeff_llm.clinic.maze import SOURCES
+from jeff_llm.clinic.maze import SOURCES, Maze
+from jeff_llm.clinic.picked import Picks
 from train_scripts.dialogue.measure import Chosen
 from train_scripts.dialogue.pooled import (
     Task,
@@ -150,32 +151,22 @@ def source_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     Returns:
       Markdown; empty without noise.
     """
-    noise = max(each.noise for each in found)
-    if not noise:
-        return ""
     kinds = SOURCES[1:]
-    text = (
-        f"\n### {name}, share of distractors picked at noise {noise}, by what they "
-        "share with the case\n\n| method | rounds |"
-        + "".join(f" {kind} |" for kind in kinds)
-        + "\n|---|---|"
-        + "---|" * len(kinds)
-        + "\n"
-    )
-    for part, method, rounds in methods(found):
-        if part == "official" or (part != "chat" and method not in _LOOKED):
-            continue
-        own = select(found, part, method, rounds=(rounds,), noise=(noise,))
-        mazes = [maze for each in own for maze in each.mazes]
-        picks = [each for one in own for each in one.picks]
+    title = "share of distractors picked at noise {noise}, by what they share"
+    rows = []
+    for label, mazes, picks in _looked_at(config, found):
         shares = by_source(mazes, picks)
-        cells = [
-            f"{shares[kind].share:.3f} ({shares[kind].picked} of {shares[kind].listed})"
-            for kind in kinds
-        ]
-        label = _label(config, part, method)
-        text += f"| {label} | {rounds} | {' | '.join(cells)} |\n"
-    return text
+        rows.append(
+            (
+                *label,
+                *(
+                    f"{shares[kind].share:.3f} "
+                    f"({shares[kind].picked} of {shares[kind].listed})"
+                    for kind in kinds
+                ),
+            )
+        )
+    return _picked_table(name, title + " with the case", kinds, found, rows)
 
 
 def kind_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
@@ -189,31 +180,56 @@ def kind_table(config: Config, name: str, found: Sequence[Chosen]) -> str:
     Returns:
       Markdown; empty without noise.
     """
+    title = "share picked at noise {noise}: evidence / distractors of a kind"
+    rows = []
+    for label, mazes, picks in _looked_at(config, found):
+        shares = by_kind(mazes, picks)
+        rows.append(
+            (
+                *label,
+                *(
+                    f"{_share(shares[kind].evidence.share)} / "
+                    f"{_share(shares[kind].distractors.share)}"
+                    for kind in KINDS
+                ),
+            )
+        )
+    return _picked_table(name, title, KINDS, found, rows)
+
+
+def _looked_at(
+    config: Config, found: Sequence[Chosen]
+) -> Iterator[tuple[tuple[str, str], list[Maze], list[Picks]]]:
+    """Label and rounds, mazes and picks at the most noise, of some methods."""
+    noise = max(each.noise for each in found)
+    for part, method, rounds in methods(found):
+        if part == "official" or (part != "chat" and method not in _LOOKED):
+            continue
+        own = select(found, part, method, rounds=(rounds,), noise=(noise,))
+        yield (
+            (_label(config, part, method), rounds),
+            [maze for each in own for maze in each.mazes],
+            [picks for each in own for picks in each.picks],
+        )
+
+
+def _picked_table(
+    name: str,
+    title: str,
+    columns: Sequence[str],
+    found: Sequence[Chosen],
+    rows: Sequence[Sequence[str]],
+) -> str:
     noise = max(each.noise for each in found)
     if not noise:
         return ""
-    text = (
-        f"\n### {name}, share picked at noise {noise}: evidence / distractors of a "
-        "kind\n\n| method | rounds |"
-        + "".join(f" {kind} |" for kind in KINDS)
-        + "\n|---|---|"
-        + "---|" * len(KINDS)
-        + "\n"
-    )
-    for part, method, rounds in methods(found):
-        if part == "official" or method not in _LOOKED:
-            continue
-        own = select(found, part, method, rounds=(rounds,), noise=(noise,))
-        mazes = [maze for each in own for maze in each.mazes]
-        shares = by_kind(mazes, [each for one in own for each in one.picks])
-        cells = [
-            f"{_share(shares[kind].evidence.share)} / "
-            f"{_share(shares[kind].distractors.share)}"
-            for kind in KINDS
-        ]
-        label = _label(config, part, method)
-        text += f"| {label} | {rounds} | {' | '.join(cells)} |\n"
-    return text
+    lines = [
+        f"\n### {name}, {title.format(noise=noise)}\n",
+        f"| method | rounds | {' | '.join(columns)} |",
+        "|---" * (2 + len(columns)) + "|",
+    ]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 def calibration_table(config: Config, name: str, found: Sequence[Chosen]) -> str:

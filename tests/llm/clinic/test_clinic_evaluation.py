@@ -13,7 +13,7 @@ from jeff_llm.clinic.evaluation import (
 )
 from jeff_llm.clinic.items import Item
 from jeff_llm.clinic.maze import Maze
-from jeff_llm.clinic.picked import by_kind, by_source
+from jeff_llm.clinic.picked import Share, by_kind, by_source
 
 
 def maze(gold, sources, kinds=None):
@@ -157,3 +157,21 @@ def test_differences_of_other_mazes_are_refused():
     moved = moved._replace(tau=moved.tau[::-1])
     with pytest.raises(ValueError, match="second: expected scores of the same"):
         paired_difference(scores(np.ones(8)), moved, key=jax.random.key(0))
+
+
+def test_what_was_picked():
+    mazes = [THREE, THREE, ONE, ONE, ONE]
+    picks = [(0, 1, 4), (2, 0), (0,), (1,), None]
+    sources = by_source(mazes, picks)
+    assert list(sources) == ["organ", "age", "random"]
+    assert sources["organ"] == Share(1.0, 2, 2)
+    assert sources["age"] == Share(0.5, 1, 2)
+    assert sources["random"] == Share(0.5, 1, 2)
+    kinds = by_kind(mazes, picks)
+    assert kinds["symptom"].evidence == Share(0.5, 2, 4)
+    assert kinds["symptom"].distractors == Share(0.75, 3, 4)
+    assert kinds["treatment"].evidence == Share(0.5, 1, 2)
+    assert kinds["examination"].evidence == Share(0.0, 0, 2)
+    assert kinds["diagnosis"].distractors == Share(0.5, 1, 2)
+    nothing = kinds["background"].evidence
+    assert np.isnan(nothing.share) and nothing[1:] == (0, 0)
