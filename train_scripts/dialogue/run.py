@@ -12,7 +12,6 @@ from pathlib import Path
 from configs.dialogue import Config
 from train_scripts.dialogue import own, parts
 from train_scripts.running import results
-from train_scripts.running.results import Part
 
 __all__ = ["run"]
 
@@ -43,10 +42,7 @@ def run(
         found = [own.analyse(config, workdir, progress=progress)]
     else:
         found = parts.run(config, workdir, progress=progress)
-    table = "\n".join(part.table for part in found)
+    part = results.join(found)
     if progress:
-        print(table)
-    numbers = {name: x for part in found for name, x in part.numbers.items()}
-    claims = tuple(claim for part in found for claim in part.claims)
-    part = Part(numbers, claims, table)
+        print(part.table)
     return results.finish("dialogue", preset, config.seeds[0], began, part, workdir)

@@ -43,12 +43,9 @@ def run(
         found = [traces.analyse(config, workdir)]
     else:
         found = [_run_part(config, workdir, name, progress) for name in config.parts]
-    table = "\n".join(part.table for part in found)
+    part = results.join(found)
     if progress:
-        print(table)
-    numbers = {name: x for part in found for name, x in part.numbers.items()}
-    claims = tuple(claim for part in found for claim in part.claims)
-    part = Part(numbers, claims, table)
+        print(part.table)
     return results.finish("reasoning", preset, config.seeds[0], began, part, workdir)
 
 

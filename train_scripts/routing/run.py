@@ -42,10 +42,7 @@ def run(
         found = [logs.analyse(config, workdir)]
     else:
         found = [_PARTS[name](config, workdir) for name in config.parts]
-    text = "\n".join(part.table for part in found)
+    part = results.join(found)
     if progress:
-        print(text)
-    numbers = {name: x for part in found for name, x in part.numbers.items()}
-    claims = tuple(claim for part in found for claim in part.claims)
-    part = results.Part(numbers, claims, text)
+        print(part.table)
     return results.finish("routing", preset, config.seed, began, part, workdir)

@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ __all__ = [
     "Result",
     "device_name",
     "finish",
+    "join",
     "read",
     "versions",
     "write",
@@ -97,6 +99,22 @@ class Result:
 
 
 _RESULT = TypeAdapter(Result)
+
+
+def join(parts: Sequence[Part]) -> Part:
+    """Join the parts of a run into one.
+
+    Args:
+      parts: the parts, in order.
+
+    Returns:
+      Their numbers, claims and tables; of two numbers with one name the later one.
+    """
+    return Part(
+        {name: number for part in parts for name, number in part.numbers.items()},
+        tuple(claim for part in parts for claim in part.claims),
+        "\n".join(part.table for part in parts),
+    )
 
 
 def finish(

@@ -220,3 +220,11 @@ def test_version_of_an_absent_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package without metadata is said to be absent; nothing is raised."""
     monkeypatch.setattr(results, "_PACKAGES", ("no-such-package-as-this",))
     assert results.versions()["no-such-package-as-this"] == "not installed"
+
+
+def test_parts_are_joined() -> None:
+    first = results.Part({"a": 1.0, "b": 2.0}, RESULT.claims, "one")
+    second = results.Part({"b": 3.0}, (), "two")
+    joined = results.join([first, second])
+    assert joined == results.Part({"a": 1.0, "b": 3.0}, RESULT.claims, "one\ntwo")
+    assert results.join([]) == results.Part({}, (), "")
