@@ -21,8 +21,8 @@ def parse_json(text: str | bytes, place: str) -> Any:
       The value.
 
     Raises:
-      ValueError: if it is no JSON or nested too deeply, a number is not finite or beyond
-        a float of 64 bits, or a key occurs twice in one object.
+      ValueError: if it is no JSON or nested too deeply, a number is not finite or
+        beyond a float of 64 bits, or a key occurs twice in one object.
 
     >>> parse_json('{"a": 1e400}', "a.json:1")
     Traceback (most recent call last):

@@ -109,9 +109,15 @@ def test_one_number_for_all_entries(tmp_path):
         (GOOD | {"edges": np.array([[0, 3]])}, r"g.npz: edges: .* got \[0, 3\] in row"),
         (GOOD | {"labels": np.ones(3)}, "g.npz: labels: expected integers"),
         (COMPACT | {"adj_indptr": np.array([0, 4])}, "expected 4 row pointers"),
-        (COMPACT | {"x_indices": np.array([0, 1, 0, 7])}, "g.npz: x_indices: expected columns from 0 to 1, got 7"),
+        (
+            COMPACT | {"x_indices": np.array([0, 1, 0, 7])},
+            "g.npz: x_indices: expected columns from 0 to 1, got 7",
+        ),
         (COMPACT | {"adj_indices": np.array([1, 0])}, "g.npz: "),
-        (GOOD | {"edges": np.array([{}, None])}, "edges: .*pickled objects, which are never loaded"),
+        (
+            GOOD | {"edges": np.array([{}, None])},
+            "edges: .*pickled objects, which are never loaded",
+        ),
     ],
 )
 def test_arrays_that_make_no_graph(tmp_path, arrays, words):
