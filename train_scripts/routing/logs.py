@@ -4,13 +4,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from configs.routing import Config
-from jeff import bootstrap, files
+from jeff import files
 from jeff_llm.confidence import evaluation, router, routing
+from train_scripts.routing.resampling import accuracy_interval
 from train_scripts.routing.transfers import RATES
 from train_scripts.running import plots
 from train_scripts.running.results import Part
@@ -38,7 +38,11 @@ def analyse(config: Config, workdir: Path) -> Part:
     sure, small, large, cost = logs[:4]
     rates = jnp.asarray(RATES, jnp.float32)
     whole = routing.curve(sure, small, large, rates, large_cost=cost)
-    low, high = _interval(config, sure, small, large, cost)
+    low, high = accuracy_interval(
+        *(np.asarray(each) for each in (sure, small, large, rates)),
+        seed=config.seed,
+        num_samples=config.bootstrap,
+    )
     numbers = {
         "queries": float(len(sure)),
         "small_accuracy": float(small.mean()),
@@ -102,21 +106,6 @@ def promise(guard: router.Router, max_error: float, delta: float) -> str:
         f"of the time, with probability {1 - delta:.0%} over the draw of the log; "
         f"{guard.rate:.1%} are then sent on."
     )
-
-
-def _interval(config: Config, *arrays: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """95% interval of the accuracy at each rate, over resamples of the queries."""
-
-    def accuracy(*rows: jax.Array) -> jax.Array:
-        sure, small, large, cost = rows
-        rates = jnp.asarray(RATES, jnp.float32)
-        return routing.curve(sure, small, large, rates, large_cost=cost).accuracy
-
-    drawn = bootstrap.bootstrap_samples(
-        accuracy, arrays, key=jax.random.key(config.seed), num_samples=config.bootstrap
-    )
-    low, high = np.quantile(np.asarray(drawn), [0.025, 0.975], axis=0)
-    return low, high
 
 
 def _routers(
