@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,6 +17,9 @@ from train_scripts.running import plots
 from train_scripts.running.results import Part
 
 __all__ = ["analyse", "promise", "write_routers"]
+
+# Compiled as a whole: step by step, each operation is compiled for the log's length.
+_curve, _area = jax.jit(routing.curve), jax.jit(routing.normalised_area)
 
 
 def analyse(config: Config, workdir: Path) -> Part:
@@ -37,7 +41,7 @@ def analyse(config: Config, workdir: Path) -> Part:
     logs = routing.from_jsonl(config.data, **names)
     sure, small, large, cost = logs[:4]
     rates = jnp.asarray(RATES, jnp.float32)
-    whole = routing.curve(sure, small, large, rates, large_cost=cost)
+    whole = _curve(sure, small, large, rates, large_cost=cost)
     low, high = accuracy_interval(
         *(np.asarray(each) for each in (sure, small, large, rates)),
         seed=config.seed,
@@ -177,7 +181,7 @@ def _table(
         names = np.array(logs.dataset)
         for name in sets:
             c, s, g = (x[names == name] for x in logs[:3])
-            area = float(routing.normalised_area(c, s, g))
+            area = float(_area(c, s, g))
             lines.append(
                 f"| {name} | {len(c)} | {s.mean():.1%} | {g.mean():.1%} | {area:.3f} |"
             )
