@@ -36,6 +36,8 @@ class _Config:
     __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
     command: Text
     config: dict[Text, Any]
+    # Of the files that the configuration names; absent from runs of an earlier jeff.
+    data: dict[Text, dict[Text, Any]] = dataclasses.field(default_factory=dict)
 
 
 _CONFIG = TypeAdapter(_Config)
