@@ -5,6 +5,7 @@ import errno
 import gzip
 import io
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,15 @@ __all__ = ["check_expansion", "open_expanded", "reading"]
 # What a compressed file may always expand to, and how many times its size otherwise:
 # real tables shrink to a twentieth at most, a bomb to a thousandth.
 _FREE_BYTES, _FREE_RATIO = 256 << 20, 20
-_NOT_ERRORS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
+# An interrupted program, and a fault of the program itself.
+_NOT_ERRORS = (
+    KeyboardInterrupt,
+    SystemExit,
+    GeneratorExit,
+    asyncio.CancelledError,
+    ImportError,
+    NameError,
+)
 
 
 @contextmanager
@@ -46,7 +55,7 @@ invalid literal for int() with base 10: 'x'); get or write it again
     """
     try:
         yield
-    except (*_NOT_ERRORS, ImportError):
+    except _NOT_ERRORS:
         raise
     except BaseException as error:
         said = (str(error).splitlines() or [""])[0]
@@ -98,7 +107,7 @@ def _limit(path: str | Path) -> int:
 class _Counted(io.RawIOBase):
     """A stream that stops when more bytes come than its file may expand to."""
 
-    def __init__(self, inner: io.BufferedIOBase, path: Path):
+    def __init__(self, inner: Any, path: Path):
         self._inner, self._path, self._count, self._limit = inner, path, 0, _limit(path)
 
     def readable(self) -> bool:
@@ -115,13 +124,15 @@ class _Counted(io.RawIOBase):
 
 @contextmanager
 def open_expanded(
-    path: str | Path, expected: str = "a file"
+    path: str | Path, expected: str = "a file", *, inside: str = ""
 ) -> Iterator[io.BufferedIOBase]:
-    """Open a file for reading, expanding it where its name ends in ``.gz``.
+    """Open a file for reading, expanding it where its name ends in ``.gz`` or ``.zip``.
 
     Args:
       path: the file.
       expected: what it should be, for errors.
+      inside: ending of the one file in a ``.zip`` that is read; with none, a ``.zip``
+        is read as it is.
 
     Yields:
       A stream of bytes, within the limit of `check_expansion`.
@@ -129,7 +140,7 @@ def open_expanded(
     Raises:
       FileNotFoundError: if there is no such file.
       OSError: if it cannot be opened.
-      ValueError: if it is no whole gzip file, expands to too much, or the block raises
+      ValueError: if it is no whole archive, expands to too much, or the block raises
         what `reading` turns into a ValueError.
     """
     path = Path(path).expanduser()
@@ -137,9 +148,17 @@ def open_expanded(
         kind = "a folder" if path.is_dir() else "none"
         raise FileNotFoundError(f"{path}: expected {expected}, found {kind}")
     with reading(path, expected), path.open("rb") as file:
-        if path.suffix != ".gz":
-            yield file
-        else:
+        if path.suffix == ".gz":
             with gzip.open(file) as inner:
-                counted = _Counted(inner, path)
-                yield io.BufferedReader(counted, 1 << 20)
+                yield io.BufferedReader(_Counted(inner, path), 1 << 20)
+        elif path.suffix == ".zip" and inside:
+            with zipfile.ZipFile(file) as archive:
+                names = [n for n in archive.namelist() if n.endswith(inside)]
+                if len(names) != 1:
+                    raise ValueError(
+                        f"{path}: expected one {inside} inside, got {len(names)}"
+                    )
+                with archive.open(names[0]) as inner:
+                    yield io.BufferedReader(_Counted(inner, path), 1 << 20)
+        else:
+            yield file
