@@ -4,7 +4,10 @@ The functions below `jeff.checkpoint`. orbax stores arrays under flat names; the
 is JSON with the user's metadata, the kinds of typed keys, and the digests.
 """
 
+import errno
+import glob
 import json
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -110,9 +113,14 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a full disk is a ValueError of tensorstore
+        for left in path.parent.glob(f"{glob.escape(path.name)}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(left, ignore_errors=True)
+        full = "No space left on device" in str(error)
+        why = "no space left on the disk" if full else _reason(error)
         raise OSError(
-            f"{path}: the checkpoint could not be written ({_reason(error)}); earlier "
-            "ones are unchanged. Make room on the disk, or choose another folder"
+            errno.ENOSPC if full else 0,
+            f"{path}: the checkpoint could not be written ({why}); earlier ones are "
+            "kept: make room, or choose another folder",
         ) from error
 
 

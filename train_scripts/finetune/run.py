@@ -23,7 +23,7 @@ from jeff import files, sharding, training
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune
-from train_scripts.cli import MENDABLE, use_compilation_cache
+from train_scripts.cli import MENDABLE, quiet_libraries, use_compilation_cache
 from train_scripts.running.workdir import hold
 
 __all__ = ["Summary", "main", "run"]
@@ -60,6 +60,7 @@ def main() -> int:
     """
     import tyro
 
+    quiet_libraries()
     try:
         config = tyro.cli(Config, prog=_COMMAND)
         use_compilation_cache()
