@@ -2,8 +2,8 @@
 
 An array that a process holds completely is hashed on the host with xxh3_128. An array
 that is split over several processes has a sum instead, computed on its devices: each
-32-bit word times an odd number that depends on its place, modulo 2^32. A changed bit
-changes both, and neither depends on how the array is placed.
+mixed 32-bit word times an odd number that depends on its place, modulo 2^32. A changed
+bit changes both, and neither depends on how the array is placed.
 """
 
 import json
@@ -106,7 +106,12 @@ def _sum(array: jax.Array) -> jax.Array:
     for axis, size in enumerate(words.shape):
         place = place * jnp.uint32(size)
         place += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
-    # Mixed, so that neighbours do not have neighbouring factors.
-    factor = place * jnp.uint32(0x9E3779B1)
-    factor = (factor ^ (factor >> 15)) * jnp.uint32(2) + jnp.uint32(1)
-    return jnp.sum(words * factor, dtype=jnp.uint32)
+    factor = _mixed(place) * jnp.uint32(2) + jnp.uint32(1)
+    # Words are mixed too: two changed signs would otherwise cancel.
+    return jnp.sum(_mixed(words) * factor, dtype=jnp.uint32)
+
+
+def _mixed(words: jax.Array) -> jax.Array:
+    """Spread each bit over its word; different words stay different."""
+    words = (words ^ (words >> 16)) * jnp.uint32(0x9E3779B1)
+    return words ^ (words >> 15)

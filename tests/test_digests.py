@@ -32,12 +32,24 @@ def test_the_sum_notices_a_changed_or_moved_element(kind):
 
 
 def test_the_sum_by_hand():
-    """Places 0 and 1: odd factors, the first of them 1."""
-    factor = 0x9E3779B1
-    factor = ((factor ^ (factor >> 15)) * 2 + 1) % 2**32
-    total = (5 + 7 * factor) % 2**32
-    digest = f"sum32:{total:08x}-uint32(2,)"
-    assert digests.same_array(jnp.array([5, 7], jnp.uint32), digest)
+    """In integers of Python, which do not wrap by themselves."""
+
+    def mixed(word):
+        word = ((word ^ (word >> 16)) * 0x9E3779B1) % 2**32
+        return word ^ (word >> 15)
+
+    words = [5, 2**31 + 7, 2**32 - 1]
+    total = sum(mixed(w) * (2 * mixed(n) + 1) for n, w in enumerate(words)) % 2**32
+    digest = f"sum32:{total:08x}-uint32(3,)"
+    assert digests.same_array(jnp.array(words, jnp.uint32), digest)
+
+
+def test_two_changed_signs_do_not_cancel():
+    array = jnp.arange(1.0, 9.0)
+    digest = f"sum32:{digests._summed(array)}"
+    for other in range(1, 8):
+        signs = jnp.ones(8).at[jnp.array([0, other])].set(-1)
+        assert digests.same_array(array * signs, digest) is False
 
 
 def test_each_flipped_bit_changes_both():
