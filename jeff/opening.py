@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 __all__ = ["check_expansion", "open_expanded", "reading"]
 
@@ -89,9 +89,15 @@ def check_expansion(path: str | Path, size: int, *, what: str = "its content") -
     if size > (limit := _limit(path)):
         raise ValueError(
             f"{path}: expected at most {limit:,} bytes for {what}, which is what a "
-            f"file of {Path(path).stat().st_size:,} bytes may take, got {size:,}; if "
+            f"file of {_size(Path(path)):,} bytes may take, got {size:,}; if "
             "you trust the file, set JEFF_MAX_BYTES to a larger number"
         )
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return path.stat().st_size
 
 
 def _limit(path: str | Path) -> int:
@@ -100,26 +106,19 @@ def _limit(path: str | Path) -> int:
         raise ValueError(
             f"JEFF_MAX_BYTES: expected a number of bytes, got {stated!r:.40}"
         )
-    size = Path(path).stat().st_size
+    size = _size(Path(path))
     return max(_FREE_BYTES, _FREE_RATIO * size, int(stated))
 
 
-class _Counted(io.RawIOBase):
-    """A stream that stops when more bytes come than its file may expand to."""
-
-    def __init__(self, inner: Any, path: Path):
-        self._inner, self._path, self._count, self._limit = inner, path, 0, _limit(path)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._inner.read(len(buffer))
-        self._count += len(data)
-        if self._count > self._limit:
-            check_expansion(self._path, self._count)
-        buffer[: len(data)] = data
-        return len(data)
+def _check_gzip(file: io.BufferedIOBase, path: Path) -> None:
+    """Expand a gzip file once before its content is trusted: a bomb, a cut, a fault."""
+    limit, size = _limit(path), 0
+    with gzip.open(file) as inner:
+        while chunk := inner.read(1 << 20):
+            size += len(chunk)
+            if size > limit:
+                check_expansion(path, size)
+    file.seek(0)
 
 
 @contextmanager
@@ -149,8 +148,9 @@ def open_expanded(
         raise FileNotFoundError(f"{path}: expected {expected}, found {kind}")
     with reading(path, expected), path.open("rb") as file:
         if path.suffix == ".gz":
+            _check_gzip(file, path)
             with gzip.open(file) as inner:
-                yield io.BufferedReader(_Counted(inner, path), 1 << 20)
+                yield inner
         elif path.suffix == ".zip" and inside:
             with zipfile.ZipFile(file) as archive:
                 names = [n for n in archive.namelist() if n.endswith(inside)]
@@ -158,7 +158,9 @@ def open_expanded(
                     raise ValueError(
                         f"{path}: expected one {inside} inside, got {len(names)}"
                     )
+                # Never more than the archive states is read of a member.
+                check_expansion(path, archive.getinfo(names[0]).file_size)
                 with archive.open(names[0]) as inner:
-                    yield io.BufferedReader(_Counted(inner, path), 1 << 20)
+                    yield cast(io.BufferedIOBase, inner)
         else:
             yield file

@@ -132,7 +132,8 @@ def check_cells(path: Path, found: Any) -> None:
     assert len(set(genes)) == values.shape[1]
     with h5py.File(path) as file:
         if isinstance(file["X"], h5py.Group):
-            assert values.sum() == np.asarray(file["X/data"], np.float32).sum()
+            stored = np.asarray(file["X/data"], np.float32)
+            assert values.sum(dtype=float) == stored.sum(dtype=float)
 
 
 # Lines of objects.
