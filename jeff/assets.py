@@ -15,6 +15,7 @@ Data sets on a model hub are not assets; their loaders download them.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import os
 import sys
@@ -22,7 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from jeff import wheels
+from jeff import files, wheels
 from jeff.catalogue import ASSETS, Asset
 
 __all__ = [
@@ -45,7 +46,7 @@ def find(name: str, path: str | Path | None = None) -> Path:
 
     The order is: ``path``, if given; ``$JEFF_DATA``; the cache; an installed package
     that contains the file (it is not imported). A file in the last two places counts
-    only if its size is that of the pinned file.
+    only if its checksum is that of the pinned file, which is read once per process.
 
     Args:
       name: key in `ASSETS`.
@@ -302,9 +303,7 @@ def _in_shared(asset: Asset) -> Path | str:
 
 
 def _in_cache(asset: Asset) -> Path | str:
-    # By size alone: a checksum of a large file at every start would take seconds, and
-    # only a checked file is ever renamed into the cache.
-    return _sized(_cached(asset), asset)
+    return _pinned(_cached(asset), asset)
 
 
 def _in_package(asset: Asset) -> Path | str:
@@ -312,17 +311,30 @@ def _in_package(asset: Asset) -> Path | str:
         package = importlib.metadata.distribution(asset.project)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-    found = _sized(Path(str(package.locate_file(asset.member))), asset)
+    found = _pinned(Path(str(package.locate_file(asset.member))), asset)
     return found if isinstance(found, Path) else f"{package.version}: {found}"
 
 
-def _sized(path: Path, asset: Asset) -> Path | str:
+def _pinned(path: Path, asset: Asset) -> Path | str:
     if not path.is_file():
         return f"{path} is {_kind(path)}"
     size = path.stat().st_size
     if size != asset.size:
         return f"{path} has {size:,} bytes, expected {asset.size:,}"
+    found = _checksum(path, size, path.stat().st_mtime_ns)
+    if found != asset.sha256:
+        return (
+            f"{path} is damaged: expected the sha256 {asset.sha256[:12]}..., got "
+            f"{found[:12]}..."
+        )
     return path
+
+
+@functools.lru_cache(maxsize=64)
+def _checksum(path: Path, size: int, modified: int) -> str:
+    # Size and time are in the signature so that a file that changed is read again.
+    del size, modified
+    return files.digest(path)
 
 
 def _kind(path: Path) -> str:

@@ -27,7 +27,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from jeff.batches import Shuffled
-from jeff.runlog import RunLog
+from jeff.runlog import LastRow, RunLog
 from jeff.steps import (
     LossFn,
     Metrics,
@@ -165,7 +165,10 @@ def fit(
       A `FitResult`.
 
     Raises:
+      jeff.checkpoint.DamagedError: if the newest checkpoint is damaged; a ValueError
+        that says what to delete to go on from the one before it.
       NonFiniteLossError: at the first NaN or infinite loss.
+      OSError: if log or checkpoint cannot be written; the earlier ones stay.
       ValueError: if an argument is out of range, the metrics lack ``"loss"`` or the
         early-stop metric, or the checkpoint in ``workdir`` is of another run.
     """
@@ -186,7 +189,14 @@ def fit(
         # `state`.
         run = _Progress(jax.tree.map(jnp.copy, state), track_best=bool(early_stop))
         run.resume(saved)
-        log = RunLog(workdir, num_steps, run.step, show=progress, title=description)
+        log = RunLog(
+            workdir,
+            num_steps,
+            run.step,
+            last=run.last,
+            show=progress,
+            title=description,
+        )
         stack.enter_context(log)
         while run.step < num_steps and not run.stopped:
             began = time.perf_counter()
@@ -210,7 +220,7 @@ def fit(
                     run.state
                 ):  # the last update broke what the loss did not see
                     raise NonFiniteLossError(run.step, _latest(saved))
-                run.save(saved)
+                run.save(saved, log.rows)
     final = run.best if run.track_best else run.state
     return FitResult(final, run.step, log.rows, "early" if run.stopped else "finished")
 
@@ -226,6 +236,7 @@ class _Progress:
     best_value: float | None = None
     waited: int = 0
     stopped: bool = False
+    last: LastRow | None = None
 
     def __post_init__(self):
         self.best = self.state if self.track_best else None
@@ -244,12 +255,14 @@ class _Progress:
             self.waited += 1
         self.stopped = self.waited >= rule.patience
 
-    def save(self, saved: Any) -> None:
+    def save(self, saved: Any, rows: list[dict[str, int | float]]) -> None:
         tree = {"state": self.state} | ({"best": self.best} if self.track_best else {})
         notes = {
             "best_value": self.best_value,
             "waited": self.waited,
             "stopped": self.stopped,
+            # The log can lose its end; other processes than the first have none.
+            "last": {"row": rows[-1], "count": len(rows)},
         }
         saved.save(self.step, tree, metadata=notes)
 
@@ -261,8 +274,11 @@ class _Progress:
         tree = saved.restore(step, like)
         self.step, self.state, self.best = step, tree["state"], tree.get("best")
         # Best value and patience too, or a resumed run would stop at another step.
-        for name, value in saved.metadata(step).items():
-            setattr(self, name, value)
+        notes = saved.metadata(step)
+        # Absent from the checkpoints of an earlier jeff.
+        self.last = LastRow(**notes["last"]) if "last" in notes else None
+        for name in ("best_value", "waited", "stopped"):
+            setattr(self, name, notes[name])
 
 
 @jax.jit

@@ -345,3 +345,23 @@ def test_real_adult() -> None:
         )
     with zipfile.ZipFile(path) as archive, archive.open("adult.csv") as table:
         assert sum(1 for _ in table) == 45_223
+
+
+@pytest.mark.usefixtures("wheel")
+def test_other_bytes_of_the_right_size_are_not_used(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They are named, with the command that repairs them."""
+    path = assets.fetch("a")
+    assert assets.find("a") == path
+    path.write_bytes(CONTENT["pkg/a.bin"].replace(b"w", b"W", 1))
+    with pytest.raises(
+        FileNotFoundError,
+        match=rf"{path} is damaged: expected the sha256 [\s\S]*python -m jeff.assets a",
+    ):
+        assets.find("a")
+    assert assets.status("a") is None
+    assert assets.main(["a"]) == 0
+    assert f"a: {path}" in capsys.readouterr().out
+    assert path.read_bytes() == CONTENT["pkg/a.bin"]
+    assert assets.find("a") == path

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import chex
@@ -14,6 +15,8 @@ import optax
 import pytest
 
 from jeff import checkpoint
+
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 class State(NamedTuple):
@@ -130,7 +133,7 @@ def test_damaged(state, tmp_path, victim):
     )
     assert done.returncode == 1
     assert re.search(
-        r"ValueError: \S*saved: expected .*checkpoint.*\n?.*restore an earlier one",
+        r"DamagedError: \S*saved: expected .*checkpoint.*\n?.*restore an earlier one",
         done.stderr,
     ), done.stderr[-2000:]
 
@@ -148,3 +151,92 @@ def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(TypeError, match="metadata: expected what JSON"):
         checkpoint.save(tmp_path / "b", {}, metadata={"x": jnp.ones(1)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_kind_of_leaf(tmp_path):
+    """Numbers of 64 bits too, which JAX would cut short."""
+    tree = {
+        "int": 2**40 + 1,
+        "float": 0.1,
+        "bool": True,
+        "numpy int": np.int64(2**41),
+        "numpy float": np.arange(3) / 7,
+        "int8": jnp.int8(-3),
+        "int4": jnp.arange(3, dtype=jnp.int4),
+        "bfloat16": jnp.arange(3, dtype=jnp.bfloat16),
+        "no elements": jnp.zeros((0, 3), jnp.bfloat16),
+        "no elements of numpy": np.zeros((2, 0)),
+        "keys": jax.random.split(jax.random.key(1), 3),
+    }
+    restored = checkpoint.restore(checkpoint.save(tmp_path / "saved", tree), tree)
+    for each in (tree, restored):
+        each["keys"] = jax.random.key_data(each["keys"])
+    for name, leaf in tree.items():
+        expected, got = np.asarray(leaf), np.asarray(restored[name])
+        assert got.dtype == expected.dtype, name
+        np.testing.assert_array_equal(got, expected, err_msg=name)
+    assert type(restored["int"]) is int
+
+
+@pytest.mark.parametrize("tree", [{}, {"empty": jnp.zeros(0)}])
+def test_nothing_to_save_but_metadata(tmp_path, tree):
+    path = checkpoint.save(tmp_path / "saved", tree, metadata={"n": {2: "a", 10: "b"}})
+    chex.assert_trees_all_equal(checkpoint.restore(path, tree), tree)
+    assert checkpoint.metadata(path) == {"n": {"2": "a", "10": "b"}}
+
+
+def test_a_flipped_bit_is_noticed_or_harmless(tmp_path):
+    """In a process of its own: a failed read leaves an event loop for later."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS / "flipped_bits.py"), str(tmp_path), "90"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    *flips, whole = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert whole == ["whole", "same"]
+    found = {outcome for _, outcome in flips}
+    assert found == {"same", "named"}, [x for x in flips if len(x[1]) > 5]
+    leaves = [outcome for place, outcome in flips if place.startswith("leaves/d/")]
+    assert len(flips) == 90
+    assert "named" in leaves
+
+
+def test_a_leaf_that_changed_is_named(tmp_path, monkeypatch):
+    path = checkpoint.save(tmp_path / "saved", {"a": {"b": jnp.ones(2)}})
+    read = checkpoint.stored.read_leaves
+
+    def other(*arguments):
+        return {n: x.at[1].set(1.0000001) for n, x in read(*arguments).items()}
+
+    monkeypatch.setattr(checkpoint.stored, "read_leaves", other)
+    with pytest.raises(
+        checkpoint.DamagedError,
+        match=r"saved: .*the leaf a/b changed; restore an earlier one",
+    ):
+        checkpoint.restore(path)
+
+
+def test_a_checkpoint_without_digests_is_read_with_a_note(tmp_path):
+    path = checkpoint.save(tmp_path / "saved", {"a": jnp.ones(2)}, metadata={"n": 1})
+    record = path / "metadata" / "metadata"
+    assert json.loads(record.read_text())["user"] == {"n": 1}
+    record.write_text(json.dumps({"user": {"n": 1}, "keys": {}}))
+    with pytest.warns(UserWarning, match=r"saved: this checkpoint has no digests"):
+        restored = checkpoint.restore(path)
+    chex.assert_trees_all_equal(restored, {"a": jnp.ones(2)})
+
+
+def test_what_to_do_about_a_damaged_step(tmp_path):
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        for step in (10, 20):
+            saved.save(step, {"a": jnp.ones(2)}, metadata={})
+    for step in ("10", "20"):
+        record = tmp_path / step / "metadata" / "metadata"
+        record.write_text(record.read_text().replace("xxh3", "xxh4"))
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        with pytest.raises(ValueError, match=r"go on from step 10, delete \S*/20 and"):
+            saved.restore(20, {"a": jnp.ones(2)})
+        with pytest.raises(ValueError, match=r"from the beginning, delete \S*/10 and"):
+            saved.metadata(10)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg
 
-__all__ = ["MENDABLE", "main", "use_compilation_cache"]
+__all__ = ["MENDABLE", "main", "quiet_libraries", "use_compilation_cache"]
 
 # Errors that a user can fix, shown as a message without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str]) -> int:
       Exit status: 0 on success, 1 on failure, 2 for wrong arguments, 130 when
       interrupted.
     """
+    quiet_libraries()
     try:
         return _dispatch(*_parse(list(arguments)))
     except SystemExit as stop:  # tyro has printed its error message or the help text
@@ -276,6 +278,12 @@ def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) 
         print(f"  too small to tell: `python -m train_scripts run {name} full` decides")
     print(f"{name}: {result.seconds:.1f} s on {result.device}; {workdir}/result.json")
     return 0
+
+
+def quiet_libraries() -> None:
+    """Keep orbax from printing the tracebacks of errors that jeff reports."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def use_compilation_cache() -> None:

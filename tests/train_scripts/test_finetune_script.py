@@ -13,6 +13,7 @@ from jeff import assets, checkpoint
 from jeff_llm import generate
 from jeff_llm.models import adapters, weights
 from train_scripts.finetune import run as finetune
+from train_scripts.running.workdir import hold
 
 ROOT = Path(__file__).parents[2]
 COLOURS = ["red", "blue", "two", "what"]
@@ -149,3 +150,21 @@ def test_dialogues_train_as_they_are_written(config, tmp_path):
     assert 0 < summary.train_loss < 20
     assert summary.validation_loss is not None
     assert list((Path(config.workdir) / "adapters").iterdir())
+
+
+def test_other_data_and_a_second_command_are_refused(config, data, capsys, monkeypatch):
+    config = dataclasses.replace(config, num_epochs=1)
+    finetune.run(config, progress=False)
+    summary = (Path(config.workdir) / "summary.json").read_bytes()
+    rows = data.read_text()
+    data.write_text(rows.replace("red and red", "red or red"))
+    with pytest.raises(ValueError, match=r"data\.jsonl: .* this file changed.*restore"):
+        finetune.run(config, progress=False)
+    data.write_text(rows)
+    words = [f"--data={config.data}", f"--workdir={config.workdir}", "--num-epochs=1"]
+    monkeypatch.setattr("sys.argv", ["finetune", *words])
+    with hold(Path(config.workdir), config, ""):
+        assert finetune.main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {config.workdir}: expected a folder that is free")
+    assert (Path(config.workdir) / "summary.json").read_bytes() == summary

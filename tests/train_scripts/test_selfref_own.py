@@ -45,7 +45,7 @@ def marked(count=40):
 
 def written(folder):
     """Files of the training's checkpoints, and when each was written."""
-    files = [p for p in folder.glob("training-*/*/**/*") if p.is_file()]
+    files = [p for p in folder.glob("training/*/**/*") if p.is_file()]
     return {path: path.stat().st_mtime_ns for path in files}
 
 

@@ -7,7 +7,6 @@ The run writes the adapters in peft's format and the merged model in the format 
 transformers.
 """
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -24,10 +23,12 @@ from jeff import files, sharding, training
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune
-from train_scripts.cli import MENDABLE, use_compilation_cache
+from train_scripts.cli import MENDABLE, quiet_libraries, use_compilation_cache
+from train_scripts.running.workdir import hold
 
 __all__ = ["Summary", "main", "run"]
 
+_COMMAND = "python -m train_scripts.finetune"
 _WHERE = {"attention": lora.ATTENTION, "linear": lora.LINEAR}
 
 
@@ -59,8 +60,9 @@ def main() -> int:
     """
     import tyro
 
+    quiet_libraries()
     try:
-        config = tyro.cli(Config, prog="python -m train_scripts.finetune")
+        config = tyro.cli(Config, prog=_COMMAND)
         use_compilation_cache()
         summary = run(config)
     except MENDABLE as error:
@@ -86,19 +88,24 @@ def run(config: Config, *, progress: bool = True) -> Summary:
 
     Raises:
       FileNotFoundError: if the data are missing.
+      OSError: if another process runs in the folder, or it cannot be written.
       ValueError: if a row is not as expected, or the folder holds a run with another
-        configuration.
+        configuration or on other data.
     """
+    workdir = Path(config.workdir)
+    with hold(workdir, config, _COMMAND):
+        return _train(config, workdir, progress)
+
+
+def _train(config: Config, workdir: Path, progress: bool) -> Summary:
     rows = [row for _, row in files.read_json_lines(config.data)]
     if not rows:
         raise ValueError(f"{config.data}: expected at least one line, got none")
-    workdir = Path(config.workdir)
     mesh = _mesh(config)
     model = weights.load(config.model, dtype=jnp.dtype(config.dtype), mesh=mesh)
     examples = finetune.encode_examples(model, rows, max_tokens=config.max_tokens)
     train, held_out = _split(config, examples)
     packed = finetune.pack(train, config.max_tokens)
-    _claim(config, workdir)
     order_key, factor_key, noise_key = jax.random.split(jax.random.key(config.seed), 3)
     batches = _batches(config, packed, order_key, mesh)
     num_steps = config.num_epochs * batches.steps_per_epoch
@@ -222,19 +229,6 @@ def _mesh(config: Config) -> Mesh | None:
     if jax.device_count() == 1:
         return None
     return sharding.make_mesh(data=-1, fsdp=config.fsdp, tensor=config.tensor)
-
-
-def _claim(config: Config, workdir: Path) -> None:
-    """Reject a folder that holds a run with another configuration."""
-    record = dataclasses.asdict(config)
-    file = workdir / "config.json"
-    if file.exists() and files.read_json(file) != record:
-        raise ValueError(
-            f"{workdir}: expected a new folder, or the run of this configuration, "
-            "found another run; name another --workdir"
-        )
-    workdir.mkdir(parents=True, exist_ok=True)
-    files.write_json(file, record)
 
 
 def _summarise(

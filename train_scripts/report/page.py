@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from markupsafe import Markup
 from pydantic import ConfigDict, TypeAdapter
 
 from jeff import files
-from train_scripts.report import explorer, reasons
+from train_scripts.report import explorer, plots, reasons
 from train_scripts.running import claims, results, schema
 from train_scripts.running.schema import Text
 
@@ -36,22 +35,13 @@ class _Config:
     __pydantic_config__: ClassVar[ConfigDict] = schema.STRICT
     command: Text
     config: dict[Text, Any]
+    # Of the files that the configuration names; absent from runs of an earlier jeff.
+    data: dict[Text, dict[Text, Any]] = dataclasses.field(default_factory=dict)
 
 
 _CONFIG = TypeAdapter(_Config)
 _TEMPLATES = Path(__file__).parent / "templates"
-_PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 _DEMO = "python -m train_scripts demo"
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """A plot: caption, PNG in base64, and size in pixels."""
-
-    caption: str
-    data: str
-    width: int
-    height: int
 
 
 @dataclasses.dataclass
@@ -82,7 +72,7 @@ class Section:
     result: results.Result | None = None
     command: str | None = None
     config: str | None = None
-    figures: list[Figure] = dataclasses.field(default_factory=list)
+    figures: list[plots.Figure] = dataclasses.field(default_factory=list)
     slider: dict[str, Any] | None = None
     chart: explorer.Chart | None = None
     reasons: dict[str, Any] | None = None
@@ -102,8 +92,8 @@ def build(
     """Write the report on the newest valid run of every system.
 
     Args:
-      runs_dir: folder of ``<system>/<run>/``; runs are ordered by the name of their
-        folder.
+      runs_dir: folder of ``<system>/<run>/``; runs are ordered by the date in the name
+        of their folder, or by that of their files where it is earlier.
       out: path of the page; ``runs_dir/report.html`` by default.
       systems: registry, name to ``System``; the ten systems of jeff by default.
       running: systems whose runs are pending; the page may then have no sections.
@@ -148,9 +138,9 @@ def _collect(runs_dir: Path, systems: Mapping[str, Any]) -> list[Section]:
     )
     sections = []
     for folder in folders:
-        runs = sorted(_folders(folder), key=lambda run: run.name, reverse=True)
+        runs = sorted(_folders(folder), key=_began, reverse=True)
         if runs:
-            name = _readable(folder.name)
+            name = plots.readable(folder.name)
             anchor = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
             section = Section(name, anchor or "system", systems.get(folder.name))
             _choose(section, runs)
@@ -162,6 +152,17 @@ def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
     return [p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")]
+
+
+def _began(run: Path) -> tuple[float, str]:
+    """When a run began; a date in its name after that of its files is a wrong one."""
+    file = run / results.FILE_NAME
+    written = (file if file.exists() else run).stat().st_mtime
+    try:
+        named = datetime.strptime(run.name[:15], "%Y%m%d-%H%M%S").timestamp()
+    except (ValueError, OverflowError):
+        named = written
+    return min(named, written), run.name
 
 
 def _choose(section: Section, runs: list[Path]) -> None:
@@ -177,12 +178,12 @@ def _choose(section: Section, runs: list[Path]) -> None:
                 )
         except FileNotFoundError:
             if section.run is None:
-                section.unfinished.append(_readable(run.name))
+                section.unfinished.append(plots.readable(run.name))
         except (ValueError, OSError) as error:
-            section.problems.append(_readable(str(error)))
+            section.problems.append(plots.readable(str(error)))
         else:
             if section.run is None:
-                section.run, section.result = _readable(run.name), result
+                section.run, section.result = plots.readable(run.name), result
                 if result.preset != "full":
                     section.decides = (
                         f"python -m train_scripts run {result.system} full"
@@ -195,12 +196,12 @@ def _fill(section: Section, run: Path) -> None:
     try:
         section.command, section.config = _config(run / "config.json")
     except (ValueError, OSError, RecursionError) as error:
-        section.problems.append(_readable(str(error)))
+        section.problems.append(plots.readable(str(error)))
     for path in sorted(run.glob("*.png")):
         try:
-            section.figures.append(_figure(path))
+            section.figures.append(plots.read(path))
         except (ValueError, OSError) as error:
-            section.problems.append(_readable(str(error)))
+            section.problems.append(plots.readable(str(error)))
     try:
         section.slider = explorer.read(run / explorer.FILE_NAME)
         section.chart = explorer.chart(section.slider)
@@ -208,13 +209,13 @@ def _fill(section: Section, run: Path) -> None:
         pass
     except (ValueError, ArithmeticError, OSError) as error:
         section.slider = None
-        section.problems.append(_readable(str(error)))
+        section.problems.append(plots.readable(str(error)))
     try:
         section.reasons = reasons.read(run / reasons.FILE_NAME)
     except FileNotFoundError:
         pass
     except (ValueError, OSError) as error:
-        section.problems.append(_readable(str(error)))
+        section.problems.append(plots.readable(str(error)))
 
 
 def _config(path: Path) -> tuple[str, str]:
@@ -224,24 +225,6 @@ def _config(path: Path) -> tuple[str, str]:
         expected = "the run's command and configuration"
         raise ValueError(f"{path}: expected {expected}, came no file") from error
     return document.command, json.dumps(document.config, indent=2, ensure_ascii=False)
-
-
-def _figure(path: Path) -> Figure:
-    data = path.read_bytes()
-    if len(data) < 24 or not data.startswith(_PNG_HEADER):
-        raise ValueError(f"{path}: expected a PNG image, came {data[:8]!r}")
-    # The header chunk comes first in a PNG; its size in pixels starts at byte 16. With
-    # the size in the page, the layout does not move while images are decoded.
-    width, height = struct.unpack(">II", data[16:24])
-    words = re.sub(r"^\d\d[-_]", "", _readable(path.stem))
-    caption = re.sub(r"[-_\s]+", " ", words).strip() or "Plot"
-    encoded = base64.b64encode(data).decode("ascii")
-    return Figure(caption[0].upper() + caption[1:], encoded, width, height)
-
-
-def _readable(name: str) -> str:
-    """Make a file name encodable in UTF-8, even if its bytes are not UTF-8."""
-    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _render(**values: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jeff.runlog import RunLog
+from jeff.runlog import RunLog, read_rows
 
 __all__ = ["measure_rows"]
 
@@ -32,11 +32,15 @@ def measure_rows(
 
     Returns:
       One row per item: ``"step"``, from 1, and its numbers.
+
+    Raises:
+      OSError: if the log cannot be read or written.
+      ValueError: if a line of the log is damaged; names file and line. A last line that
+        was cut short is measured again.
     """
     total = len(items)
-    # Open the log once only to count its rows: it drops rows after its start step, so
-    # the start must be known before it is opened for writing.
-    done = len(RunLog(workdir, total, total, show=False).rows)
+    # Before the log is opened for writing, which would mend what must be an error here.
+    done = len(read_rows(workdir))
     with RunLog(workdir, total, done, show=progress, title=title, shown=shown) as log:
         for step, item in enumerate(items[done:], done + 1):
             log.write({"step": step, **measure(item)})

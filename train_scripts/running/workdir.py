@@ -1,23 +1,27 @@
-"""Choose the folder of a run: a new one, or that of an interrupted run to resume.
+"""Choose the folder of a run, and hold it: a new one, or that of an interrupted run.
 
 The folder is ``runs/<system>/<YYYYmmdd-HHMMSS>-<preset>/``. A run without a
 ``result.json`` was interrupted. The same command with the same configuration resumes
-it.
+it, on the same data. A folder is locked while its run lasts.
 """
 
 import dataclasses
 import datetime
 import json
 import shutil
+import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from jeff import files
-from train_scripts.running import results
+from train_scripts.running import inputs, results
 
-__all__ = ["open_workdir"]
+__all__ = ["hold", "open_workdir"]
+
+_RECORD, _LOCK = "config.json", "lock"
 
 
 @contextmanager
@@ -37,40 +41,112 @@ def open_workdir(
 
     Yields:
       ``(folder, resumed)``.
+
+    Raises:
+      OSError: if the folder cannot be written.
+      ValueError: if the data of an interrupted run changed; says what to do.
     """
-    # Through JSON, which turns tuples into lists, so that the record compares equal to
-    # one read from a file.
-    record = json.loads(
-        json.dumps({"command": command, "config": dataclasses.asdict(config)})
-    )
+    record = _record(config, command)
     parent = runs / system
     parent.mkdir(parents=True, exist_ok=True)
     for folder in sorted(parent.glob(f"*-{preset}"), reverse=True):
         if _unfinished(folder, record) and (lock := _try_lock(folder)):
-            with lock:
+            with _held(folder, record, lock):
                 yield folder, True
             return
     folder = _new_folder(parent, preset)
-    lock = _try_lock(folder)
-    files.write_json(folder / "config.json", record)
-    try:
+    with _held(folder, record):
         yield folder, False
+
+
+@contextmanager
+def hold(folder: Path, config: Any, command: str) -> Iterator[None]:
+    """Hold a folder that the user named, locked, for the duration of the run.
+
+    Args:
+      folder: the folder; new, or that of a run with this configuration.
+      config: configuration of the run, a dataclass.
+      command: the command line that repeats the run.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      OSError: if another process holds the folder, or it cannot be written.
+      ValueError: if the folder holds a run with another configuration or on other data.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder, _record(config, command)):
+        yield
+
+
+def _record(config: Any, command: str) -> dict[str, Any]:
+    # Through JSON, which turns tuples into lists, so that the record compares equal to
+    # one read from a file.
+    return json.loads(
+        json.dumps({"command": command, "config": dataclasses.asdict(config)})
+    )
+
+
+@contextmanager
+def _held(folder: Path, record: dict[str, Any], lock: Any = None) -> Iterator[None]:
+    new = not (folder / _RECORD).exists()
+    try:
+        lock = lock or _try_lock(folder)
+        if lock is None:
+            raise BlockingIOError(
+                f"{folder}: expected a folder that is free, but another process is "
+                "running in it; wait until it ends, or name another folder"
+            )
+        files.sweep(folder)
+        _begin(folder / _RECORD, record)
+        yield
     except BaseException:
-        if {path.name for path in folder.iterdir()} <= {"config.json", "lock"}:
+        # Without the lock, what is in the folder is another process's.
+        if new and lock and {p.name for p in folder.iterdir()} <= {_RECORD, _LOCK}:
             shutil.rmtree(folder)
+        elif new and not lock:
+            with suppress(OSError):
+                folder.rmdir()
         raise
     finally:
         if lock:
             lock.close()
 
 
+def _begin(path: Path, record: dict[str, Any]) -> None:
+    """Record the configuration and the data of a run, or compare them."""
+    config = record["config"]
+    if not path.exists():
+        files.write_json(path, record | {"data": inputs.describe(config)})
+        return
+    found = files.read_json(path)
+    # An earlier jeff wrote the fields of fine-tuning alone, and no data.
+    if not isinstance(found, dict) or found.get("config", found) != config:
+        raise ValueError(
+            f"{path.parent}: expected a new folder, or the run of this configuration, "
+            "found another run; name another folder"
+        )
+    if "data" in found:
+        inputs.check(config, found["data"], path.parent)
+        return
+    warnings.warn(
+        f"{path}: this run was begun by an earlier jeff, which did not record its "
+        "data: it goes on without comparing them",
+        stacklevel=2,
+    )
+    files.write_json(path, record | {"data": inputs.describe(config)})
+
+
 def _unfinished(folder: Path, record: dict[str, Any]) -> bool:
     if (folder / results.FILE_NAME).exists():
         return False
     try:
-        found = files.read_json(folder / "config.json")
-        return found["config"] == record["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return files.read_json(folder / _RECORD)["config"] == record["config"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"{folder}: not resumed, since unreadable ({error})", file=sys.stderr)
         return False
 
 
@@ -94,8 +170,8 @@ def _try_lock(folder: Path) -> Any:
     try:
         import fcntl
     except ImportError:  # Windows: two equal runs at the same time are not prevented
-        return (folder / "lock").open("w")
-    file = (folder / "lock").open("w")
+        return (folder / _LOCK).open("w")
+    file = (folder / _LOCK).open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,7 +5,6 @@ confidence token is trained on some of the answers. The others are held out: the
 measure the token and give the threshold above which an answer may be kept.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,8 +128,7 @@ def teach(config: Config, workdir: Path, say: measure.Say) -> Part:
         key=key,
         recipe=measure.recipe(config, base),
         rows=tuple(tokens),
-        # The digest keeps an interrupted training on other data from being resumed.
-        workdir=workdir / f"training-{_digest(config.data)}",
+        workdir=workdir / "training",
     )
     say(f"judging {len(test)} answers")
     found = reading.read(base, *held[:2])
@@ -143,10 +141,6 @@ def teach(config: Config, workdir: Path, say: measure.Say) -> Part:
     asked = [questions[place].asked for place in test]
     verdict = Verdict(asked, held.texts, held.correct, confidence, learned.correct)
     return own_report.report(config, workdir, verdict)
-
-
-def _digest(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
 
 
 def _check(

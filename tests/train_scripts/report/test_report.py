@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import os
 import re
 import struct
 import zlib
@@ -211,6 +212,39 @@ def test_newest_run_is_shown(tmp_path: Path) -> None:
     assert "from March" in page
     assert "from January" not in page and "from February" not in page
     assert "stopped early: 20250401-000000-demo." in page
+
+
+def test_a_run_dated_in_the_future_does_not_hide_newer_ones(tmp_path: Path) -> None:
+    """A run cannot have begun after its result was written."""
+    old = make_run(tmp_path, "yodo", "20990101-000000-demo", "wrong clock")
+    os.utime(old / "result.json", (1.6e9, 1.6e9))
+    make_run(tmp_path, "yodo", "20250301-000000-demo", "from March")
+    page = built(tmp_path)
+    assert "from March" in page and "wrong clock" not in page
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    "name", ["x.png", "config.json", "explorer.json", "reasons.json", "result.json"]
+)
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    make_run(tmp_path, "yodo", "20250101-000000-demo", "older")
+    run = make_run(tmp_path, "yodo", "20250301-000000-demo", "from March")
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    page = html.unescape(built(tmp_path))
+    assert ("older" if name == "result.json" else "from March") in page
+    # The others may be absent, and a pipe counts as no file.
+    told = f"{run / name}: expected" in page
+    assert told == (name in ("x.png", "config.json"))
+
+
+def test_a_huge_plot_is_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "yodo", "20250301-000000-demo", "from March")
+    with (run / "x.png").open("wb") as file:
+        file.truncate(10**10)
+    page = built(tmp_path)
+    assert "from March" in page and "x.png: expected a PNG image of at most" in page
 
 
 def test_broken_newest_run_is_boxed_and_an_older_one_shown(tmp_path: Path) -> None:

@@ -74,7 +74,6 @@ def test_integers_become_floats(tmp_path: Path) -> None:
         ("metrics", None, "an object"),
         ("metrics", {"": 1.0}, "a text that is not empty"),
         ("metrics.accuracy", True, "a valid number"),
-        ("metrics.accuracy", 10**400, "a finite number"),
         ("metrics.accuracy", [0.85], "a valid number"),
         ("claims", {}, "a valid array"),
         ("claims.0.holds", 1, "a valid boolean"),
@@ -94,13 +93,13 @@ def test_read_refuses(field: str, value: Any, expected: str, tmp_path: Path) -> 
     assert ", came " in message
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
 @pytest.mark.parametrize("field", ["seconds", "metrics.accuracy"])
-def test_numbers_that_json_has_no_name_for(field, value, tmp_path: Path) -> None:
-    """Python writes NaN and Infinity all the same; they are refused when read."""
+def test_numbers_that_are_not_finite(field, value, tmp_path: Path) -> None:
+    """Python writes NaN and Infinity to JSON all the same; reading refuses them."""
     path = tmp_path / "result.json"
     path.write_text(json.dumps(changed(field, value)))
-    with pytest.raises(ValueError, match=r"finite number, came -?(NaN|Inf)"):
+    with pytest.raises(ValueError, match=r"finite number, came -?(NaN|Inf|10{9})"):
         results.read(path)
 
 

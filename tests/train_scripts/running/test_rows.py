@@ -47,3 +47,22 @@ def test_the_bar_shows_the_number_it_is_told(tmp_path, capsys):
     )
     shown = capsys.readouterr().err
     assert "rows" in shown and "square 9.0000" in shown
+
+
+def test_a_row_cut_short_is_measured_again(tmp_path):
+    whole = measure_rows(tmp_path, [1, 2, 3], measured_of([]))
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-9])
+    seen = []
+    assert measure_rows(tmp_path, [1, 2, 3], measured_of(seen)) == whole
+    assert seen == [3]
+
+
+def test_a_damaged_row_is_named_and_nothing_is_lost(tmp_path):
+    measure_rows(tmp_path, [1, 2, 3], measured_of([]))
+    log = tmp_path / "metrics.jsonl"
+    damaged = log.read_bytes().replace(b'{"step": 2', b'{"stop": 2')
+    log.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl:2: .*delete the lines"):
+        measure_rows(tmp_path, [1, 2, 3], measured_of([]))
+    assert log.read_bytes() == damaged
