@@ -214,19 +214,27 @@ def sweep(folder: str | Path) -> list[Path]:
     Call it only where no other process writes, as under the lock of a run.
 
     Args:
-      folder: the folder; may be missing.
+      folder: the folder; may be missing. Folders below it that have a file ``lock``
+        belong to other runs and are left alone.
 
     Returns:
       What was removed: temporary files of `replacing`, and unfinished checkpoints.
     """
-    folder = Path(folder)
-    files = [p for p in folder.rglob(".*.part") if _PART.fullmatch(p.name)]
-    unfinished = [p for p in folder.rglob("*.orbax-checkpoint-tmp*") if p.is_dir()]
-    for path in files:
-        path.unlink(missing_ok=True)
-    for path in unfinished:
-        shutil.rmtree(path, ignore_errors=True)
-    return [*files, *unfinished]
+    removed: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        here = Path(root)
+        # A run below this one may be at work; its own lock tells it.
+        if here != Path(folder) and "lock" in names:
+            folders.clear()
+            continue
+        for name in filter(_PART.fullmatch, names):
+            (here / name).unlink(missing_ok=True)
+            removed.append(here / name)
+        for name in [each for each in folders if ".orbax-checkpoint-tmp" in each]:
+            shutil.rmtree(here / name, ignore_errors=True)
+            folders.remove(name)
+            removed.append(here / name)
+    return removed
 
 
 def write_text(path: str | Path, text: str) -> Path:

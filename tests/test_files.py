@@ -123,7 +123,9 @@ def _write_half(part: Path) -> None:
 
 
 def test_what_a_kill_left_is_swept_and_nothing_else(tmp_path) -> None:
+    other = tmp_path / "other"
     kept = [tmp_path / "a.part", tmp_path / ".a.txt.part", tmp_path / "sub" / "b.txt"]
+    kept += [other / "lock", other / ".a.txt.12-0123abcd.part"]
     left = [
         tmp_path / ".a.txt.12-0123abcd.part",
         tmp_path / "sub" / ".b.9-00000000.part",

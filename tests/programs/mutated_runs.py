@@ -59,12 +59,27 @@ def log_folder(path: Path) -> Path:
 
 
 def read_log(path: Path) -> Any:
-    return runlog.RunLog(path, 20, 10, show=False).rows
+    """As a training that resumes at step 10; its checkpoint knows the last row."""
+    last = getattr(runlog, "LastRow", lambda *each: each)
+    row = {"step": 10, "loss": 0.1, "seconds": 0.5}
+    options = {"last": last(row, 10)} if hasattr(runlog, "LastRow") else {}
+    return runlog.RunLog(path, 20, 10, show=False, **options).rows
 
 
 def check_log(path: Path, rows: Any) -> None:
     steps = [row["step"] for row in rows]
     assert steps == sorted(set(steps)) and steps and steps[-1] == 10, steps
+
+
+def read_rows(path: Path) -> Any:
+    """As a table that is measured row by row; its log is the truth."""
+    if hasattr(runlog, "read_rows"):
+        return runlog.read_rows(path)
+    return runlog.RunLog(path, 20, 20, show=False).rows
+
+
+def check_rows(path: Path, rows: Any) -> None:
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
 
 
 def result_file(path: Path) -> Path:
@@ -206,6 +221,7 @@ FORMATS = [
         "checkpoint", "saved", checkpoint_folder, read_checkpoint, whole=True, weight=4
     ),
     Format("log", "run", log_folder, read_log, check_log),
+    Format("rows", "run", log_folder, read_rows, check_rows),
     Format("result", "result.json", result_file, results.read),
     Format("answers", "a.db", answers_file, read_answers, check_answers, weight=2),
     Format("cassette", "a.jsonl", cassette_file, read_cassette, check_answers),

@@ -57,7 +57,7 @@ def test_a_table(tmp_path):
         ("encoder,detector,dataset,auroc\nA,x,d,93\n", r":2: expected each cell once"),
         ("encoder,detector,dataset,auroc\nA,x,d,nan\n", r":2: expected each cell once"),
         ("encoder,detector,dataset,auroc\nA,x,d,1\nA,x,d,1\n", ":3: expected each"),
-        ('encoder,detector,dataset,auroc\nA,"x" y,d,1\n', r":2: expected a row of a table"),
+        ('encoder,detector,dataset,auroc\nA,"x" y,d,1\n', ":2: expected a row"),
     ],
 )  # fmt: skip
 def test_tables_that_are_refused(tmp_path, content, message):

@@ -84,7 +84,7 @@ def test_places(write):
         ("a.csv", 'id,text\n1,"x" y\n', "", r"a\.csv:2: expected a table, but"),
         ("a.csv", "id,text\n1,x\0\n", "", r"a\.csv:2: expected text, got a zero byte"),
         ("a.tsv", "id\ttext\n1\tx\ty\n", "", r"a\.tsv:2: expected 2 columns, got 3"),
-        ("a.csv", b"text,id\ncaf\xe9,1\n", "", r"a\.csv: expected text in UTF-8, .* 11"),
+        ("a.csv", b"text,id\ncaf\xe9,1\n", "", r"a\.csv: expected text .* 11"),
         ("a.txt", b"caf\xe9\n", "", r"a\.txt: expected text in UTF-8, .* position 3"),
         ("a.txt", b"\xff\xfea\x00", "", "expected text in UTF-8, but"),
         ("a.jsonl", b'{"text": "caf\xe9"}', "", r"a\.jsonl:1: expected text in UTF-8"),
