@@ -2,8 +2,8 @@
 
 A `Request` is hashable and holds everything besides the model that determines its
 answer, so it can be the key of a cache. A `ChatModel` turns a request into an `Answer`.
-The models are in `jeff_llm.chat.local`, `jeff_llm.chat.endpoint` and
-`jeff_llm.chat.answers`; import them from `jeff_llm.chat`.
+The models are in `jeff_llm.chat.local`, `jeff_llm.chat.endpoint`,
+`jeff_llm.chat.cached` and `jeff_llm.chat.answers`; import them from `jeff_llm.chat`.
 """
 
 import json
