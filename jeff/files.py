@@ -1,19 +1,174 @@
-"""Write files atomically, and read JSON strictly.
+"""The one door to files: written whole or not at all, read strictly and within limits.
 
 A file is written under a temporary name in the same folder and then renamed. A reader
-never sees a partial file, and a failure leaves the old file in place. JSON must not
-contain NaN; a key must not occur twice in one object.
+never sees a partial file, and a failure leaves the old file in place.
+
+A file is untrusted input. `reading` turns whatever a library raises over a bad one into
+a ValueError or OSError that names it. Compressed data are expanded up to a limit, and
+the sizes that a file states are compared with what it holds before memory is taken
+(`jeff.arrays`). JSON is strict: no NaN, no number out of range, no key twice.
 """
 
+import contextlib
+import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-__all__ = ["read_json", "read_json_lines", "replacing", "write_json", "write_text"]
+from jeff.opening import check_expansion, open_expanded, reading
+from jeff.strict_json import parse_json
+
+__all__ = [
+    "check_expansion",
+    "digest",
+    "json_lines",
+    "open_expanded",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "read_json_lines",
+    "read_text",
+    "reading",
+    "replacing",
+    "sweep",
+    "write_json",
+    "write_text",
+]
+
+_PART = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.part")
+
+
+def read_bytes(path: str | Path, expected: str = "a file") -> bytes:
+    """Read a file, expanded where its name ends in ``.gz``.
+
+    Args:
+      path: the file.
+      expected: what it should be, for errors.
+
+    Returns:
+      Its content.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      OSError: if it cannot be read.
+      ValueError: as in `open_expanded`.
+    """
+    with open_expanded(path, expected) as file:
+        return file.read()
+
+
+def read_text(path: str | Path, expected: str = "text in UTF-8") -> str:
+    """Read a text in UTF-8, expanded where its name ends in ``.gz``.
+
+    Args:
+      path: the file; a byte order mark is dropped, ends of lines stay as they are.
+      expected: what it should be, for errors.
+
+    Returns:
+      Its content.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      OSError: if it cannot be read.
+      ValueError: as in `open_expanded`, or if it is not UTF-8.
+    """
+    with open_expanded(path, expected) as file:
+        return file.read().decode("utf-8-sig")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file, strictly.
+
+    Args:
+      path: the file, in UTF-8.
+
+    Returns:
+      The value.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      OSError: if it cannot be read.
+      ValueError: as in `parse_json`; names the file and position.
+    """
+    text = read_bytes(path, "a JSON file")
+    try:
+        return parse_json(text, str(path))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: expected valid JSON, came {len(text)} bytes that are not "
+            f"({error.__cause__ or error}); the file may be cut short, so write it "
+            "again"
+        ) from error
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file of JSON lines, one at a time; empty lines are skipped.
+
+    Args:
+      path: a file in UTF-8, expanded where its name ends in ``.gz``.
+
+    Yields:
+      ``(place, object)`` per line; the place, ``"file:line"``, is for messages.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      OSError: if it cannot be read.
+      ValueError: if a line is not UTF-8 or not a JSON object as in `parse_json`; names
+        the line.
+    """
+    path = Path(path)
+    with open_expanded(path, "a file of JSON lines") as file:
+        # By bytes: a JSON string may contain line separators such as U+2028.
+        for number, line in enumerate(file, start=1):
+            where = f"{path}:{number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{where}: expected text in UTF-8 ({error})"
+                ) from error
+            if text.isspace():
+                continue
+            row = parse_json(text, where)
+            if not isinstance(row, dict):
+                raise ValueError(f"{where}: expected an object, got {text[:40]!r}")
+            yield where, row
+
+
+def read_json_lines(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
+    """Read a whole file of JSON lines; `json_lines` needs less memory.
+
+    Args:
+      path: as in `json_lines`.
+
+    Returns:
+      What `json_lines` yields.
+
+    Raises:
+      FileNotFoundError: as in `json_lines`.
+      OSError: as in `json_lines`.
+      ValueError: as in `json_lines`.
+    """
+    return list(json_lines(path))
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The digest in hexadecimal.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -25,17 +180,53 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Yields:
       The temporary path to write to; it never outlives the block, even after an error.
+
+    Raises:
+      OSError: if it cannot be written, as on a full disk; names the file, whose old
+        content stays.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, since a rename is atomic only within one file system. The
     # random part keeps two processes or threads from writing to the same file.
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         part.replace(path)
+    except OSError as error:
+        # An error that names another file is about that one.
+        if error.filename not in (None, part, str(part)):
+            raise
+        why = error.strerror or str(error)
+        raise OSError(
+            error.errno or 0,
+            f"{path}: could not be written ({why}); its old content, if any, is kept: "
+            "make room, or choose another folder",
+        ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def sweep(folder: str | Path) -> list[Path]:
+    """Remove what killed processes left half-written in a folder and below it.
+
+    Call it only where no other process writes, as under the lock of a run.
+
+    Args:
+      folder: the folder; may be missing.
+
+    Returns:
+      What was removed: temporary files of `replacing`, and unfinished checkpoints.
+    """
+    folder = Path(folder)
+    files = [p for p in folder.rglob(".*.part") if _PART.fullmatch(p.name)]
+    unfinished = [p for p in folder.rglob("*.orbax-checkpoint-tmp*") if p.is_dir()]
+    for path in files:
+        path.unlink(missing_ok=True)
+    for path in unfinished:
+        shutil.rmtree(path, ignore_errors=True)
+    return [*files, *unfinished]
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -47,6 +238,9 @@ def write_text(path: str | Path, text: str) -> Path:
 
     Returns:
       The path.
+
+    Raises:
+      OSError: as in `replacing`.
     """
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
@@ -65,85 +259,7 @@ def write_json(path: str | Path, value: Any, *, indent: int | None = 2) -> Path:
       The path.
 
     Raises:
+      OSError: as in `replacing`.
       ValueError: if a number is not finite, which JSON cannot represent.
     """
     return write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; NaN and duplicate keys in one object are errors.
-
-    Args:
-      path: the file.
-
-    Returns:
-      The value.
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if the file is not valid JSON in UTF-8; names the file and position.
-    """
-    text = Path(path).read_bytes()
-    try:
-        return json.loads(
-            text.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-        )
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: expected valid JSON, came {len(text)} bytes that are not "
-            f"({error}); the file may be cut short, so write it again"
-        ) from error
-
-
-def read_json_lines(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
-    """Read a file of JSON lines; empty lines are skipped.
-
-    Args:
-      path: a file in UTF-8.
-
-    Returns:
-      One ``(place, object)`` per line; the place, ``"file:line"``, is for messages.
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if the file is not UTF-8 or a line is not a JSON object; names the
-        line.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a file of JSON lines, found none")
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text in UTF-8 ({error})") from error
-    rows = []
-    # Not splitlines: a JSON string may contain line separators such as U+2028.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(
-                f"{where}: expected JSON, one object a line ({error})"
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: expected an object, got {line[:40]!r}")
-        rows.append((where, row))
-    return rows
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"key {twice[0]!r} stands twice in one object")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"expected a finite number, came {name}")

@@ -1,6 +1,10 @@
-"""Test files of JSON lines as users write them."""
+"""Test the door to files: places, limits, named errors, and writing on a full disk."""
 
+import errno
+import gzip
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -11,24 +15,125 @@ def test_rows_and_their_places(tmp_path) -> None:
     path = tmp_path / "a.jsonl"
     text = json.dumps({"a": "one\u2028line \x85"}, ensure_ascii=False)
     path.write_bytes(f"\ufeff{text}\r\n\r\n{{}}\n".encode())
-    assert files.read_json_lines(path) == [
-        (f"{path}:1", {"a": "one\u2028line \x85"}),
-        (f"{path}:3", {}),
-    ]
+    rows = [(f"{path}:1", {"a": "one\u2028line \x85"}), (f"{path}:3", {})]
+    assert files.read_json_lines(path) == rows
+    packed = tmp_path / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert [row for _, row in files.json_lines(packed)] == [row for _, row in rows]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{}\n{"a": ', r"a\.jsonl:2: expected JSON, one object a line"),
+        (b'{}\n{"a": ', r"a\.jsonl:2: expected JSON"),
         (b"{}\n\n3", r"a\.jsonl:3: expected an object, got '3'"),
-        (b"\xff\xfe{\x00", r"a\.jsonl: expected text in UTF-8"),
+        (b"\xff\xfe{\x00", r"a\.jsonl:1: expected text in UTF-8"),
+        (b'{"a": 1, "a": 2}', r"a\.jsonl:1: .*key 'a' stands twice"),
+        (b'{"a": NaN}', r"a\.jsonl:1: .*expected a finite number, came NaN"),
+        (b'{"a": 1e999}', r"a\.jsonl:1: .*expected a finite number, came 1e999"),
+        (b'{"a": 1' + b"0" * 400 + b"}", r"a\.jsonl:1: .*expected a finite number"),
+        (b'{"a": ' + b"[" * 10**5 + b"]" * 10**5 + b"}", r"a\.jsonl:1: .*depth"),
     ],
 )
-def test_files_that_are_refused(tmp_path, content, message) -> None:
+def test_lines_that_are_refused(tmp_path, content, message) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         files.read_json_lines(path)
     with pytest.raises(FileNotFoundError, match="expected a file of JSON lines"):
         files.read_json_lines(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("text", ["1e300", "-12345678901234567890", '"1e999"', "0.1"])
+def test_numbers_that_fit_are_read_as_they_are(text) -> None:
+    assert files.parse_json(text, "a.json") == json.loads(text)
+
+
+def test_a_bomb_is_refused_and_the_limit_can_be_raised(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a.txt.gz"
+    with gzip.GzipFile(path, "wb", 1) as file:
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    with pytest.raises(ValueError, match=r"a\.txt\.gz: .* set JEFF_MAX_BYTES"):
+        files.read_bytes(path)
+    monkeypatch.setenv("JEFF_MAX_BYTES", str(300 << 20))
+    assert len(files.read_bytes(path)) == 300 << 20
+    monkeypatch.setenv("JEFF_MAX_BYTES", "1G")
+    with pytest.raises(ValueError, match="JEFF_MAX_BYTES: expected a number of bytes"):
+        files.read_bytes(path)
+
+
+class _PanicError(BaseException):
+    """Stands for a panic of a library written in Rust."""
+
+
+def _endless(depth: int = 0) -> int:
+    return _endless(depth + 1)
+
+
+def _panic() -> None:
+    raise _PanicError("called `Option::unwrap()` on a `None` value")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [_endless, _panic, lambda: 1 / 0, lambda: {}["a"], lambda: 1.0**-1 + 10**400],
+)
+def test_whatever_a_library_raises_names_the_file(fault) -> None:
+    with (
+        pytest.raises(ValueError, match=r"^a\.bin: expected numbers, but it cannot"),
+        files.reading("a.bin", "numbers"),
+    ):
+        fault()
+
+
+def test_errors_that_name_the_file_or_stop_the_program_pass(tmp_path) -> None:
+    for error in (
+        KeyboardInterrupt(),
+        ImportError("no gguf"),
+        ValueError("a.bin: 3"),
+        FileNotFoundError(errno.ENOENT, "none", "a.bin"),
+    ):
+        with pytest.raises(type(error)) as caught, files.reading("a.bin", "numbers"):
+            raise error
+        assert caught.value is error
+    with (
+        pytest.raises(OSError, match=r"Input/output error: 'a\.bin'"),
+        files.reading("a.bin", "numbers"),
+    ):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path) -> None:
+    path = files.write_text(tmp_path / "a.txt", "old")
+    message = r"a\.txt: could not be written \(No space"
+    with (
+        pytest.raises(OSError, match=message) as full,
+        files.replacing(path) as part,
+    ):
+        _write_half(part)
+    assert full.value.errno == errno.ENOSPC
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def _write_half(part: Path) -> None:
+    part.write_text("half")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_a_kill_left_is_swept_and_nothing_else(tmp_path) -> None:
+    kept = [tmp_path / "a.part", tmp_path / ".a.txt.part", tmp_path / "sub" / "b.txt"]
+    left = [
+        tmp_path / ".a.txt.12-0123abcd.part",
+        tmp_path / "sub" / ".b.9-00000000.part",
+    ]
+    unfinished = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp-17"
+    unfinished.mkdir(parents=True)
+    for path in (*kept, *left, unfinished / "data"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    assert sorted(files.sweep(tmp_path)) == sorted([*left, unfinished])
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in (*left, unfinished))
+    assert files.sweep(tmp_path / "none") == []

@@ -87,7 +87,7 @@ def test_places(write):
         ("a.csv", b"text,id\ncaf\xe9,1\n", "", r"a\.csv: expected UTF-8, .* 11"),
         ("a.txt", b"caf\xe9\n", "", r"a\.txt: expected UTF-8, but .* position 3"),
         ("a.txt", b"\xff\xfea\x00", "", "expected UTF-8, but"),
-        ("a.jsonl", b'{"text": "caf\xe9"}', "", r"a\.jsonl: expected text in UTF-8"),
+        ("a.jsonl", b'{"text": "caf\xe9"}', "", r"a\.jsonl:1: expected text in UTF-8"),
         ("a.txt", "a\nb\0\n", "", r"a\.txt:2: expected text, got a zero byte"),
         ("a.txt", "a\n", "text", "expected no `column` for plain lines, got 'text'"),
         ("a.jsonl", '{"text": "x"}\n{"body": "y", "id": 1}', "",

@@ -65,14 +65,14 @@ def test_names_of_one_s_own(write) -> None:
         ),
         (
             {"confidence": float("nan")},
-            r"jsonl:2: confidence: expected a number in \[0, 1\], got nan",
+            r"jsonl:2: expected JSON \(expected a finite number, came NaN",
         ),
         ({"confidence": "0.5"}, "got '0.5'"),
         ({"confidence": True}, "got True"),
         ({"small_correct": "yes"}, "small_correct: expected true, false or a number"),
         ({"large_correct": None}, "large_correct: expected true, false or a number"),
         ({"cost": -1}, "cost: expected a number of at least 0, got -1"),
-        ({"cost": float("inf")}, "cost: expected a number of at least 0, got inf"),
+        ({"cost": float("inf")}, "jsonl:2: .*expected a finite number, came Infinity"),
         ({"cost": None}, "expected 'cost' in every row or in none, got it in 1 of 2"),
         (
             {"confidence": None, "token_logprobs": [0.5]},

@@ -1,0 +1,145 @@
+"""Open files as untrusted input: named errors, and a limit on what they expand to."""
+
+import asyncio
+import errno
+import gzip
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["check_expansion", "open_expanded", "reading"]
+
+# What a compressed file may always expand to, and how many times its size otherwise:
+# real tables shrink to a twentieth at most, a bomb to a thousandth.
+_FREE_BYTES, _FREE_RATIO = 256 << 20, 20
+_NOT_ERRORS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
+
+
+@contextmanager
+def reading(
+    path: str | Path, expected: str, *, advice: str = "get or write it again"
+) -> Iterator[None]:
+    """Turn whatever is raised over a bad file into an error that names the file.
+
+    Args:
+      path: the file, or ``"file:line"``.
+      expected: what the file should be, such as "a tokenizer".
+      advice: what to do about it.
+
+    Yields:
+      Nothing. An OSError that names the file, a ValueError that begins with its name,
+      and the errors of an interrupted program or a missing package pass unchanged.
+
+    Raises:
+      OSError: if the system refuses; names the file.
+      ValueError: for anything else, panics of a library written in Rust and recursion
+        without end included.
+
+    >>> with reading("a.bin", "two numbers"):
+    ...     int("x")
+    Traceback (most recent call last):
+    ValueError: a.bin: expected two numbers, but it cannot be read (ValueError: \
+invalid literal for int() with base 10: 'x'); get or write it again
+    """
+    try:
+        yield
+    except (*_NOT_ERRORS, ImportError):
+        raise
+    except BaseException as error:
+        said = (str(error).splitlines() or [""])[0]
+        if isinstance(error, ValueError) and said.startswith(str(path)):
+            raise
+        # "Invalid argument" is a wrong number in the file, not a refusal of the system.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            if error.filename is not None or str(path) in said:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise ValueError(
+            f"{path}: expected {expected}, but it cannot be read "
+            f"({type(error).__name__}: {said:.300}); {advice}"
+        ) from error
+
+
+def check_expansion(path: str | Path, size: int, *, what: str = "its content") -> None:
+    """Check that a file may be expanded to so many bytes.
+
+    The limit is 256 MiB, or 20 times the file's size where that is more, or the
+    environment variable ``JEFF_MAX_BYTES`` where that is more.
+
+    Args:
+      path: the file.
+      size: bytes that its content will take in memory.
+      what: the part that takes them, for the error.
+
+    Raises:
+      ValueError: if they are too many.
+    """
+    if size > (limit := _limit(path)):
+        raise ValueError(
+            f"{path}: expected at most {limit:,} bytes for {what}, which is what a "
+            f"file of {Path(path).stat().st_size:,} bytes may take, got {size:,}; if "
+            "you trust the file, set JEFF_MAX_BYTES to a larger number"
+        )
+
+
+def _limit(path: str | Path) -> int:
+    stated = os.environ.get("JEFF_MAX_BYTES", "0")
+    if not (stated.isascii() and stated.isdigit()):
+        raise ValueError(
+            f"JEFF_MAX_BYTES: expected a number of bytes, got {stated!r:.40}"
+        )
+    size = Path(path).stat().st_size
+    return max(_FREE_BYTES, _FREE_RATIO * size, int(stated))
+
+
+class _Counted(io.RawIOBase):
+    """A stream that stops when more bytes come than its file may expand to."""
+
+    def __init__(self, inner: io.BufferedIOBase, path: Path):
+        self._inner, self._path, self._count, self._limit = inner, path, 0, _limit(path)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._inner.read(len(buffer))
+        self._count += len(data)
+        if self._count > self._limit:
+            check_expansion(self._path, self._count)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@contextmanager
+def open_expanded(
+    path: str | Path, expected: str = "a file"
+) -> Iterator[io.BufferedIOBase]:
+    """Open a file for reading, expanding it where its name ends in ``.gz``.
+
+    Args:
+      path: the file.
+      expected: what it should be, for errors.
+
+    Yields:
+      A stream of bytes, within the limit of `check_expansion`.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      OSError: if it cannot be opened.
+      ValueError: if it is no whole gzip file, expands to too much, or the block raises
+        what `reading` turns into a ValueError.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "none"
+        raise FileNotFoundError(f"{path}: expected {expected}, found {kind}")
+    with reading(path, expected), path.open("rb") as file:
+        if path.suffix != ".gz":
+            yield file
+        else:
+            with gzip.open(file) as inner:
+                counted = _Counted(inner, path)
+                yield io.BufferedReader(counted, 1 << 20)
