@@ -66,6 +66,9 @@ class Config:
     # Price of a million tokens read and of a million written, to state the cost before
     # the first call; 0 if unknown.
     prices: tuple[float, float] = (0.0, 0.0)
+    # Most that the endpoint's answers may cost at these prices, over all starts of the
+    # run; 0 sets no limit.
+    max_cost: float = 0.0
     # Parts to run. "table": all detectors and zero-shot scorers; "false_alarms": do the
     # thresholds keep their word; "augment": synthetic normal texts; "select": a model
     # chooses the detector.
@@ -171,9 +174,15 @@ class Config:
             raise ValueError(
                 "data: expected normal texts or a detector beside `score`, got neither"
             )
-        if not all(0 <= each < float("inf") for each in self.prices):
+        if not all(0 <= each < float("inf") for each in (*self.prices, self.max_cost)):
             raise ValueError(
-                f"prices: expected finite numbers of at least 0, got {self.prices}"
+                "prices, max_cost: expected finite numbers of at least 0, got "
+                f"{self.prices} and {self.max_cost}"
+            )
+        if self.max_cost and not any(self.prices):
+            raise ValueError(
+                f"max_cost: expected `prices` beside a limit of {self.max_cost}, since "
+                "no cost is known without them"
             )
         if bool(self.chat) != bool(self.chat_model):
             raise ValueError(

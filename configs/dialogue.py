@@ -29,6 +29,9 @@ class Config:
     chat_tokens: int = 512
     # Prices of a million tokens read and of a million written, for the cost.
     prices: tuple[float, float] = (0.0, 0.0)
+    # Most that the endpoint's answers may cost at these prices, over all starts of the
+    # run; 0 sets no limit.
+    max_cost: float = 0.0
     # Requests to the endpoint at a time.
     concurrency: int = 8
     # Let the endpoint's model write the dialogues of your questions in its own words;
@@ -148,9 +151,15 @@ class Config:
             )
         if self.rewrite and not (self.data and self.chat):
             raise ValueError("rewrite: expected `data` and `chat` beside it")
-        if not all(0 <= each < float("inf") for each in self.prices):
+        if not all(0 <= each < float("inf") for each in (*self.prices, self.max_cost)):
             raise ValueError(
-                f"prices: expected finite numbers of at least 0, got {self.prices}"
+                "prices, max_cost: expected finite numbers of at least 0, got "
+                f"{self.prices} and {self.max_cost}"
+            )
+        if self.max_cost and not any(self.prices):
+            raise ValueError(
+                f"max_cost: expected `prices` beside a limit of {self.max_cost}, since "
+                "no cost is known without them"
             )
 
 

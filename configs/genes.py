@@ -39,6 +39,9 @@ class Config:
     # Price of a million tokens read and of a million written, to state the cost before
     # the first call; 0 if unknown.
     prices: tuple[float, float] = (0.0, 0.0)
+    # Most that the endpoint's answers may cost at these prices, over all starts of the
+    # run; 0 sets no limit.
+    max_cost: float = 0.0
     # Genes that the endpoint ranks again, the best by the ontology.
     shortlist: int = 25
     # Parts to run. "phenobrain": public cases of another origin; "genome": phenopackets
@@ -133,10 +136,18 @@ class Config:
                 f"keep: expected less than group_size={self.group_size}, "
                 f"got {self.keep}"
             )
-        if not all(0 <= each < float("inf") for each in (*self.prices, self.noise)):
+        if not all(
+            0 <= each < float("inf")
+            for each in (*self.prices, self.max_cost, self.noise)
+        ):
             raise ValueError(
-                "prices, noise: expected finite numbers of at least 0, got "
-                f"{self.prices} and {self.noise}"
+                "prices, max_cost, noise: expected finite numbers of at least 0, got "
+                f"{self.prices}, {self.max_cost} and {self.noise}"
+            )
+        if self.max_cost and not any(self.prices):
+            raise ValueError(
+                f"max_cost: expected `prices` beside a limit of {self.max_cost}, since "
+                "no cost is known without them"
             )
         if bool(self.chat) != bool(self.chat_model):
             raise ValueError(

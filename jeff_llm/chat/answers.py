@@ -245,8 +245,10 @@ def _load_record(line: bytes, where: str) -> tuple[str, Request, Answer]:
 def _answer(fields: dict[str, Any]) -> Answer:
     """Rebuild a stored answer, and check the type of each field."""
     log_probs = fields.get("log_probs")
-    changed = {"log_probs": None if log_probs is None else tuple(log_probs)}
-    answer = Answer(**(fields | changed))
+    given: dict[str, Any] = {
+        "log_probs": None if log_probs is None else tuple(log_probs)
+    }
+    answer = Answer(**(fields | given))
     for name, kind in _KINDS.items():
         if not isinstance(value := getattr(answer, name), kind):
             raise TypeError(f"{name}: expected {kind}, got {value!r:.40}")

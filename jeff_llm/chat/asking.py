@@ -45,6 +45,14 @@ class AskError(ExceptionGroup[Exception]):
 
     results: list[Any]
 
+    @property
+    def first(self) -> Exception:
+        """The first error, taken out of inner groups."""
+        error: Exception = self.exceptions[0]
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        return error
+
     def __new__(
         cls, message: str, errors: Sequence[Exception], results: Sequence[Any]
     ) -> "AskError":

@@ -122,12 +122,10 @@ class OpenAICompatible:
         self._timeout, self._retries = timeout, retries
         self._backoff, self._max_backoff = backoff, max_backoff
         self._price = price or Price(0.0, 0.0)
-        if budget is not None and not (
-            self._price.input > 0 and self._price.output > 0
-        ):
+        if budget is not None and not self._price.cost(1, 1):
             raise ValueError(
-                "price: expected prices above 0 for tokens read and written beside a "
-                f"budget, got {price}; without them no cost is known"
+                f"price: expected one above 0 beside a budget, got {price}; without it "
+                "no cost is known"
             )
         self._budget = budget
         self._send_schema, self._max_bytes = send_schema, max_bytes

@@ -136,7 +136,7 @@ class ListwiseRanker:
           that the answer does not name.
 
         Raises:
-          ExceptionGroup: as `many` does.
+          AskError: as `many` does.
           ValueError: as `many` does.
         """
         return self.many([(phenotypes, genes)])[0]
@@ -152,12 +152,14 @@ class ListwiseRanker:
           written, from a cache too.
 
         Raises:
-          ExceptionGroup: if a request to the model fails; what was answered is stored
-            if the model is cached.
+          AskError: if a request to the model fails, after all were tried; it holds the
+            answers.
           ValueError: if a request has no genes, or names one twice.
         """
         asked = [self._request(phenotypes, genes) for phenotypes, genes in requests]
-        answers: list[Answer] = ask(self._model, asked, concurrency=self._concurrency)
+        answers: list[Answer] = ask(
+            self._model, asked, concurrency=self._concurrency, return_errors=False
+        )
         rankings = []
         for answer, (_, genes) in zip(answers, requests, strict=True):
             parsed = parse_ranking(answer.text, genes)
