@@ -151,15 +151,16 @@ class Config:
             )
         if self.rewrite and not (self.data and self.chat):
             raise ValueError("rewrite: expected `data` and `chat` beside it")
-        if not all(0 <= each < float("inf") for each in (*self.prices, self.max_cost)):
+        if not all(0 <= each < float("inf") for each in self.prices):
             raise ValueError(
-                "prices, max_cost: expected finite numbers of at least 0, got "
-                f"{self.prices} and {self.max_cost}"
+                f"prices: expected finite numbers of at least 0, got {self.prices}"
             )
-        if self.max_cost and not any(self.prices):
+        if self.max_cost and not (
+            0 < self.max_cost < float("inf") and any(self.prices)
+        ):
             raise ValueError(
-                f"max_cost: expected `prices` beside a limit of {self.max_cost}, since "
-                "no cost is known without them"
+                "max_cost: expected 0, or a positive number and `prices`, or else "
+                f"no cost is known, got {self.max_cost} and prices {self.prices}"
             )
 
 

@@ -15,9 +15,17 @@ from typing import Any
 
 from jeff_llm.chat.messages import Answer, ChatModel, Message, Request
 
-__all__ = ["Cassette", "Recorder", "known_answer", "make_private", "not_kept"]
+__all__ = [
+    "Cassette",
+    "Recorder",
+    "known_answer",
+    "make_private",
+    "not_kept",
+    "tighten",
+]
 
 _HOW_TO_RECORD = "to record it, ask Recorder(model, path) the same once"
+_CREATING = threading.Lock()
 _NOT_OWNER = stat.S_IRWXG | stat.S_IRWXO
 _KINDS = {
     "text": str,
@@ -182,11 +190,22 @@ def make_private(path: Path) -> None:
     Raises:
       OSError: if it cannot be created.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    mode = path.stat().st_mode
-    if mode & _NOT_OWNER:
-        # A file of another user stays as they made it.
-        with contextlib.suppress(PermissionError):
+    # An existing file is not opened: closing it would release the locks that SQLite
+    # holds on it in other threads. The lock keeps them out until a new one is closed.
+    with _CREATING, contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    tighten(path)
+
+
+def tighten(path: Path) -> None:
+    """Take the rights of others from a file, if there is one.
+
+    Args:
+      path: the file; one of another user stays as they made it.
+    """
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) and mode & _NOT_OWNER:
             path.chmod(stat.S_IMODE(mode) & ~_NOT_OWNER)
 
 
@@ -221,7 +240,8 @@ def _append(path: Path, line: bytes) -> None:
                 written += file.write(line[written:])
         except BaseException:
             # The next record would be appended to a fragment.
-            file.truncate(size)
+            with contextlib.suppress(OSError):
+                file.truncate(size)
             raise
 
 

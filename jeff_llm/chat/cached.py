@@ -13,10 +13,11 @@ import hashlib
 import json
 import math
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from jeff_llm.chat.answers import known_answer, make_private, not_kept
+from jeff_llm.chat.answers import known_answer, make_private, not_kept, tighten
 from jeff_llm.chat.messages import Answer, ChatModel, Request
 
 __all__ = ["Cached"]
@@ -29,6 +30,7 @@ _UNUSABLE = (
     "it; see that its folder has room and can be written, and that no other process "
     "holds it, and run the same again: stored answers are not asked twice"
 )
+_ALONE_SECONDS = 1.0
 _LOCK_SECONDS = 60.0  # a writer holds the lock for milliseconds
 
 
@@ -68,6 +70,7 @@ class Cached:
         self.path = Path(path).expanduser().absolute()
         self.stopped: OSError | None = None
         self._model = model
+        self._alone = threading.Lock()
         self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _prepare(self.path)
@@ -142,15 +145,12 @@ class Cached:
         return None if row is None else known_answer(row[0], f"{self.path}: {key}")
 
     def _get_alone(self, key: str, error: OSError) -> tuple[str] | None:
-        """Look up an answer on a full disk.
-
-        It has no room for the index of the log that readers share, but what is in the
-        file itself can be read without it.
-        """
+        """Look up an answer on a full disk, which has no room for a shared index."""
         code = getattr(error.__cause__, "sqlite_errorcode", None)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return None  # another process may be writing to the file
+            return None  # another process holds the file
         with (
+            self._alone,  # two that want the file for themselves would wait for ever
             contextlib.suppress(OSError, ValueError),
             _database(self.path, alone=True) as database,
         ):
@@ -203,14 +203,15 @@ def _key(request: Request, model: str) -> str:
 def _database(path: Path, *, alone: bool = False) -> Iterator[sqlite3.Connection]:
     """Open the file with one transaction per statement; errors name the file.
 
-    With ``alone`` it is read without its log and without locks: newer rows are missed.
+    With ``alone`` no other process can use it meanwhile, and SQLite keeps the index of
+    its log in memory.
     """
-    address = f"{path.as_uri()}?immutable=1" if alone else str(path)
     try:
-        connection = sqlite3.connect(
-            address, timeout=_LOCK_SECONDS, isolation_level=None, uri=alone
-        )
+        seconds = _ALONE_SECONDS if alone else _LOCK_SECONDS
+        connection = sqlite3.connect(path, timeout=seconds, isolation_level=None)
         try:
+            if alone:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             # In WAL mode NORMAL survives a killed process without a flush per answer.
             connection.execute("PRAGMA synchronous = NORMAL")
             yield connection
@@ -231,8 +232,7 @@ def _prepare(path: Path) -> None:
         make_private(path)
         # SQLite gives these the mode of the file when it creates them.
         for end in ("-wal", "-shm", "-journal"):
-            if (beside := path.with_name(path.name + end)).exists():
-                make_private(beside)
+            tighten(path.with_name(path.name + end))
     except OSError as error:
         raise OSError(_UNUSABLE.format(path=path, error=error)) from error
     with _database(path) as database:

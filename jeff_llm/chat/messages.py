@@ -242,10 +242,20 @@ class Price:
     Attributes:
       input: price of a million prompt tokens.
       output: price of a million completion tokens.
+
+    Raises:
+      ValueError: if one is negative or not finite; a limit could not be kept with it.
     """
 
     input: int | float
     output: int | float
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(
+                    f"{name}: expected a finite price of at least 0, got {value}"
+                )
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Cost of one answer.
