@@ -282,7 +282,9 @@ class OpenAICompatible:
         status = response.status_code
         cause = f"status {status}: {self._start(response.text)}"
         if 300 <= status < 400 and "location" in response.headers:
-            target = responses.redirect_target(response.headers["location"])
+            # Without the key first: parsing may cut or change it.
+            address = self._without_key(response.headers["location"])
+            target = responses.redirect_target(address)
             cause = (
                 f"status {status}: a redirect to {self._start(target)}, which is not "
                 "followed; if the prompts may go there, pass its address as base_url"

@@ -176,7 +176,8 @@ def retry_after(header: str) -> float:
 def secret_pattern(secret: str) -> re.Pattern[str]:
     r"""Compile a pattern that finds a secret, also with its characters escaped.
 
-    Servers echo a key as it is, or inside JSON, a URL or HTML.
+    Servers echo a key as it is, or inside JSON, a URL or HTML, and in a host's name
+    without its capitals.
 
     Args:
       secret: the key.
@@ -187,13 +188,13 @@ def secret_pattern(secret: str) -> re.Pattern[str]:
     >>> secret_pattern("a/b+").sub("***", r"a/b+ a\/b\u002B a%2Fb%2b a&#47;b&#x2B;")
     '*** *** *** ***'
     """
-    return re.compile("".join(map(_written, secret)))
+    return re.compile("".join(map(_written, secret)), re.IGNORECASE)
 
 
 def _written(character: str) -> str:
     number = ord(character)
     code = f"{number:02x}"
     return (
-        rf"(?:\\*{re.escape(character)}|(?i:\\+u00{code}|%(?:25)?{code}"
-        rf"|&#(?:0*{number}|x0*{code});))"
+        rf"(?:\\*{re.escape(character)}|\\+u00{code}|%(?:25)?{code}"
+        rf"|&#(?:0*{number}|x0*{code});)"
     )
