@@ -195,6 +195,6 @@ def _written(character: str) -> str:
     number = ord(character)
     code = f"{number:02x}"
     return (
-        rf"(?:\\*{re.escape(character)}|\\+u00{code}|%(?:25)?{code}"
-        rf"|&#(?:0*{number}|x0*{code});)"
+        rf"(?:\\{{0,4}}{re.escape(character)}|\\{{1,4}}u00{code}|%(?:25)?{code}"
+        rf"|&#(?:0{{0,6}}{number}|x0{{0,6}}{code});)"
     )

@@ -252,7 +252,7 @@ def test_a_budget_stops_before_the_limit(server, tmp_path):
     model = Cached(
         endpoint(server, price=price, budget=budget), tmp_path / "answers.db"
     )
-    found = ask(model, requests)
+    found = ask(model, requests, concurrency=1)
     assert len(server.seen) == 4 and usage(found).failed == 16
     assert budget.spent == pytest.approx(4 * 312e-6) and budget.spent < 0.002
     assert all(isinstance(each, CostLimitError) for each in found[4:])
