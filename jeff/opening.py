@@ -5,17 +5,26 @@ import errno
 import gzip
 import io
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 __all__ = ["check_expansion", "open_expanded", "reading"]
 
 # What a compressed file may always expand to, and how many times its size otherwise:
 # real tables shrink to a twentieth at most, a bomb to a thousandth.
 _FREE_BYTES, _FREE_RATIO = 256 << 20, 20
-_NOT_ERRORS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
+# An interrupted program, and a fault of the program itself.
+_NOT_ERRORS = (
+    KeyboardInterrupt,
+    SystemExit,
+    GeneratorExit,
+    asyncio.CancelledError,
+    ImportError,
+    NameError,
+)
 
 
 @contextmanager
@@ -46,7 +55,7 @@ invalid literal for int() with base 10: 'x'); get or write it again
     """
     try:
         yield
-    except (*_NOT_ERRORS, ImportError):
+    except _NOT_ERRORS:
         raise
     except BaseException as error:
         said = (str(error).splitlines() or [""])[0]
@@ -80,9 +89,15 @@ def check_expansion(path: str | Path, size: int, *, what: str = "its content") -
     if size > (limit := _limit(path)):
         raise ValueError(
             f"{path}: expected at most {limit:,} bytes for {what}, which is what a "
-            f"file of {Path(path).stat().st_size:,} bytes may take, got {size:,}; if "
+            f"file of {_size(Path(path)):,} bytes may take, got {size:,}; if "
             "you trust the file, set JEFF_MAX_BYTES to a larger number"
         )
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return path.stat().st_size
 
 
 def _limit(path: str | Path) -> int:
@@ -91,37 +106,32 @@ def _limit(path: str | Path) -> int:
         raise ValueError(
             f"JEFF_MAX_BYTES: expected a number of bytes, got {stated!r:.40}"
         )
-    size = Path(path).stat().st_size
+    size = _size(Path(path))
     return max(_FREE_BYTES, _FREE_RATIO * size, int(stated))
 
 
-class _Counted(io.RawIOBase):
-    """A stream that stops when more bytes come than its file may expand to."""
-
-    def __init__(self, inner: io.BufferedIOBase, path: Path):
-        self._inner, self._path, self._count, self._limit = inner, path, 0, _limit(path)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._inner.read(len(buffer))
-        self._count += len(data)
-        if self._count > self._limit:
-            check_expansion(self._path, self._count)
-        buffer[: len(data)] = data
-        return len(data)
+def _check_gzip(file: io.BufferedIOBase, path: Path) -> None:
+    """Expand a gzip file once before its content is trusted: a bomb, a cut, a fault."""
+    limit, size = _limit(path), 0
+    with gzip.open(file) as inner:
+        while chunk := inner.read(1 << 20):
+            size += len(chunk)
+            if size > limit:
+                check_expansion(path, size)
+    file.seek(0)
 
 
 @contextmanager
 def open_expanded(
-    path: str | Path, expected: str = "a file"
+    path: str | Path, expected: str = "a file", *, inside: str = ""
 ) -> Iterator[io.BufferedIOBase]:
-    """Open a file for reading, expanding it where its name ends in ``.gz``.
+    """Open a file for reading, expanding it where its name ends in ``.gz`` or ``.zip``.
 
     Args:
       path: the file.
       expected: what it should be, for errors.
+      inside: ending of the one file in a ``.zip`` that is read; with none, a ``.zip``
+        is read as it is.
 
     Yields:
       A stream of bytes, within the limit of `check_expansion`.
@@ -129,7 +139,7 @@ def open_expanded(
     Raises:
       FileNotFoundError: if there is no such file.
       OSError: if it cannot be opened.
-      ValueError: if it is no whole gzip file, expands to too much, or the block raises
+      ValueError: if it is no whole archive, expands to too much, or the block raises
         what `reading` turns into a ValueError.
     """
     path = Path(path).expanduser()
@@ -137,9 +147,20 @@ def open_expanded(
         kind = "a folder" if path.is_dir() else "none"
         raise FileNotFoundError(f"{path}: expected {expected}, found {kind}")
     with reading(path, expected), path.open("rb") as file:
-        if path.suffix != ".gz":
-            yield file
-        else:
+        if path.suffix == ".gz":
+            _check_gzip(file, path)
             with gzip.open(file) as inner:
-                counted = _Counted(inner, path)
-                yield io.BufferedReader(counted, 1 << 20)
+                yield inner
+        elif path.suffix == ".zip" and inside:
+            with zipfile.ZipFile(file) as archive:
+                names = [n for n in archive.namelist() if n.endswith(inside)]
+                if len(names) != 1:
+                    raise ValueError(
+                        f"{path}: expected one {inside} inside, got {len(names)}"
+                    )
+                # Never more than the archive states is read of a member.
+                check_expansion(path, archive.getinfo(names[0]).file_size)
+                with archive.open(names[0]) as inner:
+                    yield cast(io.BufferedIOBase, inner)
+        else:
+            yield file

@@ -21,9 +21,8 @@ def parse_json(text: str | bytes, place: str) -> Any:
       The value.
 
     Raises:
-      ValueError: if it is no JSON or nested too deeply, a number is not finite or has
-        19 digits before its point and more than a float or an int of 64 bits holds,
-        or a key occurs twice in one object.
+      ValueError: if it is no JSON or nested too deeply, a number is not finite or
+        beyond a float of 64 bits, or a key occurs twice in one object.
 
     >>> parse_json('{"a": 1e400}', "a.json:1")
     Traceback (most recent call last):
@@ -58,8 +57,8 @@ def _float(number: str) -> float:
 
 
 def _int(number: str) -> int:
-    # Longer ones overflow wherever they become a float or a number of 64 bits.
-    return int(number) if len(number.lstrip("-")) <= 20 else _refuse(number)
+    # Longer ones overflow wherever they become a float.
+    return int(number) if len(number.lstrip("-")) <= 308 else _refuse(number)
 
 
 _parse = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse).decode

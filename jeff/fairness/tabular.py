@@ -4,10 +4,8 @@ Every loader returns a `Dataset` of raw features on the host; `jeff.fairness.spl
 divides it, standardises it by the training part, and returns `Examples` for the device.
 """
 
-import csv
-import gzip
-import io
-import zipfile
+import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jeff import assets
+from jeff.csv_rows import csv_rows
 from jeff.extras import require
 from jeff.fairness.splits import Dataset, Splits, check_both, split
 
@@ -27,6 +26,8 @@ __all__ = [
     "read_csv",
     "split",
 ]
+
+_ROWS = 8192  # rows whose text is in memory at a time
 
 
 def adult(sensitive: str = "sex", *, path: str | Path | None = None) -> Dataset:
@@ -195,14 +196,6 @@ def read_csv(
                 f"{path}: expected a column {name!r}, got {len(names)} columns: "
                 f"{', '.join(names[:8])}, ..."
             )
-    # The first bad value is named; NaN in one feature would make every loss NaN.
-    bad = np.argwhere(~np.isfinite(table))
-    if len(bad):
-        row, column = bad[0]
-        raise ValueError(
-            f"{path}: row {row + 2}, column {names[column]!r}: expected a finite "
-            f"number, got {table[row, column]}; drop or impute {len(bad)} such values"
-        )
     binary = {
         name: check_both(table[:, names.index(name)], f"{path}: column {name!r}")
         for name in (label, group)
@@ -246,44 +239,49 @@ def _dataset(
 
 
 def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a csv, csv.gz or zip, found none")
-    try:
-        rows = [row for row in csv.reader(io.StringIO(_read_text(path))) if row]
-    except (OSError, EOFError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    """Header, and the numbers under it in float32, which features are held in."""
+    rows = csv_rows(path, "a csv, csv.gz or zip with one csv")
+    _, names = next(rows, ("", []))
+    chunks = []
+    # In parts: rows of text take ten times the memory of their numbers.
+    while part := list(itertools.islice(rows, _ROWS)):
+        # Ragged rows would become an array of objects, and fail far from the file.
+        for place, row in part:
+            if len(row) != len(names):
+                raise ValueError(
+                    f"{place}: expected {len(names)} numbers (the header's length), "
+                    f"got {len(row)}"
+                )
+        chunks.append(_numbers(names, part))
+    if not chunks:
         raise ValueError(
-            f"{path}: expected a csv, csv.gz or zip with one csv, but it cannot be "
-            f"read ({error}); fetch it again"
-        ) from error
-    if len(rows) < 2:
-        raise ValueError(
-            f"{path}: expected a header and rows of numbers, got {len(rows)} lines"
+            f"{path}: expected a header and rows of numbers, got {len(names)} names "
+            "and no row"
         )
-    # Ragged rows would become an array of objects, and fail far from the file.
-    names = rows[0]
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(names):
-            raise ValueError(
-                f"{path}: row {number}: expected {len(names)} numbers (the header's "
-                f"length), got {len(row)}"
-            )
+    return names, np.concatenate(chunks)
+
+
+def _numbers(names: list[str], rows: list[tuple[str, list[str]]]) -> np.ndarray:
+    texts = [row for _, row in rows]
     try:
-        # One conversion for the table: numpy names the text that is not a number.
-        return names, np.array(rows[1:], dtype=np.float64)
-    except ValueError as error:
+        # One conversion; a number beyond float32 becomes infinite, and is found below.
+        with np.errstate(over="ignore"):
+            numbers = np.array(texts, np.float64).astype(np.float32)
+    except ValueError:
+        numbers = np.array([[_number(text) for text in row] for row in texts])
+    bad = np.argwhere(~np.isfinite(numbers))
+    if len(bad):
+        row, column = bad[0]
         raise ValueError(
-            f"{path}: expected rows of numbers under the header ({error}); encode "
-            "categories one-hot and write missing values as nan"
-        ) from error
+            f"{rows[row][0]}: column {names[column]!r}: expected a finite number, got "
+            f"{texts[row][column]!r:.40}; encode categories one-hot, drop or impute "
+            "missing values"
+        )
+    return numbers
 
 
-def _read_text(path: Path) -> str:
-    if path.suffix == ".gz":
-        return gzip.decompress(path.read_bytes()).decode()
-    if path.suffix != ".zip":
-        return path.read_text()
-    with zipfile.ZipFile(path) as archive:
-        members = [name for name in archive.namelist() if name.endswith(".csv")]
-        if len(members) != 1:
-            raise OSError(f"it holds {len(members)} csv files")
-        return archive.read(members[0]).decode()
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -6,12 +6,15 @@ indices chunk by chunk as the file is streamed.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-__all__ = ["check_indices", "check_pointers"]
+from jeff.opening import check_expansion
+
+__all__ = ["check_indices", "check_pointers", "check_stated", "refuse_links"]
 
 
 def check_pointers(element: Any, place: str) -> None:
@@ -41,7 +44,12 @@ def check_pointers(element: Any, place: str) -> None:
             )
     lengths = {name: int(part.shape[0]) for name, part in parts.items()}
     # Files written before 2020 call the attribute h5sparse_shape.
-    shape = element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
+    shape = np.asarray(element.attrs.get("shape", element.attrs.get("h5sparse_shape")))
+    if shape.shape != (2,) or shape.dtype.kind not in "ui" or min(shape) < 0:
+        raise ValueError(
+            f"{place}: expected a shape of two whole numbers, got {shape!r:.60}; the "
+            "file is damaged"
+        )
     rows, most = int(shape[0]), lengths["data"]
     if lengths["indptr"] != rows + 1 or lengths["indices"] != most:
         raise ValueError(
@@ -88,3 +96,72 @@ def check_indices(
         f"{place}/indices: expected columns from 0 to {genes - 1}, got {indices[at]} "
         f"in row {int(cells[row])}; the file is damaged"
     )
+
+
+def check_stated(group: Any, path: Path) -> None:
+    """Check that what is read as a whole takes no more memory than it may.
+
+    A file can state a column of any length of which it stores nothing.
+
+    Args:
+      group: the open file, of HDF5 or zarr.
+      path: its path.
+
+    Raises:
+      ValueError: if rows, columns and row pointers are larger than
+        `jeff.files.check_expansion` allows.
+    """
+    for name in ("obs", "var", "raw/var", "raw.var"):
+        if name in group:
+            check_expansion(path, _bytes(group[name]), what=name)
+    for name in group:
+        for element in (group[name], *_members(group[name])):
+            if "indptr" in _names(element):
+                size = _bytes(element["indptr"])
+                check_expansion(path, size, what=f"{name}/indptr")
+
+
+def _names(element: Any) -> list[str]:
+    return list(element) if hasattr(element, "keys") else []
+
+
+def _members(element: Any) -> list[Any]:
+    return [element[name] for name in _names(element)]
+
+
+def _bytes(element: Any) -> int:
+    if hasattr(element, "keys"):
+        return sum(_bytes(each) for each in _members(element))
+    return int(np.prod(element.shape, dtype=object) or 0) * element.dtype.itemsize
+
+
+def refuse_links(group: Any, path: Path) -> None:
+    """Check that a file of HDF5 has its data itself.
+
+    Args:
+      group: the open file.
+      path: its path.
+
+    Raises:
+      ValueError: if a part is a link to another file, or is stored in one; names it.
+    """
+    import h5py
+
+    for name in group:
+        link = group.get(name, getlink=True)
+        where = f"{group.name.rstrip('/')}/{name}"
+        if isinstance(link, h5py.ExternalLink):
+            raise ValueError(
+                f"{path}: {where}: expected data in this file, got a link to "
+                f"{link.filename!r:.80}, which is not followed; copy the data into it"
+            )
+        if isinstance(link, h5py.SoftLink):
+            continue  # to another place of this file, which is visited there
+        element = group[name]
+        if isinstance(element, h5py.Group):
+            refuse_links(element, path)
+        elif element.external or element.is_virtual:
+            raise ValueError(
+                f"{path}: {where}: expected data in this file, got data stored in "
+                "another one, which is not read; copy the data into it"
+            )

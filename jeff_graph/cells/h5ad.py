@@ -4,10 +4,10 @@ X may be dense or compressed by rows, counts or their logarithm, of any real dty
 Files are read through anndata, element by element.
 """
 
-import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -16,8 +16,13 @@ import numpy as np
 from jaxtyping import Array, Int
 from scipy.sparse import csr_array
 
-from jeff import assets
-from jeff_graph.cells.compressed import check_indices, check_pointers
+from jeff import assets, files
+from jeff_graph.cells.compressed import (
+    check_indices,
+    check_pointers,
+    check_stated,
+    refuse_links,
+)
 from jeff_graph.cells.expression import (
     Expression,
     check_genes,
@@ -29,6 +34,9 @@ from jeff_graph.cells.expression import (
 from jeff_graph.cells.rows import mark_checked
 
 __all__ = ["CellFile", "load_pbmc", "open_cells"]
+
+_EXPECTED = "an h5ad file or a zarr folder that anndata wrote"
+_ADVICE = "copy or download it again"
 
 
 class CellFile:
@@ -100,8 +108,9 @@ class CellFile:
         Returns:
           Columns by name, as `column` gives them.
         """
-        frame = self._parts.read_obs()
-        return {str(name): _plain(frame[name]) for name in frame.columns}
+        with self._damage():
+            frame = self._parts.read_obs()
+            return {str(name): _plain(frame[name]) for name in frame.columns}
 
     def chunks(self, size: int = 4096) -> Iterator[csr_array]:
         """Expression of consecutive cells.
@@ -155,15 +164,8 @@ class CellFile:
         check_indices(rows, range(start, stop), self._place)
         return clean_chunk(rows, self._place, genes=self.genes, first=start)
 
-    @contextlib.contextmanager
-    def _damage(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ValueError(
-                f"{self._place}: expected a whole file, got one that cannot be read "
-                f"({error}); copy or download it again"
-            ) from error
+    def _damage(self) -> AbstractContextManager[None]:
+        return files.reading(self._place, "a whole file", advice=_ADVICE)
 
 
 def open_cells(path: str | Path, layer: str = "X") -> CellFile:
@@ -187,29 +189,33 @@ def open_cells(path: str | Path, layer: str = "X") -> CellFile:
         raise FileNotFoundError(f"path: expected an h5ad file or a zarr folder: {path}")
     try:
         import anndata  # noqa: F401
-        import h5py
+        import h5py  # noqa: F401
     except ImportError as error:
         raise ImportError(
             'expected anndata for h5ad files: pip install "jeff-jax[bio]"'
         ) from error
-    try:
-        if path.is_dir():
-            import zarr
+    # HDF5, anndata and pandas raise errors of many kinds over a damaged file.
+    with files.reading(path, _EXPECTED, advice=_ADVICE):
+        return _opened(path, layer)
 
-            group: Any = zarr.open_group(str(path), mode="r")
-        else:
-            group = h5py.File(path, "r")
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path}: expected an h5ad file or a zarr folder that anndata wrote, got "
-            f"something else, or a part of one ({error})"
-        ) from error
+
+def _opened(path: Path, layer: str) -> CellFile:
+    import h5py
+
+    if path.is_dir():
+        import zarr
+
+        group: Any = zarr.open_group(str(path), mode="r")
+    else:
+        group = h5py.File(path, "r")
+        refuse_links(group, path)
     missing = [name for name in ("X", "obs", "var") if name not in group]
     if missing:
         raise ValueError(
             f"{path}: expected a file that anndata wrote, got one without "
             f"{', '.join(missing)}"
         )
+    check_stated(group, path)
     old = isinstance(group["obs"], h5py.Dataset)
     return CellFile(path, layer, (_old_parts if old else _parts)(path, group, layer))
 

@@ -15,6 +15,8 @@ __all__ = [
     "checked_labels",
 ]
 
+_MOST_CLASSES = 65_536  # of a graph with fewer nodes
+
 
 def check_mask_length(name: str, mask: Array, nodes: int) -> None:
     """Refuse a mask of another length than there are nodes.
@@ -99,7 +101,8 @@ def checked_labels(labels: Any, nodes: int) -> np.ndarray:
 
     Raises:
       TypeError: if they are not integers.
-      ValueError: if their number differs, or one is below -1.
+      ValueError: if their number differs, one is below -1, or larger
+        than both 65,535 and the number of nodes.
     """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iu":
@@ -110,9 +113,15 @@ def checked_labels(labels: Any, nodes: int) -> np.ndarray:
         raise ValueError(
             f"labels: expected one for each of {nodes} nodes, got shape {labels.shape}"
         )
-    if labels.min() < -1:
+    low, high = int(labels.min()), int(labels.max())
+    if low < -1:
+        raise ValueError(f"labels: expected at least 0, or -1 for none, got {low}")
+    # Networks have an output for each class up to the largest.
+    if high >= max(nodes, _MOST_CLASSES):
         raise ValueError(
-            f"labels: expected at least 0, or -1 for none, got {labels.min()}"
+            f"labels: expected classes numbered from 0 to at most "
+            f"{max(nodes, _MOST_CLASSES) - 1}, got {high}; number the classes that "
+            "occur"
         )
     return labels
 

@@ -12,8 +12,6 @@ A file is an ``.npz`` of plain arrays, never of pickled objects, in one of two f
 """
 
 import dataclasses
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import assets
+from jeff.arrays import load_arrays
 from jeff.checks import check_choice
 from jeff.extras import require
+from jeff.opening import check_expansion
 from jeff_graph.editing.features import row_normalise
 from jeff_graph.editing.graphs import Graph, make_graph
 from jeff_graph.editing.splits import Split
@@ -90,7 +90,7 @@ def planetoid_split(name: str) -> Split:
       ValueError: if there is none of that name.
     """
     check_choice("name", name, _PLANETOID)
-    arrays = _read(assets.shared_file(f"graphs/{name}.npz"))
+    arrays = load_arrays(assets.shared_file(f"graphs/{name}.npz"))
     nodes = len(arrays["y"])
     return Split(
         *(
@@ -187,17 +187,18 @@ def load_npz(path: str | Path) -> Graph:
       ValueError: if it is not an npz file, holds pickled objects, lacks an array, or
         the arrays make no graph; names the file.
     """
-    arrays = _read(Path(path))
+    path = Path(path)
+    arrays = load_arrays(path)
     try:
         if "features" in arrays:
             return make_graph(*(arrays[name] for name in _DENSE))
-        return _from_compact(arrays)
+        return _from_compact(arrays, path)
     except KeyError as error:
         raise ValueError(
             f"{path}: expected the arrays {', '.join(_DENSE)} or "
             f"{', '.join(_COMPACT)}; {error} is missing among {sorted(arrays)}"
         ) from error
-    except (IndexError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -244,40 +245,49 @@ def _normalised(graph: Graph) -> Graph:
     return dataclasses.replace(graph, features=row_normalise(graph.features))
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file, on the host."""
-    try:
-        # Opened here: numpy leaves a broken archive open.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise ValueError("one array alone")
-            found = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path}: expected an npz of plain arrays, got something else ({error}); "
-            "write it with numpy.savez"
-        ) from error
-    # What is not an array in the archive comes as bytes.
-    return {name: each for name, each in found.items() if isinstance(each, np.ndarray)}
-
-
-def _from_compact(arrays: Mapping[str, np.ndarray]) -> Graph:
+def _from_compact(arrays: Mapping[str, np.ndarray], path: Path) -> Graph:
     shape, labels, indptr, indices, x_indptr, x_indices, values = (
         arrays[name] for name in _COMPACT
     )
+    if shape.shape != (2,) or shape.dtype.kind not in "iu" or min(shape) < 1:
+        raise ValueError(f"shape: expected two numbers of at least 1, got {shape}")
     nodes, width = map(int, shape)
-    features = np.zeros((nodes, width), np.float32)
-    features[_rows(x_indptr, nodes), x_indices] = values
-    pairs = np.stack([indices, _rows(indptr, nodes)], axis=1)
-    return make_graph(features, labels, pairs)
-
-
-def _rows(indptr: np.ndarray, nodes: int) -> np.ndarray:
-    if indptr.shape != (nodes + 1,):
+    # Two numbers may ask for any amount of memory, whatever else the file holds.
+    check_expansion(path, 4 * nodes * width, what=f"features of shape {nodes, width}")
+    rows = _rows("adj", indptr, indices, nodes, nodes)
+    x_rows = _rows("x", x_indptr, x_indices, nodes, width)
+    if values.shape not in ((), (1,), x_indices.shape):
         raise ValueError(
-            f"expected {nodes + 1} row pointers for {nodes} nodes, got {indptr.shape}"
+            f"x_data: expected one number, or {len(x_indices)} as in x_indices, got "
+            f"shape {values.shape}"
         )
-    return np.repeat(np.arange(nodes), np.diff(indptr))
+    features = np.zeros((nodes, width), np.float32)
+    features[x_rows, x_indices] = values
+    return make_graph(features, labels, np.stack([indices, rows], axis=1))
+
+
+def _rows(
+    name: str, indptr: np.ndarray, indices: np.ndarray, nodes: int, columns: int
+) -> np.ndarray:
+    """Row of each entry of a CSR matrix, whose pointers and columns are checked."""
+    whole = indptr.dtype.kind in "iu" and indices.dtype.kind in "iu"
+    if not whole or indptr.shape != (nodes + 1,) or indices.ndim != 1:
+        raise ValueError(
+            f"{name}_indptr: expected {nodes + 1} row pointers for {nodes} nodes, and "
+            f"indices in a vector, all integers; got {indptr.dtype}{indptr.shape} and "
+            f"{indices.dtype}{indices.shape}"
+        )
+    pointers = indptr.astype(np.int64)
+    # A large unsigned pointer becomes negative here, and is found as well.
+    if pointers[0] or pointers[-1] != len(indices) or (np.diff(pointers) < 0).any():
+        raise ValueError(
+            f"{name}_indptr: expected pointers that rise from 0 to {len(indices)}, the "
+            f"number of indices, got {indptr[0]} to {indptr[-1]}, or a fall"
+        )
+    outside = (indices < 0) | (indices >= columns)
+    if outside.any():
+        raise ValueError(
+            f"{name}_indices: expected columns from 0 to {columns - 1}, got "
+            f"{indices[outside][0]}"
+        )
+    return np.repeat(np.arange(nodes), np.diff(pointers))

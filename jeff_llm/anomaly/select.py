@@ -1,15 +1,14 @@
 """A language model chooses the detector; what its choice costs is its regret."""
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from jeff.csv_rows import csv_columns
 from jeff_llm.chat import ChatModel, Request, conversation, map_async, run
 from jeff_llm.chat.structured import ask_json
 
@@ -100,18 +99,15 @@ def read_table(path: str | Path) -> Table:
       FileNotFoundError: if there is no such file.
       ValueError: if a line is not as expected or stands twice; names the line.
     """
-    reader = csv.DictReader(io.StringIO(Path(path).read_text("utf-8-sig")), strict=True)
-    wanted = ["encoder", "detector", "dataset", "auroc"]
-    if not set(wanted) <= set(reader.fieldnames or ()):
-        raise ValueError(f"{path}: expected {wanted}, got {reader.fieldnames}")
     cells: dict[tuple[tuple[str, str], str], float] = {}
-    for where, row in _rows(reader, path):
-        key = ((row["encoder"], row["detector"]), row["dataset"])
+    columns = ("encoder", "detector", "dataset", "auroc")
+    for where, (encoder, detector, dataset, text) in csv_columns(path, columns):
+        key = ((encoder, detector), dataset)
         try:
-            value = float(row["auroc"])
-        except (TypeError, ValueError) as error:
+            value = float(text)
+        except ValueError as error:
             raise ValueError(
-                f"{where}: expected a number, got {row['auroc']!r}"
+                f"{where}: auroc: expected a number, got {text!r:.40}"
             ) from error
         if not 0 <= value <= 1 or key in cells:
             raise ValueError(
@@ -127,26 +123,6 @@ def read_table(path: str | Path) -> Table:
         [[cells.get((pair, name), np.nan) for pair in candidates] for name in data_sets]
     )
     return Table(candidates, data_sets, auroc)
-
-
-def _rows(
-    reader: "csv.DictReader[str]", path: str | Path
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each row and its place; a row of another length is refused."""
-    try:
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            # DictReader collects surplus cells under None, and fills with None.
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{where}: expected {len(reader.fieldnames or ())} columns as in "
-                    "the header"
-                )
-            yield where, row
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}:{reader.reader.line_num}: expected CSV, but {error}"
-        ) from error
 
 
 def regret(

@@ -57,12 +57,9 @@ def read_texts(path: str | Path, *, column: str = "") -> list[Text]:
             f"{path}: expected JSON lines (.jsonl), a table (.csv, .tsv) or plain "
             "lines, got .json; write one object per line"
         )
-    # Universal newlines alone: U+2028 and its like are part of a text, no line's end.
-    with path.open(encoding="utf-8-sig", newline=None) as file:
-        try:
-            content = file.read()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: expected UTF-8, but {error}") from error
+    content = files.read_text(path)
+    # These ends alone: U+2028 and its like are part of a text, no line's end.
+    content = content.replace("\r\n", "\n").replace("\r", "\n")
     if ending in _TABLE:
         if "\0" in content:
             line = content.count("\n", 0, content.index("\0")) + 1

@@ -4,14 +4,14 @@ What cannot be read is yielded as an error with its place, so one bad file does 
 end the reading of a folder.
 """
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple
+
+from jeff import files
 
 __all__ = ["MAX_BYTES", "Found", "json_values", "parse_json"]
 
@@ -60,7 +60,7 @@ def json_values(path: str | Path) -> Iterator[Found]:
 
 
 def parse_json(data: bytes) -> Any:
-    """Read JSON strictly.
+    """Read JSON strictly, as `jeff.files.parse_json` does.
 
     Args:
       data: JSON in UTF-8.
@@ -72,32 +72,21 @@ def parse_json(data: bytes) -> Any:
       ValueError: if it is no JSON, is nested too deeply, holds a NaN or half of a
         surrogate pair, or an object has a key twice.
     """
-    try:
-        value = json.loads(
-            data.decode("utf-8-sig"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-        )
+    with files.reading("text", "JSON in UTF-8"):
+        value = files.parse_json(data.decode("utf-8-sig"), "text")
         if _SURROGATE.search(data):
             # Half of a pair is no text: it could not be written again.
             json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except RecursionError as error:
-        raise ValueError(
-            "expected JSON of a moderate depth, got a deeper one"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"expected JSON in UTF-8 ({error})") from error
+    return value
 
 
 def _guarded(path: Path, *, lines: bool) -> Iterator[Found]:
     try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with cast(BufferedIOBase, opener(path, "rb")) as file:
+        with files.open_expanded(path, "a whole, readable file") as file:
             for place, data in _lines(path, file) if lines else _whole(path, file):
                 yield _parsed(place, data)
-    except (OSError, EOFError, zlib.error) as error:
-        yield Found(str(path), None, f"expected a whole, readable file ({error})")
+    except (OSError, ValueError) as error:
+        yield Found(str(path), None, str(error).removeprefix(f"{path}: "))
 
 
 def _parsed(place: str, data: bytes) -> Found:
@@ -106,7 +95,7 @@ def _parsed(place: str, data: bytes) -> Found:
     try:
         return Found(place, parse_json(data))
     except ValueError as error:
-        return Found(place, None, str(error))
+        return Found(place, None, str(error).removeprefix("text: "))
 
 
 def _whole(path: Path, file: BufferedIOBase) -> Iterator[tuple[str, bytes]]:
@@ -121,16 +110,3 @@ def _lines(path: Path, file: BufferedIOBase) -> Iterator[tuple[str, bytes]]:
             yield f"{path}:{number}", line
         while len(line) > MAX_BYTES and not line.endswith(b"\n"):
             line = file.readline(MAX_BYTES + 1)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} stands twice in one object")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"expected a finite number, got {name}")

@@ -8,8 +8,6 @@ each term of a disease. Any encoder of texts will do, such as
 import contextlib
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -19,6 +17,7 @@ from jaxtyping import Float, Float32
 from scipy import sparse
 
 from jeff import assets
+from jeff.arrays import load_arrays
 from jeff.files import replacing
 from jeff_llm.genes.hpo import Hpo
 from jeff_llm.genes.profile_texts import ProfileTexts, term_information
@@ -30,7 +29,6 @@ __all__ = ["EmbeddingRanker", "Encode", "TermMatchRanker", "embed"]
 
 Encode: TypeAlias = Callable[[Sequence[str]], Any]
 
-_BROKEN = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 # Terms whose similarities are in memory at a time.
 _CHUNK = 256
 
@@ -59,12 +57,9 @@ def embed(
     if name is not None:
         key = hashlib.sha256(json.dumps([name, list(texts)]).encode()).hexdigest()[:32]
         path = assets.cache_dir() / "genes" / f"embeddings-{key}.npz"
-        with (
-            contextlib.suppress(*_BROKEN),
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            return arrays["embeddings"]
+        # A cache that cannot be read is written again.
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            return load_arrays(path)["embeddings"]
     found = np.asarray(encode(texts), np.float32)
     if found.ndim != 2 or len(found) != len(texts) or not np.isfinite(found).all():
         raise ValueError(

@@ -6,10 +6,7 @@ asset cache under the checksum of the files, and read from there the next time.
 """
 
 import contextlib
-import gzip
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from jeff import assets
-from jeff.files import replacing
+from jeff.arrays import load_arrays
+from jeff.files import read_bytes, reading, replacing
 from jeff_llm.genes.annotations import AnnotationReport, Annotations
 from jeff_llm.genes.hpoa import parse_annotations
 from jeff_llm.genes.obo import parse_ontology
@@ -30,15 +28,7 @@ FILES = ("hp.obo", "phenotype.hpoa", "genes_to_phenotype.txt")
 
 # To be raised whenever the arrays in the cache change their meaning.
 _FORMAT = 1
-_BROKEN = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_BROKEN = (OSError, KeyError, TypeError, ValueError)
 _ASSETS = ("hpo", "hpo_annotations", "hpo_genes")
 
 
@@ -79,7 +69,7 @@ def load(folder: str | Path | None = None, *, cache: bool = True) -> Hpo:
       ValueError: if a file is malformed; names the file and the line.
     """
     paths = _find(folder)
-    contents = [_read(path) for path in paths]
+    contents = [read_bytes(path, "a file of HPO") for path in paths]
     stored = assets.cache_dir() / "genes" / f"hpo-{_key(contents)}.npz"
     if cache and (found := _unpack(stored)):
         return found
@@ -114,21 +104,9 @@ def _find(folder: str | Path | None) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> bytes:
-    data = path.read_bytes()
-    if path.suffix != ".gz":
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: expected a whole gzip file ({error})") from error
-
-
 def _decode(path: Path, data: bytes) -> str:
-    try:
+    with reading(path, "text in UTF-8"):
         return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text in UTF-8 ({error})") from error
 
 
 def _key(contents: Iterable[bytes]) -> str:
@@ -161,9 +139,8 @@ def _pack(path: Path, hpo: Hpo) -> None:
 def _unpack(path: Path) -> Hpo | None:
     """Read the cache; None if it is missing or not whole."""
     try:
-        # Opened here, since numpy leaves the file open where it is no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Hpo(_ontology(arrays), _annotations(arrays))
+        arrays = load_arrays(path)
+        return Hpo(_ontology(arrays), _annotations(arrays))
     except _BROKEN:
         return None
 

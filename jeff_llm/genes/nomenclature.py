@@ -5,10 +5,7 @@ Ensembl to the current symbol. MONDO's mappings give the OMIM and Orphanet ids o
 disease.
 """
 
-import csv
-import gzip
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from jeff.csv_rows import csv_columns
 from jeff_llm.genes.phenopackets import disease_id
 
 __all__ = [
@@ -242,43 +240,4 @@ def _rows(
     path: str | Path, columns: Sequence[str], delimiter: str
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield place and values of ``columns`` per line; comment lines are left out."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a table, found none")
-    data = path.read_bytes()
-    try:
-        plain = gzip.decompress(data) if path.suffix == ".gz" else data
-        text = plain.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a whole text file ({error})") from error
-    places: list[int] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        try:
-            # Line by line, so an open quote cannot swallow the lines that follow.
-            fields = next(csv.reader([line], delimiter=delimiter))
-        except csv.Error as error:
-            raise ValueError(f"{path}:{number}: expected a line ({error})") from error
-        if not places:
-            places = _places(str(path), fields, columns)
-        elif len(fields) <= max(places):
-            raise ValueError(
-                f"{path}:{number}: expected at least {max(places) + 1} fields, "
-                f"got {len(fields)}; the file may be cut short"
-            )
-        else:
-            yield f"{path}:{number}", [fields[place].strip() for place in places]
-    if not places:
-        raise ValueError(
-            f"{path}: expected a header with {', '.join(columns)}, found none"
-        )
-
-
-def _places(source: str, heads: list[str], columns: Sequence[str]) -> list[int]:
-    heads = [head.strip() for head in heads]
-    if missing := [column for column in columns if column not in heads]:
-        raise ValueError(
-            f"{source}: expected a column {missing[0]!r}, got {', '.join(heads[:8])}"
-        )
-    return [heads.index(column) for column in columns]
+    return csv_columns(path, columns, delimiter=delimiter, comment="#")

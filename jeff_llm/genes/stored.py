@@ -4,10 +4,8 @@ A table names, for a case and a language, the diseases that the model answered, 
 first, and whether each is right. `jeff_llm.genes.language_votes` ranks genes by them.
 """
 
-import csv
-import gzip
+import math
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from jeff.bootstrap import RandomKey
+from jeff.csv_rows import csv_columns
 from jeff_llm.genes.evaluation import Evaluation, evaluate
 
 __all__ = [
@@ -183,11 +182,14 @@ def read_information(path: str | Path) -> dict[str, float]:
     for place, (case, text) in _rows(path, ("case", "mean_ic")):
         if text:
             try:
-                found[case] = float(text)
-            except ValueError as error:
+                value = float(text)
+            except ValueError:
+                value = math.nan
+            if not math.isfinite(value):
                 raise ValueError(
-                    f"{place}: mean_ic: expected a number, got {text!r}"
-                ) from error
+                    f"{place}: mean_ic: expected a finite number, got {text!r:.40}"
+                )
+            found[case] = value
     return found
 
 
@@ -284,27 +286,6 @@ def _rows(
     path: str | Path, columns: tuple[str, ...], delimiter: str = ","
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield place and values of ``columns`` per line; comment lines are left out."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a table, found none")
-    data = path.read_bytes()
-    try:
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a whole text file ({error})") from error
-    lines = [line for line in text.splitlines() if line and line[0] != "#"]
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.DictReader(lines, delimiter=delimiter, quoting=quoting)
-    heads = reader.fieldnames or ()
-    if missing := [column for column in columns if column not in heads]:
-        raise ValueError(
-            f"{path}: expected a column {missing[0]!r}, got {', '.join(heads[:8])!r}"
-        )
-    for number, row in enumerate(reader, start=2):
-        values = [row[column] for column in columns]
-        if None in values:
-            raise ValueError(
-                f"{path}: line {number}: expected {len(heads)} fields; the file may be "
-                "cut short"
-            )
-        yield f"{path}: line {number}", values
+    # Names in MONDO's mappings have quotes that are part of the name.
+    quoted = delimiter != "\t"
+    return csv_columns(path, columns, delimiter=delimiter, quoted=quoted, comment="#")

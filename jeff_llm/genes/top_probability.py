@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from jeff.bootstrap import RandomKey
-from jeff.files import read_json
+from jeff.files import read_json, reading
 
 __all__ = [
     "FEATURES",
@@ -163,11 +163,12 @@ def read_model(path: str | Path) -> TopModel:
         finite.
     """
     found = read_json(path)
-    if not isinstance(found, dict) or tuple(found.get("features", ())) != FEATURES:
+    if not isinstance(found, dict) or found.get("features") != list(FEATURES):
         raise ValueError(f"{path}: expected a model of the features {FEATURES}")
     numbers = {}
     for name in ("mean", "scale", "weights"):
-        values = np.asarray(found.get(name), np.float64)
+        with reading(f"{path}: {name}", f"{len(FEATURES)} finite numbers"):
+            values = np.asarray(found.get(name), np.float64)
         if values.shape != (len(FEATURES),) or not np.isfinite(values).all():
             raise ValueError(
                 f"{path}: {name}: expected {len(FEATURES)} finite numbers, got "

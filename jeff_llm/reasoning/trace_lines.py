@@ -3,16 +3,14 @@
 The parsing half of `jeff_llm.reasoning.traces`, which says how a file looks.
 """
 
-import gzip
-import json
 import math
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jeff import files
 from jeff_llm.reasoning.answers import answer_key
 
 __all__ = ["Sample", "read_samples"]
@@ -60,7 +58,7 @@ def read_samples(path: Path, names: dict[str, str], samples: str) -> list[Sample
     found: list[Sample] = []
     lines: dict[str, str] = {}
     copies: dict[Sample, str] = {}
-    for place, row in _rows(path):
+    for place, row in files.json_lines(path):
         name = _question(place, names["question"], row)
         if samples and name in lines:
             raise ValueError(
@@ -92,37 +90,6 @@ def _refuse_copy(
             f"{sample.place}: expected each sample once, got all fields as in {first}, "
             f"{names['order']!r} = {sample.order:g} among them"
         )
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Lines with their places; `jeff.files` reads neither ``.gz`` nor refuses NaN."""
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "none"
-        raise FileNotFoundError(f"{path}: expected a file of JSON lines, found {kind}")
-    data = path.read_bytes()
-    try:
-        data = gzip.decompress(data) if path.suffix == ".gz" else data
-        text = data.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: expected a complete gzip file ({error})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text in UTF-8 ({error})") from error
-    # Not splitlines: a JSON string may contain line separators such as U+2028.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            row = json.loads(
-                line, object_pairs_hook=_unique, parse_constant=_refuse_constant
-            )
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{place}: expected JSON, one object a line ({error})"
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{place}: expected an object, got {line[:40]!r}")
-        yield place, row
 
 
 def _samples(
@@ -242,16 +209,3 @@ def _number(
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} stands twice in one object")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"expected a finite number, got {name}")

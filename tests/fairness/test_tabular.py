@@ -56,9 +56,13 @@ def test_the_favourable_outcome_may_be_zero(tmp_path):
     [
         (GOOD, {"label": "income"}, "table.csv: expected a column 'income', got 4 col"),
         (GOOD, {"group": "race"}, "expected a column 'race'"),
-        (GOOD.replace("30,", "nan,"), {}, "row 3, column 'age': expected a finite"),
-        (GOOD.replace("30,", "old,"), {}, "expected rows of numbers under the header"),
-        (GOOD.replace("30,0,1,0", "30,0,1"), {}, "row 3: expected 4 numbers .*got 3"),
+        (GOOD.replace("30,", "nan,"), {}, "csv:3: column 'age': expected a finite"),
+        (
+            GOOD.replace("30,", "old,"),
+            {},
+            "csv:3: column 'age': expected a finite number, got 'old'",
+        ),
+        (GOOD.replace("30,0,1,0", "30,0,1"), {}, "csv:3: expected 4 numbers .*got 3"),
         (GOOD.replace(",1\n", ",0\n"), {}, "column 'y': expected both 0 and 1.*got 0"),
         (GOOD.replace("1,0,", "0,1,"), {}, "column 'sex_Male': expected both 0 and 1"),
         (GOOD.replace("0,1,1", "0,1,2"), {}, "column 'y'.*got 0, 1, 2"),
@@ -67,7 +71,7 @@ def test_the_favourable_outcome_may_be_zero(tmp_path):
         (
             "a,b\n",
             {"label": "a", "group": "b"},
-            "expected a header and rows of numbers, got 1 lines",
+            "expected a header and rows of numbers, got 2 names",
         ),
     ],
 )
@@ -81,7 +85,9 @@ def test_bad_files(tmp_path):
     (tmp_path / "t.zip").write_bytes(b"PK broken")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     for name in ("t.csv.gz", "t.zip", "b.csv"):
-        with pytest.raises(ValueError, match=f"{name}: expected a csv.*fetch it again"):
+        with pytest.raises(
+            ValueError, match=f"{name}: expected a csv.*get or write it again"
+        ):
             tabular.read_csv(tmp_path / name, label="y", group="g")
     with pytest.raises(FileNotFoundError):
         tabular.read_csv(tmp_path / "none.csv", label="y", group="g")
@@ -177,3 +183,19 @@ def test_acs_reads_a_file_of_folktables_form(tmp_path):
     assert "SEX" not in found.features
     assert found.group.sum() == 20
     assert found.label.sum() == 26
+
+
+def test_a_number_beyond_float32_is_named_and_not_infinite(tmp_path):
+    # It would be infinite as a feature, and standardising would make all people NaN.
+    path = tmp_path / "table.csv"
+    path.write_text("age,sex,pay\n31,0,1\n1e39,1,0\n40,0,0\n")
+    with pytest.raises(ValueError, match=r"table\.csv:3: column 'age': .* got '1e39'"):
+        tabular.read_csv(path, label="pay", group="sex")
+
+
+def test_many_rows_come_in_their_order(tmp_path):
+    path = tmp_path / "table.csv"
+    rows = [f"{number},{number % 2},{number // 2 % 2}" for number in range(20_000)]
+    path.write_text("\n".join(["age,sex,pay", *rows]))
+    found = tabular.read_csv(path, label="pay", group="sex")
+    np.testing.assert_array_equal(found.inputs[:, 0], np.arange(20_000))

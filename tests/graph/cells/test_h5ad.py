@@ -10,6 +10,7 @@ from jeff import assets
 from jeff_graph.cells import expression, h5ad
 
 anndata = pytest.importorskip("anndata", reason="reading h5ad files needs anndata")
+h5py = pytest.importorskip("h5py")
 pd = pytest.importorskip("pandas")
 # What anndata says of its own formats is no concern of these tests.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -186,7 +187,10 @@ def test_files_that_are_none(tmp_path, counts):
     with pytest.raises(FileNotFoundError, match=r"nothing.h5ad"):
         h5ad.open_cells(tmp_path / "nothing.h5ad")
     (tmp_path / "text.h5ad").write_text("gene,cell\n")
-    with pytest.raises(ValueError, match="something else, or a part of one"):
+    with pytest.raises(
+        ValueError,
+        match="an h5ad file or a zarr folder that anndata wrote, but it cannot",
+    ):
         h5ad.open_cells(tmp_path / "text.h5ad")
     whole = write(tmp_path / "whole.h5ad", counts).read_bytes()
     (tmp_path / "cut.h5ad").write_bytes(whole[: len(whole) // 2])
@@ -213,3 +217,27 @@ def test_blood_cells():
     assert np.bincount(codes).max() == 240
     with h5ad.open_cells(path) as scaled, pytest.raises(ValueError, match="negative"):
         next(scaled.chunks())
+
+
+def test_links_to_other_files_are_refused(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    _small().write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink("secret.h5", "/X")
+    with pytest.raises(ValueError, match=r"cells\.h5ad: /X: .*a link to 'secret\.h5'"):
+        h5ad.open_cells(path)
+
+
+def test_a_column_that_is_only_stated_takes_no_memory(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    _small().write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        # Four gigabytes of which the file stores nothing.
+        file.create_dataset("obs/more", (10**9,), "f4", chunks=(1 << 16,))
+    with pytest.raises(ValueError, match=r"cells\.h5ad: .* bytes for obs.*JEFF_MAX"):
+        h5ad.open_cells(path)
+
+
+def _small():
+    return anndata.AnnData(np.eye(3, dtype=np.float32))

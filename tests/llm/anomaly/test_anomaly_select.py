@@ -48,16 +48,16 @@ def test_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"table\.csv: expected \['encoder'"),
-        ("encoder,detector,auroc\nA,x,1\n", r"table\.csv: expected \['encoder'"),
+        ("", r"table\.csv: expected a header with encoder"),
+        ("encoder,detector,auroc\nA,x,1\n", r"table\.csv: expected a column 'dataset'"),
         ("encoder,detector,dataset,auroc\n", r"table\.csv: expected a row"),
         ("encoder,detector,dataset,auroc\nA,x,d,high\n", r"expected a number.*'high'"),
-        ("encoder,detector,dataset,auroc\nA,x,d\n", r":2: expected 4 columns"),
-        ("encoder,detector,dataset,auroc\nA,x,d,1,2\n", r":2: expected 4 columns"),
+        ("encoder,detector,dataset,auroc\nA,x,d\n", r":2: expected 4 fields"),
+        ("encoder,detector,dataset,auroc\nA,x,d,1,2\n", r":2: expected 4 fields"),
         ("encoder,detector,dataset,auroc\nA,x,d,93\n", r":2: expected each cell once"),
         ("encoder,detector,dataset,auroc\nA,x,d,nan\n", r":2: expected each cell once"),
         ("encoder,detector,dataset,auroc\nA,x,d,1\nA,x,d,1\n", ":3: expected each"),
-        ('encoder,detector,dataset,auroc\nA,"x" y,d,1\n', r":2: expected CSV"),
+        ('encoder,detector,dataset,auroc\nA,"x" y,d,1\n', r":2: expected a row of a table"),
     ],
 )  # fmt: skip
 def test_tables_that_are_refused(tmp_path, content, message):

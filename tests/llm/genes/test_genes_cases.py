@@ -300,10 +300,10 @@ def test_malformed_packets(read, value, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "expected JSON in UTF-8"),
-        (b"{", "expected JSON in UTF-8"),
-        (b"\xff", "expected JSON in UTF-8"),
-        (b'{"a": NaN}', "finite number, got NaN"),
+        (b"", "expected JSON"),
+        (b"{", "expected JSON"),
+        (b"\xff", "expected JSON"),
+        (b'{"a": NaN}', "finite number, came NaN"),
         (b'{"a": 1, "a": 2}', "'a' stands twice"),
         (b"[" * 200_000, "moderate depth"),
     ],
@@ -500,7 +500,7 @@ def test_long_reports_are_cut():
 
 
 def test_half_of_a_surrogate_pair_is_refused():
-    with pytest.raises(ValueError, match="expected JSON in UTF-8"):
+    with pytest.raises(ValueError, match="expected JSON"):
         case_files.parse_json(b'{"a": ["\\ud800"]}')
     assert case_files.parse_json(b'["\\ud83d\\ude00"]') == ["\N{GRINNING FACE}"]
 

@@ -414,7 +414,9 @@ def test_forms_of_the_files(tmp_path):
     assert same(hpo.load(tmp_path, cache=False), plain)
     damaged = tmp_path / "hp.obo.gz"
     damaged.write_bytes(damaged.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"hp\.obo\.gz: expected a whole gzip"):
+    with pytest.raises(
+        ValueError, match=r"hp\.obo\.gz: expected a file of HPO, but it cannot"
+    ):
         hpo.load(tmp_path)
 
 

@@ -91,11 +91,11 @@ def test_reading(rankings):
     ("text", "message"),
     [
         ("case,language\n", "expected a column 'rank'"),
-        (HEAD + "a,en,0,M,O,1\n", "line 2: rank: expected 1, 2, .*got '0'"),
+        (HEAD + "a,en,0,M,O,1\n", "csv:2: rank: expected 1, 2, .*got '0'"),
         (HEAD + "a,en,1,M,O,yes\n", "is_correct: expected 0 or 1, got 'yes'"),
-        (HEAD + "a,en,1,M,O,1\na,en,2,M,P,0\n", "line 3: correct_omim: expected O"),
+        (HEAD + "a,en,1,M,O,1\na,en,2,M,P,0\n", "csv:3: correct_omim: expected O"),
         (HEAD + "a,en,1\n", "expected 6 fields"),
-        ("", "expected a column 'case'"),
+        ("", "expected a header with case"),
     ],
 )
 def test_broken_tables(tmp_path, text, message):
@@ -109,7 +109,7 @@ def test_files_that_are_none(tmp_path, table):
     with pytest.raises(FileNotFoundError, match="expected a table"):
         stored.read_rankings(tmp_path / "none.csv")
     table.write_bytes(table.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="expected a whole text file"):
+    with pytest.raises(ValueError, match="expected a table, but it cannot be read"):
         stored.read_rankings(table)
 
 
@@ -223,5 +223,5 @@ def test_accuracy(rankings, tmp_path):
     with pytest.raises(ValueError, match="information: expected at least 3"):
         stored.accuracy_by_information(rankings, {"PMID_2": 1.0}, "de", key=KEY)
     path.write_text("case,mean_ic\nPMID_2,high\n")
-    with pytest.raises(ValueError, match=r"line 2: mean_ic: .* got 'high'"):
+    with pytest.raises(ValueError, match=r"csv:2: mean_ic: .* got 'high'"):
         stored.read_information(path)

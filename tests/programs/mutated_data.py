@@ -1,0 +1,413 @@
+"""Formats of data: people, graphs, cells, texts, logs, HPO and its tables."""
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mutate import Format
+
+import jeff_llm.confidence
+from jeff import files
+from jeff.fairness import tabular
+from jeff_graph.cells import h5ad
+from jeff_graph.editing import loaders
+from jeff_llm.anomaly import select, store, text_detector, texts
+from jeff_llm.clinic import questions
+from jeff_llm.genes import cases, hpo, nomenclature, stored, top_probability
+from jeff_llm.reasoning import traces
+
+__all__ = ["FORMATS"]
+
+RNG = np.random.default_rng(0)
+
+
+def finite(*arrays: Any) -> None:
+    """Numbers that a reader hands over are finite."""
+    for array in arrays:
+        assert np.isfinite(np.asarray(array)).all(), "not finite"
+
+
+# People: a table of numbers.
+def people(path: Path) -> Path:
+    rows = [
+        "age,work,sex,pay",
+        *(f"{30 + i},{i % 3},{i % 2},{i // 2 % 2}" for i in range(30)),
+    ]
+    text = "\n".join(rows) + "\n"
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("people.csv", text)
+    else:
+        path.write_text(text)
+    return path
+
+
+def read_people(path: Path) -> Any:
+    return tabular.read_csv(path, label="pay", group="sex")
+
+
+def check_people(path: Path, found: Any) -> None:
+    finite(found.inputs)
+    for binary in (found.label, found.group):
+        assert set(np.unique(binary)) <= {0, 1}
+
+
+# Graphs.
+def dense_graph(path: Path) -> Path:
+    edges = RNG.integers(0, 12, (30, 2))
+    np.savez(
+        path,
+        features=RNG.normal(size=(12, 5)).astype(np.float32),
+        labels=np.arange(12) % 3,
+        edges=edges[edges[:, 0] != edges[:, 1]],
+    )
+    return path
+
+
+def compact_graph(path: Path) -> Path:
+    np.savez(
+        path,
+        shape=np.array([4, 6]),
+        y=np.array([0, 1, 2, 1]),
+        adj_indptr=np.array([0, 2, 3, 4, 6]),
+        adj_indices=np.array([1, 3, 0, 3, 0, 2]),
+        x_indptr=np.array([0, 1, 3, 4, 5]),
+        x_indices=np.array([5, 0, 2, 1, 3]),
+        x_data=np.array(1.0, np.float32),
+    )
+    return path
+
+
+def check_graph(path: Path, graph: Any) -> None:
+    finite(graph.features)
+    with np.load(path) as raw:
+        labels = raw["labels"] if "labels" in raw else raw["y"]
+        # A number that does not fit must not come back as another one.
+        np.testing.assert_array_equal(np.asarray(graph.labels), labels.astype(float))
+        if "x_indices" in raw:
+            assert (raw["x_indices"] >= 0).all() and (raw["adj_indices"] >= 0).all()
+            assert np.asarray(graph.features).shape == tuple(raw["shape"])
+
+
+# Cells.
+def cells_file(path: Path) -> Path:
+    import anndata
+    import pandas
+    from scipy.sparse import csr_matrix
+
+    dense = np.where(RNG.random((20, 16)) < 0.4, RNG.integers(1, 9, (20, 16)), 0)
+    obs = pandas.DataFrame(
+        {"kind": list("ab" * 10)}, index=[f"c{i}" for i in range(20)]
+    )
+    var = pandas.DataFrame(index=[f"g{i}" for i in range(16)])
+    cells = anndata.AnnData(csr_matrix(dense.astype(np.float32)), obs, var)
+    cells.layers["counts"] = dense.astype(np.float32)
+    cells.write_h5ad(path)
+    return path
+
+
+def read_cells(path: Path) -> Any:
+    with h5ad.open_cells(path) as source:
+        once, twice = ([rows.toarray() for rows in source.chunks(7)] for _ in range(2))
+        picked = source.take(np.array([3, 0, 3])).toarray()
+        return [*once, picked], twice, source.column("kind"), source.genes
+
+
+def check_cells(path: Path, found: Any) -> None:
+    import h5py
+
+    once, twice, kind, genes = found
+    *whole, picked = once
+    values = np.concatenate(whole)
+    # Memory outside of the matrix would differ from pass to pass.
+    np.testing.assert_array_equal(values, np.concatenate(twice))
+    np.testing.assert_array_equal(picked, values[[3, 0, 3]])
+    finite(values)
+    assert (values >= 0).all() and len(kind) == len(values)
+    assert len(set(genes)) == values.shape[1]
+    with h5py.File(path) as file:
+        if isinstance(file["X"], h5py.Group):
+            stored = np.asarray(file["X/data"], np.float32)
+            assert values.sum(dtype=float) == stored.sum(dtype=float)
+
+
+# Lines of objects.
+def jsonl(*rows: dict[str, Any]) -> Any:
+    def make(path: Path) -> Path:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        if path.suffix == ".gz":
+            path.write_bytes(gzip.compress(text.encode()))
+        else:
+            path.write_text(text)
+        return path
+
+    return make
+
+
+def text(content: str) -> Any:
+    def make(path: Path) -> Path:
+        if path.suffix == ".gz":
+            path.write_bytes(gzip.compress(content.encode()))
+        else:
+            path.write_text(content)
+        return path
+
+    return make
+
+
+LOG = [
+    {
+        "confidence": 0.1 * i,
+        "small_correct": i % 2 == 0,
+        "large_correct": True,
+        "cost": 0.5 + i,
+        "dataset": "a",
+    }
+    for i in range(8)
+]
+
+
+def check_log(path: Path, logs: Any) -> None:
+    finite(*logs[:4])
+    assert ((logs.confidence >= 0) & (logs.confidence <= 1)).all()
+    assert (logs.cost >= 0).all()
+
+
+TRACES = [
+    {
+        "question": f"q{i // 3}",
+        "answer": f"a{i % 2}",
+        "correct": i % 2 == 0,
+        "tokens": 10 + i,
+        "order": i,
+        "text": "so",
+    }
+    for i in range(9)
+]
+
+
+def check_traces(path: Path, found: Any) -> None:
+    finite(found.length)
+    assert (found.length >= 0).all()
+    if found.order is not None:
+        finite(found.order)
+
+
+QUESTIONS = [
+    {
+        "id": f"q{i}",
+        "question": "A man of 40 years has fever. He has a cough. What is it?",
+        "options": {"A": "flu", "B": "gout"},
+        "answer_idx": "A",
+        "answer": "flu",
+    }
+    for i in range(3)
+]
+
+# HPO and its tables.
+OBO = "format-version: 1.2\ndata-version: hp/releases/2030-01-02\n" + "".join(
+    f"\n[Term]\nid: HP:{118 if i == 0 else 1000 + i:07d}\nname: term {i}\n"
+    + (f"is_a: HP:{118 if i < 3 else 1000 + i // 2:07d} ! x\n" if i else "")
+    for i in range(12)
+)
+HPOA = (
+    "#version: 2030-01-02\ndatabase_id\tdisease_name\tqualifier\thpo_id\treference\t"
+    "evidence\tonset\tfrequency\tsex\tmodifier\taspect\tbiocuration\n"
+) + "".join(
+    f"OMIM:{i % 3}\tname {i % 3}\t\tHP:{1001 + i:07d}\tPMID:{i}\tPCS\t\t1/2\t\t\tP\tx\n"
+    for i in range(9)
+)
+GENES = (
+    "ncbi_gene_id\tgene_symbol\thpo_id\thpo_name\tfrequency\tdisease_id\n"
+    + "".join(f"{i}\tG{i}\tHP:0001001\tx\t-\tOMIM:{i % 3}\n" for i in range(3))
+)
+
+
+def hpo_folder(path: Path) -> Path:
+    path.mkdir()
+    for name, content in zip(hpo.FILES, (OBO, HPOA, GENES), strict=True):
+        (path / name).write_text(content)
+    return path
+
+
+def read_hpo(path: Path) -> Any:
+    return hpo.load(path, cache=False)
+
+
+def check_hpo(path: Path, found: Any) -> None:
+    finite(found.annotations.line_frequency)
+    assert (found.annotations.line_term < len(found.ontology.ids)).all()
+
+
+PACKET = {
+    "id": "p1",
+    "subject": {"id": "s", "sex": "MALE"},
+    "phenotypicFeatures": [
+        {"type": {"id": "HP:0001001", "label": "x"}},
+        {"type": {"id": "HP:0001002"}, "excluded": True},
+    ],
+    "interpretations": [
+        {
+            "diagnosis": {
+                "disease": {"id": "OMIM:1"},
+                "genomicInterpretations": [
+                    {
+                        "variantInterpretation": {
+                            "variationDescriptor": {"geneContext": {"symbol": "G1"}}
+                        }
+                    }
+                ],
+            }
+        }
+    ],
+}
+_HPO: list[Any] = []
+
+
+def own_hpo(folder: Path) -> Any:
+    if not _HPO:
+        _HPO.append(hpo.load(hpo_folder(folder / "hpo"), cache=False))
+    return _HPO[0]
+
+
+def packet(path: Path) -> Path:
+    own_hpo(path.parent)
+    path.write_text(json.dumps(PACKET))
+    return path
+
+
+def phenobrain(path: Path) -> Path:
+    own_hpo(path.parent)
+    rows = [{"row": i, "hpo": ["HP:0001001"], "diseases": ["OMIM:1"]} for i in range(3)]
+    return jsonl(*rows)(path)
+
+
+HGNC = (
+    "hgnc_id\tsymbol\tstatus\talias_symbol\tprev_symbol\tentrez_id\tensembl_gene_id\n"
+    "HGNC:1\tONE\tApproved\tUNO|SHARED\tFIRST\t11\tENSG00000000001\n"
+    "HGNC:2\tTWO\tApproved\tSHARED\t\t12\tENSG00000000002\n"
+)
+MONDO = (
+    "subject_id\tsubject_label\tpredicate_id\tobject_id\n"
+    "MONDO:0000002\tan odd name\tskos:exactMatch\tOMIM:1\n"
+    "MONDO:0000003\tUsher\tskos:exactMatch\tORPHA:886\n"
+)
+RANKINGS = "case,language,rank,mondo,correct_omim,is_correct\n" + "".join(
+    f"P{i // 2},en,{1 + i % 2},MONDO:000000{i},OMIM:1,{i % 2}\n" for i in range(8)
+)
+AUROC = "encoder,detector,dataset,auroc\n" + "".join(
+    f"e{i % 2},d{i // 2 % 2},s{i // 4},0.{5 + i % 5}\n" for i in range(8)
+)
+
+
+def check_table(path: Path, found: Any) -> None:
+    values = found.auroc[~np.isnan(found.auroc)]
+    assert ((values >= 0) & (values <= 1)).all()
+
+
+def check_numbers(path: Path, found: dict[str, float]) -> None:
+    finite(np.array(list(found.values())))
+
+
+def top_model(path: Path) -> Path:
+    found = top_probability.pretrained()
+    values = {
+        name: value.tolist()
+        for name, value in found._asdict().items()
+        if name != "bias"
+    }
+    values |= {"features": list(top_probability.FEATURES), "bias": found.bias}
+    return files.write_json(path, values)
+
+
+# A fitted detector of texts.
+def encode(some: Any) -> np.ndarray:
+    return np.array([[len(each), each.count("e"), 1.0] for each in some], np.float32)
+
+
+def detector(path: Path) -> Path:
+    some = [
+        f"the {word} ran home"
+        for word in ("ab", "cd", "efg", "hij", "kl", "mno", "pqr", "st")
+    ] * 3
+    some = [f"{each} {number}" for number, each in enumerate(some)]
+    fitted = text_detector.fit(some, {"sizes": encode}, method="knn", key=_key())
+    store.save(fitted, path, {"sizes": encode})
+    return path
+
+
+def _key() -> Any:
+    import jax
+
+    return jax.random.key(0)
+
+
+def read_detector(path: Path) -> Any:
+    found = store.load(path, {"sizes": encode})
+    return found.calibration, found.embeddings, found.texts
+
+
+def check_detector(path: Path, found: Any) -> None:
+    finite(found[0], *found[1])
+
+
+TEXT = 'text,id\nthe first,1\nthe second,2\n"a, b",3\n'
+FORMATS = [
+    Format("people", "a.csv", people, read_people, check_people),
+    Format("people, packed", "a.csv.gz", people, read_people, check_people),
+    Format("people, zip", "a.zip", people, read_people, check_people),
+    Format("graph", "a.npz", dense_graph, loaders.load_npz, check_graph),
+    Format("compact graph", "a.npz", compact_graph, loaders.load_npz, check_graph),
+    Format("cells", "a.h5ad", cells_file, read_cells, check_cells, weight=3),
+    Format(
+        "routing log", "a.jsonl", jsonl(*LOG), jeff_llm.confidence.from_jsonl, check_log
+    ),
+    Format("traces", "a.jsonl", jsonl(*TRACES), traces.from_jsonl, check_traces),
+    Format(
+        "traces, packed", "a.jsonl.gz", jsonl(*TRACES), traces.from_jsonl, check_traces
+    ),
+    Format("questions", "a.jsonl", jsonl(*QUESTIONS), questions.read_questions),
+    Format("texts", "a.csv", text(TEXT), texts.read_texts),
+    Format("lines", "a.txt", text(TEXT), texts.read_texts),
+    Format(
+        "texts, lines of JSON",
+        "a.jsonl",
+        jsonl({"text": "a"}, {"text": "b"}),
+        texts.read_texts,
+    ),
+    Format("table of AUROC", "a.csv", text(AUROC), select.read_table, check_table),
+    Format("detector", "detector", detector, read_detector, check_detector),
+    Format("HPO", "hpo", hpo_folder, read_hpo, check_hpo),
+    Format(
+        "phenopacket",
+        "a.json",
+        packet,
+        lambda p: cases.from_phenopackets(p, own_hpo(p)),
+    ),
+    Format(
+        "cases", "a.jsonl", phenobrain, lambda p: cases.from_phenobrain(p, own_hpo(p))
+    ),
+    Format("HGNC", "a.txt", text(HGNC), nomenclature.read_hgnc),
+    Format("MONDO", "a.tsv", text(MONDO), nomenclature.read_mondo),
+    Format("MONDO names", "a.tsv", text(MONDO), stored.read_mondo_names),
+    Format("rankings", "a.csv.gz", text(RANKINGS), stored.read_rankings),
+    Format(
+        "information",
+        "a.csv",
+        text("case,mean_ic\nP0,1.5\nP1,2\n"),
+        stored.read_information,
+        check_numbers,
+    ),
+    Format(
+        "citations",
+        "a.csv",
+        text("entrez_id,symbol,n_publications\n11,ONE,5\n12,TWO,7\n"),
+        nomenclature.read_citations,
+    ),
+    Format("model of solvability", "a.json", top_model, top_probability.read_model),
+]
