@@ -187,7 +187,8 @@ def synthesise(
 
     Raises:
       ValueError: if there is no category, or ``count`` is not positive.
-      AskError: if requests fail for good, after all were tried; it holds the answers.
+      ExceptionGroup: if requests fail for good, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
     """
     if not categories or count < 1:
         raise ValueError(
@@ -257,7 +258,8 @@ def describe_categories(
       the model said nothing.
 
     Raises:
-      AskError: if requests fail for good, after all were tried; it holds the answers.
+      ExceptionGroup: if requests fail for good, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
     """
     shown = {name: list((examples or {}).get(name, ())) for name in categories.names}
     words = {**categories.normal, **categories.anomalous}

@@ -122,7 +122,8 @@ def prompted(
       Scores, reasons, tokens and cost.
 
     Raises:
-      AskError: if requests fail for good, after all were tried; it holds the answers.
+      ExceptionGroup: if requests fail for good, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
       TypeError: if ``texts`` is a single text.
     """
 

@@ -276,7 +276,8 @@ def pick(
       Its choices; an answer that names no number of the list is -1, never left out.
 
     Raises:
-      AskError: if requests fail for good, after all were tried; it holds the answers.
+      ExceptionGroup: if requests fail for good, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
       ValueError: if there are no candidates.
     """
     if not candidates:

@@ -108,6 +108,10 @@ class Recorder:
         None. Every later request fails with this error.
     """
 
+    name: str
+    path: Path
+    stopped: OSError | None
+
     def __init__(self, model: ChatModel, path: str | Path):
         """Open a cassette for recording, or create it if it does not exist.
 
@@ -121,7 +125,7 @@ class Recorder:
         """
         self.name = model.name
         self.path = Path(path)
-        self.stopped: OSError | None = None
+        self.stopped = None
         self._model = model
         self._lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)

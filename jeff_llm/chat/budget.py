@@ -87,9 +87,9 @@ class Budget:
         Args:
           most: the most that it can cost.
 
-        Yields:
-          A list: the attempt puts its cost into it. If it is empty at the end, the cost
-          is unknown and ``most`` is spent.
+        Returns:
+          A context that gives a list: the attempt puts its cost into it. If it is empty
+          at the end, the cost is unknown and ``most`` is spent.
 
         Raises:
           CostLimitError: if the attempt could pass the limit.

@@ -54,6 +54,10 @@ class Cached:
         Requests that are not in the file then fail with this error.
     """
 
+    name: str
+    path: Path
+    stopped: OSError | None
+
     def __init__(self, model: ChatModel, path: str | Path):
         """Open the cache, or create it if it does not exist.
 
@@ -68,7 +72,7 @@ class Cached:
         """
         self.name = model.name
         self.path = Path(path).expanduser().absolute()
-        self.stopped: OSError | None = None
+        self.stopped = None
         self._model = model
         self._alone = threading.Lock()
         self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight] = {}

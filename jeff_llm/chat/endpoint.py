@@ -149,7 +149,8 @@ class OpenAICompatible:
 
         Raises:
           ChatError: if every attempt failed.
-          CostLimitError: if the next attempt could pass the limit of the budget.
+          OSError: if the next attempt could pass the limit of the budget; a
+            `CostLimitError`.
         """
         tenacity = require("tenacity", extra="llm")
         jitter = tenacity.wait_random_exponential(self._backoff, self._max_backoff)

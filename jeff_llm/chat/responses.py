@@ -36,6 +36,8 @@ class ResponseRefusedError(Exception):
       retry: whether the next attempt may bring another body.
     """
 
+    retry: bool
+
     def __init__(self, cause: str, *, retry: bool = False):
         """Create the error.
 
@@ -81,13 +83,17 @@ def _client_class(base: Any) -> Any:
                 for name, value in response.headers.raw
                 if name.decode("latin-1").lower() not in _SKIPPED
             ]
-            return type(response)(
+            whole = type(response)(
                 response.status_code,
                 headers=headers,
                 content=body,
                 request=request,
                 extensions=response.extensions,
             )
+            # Not what the header says: it may name any codec of Python, also one that
+            # decompresses. JSON is in UTF-8.
+            whole.encoding = "utf-8"
+            return whole
 
     return Bounded
 

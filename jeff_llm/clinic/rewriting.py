@@ -160,8 +160,9 @@ async def rewrite_all(
       Dialogues and rejects. An item whose request fails is a reject too.
 
     Raises:
-      AskError: if ``attempts`` is not positive, or nothing more can be asked, such as
-        at a limit on the cost; it holds what was rewritten.
+      ExceptionGroup: if ``attempts`` is not positive, or nothing more can be asked,
+        such as at a limit on the cost; the `jeff_llm.chat.AskError` holds what was
+        rewritten.
       ValueError: if ``concurrency`` is not positive.
     """
     items = list(items)

@@ -97,7 +97,8 @@ def judge(
       The verdicts, in the order of the patients.
 
     Raises:
-      AskError: if a request fails, after all were tried; it holds the answers.
+      ExceptionGroup: if a request fails, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
       ValueError: if there are no roles.
     """
     if not roles:

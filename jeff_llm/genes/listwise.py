@@ -136,7 +136,7 @@ class ListwiseRanker:
           that the answer does not name.
 
         Raises:
-          AskError: as `many` does.
+          ExceptionGroup: as `many` does.
           ValueError: as `many` does.
         """
         return self.many([(phenotypes, genes)])[0]
@@ -152,8 +152,8 @@ class ListwiseRanker:
           written, from a cache too.
 
         Raises:
-          AskError: if a request to the model fails, after all were tried; it holds the
-            answers.
+          ExceptionGroup: if a request to the model fails, after all were tried; the
+            `jeff_llm.chat.AskError` holds the answers that came.
           ValueError: if a request has no genes, or names one twice.
         """
         asked = [self._request(phenotypes, genes) for phenotypes, genes in requests]

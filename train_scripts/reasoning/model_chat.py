@@ -48,7 +48,8 @@ def measure(
       The branches by name, and what they took.
 
     Raises:
-      AskError: if a request fails for good, after those beside it were tried.
+      ExceptionGroup: if a request fails for good, after those beside it were tried;
+        the `jeff_llm.chat.AskError` holds the answers that came.
     """
     questions = [problem.question for problem in problems]
     answers: list[chat.Answer] = []

@@ -165,6 +165,18 @@ def test_compressed_answers_are_read(coding, server):
     assert server.seen[0]["accept-encoding"] == "gzip"
 
 
+@pytest.mark.parametrize("charset", ["zlib", "base64", "utf-16", "none"])
+def test_the_charset_of_a_header_is_not_believed(charset, server):
+    server.reply = (
+        200,
+        {"content-type": f"application/json; charset={charset}"},
+        json.dumps(completion("Grüße"), ensure_ascii=False),
+    )
+    assert ask(endpoint(server), REQUEST).text == "Grüße"
+    server.reply = (400, server.reply[1], "no such model")
+    assert "no such model" in failure(endpoint(server)).cause
+
+
 DEEP = '{"choices": ' + "[" * 100_000 + "]" * 100_000 + "}"
 NUMBERS = {
     "huge": {"usage": {"prompt_tokens": 10**400, "completion_tokens": 1}},
