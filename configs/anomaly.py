@@ -66,6 +66,9 @@ class Config:
     # Price of a million tokens read and of a million written, to state the cost before
     # the first call; 0 if unknown.
     prices: tuple[float, float] = (0.0, 0.0)
+    # Most that the endpoint's answers may cost at these prices, over all starts of the
+    # run; 0 sets no limit.
+    max_cost: float = 0.0
     # Parts to run. "table": all detectors and zero-shot scorers; "false_alarms": do the
     # thresholds keep their word; "augment": synthetic normal texts; "select": a model
     # chooses the detector.
@@ -174,6 +177,13 @@ class Config:
         if not all(0 <= each < float("inf") for each in self.prices):
             raise ValueError(
                 f"prices: expected finite numbers of at least 0, got {self.prices}"
+            )
+        if self.max_cost and not (
+            0 < self.max_cost < float("inf") and any(self.prices)
+        ):
+            raise ValueError(
+                "max_cost: expected 0, or a positive number and `prices`, or else "
+                f"no cost is known, got {self.max_cost} and prices {self.prices}"
             )
         if bool(self.chat) != bool(self.chat_model):
             raise ValueError(

@@ -29,6 +29,9 @@ class Config:
     chat_tokens: int = 512
     # Prices of a million tokens read and of a million written, for the cost.
     prices: tuple[float, float] = (0.0, 0.0)
+    # Most that the endpoint's answers may cost at these prices, over all starts of the
+    # run; 0 sets no limit.
+    max_cost: float = 0.0
     # Requests to the endpoint at a time.
     concurrency: int = 8
     # Let the endpoint's model write the dialogues of your questions in its own words;
@@ -151,6 +154,13 @@ class Config:
         if not all(0 <= each < float("inf") for each in self.prices):
             raise ValueError(
                 f"prices: expected finite numbers of at least 0, got {self.prices}"
+            )
+        if self.max_cost and not (
+            0 < self.max_cost < float("inf") and any(self.prices)
+        ):
+            raise ValueError(
+                "max_cost: expected 0, or a positive number and `prices`, or else "
+                f"no cost is known, got {self.max_cost} and prices {self.prices}"
             )
 
 

@@ -39,6 +39,9 @@ class Config:
     # Price of a million tokens read and of a million written, to state the cost before
     # the first call; 0 if unknown.
     prices: tuple[float, float] = (0.0, 0.0)
+    # Most that the endpoint's answers may cost at these prices, over all starts of the
+    # run; 0 sets no limit.
+    max_cost: float = 0.0
     # Genes that the endpoint ranks again, the best by the ontology.
     shortlist: int = 25
     # Parts to run. "phenobrain": public cases of another origin; "genome": phenopackets
@@ -137,6 +140,13 @@ class Config:
             raise ValueError(
                 "prices, noise: expected finite numbers of at least 0, got "
                 f"{self.prices} and {self.noise}"
+            )
+        if self.max_cost and not (
+            0 < self.max_cost < float("inf") and any(self.prices)
+        ):
+            raise ValueError(
+                "max_cost: expected 0, or a positive number and `prices`, or else "
+                f"no cost is known, got {self.max_cost} and prices {self.prices}"
             )
         if bool(self.chat) != bool(self.chat_model):
             raise ValueError(

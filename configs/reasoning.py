@@ -75,6 +75,12 @@ class Config:
     chat: str = ""
     # Name of the model at that endpoint; its key is read from OPENAI_API_KEY.
     chat_model: str = ""
+    # Price of a million tokens read and of a million written, for the cost; 0 if
+    # unknown.
+    prices: tuple[float, float] = (0.0, 0.0)
+    # Most that the endpoint's answers may cost at these prices, over all starts of the
+    # run; 0 sets no limit.
+    max_cost: float = 0.0
     # Questions for the real model.
     questions: int = 16
     # Questions about cities for the real model.
@@ -160,6 +166,20 @@ class Config:
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(
                 f"learning_rate: expected a positive number, got {self.learning_rate}"
+            )
+        self._check_chat()
+
+    def _check_chat(self):
+        if not all(0 <= each < float("inf") for each in self.prices):
+            raise ValueError(
+                f"prices: expected finite numbers of at least 0, got {self.prices}"
+            )
+        if self.max_cost and not (
+            0 < self.max_cost < float("inf") and any(self.prices)
+        ):
+            raise ValueError(
+                "max_cost: expected 0, or a positive number and `prices`, or else "
+                f"no cost is known, got {self.max_cost} and prices {self.prices}"
             )
         if bool(self.chat) != bool(self.chat_model):
             raise ValueError(

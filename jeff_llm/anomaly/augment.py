@@ -187,7 +187,8 @@ def synthesise(
 
     Raises:
       ValueError: if there is no category, or ``count`` is not positive.
-      ExceptionGroup: if requests fail for good.
+      ExceptionGroup: if requests fail for good, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
     """
     if not categories or count < 1:
         raise ValueError(
@@ -199,7 +200,9 @@ def synthesise(
         keyword_request(words, count, shown[name], seed=0)
         for name, words in categories.items()
     ]
-    answers: list[Answer] = ask(model, asked, concurrency=concurrency)
+    answers: list[Answer] = ask(
+        model, asked, concurrency=concurrency, return_errors=False
+    )
     short: dict[str, int] = {}
     plan: list[tuple[str, tuple[str, str, str], Request]] = []
     for (name, words), answer in zip(categories.items(), answers, strict=True):
@@ -218,6 +221,7 @@ def synthesise(
         [request for _, _, request in plan],
         concurrency=concurrency,
         progress=progress,
+        return_errors=False,
     )
     texts = [_clean(each.text) for each in written]
     kept = [
@@ -254,7 +258,8 @@ def describe_categories(
       the model said nothing.
 
     Raises:
-      ExceptionGroup: if requests fail for good.
+      ExceptionGroup: if requests fail for good, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
     """
     shown = {name: list((examples or {}).get(name, ())) for name in categories.names}
     words = {**categories.normal, **categories.anomalous}
@@ -268,7 +273,7 @@ def describe_categories(
         )
         for name in words
     ]
-    answers: list[Answer] = ask(model, requests)
+    answers: list[Answer] = ask(model, requests, return_errors=False)
     said = {
         name: f"{words[name]}: {_clean(answer.text)}"
         if _clean(answer.text)

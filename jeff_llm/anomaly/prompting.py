@@ -122,7 +122,8 @@ def prompted(
       Scores, reasons, tokens and cost.
 
     Raises:
-      ExceptionGroup: if requests fail for good, after all were tried.
+      ExceptionGroup: if requests fail for good, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
       TypeError: if ``texts`` is a single text.
     """
 
@@ -132,7 +133,13 @@ def prompted(
         )
 
     found = run(
-        map_async(one, check_texts(texts), concurrency=concurrency, progress=progress)
+        map_async(
+            one,
+            check_texts(texts),
+            concurrency=concurrency,
+            progress=progress,
+            return_errors=False,
+        )
     )
     score = np.array([_score(each) for each in found], np.float32)
     failed = np.isnan(score)

@@ -276,7 +276,8 @@ def pick(
       Its choices; an answer that names no number of the list is -1, never left out.
 
     Raises:
-      ExceptionGroup: if requests fail for good.
+      ExceptionGroup: if requests fail for good, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
       ValueError: if there are no candidates.
     """
     if not candidates:
@@ -298,6 +299,7 @@ def pick(
             lambda request: ask_json(model, request, schema),
             requests,
             progress=progress,
+            return_errors=False,
         )
     )
     index = [-1 if each.error else int(each.value["pair"]) - 1 for each in found]

@@ -9,8 +9,10 @@ killed resumes where it stopped. The code is asynchronous inside; `ask` works in
 and in notebooks.
 """
 
-from jeff_llm.chat.answers import Cached, Cassette, Recorder
-from jeff_llm.chat.asking import Usage, ask, ask_all, map_async, run, usage
+from jeff_llm.chat.answers import Cassette, Recorder
+from jeff_llm.chat.asking import AskError, Usage, ask, ask_all, map_async, run, usage
+from jeff_llm.chat.budget import Budget, CostLimitError
+from jeff_llm.chat.cached import Cached
 from jeff_llm.chat.endpoint import OpenAICompatible
 from jeff_llm.chat.local import Local
 from jeff_llm.chat.messages import (
@@ -25,10 +27,13 @@ from jeff_llm.chat.messages import (
 
 __all__ = [
     "Answer",
+    "AskError",
+    "Budget",
     "Cached",
     "Cassette",
     "ChatError",
     "ChatModel",
+    "CostLimitError",
     "Local",
     "Message",
     "OpenAICompatible",

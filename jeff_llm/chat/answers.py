@@ -1,100 +1,40 @@
-"""Stored answers: a cache in SQLite, and cassettes for tests.
+"""Stored answers: how they are read, and cassettes for tests.
 
-`Cached` wraps a chat model and is itself one. It stores every answer as soon as it
-arrives, so a run that is killed resumes where it stopped. Many threads and processes
-may share its file. A cassette is a text file with one JSON record per line. A
-`Recorder` writes it; a `Cassette` replays it without a model.
+A cassette is a text file with one JSON record per line. A `Recorder` writes it; a
+`Cassette` replays it without a model. The cache is in `jeff_llm.chat.cached`.
 """
 
-import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
-import sqlite3
+import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jeff_llm.chat.messages import Answer, ChatModel, Message, Request
 
-__all__ = ["Cached", "Cassette", "Recorder"]
+__all__ = [
+    "Cassette",
+    "Recorder",
+    "known_answer",
+    "make_private",
+    "not_kept",
+    "tighten",
+]
 
-_APPLICATION = int.from_bytes(b"jeff")  # identifies the database as written by jeff
-_VERSION = 1
-_LOCK_SECONDS = 60.0  # a writer holds the lock for milliseconds
 _HOW_TO_RECORD = "to record it, ask Recorder(model, path) the same once"
-
-
-class Cached:
-    """A chat model whose answers are stored in a SQLite file.
-
-    The key of an answer is the SHA-256 of the whole request and the model's name, as
-    canonical JSON. Each answer is committed when it arrives, so killing the process
-    loses only requests in flight. The file is opened for each use (about a
-    millisecond), so threads, forked processes and other runs can share it. If two equal
-    requests miss at the same time, both reach the model and the first answer is kept.
-    """
-
-    def __init__(self, model: ChatModel, path: str | Path):
-        """Open the cache, or create it if it does not exist.
-
-        Args:
-          model: answers the requests that are not in the cache. Models with one name
-            share answers, so use a different file for each endpoint of a model.
-          path: the file.
-
-        Raises:
-          OSError: if the file cannot be opened or written.
-          ValueError: if the file is not a cache of this version, or is damaged.
-        """
-        self.name = model.name
-        self.path = Path(path).expanduser().absolute()
-        self._model = model
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _prepare(self.path)
-
-    def __repr__(self) -> str:
-        return f"Cached({self._model!r}, {str(self.path)!r})"
-
-    async def answer(self, request: Request) -> Answer:
-        """Answer one request from the file, or ask the model and store its answer.
-
-        Args:
-          request: the request.
-
-        Returns:
-          The answer. One from the file has ``cached`` set and costs nothing.
-
-        Raises:
-          OSError: if the file cannot be read or written.
-          ValueError: if the file is damaged.
-        """
-        key = _key(request, self.name)
-        # In a thread: waiting for the file lock must not block the event loop.
-        known = await asyncio.to_thread(self._get, key)
-        if known is not None:
-            return known
-        answer = await self._model.answer(request)
-        await asyncio.to_thread(self._put, key, answer)
-        return answer
-
-    def _get(self, key: str) -> Answer | None:
-        with _database(self.path) as database:
-            query = "SELECT answer FROM answers WHERE key = ?"
-            row = database.execute(query, (key,)).fetchone()
-        return None if row is None else _load_answer(row[0], f"{self.path}: {key}")
-
-    def _put(self, key: str, answer: Answer) -> None:
-        value = json.dumps(dataclasses.asdict(answer))
-        with _database(self.path) as database:
-            # IGNORE: another process may have stored an answer meanwhile; keep that one
-            # so that every reader sees the same answer.
-            database.execute(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, value)
-            )
+_CREATING = threading.Lock()
+_NOT_OWNER = stat.S_IRWXG | stat.S_IRWXO
+_KINDS = {
+    "text": str,
+    "finish_reason": str,
+    "prompt_tokens": int,
+    "completion_tokens": int,
+    "cost": (int, float),
+    "model": str,
+}
 
 
 class Cassette:
@@ -157,7 +97,20 @@ class Cassette:
 
 
 class Recorder:
-    """A chat model whose answers are appended to a cassette as they arrive."""
+    """A chat model whose answers are appended to a cassette as they arrive.
+
+    An answer that cannot be recorded is handed over all the same.
+
+    Attributes:
+      name: name of the model.
+      path: the file, which only its owner can read.
+      stopped: why nothing more is asked, once an answer could not be recorded; else
+        None. Every later request fails with this error.
+    """
+
+    name: str
+    path: Path
+    stopped: OSError | None
 
     def __init__(self, model: ChatModel, path: str | Path):
         """Open a cassette for recording, or create it if it does not exist.
@@ -166,12 +119,17 @@ class Recorder:
           model: the model that answers.
           path: the file. Records are appended. An incomplete last line, left by a run
             that was killed, is removed first.
+
+        Raises:
+          OSError: if the file cannot be written.
         """
         self.name = model.name
         self.path = Path(path)
+        self.stopped = None
         self._model = model
         self._lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self.path)
         _drop_torn_line(self.path)
 
     def __repr__(self) -> str:
@@ -185,77 +143,110 @@ class Recorder:
 
         Returns:
           The model's answer.
+
+        Raises:
+          OSError: if an earlier answer could not be recorded; nothing is asked.
         """
+        if self.stopped is not None:
+            raise OSError(*self.stopped.args) from self.stopped.__cause__
         answer = await self._model.answer(request)
         record = {
             "model": self.name,
             "request": dataclasses.asdict(request),
             "answer": dataclasses.asdict(answer),
         }
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self._lock:
+                _append(self.path, json.dumps(record).encode() + b"\n")
+        except Exception as error:  # whatever it is, the answer is handed over
+            self.stopped = self.stopped or not_kept(self.path, error)
         return answer
 
 
-def _key(request: Request, model: str) -> str:
-    whole = {"model": model, "request": dataclasses.asdict(request)}
-    text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def known_answer(text: str, where: str) -> Answer:
+    """Read a stored answer.
 
+    Args:
+      text: its fields as JSON.
+      where: file and key, for the message of an error.
 
-@contextlib.contextmanager
-def _database(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file with one transaction per statement; errors name the file."""
+    Returns:
+      The answer as it was stored, with its cost.
+
+    Raises:
+      ValueError: if it is none.
+    """
     try:
-        connection = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
-        try:
-            # In WAL mode NORMAL survives a killed process without a flush per answer.
-            connection.execute("PRAGMA synchronous = NORMAL")
-            yield connection
-        finally:
-            connection.close()
-    except sqlite3.OperationalError as error:
-        raise OSError(f"{path}: the answer cache cannot be used ({error})") from error
-    except sqlite3.DatabaseError as error:
+        return _answer(json.loads(text))
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: expected an answer cache, but it is damaged or another file "
-            f"({error}); move it away, or name another file"
+            f"{where}: expected an answer, came {text!r:.80} ({error}); the file is "
+            "damaged: delete this row, or move the file away"
         ) from error
 
 
-def _prepare(path: Path) -> None:
-    """Create the table in a new file, and reject a file of another kind."""
-    with _database(path) as database:
-        # IMMEDIATE takes the write lock before the check, so two processes that open a
-        # new file at the same time cannot both create the table.
-        database.execute("BEGIN IMMEDIATE")
-        found = _pragma(database, "application_id"), _pragma(database, "user_version")
-        empty = not database.execute("SELECT 1 FROM sqlite_schema").fetchone()
-        if empty and found == (0, 0):
-            database.execute("CREATE TABLE answers (key TEXT PRIMARY KEY, answer TEXT)")
-            database.execute(f"PRAGMA application_id = {_APPLICATION}")
-            database.execute(f"PRAGMA user_version = {_VERSION}")
-        elif found != (_APPLICATION, _VERSION):
-            raise ValueError(
-                f"{path}: expected an answer cache of version {_VERSION}, found a "
-                f"database of kind {found[0]:#x}, version {found[1]}; name another file"
-            )
-        database.execute("COMMIT")
-        # This fails while another process holds the file. The mode is stored in the
-        # file, so it is enough that some process sets it.
-        with contextlib.suppress(sqlite3.OperationalError):
-            database.execute("PRAGMA journal_mode = WAL")
+def make_private(path: Path) -> None:
+    """Create a file that only its owner can read, or make an existing one so.
+
+    Args:
+      path: the file.
+
+    Raises:
+      OSError: if it cannot be created.
+    """
+    # An existing file is not opened: closing it would release the locks that SQLite
+    # holds on it in other threads. The lock keeps them out until a new one is closed.
+    with _CREATING, contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    tighten(path)
 
 
-def _pragma(database: sqlite3.Connection, name: str) -> int:
-    return database.execute(f"PRAGMA {name}").fetchone()[0]
+def tighten(path: Path) -> None:
+    """Take the rights of others from a file, if there is one.
+
+    Args:
+      path: the file; one of another user stays as they made it.
+    """
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) and mode & _NOT_OWNER:
+            path.chmod(stat.S_IMODE(mode) & ~_NOT_OWNER)
 
 
-def _load_answer(text: str, where: str) -> Answer:
-    try:
-        return _known(json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected an answer, came {text!r:.80}") from error
+def not_kept(path: Path, error: Exception) -> OSError:
+    """Create the error of a store that no longer asks.
+
+    Args:
+      path: the file.
+      error: why an answer could not be stored.
+
+    Returns:
+      The error; it says that nothing more is asked, and what to do.
+    """
+    why = str(error).removeprefix(f"{path}: ")
+    stop = OSError(
+        f"{path}: expected to store each answer, but one could not be stored ({why}); "
+        "it was handed over, and nothing more is asked, since answers would be paid "
+        "for and lost. Make room or name another file, and run the same again: "
+        "stored answers are not asked twice"
+    )
+    stop.__cause__ = error
+    return stop
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a whole line or nothing."""
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            written = 0
+            while written < len(line):
+                written += file.write(line[written:])
+        except BaseException:
+            # The next record would be appended to a fragment.
+            with contextlib.suppress(OSError):
+                file.truncate(size)
+            raise
 
 
 def _load_record(line: bytes, where: str) -> tuple[str, Request, Answer]:
@@ -265,30 +256,34 @@ def _load_record(line: bytes, where: str) -> tuple[str, Request, Answer]:
         messages = tuple(Message(**message) for message in fields["messages"])
         stop = tuple(fields.get("stop", ()))
         request = Request(**(fields | {"messages": messages, "stop": stop}))
-        return record["model"], request, _known(record["answer"])
-    except (KeyError, TypeError, ValueError) as error:
+        answer = _answer(record["answer"])
+        known = dataclasses.replace(answer, cached=True, cost=0.0)
+        return record["model"], request, known
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{where}: expected a record of model, request and answer, came "
             f"{line!r:.80} ({type(error).__name__}: {error}); record it again"
         ) from error
 
 
-def _known(fields: dict[str, Any]) -> Answer:
-    """Rebuild a stored answer and mark it as cached."""
+def _answer(fields: dict[str, Any]) -> Answer:
+    """Rebuild a stored answer, and check the type of each field."""
     log_probs = fields.get("log_probs")
-    changed = {
-        "log_probs": None if log_probs is None else tuple(log_probs),
-        "cached": True,
-        "cost": 0.0,
+    given: dict[str, Any] = {
+        "log_probs": None if log_probs is None else tuple(log_probs)
     }
-    return Answer(**(fields | changed))
+    answer = Answer(**(fields | given))
+    for name, kind in _KINDS.items():
+        if not isinstance(value := getattr(answer, name), kind):
+            raise TypeError(f"{name}: expected {kind}, got {value!r:.40}")
+    if not all(isinstance(each, int | float) for each in answer.log_probs or ()):
+        raise TypeError("log_probs: expected numbers")
+    return answer
 
 
 def _drop_torn_line(path: Path) -> None:
-    content = path.read_bytes() if path.exists() else b""
+    content = path.read_bytes()
     # A record ends with a line break. Without one the write was interrupted, and the
     # next record would be appended to the fragment.
-    if content and not content.endswith(b"\n"):
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_bytes(content[: content.rfind(b"\n") + 1])
-        os.replace(part, path)
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

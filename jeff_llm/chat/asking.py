@@ -1,4 +1,9 @@
-"""Send one request or many: concurrency, order, progress and cost."""
+"""Send one request or many: concurrency, order, progress and cost.
+
+An answer that came is always handed over. A request that fails stops no other; its
+error takes the place of its answer, or, with ``return_errors=False``, an `AskError` is
+raised at the end that holds all answers and errors.
+"""
 
 import asyncio
 import contextlib
@@ -12,6 +17,7 @@ from typing import Any, TypeVar, overload
 from jeff_llm.chat.messages import Answer, ChatModel, Request
 
 __all__ = [
+    "AskError",
     "Usage",
     "ask",
     "ask_all",
@@ -25,6 +31,72 @@ Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 
 
+class AskError(ExceptionGroup[Exception]):
+    """Raised when requests failed; holds the answers of the others.
+
+    Attributes:
+      results: one per request or item, in their order: the answer, or the error in
+        place of one.
+
+    >>> error = AskError("1 of 2 failed", [ValueError("too long")], ["4", None])
+    >>> error.results[0]
+    '4'
+    """
+
+    results: list[Any]
+
+    @property
+    def first(self) -> Exception:
+        """The first error, taken out of inner groups."""
+        error: Exception = self.exceptions[0]
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        return error
+
+    def __new__(
+        cls, message: str, errors: Sequence[Exception], results: Sequence[Any]
+    ) -> "AskError":
+        """Create the error.
+
+        Args:
+          message: how many failed.
+          errors: what failed.
+          results: answers and errors in the order of the requests.
+
+        Returns:
+          The error.
+        """
+        self = super().__new__(cls, message, errors)
+        self.results = list(results)
+        return self
+
+    def __init__(
+        self, message: str, errors: Sequence[Exception], results: Sequence[Any]
+    ):
+        """Create the error; the arguments are those of ``__new__``.
+
+        Args:
+          message: how many failed.
+          errors: what failed.
+          results: answers and errors in the order of the requests.
+        """
+        super().__init__(message, errors)
+
+    def derive(self, errors: Sequence[Exception], /) -> "AskError":
+        """Make a group of some of the errors, with the same results.
+
+        Args:
+          errors: the errors.
+
+        Returns:
+          The group; used by ``split``, ``subgroup`` and ``except*``.
+        """
+        return AskError(self.message, errors, self.results)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AskError, (self.message, [*self.exceptions], self.results)
+
+
 @overload
 def ask(model: ChatModel, requests: Request) -> Answer: ...
 
@@ -36,7 +108,7 @@ def ask(
     *,
     concurrency: int = 8,
     progress: Progress | None = None,
-    return_errors: bool = False,
+    return_errors: bool = True,
 ) -> list[Any]: ...
 
 
@@ -46,7 +118,7 @@ def ask(
     *,
     concurrency: int = 8,
     progress: Progress | None = None,
-    return_errors: bool = False,
+    return_errors: bool = True,
 ) -> Answer | list[Any]:
     """Send one request or many and wait, in a script or in a notebook.
 
@@ -58,10 +130,10 @@ def ask(
       return_errors: as in `ask_all`.
 
     Returns:
-      The answer, or the answers in the order of the requests.
+      The answer; or the answers and errors in the order of the requests.
 
     Raises:
-      ExceptionGroup: as in `ask_all`.
+      AskError: as in `ask_all`.
     """
     if isinstance(requests, Request):
         return run(model.answer(requests))
@@ -82,12 +154,11 @@ async def ask_all(
     *,
     concurrency: int = 8,
     progress: Progress | None = None,
-    return_errors: bool = False,
+    return_errors: bool = True,
 ) -> list[Any]:
     """Send many requests, a limited number at a time.
 
-    A request that fails does not stop the others. A `Cached` model stores every answer
-    that arrives, even if an error is raised at the end.
+    A request that fails does not stop the others, and loses none of their answers.
 
     Args:
       model: the model that answers.
@@ -95,14 +166,15 @@ async def ask_all(
       concurrency: maximum number of requests in flight. Use at least the batch size of
         a `Local` model, otherwise its batches stay small.
       progress: called with the number of finished requests and the total.
-      return_errors: put the error of a failed request in place of its answer, instead
-        of raising all errors at the end.
+      return_errors: put the error of a failed request in place of its answer. If false,
+        raise all errors after every request was tried.
 
     Returns:
-      The answers, with errors if requested, in the order of the requests.
+      The answers and errors, in the order of the requests.
 
     Raises:
-      ExceptionGroup: the errors of all failed requests, after every request was tried.
+      AskError: if requests failed and ``return_errors`` is false, or if ``progress``
+        raised; its ``results`` are what would have been returned.
       ValueError: if ``concurrency`` is not positive.
     """
     return await map_async(
@@ -120,7 +192,7 @@ async def map_async(
     *,
     concurrency: int = 8,
     progress: Progress | None = None,
-    return_errors: bool = False,
+    return_errors: bool = True,
 ) -> list[Any]:
     """Apply an asynchronous function to many items, a limited number at a time.
 
@@ -132,14 +204,14 @@ async def map_async(
       items: its arguments.
       concurrency: maximum number of calls in flight.
       progress: called with the number of finished items and the total.
-      return_errors: put the error of a failed item in place of its result, instead of
-        raising all errors at the end.
+      return_errors: put the error of a failed item in place of its result. If false,
+        raise all errors after every item was tried.
 
     Returns:
-      The results, with errors if requested, in the order of the items.
+      The results and errors, in the order of the items.
 
     Raises:
-      ExceptionGroup: the errors of all failed items, after every item was tried.
+      AskError: as in `ask_all`.
       ValueError: if ``concurrency`` is not positive.
     """
     if concurrency < 1:
@@ -147,6 +219,7 @@ async def map_async(
     items = list(items)
     results: list[Any] = [None] * len(items)
     errors: list[Exception] = []
+    broken: list[Exception] = []
     queue, done = iter(enumerate(items)), 0
 
     async def work() -> None:
@@ -160,14 +233,20 @@ async def map_async(
                 results[index] = error
                 errors.append(error)
             done += 1
-            if progress is not None:
-                progress(done, len(items))
+            # A display that fails must not cost the answers that are on their way.
+            if progress is not None and not broken:
+                try:
+                    progress(done, len(items))
+                except Exception as error:
+                    broken.append(error)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(concurrency, len(items))):
             group.create_task(work())
+    if broken:
+        raise AskError("progress failed", broken + errors, results)
     if errors and not return_errors:
-        raise ExceptionGroup(f"{len(errors)} of {len(items)} failed", errors)
+        raise AskError(f"{len(errors)} of {len(items)} failed", errors, results)
     return results
 
 

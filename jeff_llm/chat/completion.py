@@ -22,10 +22,20 @@ _KINDS = {
 }
 
 
-def _at(*path: str | int) -> Any:
+# No prompt or answer has so many; a larger number would make its cost infinite.
+_MOST_TOKENS = 10**12
+
+
+def _at(*path: str | int, ge: int | None = None, le: int | None = None) -> Any:
     """Declare a field by its path in the body; a missing field is checked as null."""
     where = AliasPath(*path)  # pyright: ignore[reportArgumentType]
-    return Field(default=None, validate_default=True, validation_alias=where)
+    return Field(
+        default=None, validate_default=True, validation_alias=where, ge=ge, le=le
+    )
+
+
+def _count(name: str) -> Any:
+    return _at("usage", name, ge=0, le=_MOST_TOKENS)
 
 
 class Token(BaseModel, strict=True, allow_inf_nan=False):
@@ -54,8 +64,8 @@ class Completion(BaseModel, strict=True, allow_inf_nan=False):
     message: dict[str, Any] = _at("choices", 0, "message")
     finish_reason: str = _at("choices", 0, "finish_reason")
     content: str | None = _at("choices", 0, "message", "content")
-    prompt_tokens: int = _at("usage", "prompt_tokens")
-    completion_tokens: int = _at("usage", "completion_tokens")
+    prompt_tokens: int = _count("prompt_tokens")
+    completion_tokens: int = _count("completion_tokens")
     model: str | None = None
     tokens: Any = None
 

@@ -10,8 +10,9 @@ The wait before a retry is random, and its upper bound doubles each time (expone
 back-off with full jitter; Brooker, "Exponential Backoff and Jitter", AWS Architecture
 Blog, 2015). It is never shorter than ``Retry-After``.
 
-Every other failure is final: any other status, and JSON without the fields of a chat
-completion, since a retry would not change it.
+Every other failure is final: any other status, JSON without the fields of a chat
+completion, and a body longer than ``max_bytes``, since a retry would not change it. No
+redirect is followed: it would carry the prompt to another address.
 
 `tenacity` handles retries and waits. The client's own retries are switched off: their
 waits are fixed (at most 8 s, or two minutes if the endpoint asks for it), their
@@ -26,22 +27,22 @@ Keys come from parameters; organisation and project are never sent.
 import asyncio
 import contextlib
 import dataclasses
-import email.utils
 import json
-import math
 import re
-import time
 import urllib.parse
 from collections.abc import AsyncIterator
-from datetime import UTC
 from typing import Any, NamedTuple
 
 from jeff.extras import require
+from jeff_llm.chat import responses
+from jeff_llm.chat.budget import Budget, most_cost
 from jeff_llm.chat.messages import Answer, ChatError, Price, Request, before_stop
 
 __all__ = ["OpenAICompatible"]
 
 _SHOWN = 200  # characters of a body that an error message quotes
+# A shorter key is a placeholder, such as "none" or "EMPTY", that an answer may contain.
+_SECRET = 8
 
 
 class _Outcome(NamedTuple):
@@ -51,6 +52,7 @@ class _Outcome(NamedTuple):
     cause: str = ""
     retry: bool = False
     retry_after: float = 0.0  # seconds
+    cost: float | None = None  # None if the attempt may have been billed, or not
 
 
 class OpenAICompatible:
@@ -71,7 +73,9 @@ class OpenAICompatible:
         backoff: int | float = 1.0,
         max_backoff: int | float = 60.0,
         price: Price | None = None,
+        budget: Budget | None = None,
         send_schema: bool = False,
+        max_bytes: int = 32 * 2**20,
     ):
         """Describe the endpoint; nothing is sent yet.
 
@@ -85,12 +89,16 @@ class OpenAICompatible:
           max_backoff: longest wait, in seconds. If the endpoint asks for a longer wait,
             the request fails.
           price: price of the tokens; without it the cost is 0.
+          budget: limit on the cost, which the endpoint may share with others; a request
+            that could pass it is not sent. Needs a price.
           send_schema: send a request's schema as ``response_format``, for an endpoint
             that can enforce it.
+          max_bytes: most bytes of a response, as sent and after decompression.
 
         Raises:
-          ValueError: if an argument is out of its range, ``base_url`` is not a URL, or
-            it contains a password; pass the key as ``api_key``.
+          ValueError: if an argument is out of its range, ``base_url`` is not a URL, it
+            contains a password (pass the key as ``api_key``), or there is a budget
+            without a price.
         """
         _check_url(base_url)
         # Other characters cannot be sent in a header, or a server escapes them when it
@@ -105,6 +113,7 @@ class OpenAICompatible:
             ("retries", retries, retries >= 0),
             ("backoff", backoff, backoff >= 0),
             ("max_backoff", max_backoff, max_backoff >= 0),
+            ("max_bytes", max_bytes, max_bytes > 0),
         ):
             if not holds:
                 raise ValueError(f"{name}: expected a positive number, got {value}")
@@ -113,7 +122,17 @@ class OpenAICompatible:
         self._timeout, self._retries = timeout, retries
         self._backoff, self._max_backoff = backoff, max_backoff
         self._price = price or Price(0.0, 0.0)
-        self._send_schema = send_schema
+        if budget is not None and not self._price.cost(1, 1):
+            raise ValueError(
+                f"price: expected one above 0 beside a budget, got {price}; without it "
+                "no cost is known"
+            )
+        self._budget = budget
+        self._send_schema, self._max_bytes = send_schema, max_bytes
+        secret = api_key is not None and len(api_key) >= _SECRET
+        self._echo = responses.secret_pattern(api_key) if api_key else None
+        # Digits alone may also be part of a number, and then the body would be broken.
+        self._in_answers = secret and not (api_key or "").isdigit()
         self._open: dict[asyncio.AbstractEventLoop, tuple[Any, int]] = {}
 
     def __repr__(self) -> str:
@@ -130,6 +149,8 @@ class OpenAICompatible:
 
         Raises:
           ChatError: if every attempt failed.
+          OSError: if the next attempt could pass the limit of the budget; a
+            `CostLimitError`.
         """
         tenacity = require("tenacity", extra="llm")
         jitter = tenacity.wait_random_exponential(self._backoff, self._max_backoff)
@@ -145,10 +166,10 @@ class OpenAICompatible:
             retry_error_callback=last,
         )
         async with self._client() as client:
-            outcome = await retrying(self._attempt, client, request)
+            outcome = await retrying(self._paid_attempt, client, request)
         if outcome.answer is None:
             attempts = retrying.statistics["attempt_number"]
-            raise ChatError(self.name, attempts, outcome.cause)
+            raise ChatError(self.name, attempts, self._without_key(outcome.cause))
         return outcome.answer
 
     @contextlib.asynccontextmanager
@@ -175,11 +196,24 @@ class OpenAICompatible:
             api_key=self._api_key or "none",
             max_retries=0,
             timeout=None,
+            http_client=responses.bounded_client(
+                openai.DefaultAsyncHttpxClient, self._max_bytes
+            ),
         )
         # The client reads these from the environment; they belong to OpenAI's own
         # endpoint and must not be sent to another one.
         client.organization = client.project = None
         return client
+
+    async def _paid_attempt(self, client: Any, request: Request) -> _Outcome:
+        """Make an attempt within the budget."""
+        if self._budget is None:
+            return await self._attempt(client, request)
+        async with self._budget.reserve(most_cost(request, self._price)) as cost:
+            outcome = await self._attempt(client, request)
+            if outcome.cost is not None:
+                cost.append(outcome.cost)
+        return outcome
 
     async def _attempt(self, client: Any, request: Request) -> _Outcome:
         import openai
@@ -190,25 +224,39 @@ class OpenAICompatible:
                 response = (await create(**self._fields(request))).http_response
         except TimeoutError:
             return _Outcome(None, f"no answer within {self._timeout} s", retry=True)
+        except responses.ResponseRefusedError as error:
+            return _Outcome(None, str(error), retry=error.retry)
         except openai.APIStatusError as error:
             return self._refused(error.response)
         except openai.APIConnectionError as error:
-            reason = self._start(repr(error.__cause__ or error))
+            cause = error.__cause__ or error
+            if isinstance(cause, responses.ResponseRefusedError):
+                return _Outcome(None, str(cause), retry=cause.retry)
             return _Outcome(
-                None, f"no connection to {self._base_url}: {reason}", retry=True
+                None,
+                f"no connection to {self._base_url}: {self._start(repr(cause))}",
+                retry=True,
+                # The names are those of httpx and of httpx2: nothing was sent.
+                cost=0.0 if type(cause).__name__.startswith("Connect") else None,
             )
+        return self._parsed(response, request)
+
+    def _parsed(self, response: Any, request: Request) -> _Outcome:
+        text = response.text
+        if self._in_answers:
+            # Before parsing: what is stored and shown later comes from this text alone.
+            text = self._without_key(text)
         try:
-            body = json.loads(response.text)
+            body = json.loads(text)
         except (ValueError, RecursionError):
-            kind = response.headers.get("content-type", "no content type")
-            said = f"a body of {kind}: {self._start(response.text)}"
+            kind = self._start(response.headers.get("content-type", "no content type"))
+            said = f"a body of {kind[1:-1]}: {self._start(text)}"
             return _Outcome(None, f"expected JSON, came {said}", retry=True)
         try:
-            return _Outcome(self._read(body, request))
-        except ValueError as error:
-            return _Outcome(
-                None, f"{error}, in {self._start(response.text)}", retry=False
-            )
+            answer = self._read(body, request)
+        except (ValueError, RecursionError, OverflowError) as error:
+            return _Outcome(None, f"{error}, in {self._start(text)}", retry=False)
+        return _Outcome(answer, cost=answer.cost)
 
     def _fields(self, request: Request) -> dict[str, Any]:
         """Body of the request. Unset fields are left out: some servers reject them."""
@@ -234,15 +282,23 @@ class OpenAICompatible:
     def _refused(self, response: Any) -> _Outcome:
         status = response.status_code
         cause = f"status {status}: {self._start(response.text)}"
+        if 300 <= status < 400 and "location" in response.headers:
+            # Without the key first: parsing may cut or change it.
+            address = self._without_key(response.headers["location"])
+            target = responses.redirect_target(address)
+            cause = (
+                f"status {status}: a redirect to {self._start(target)}, which is not "
+                "followed; if the prompts may go there, pass its address as base_url"
+            )
         if status not in (408, 409, 429) and status < 500:
-            return _Outcome(None, cause, retry=False)
-        wait = _retry_after(response.headers.get("retry-after", "0"))
+            return _Outcome(None, cause, retry=False, cost=0.0)
+        wait = responses.retry_after(response.headers.get("retry-after", "0"))
         if wait > self._max_backoff:
             longer = f"more than max_backoff={self._max_backoff}"
             return _Outcome(
-                None, f"{cause}; asks to wait {wait:g} s, {longer}", retry=False
+                None, f"{cause}; asks to wait {wait:g} s, {longer}", cost=0.0
             )
-        return _Outcome(None, cause, retry=True, retry_after=wait)
+        return _Outcome(None, cause, retry=True, retry_after=wait, cost=0.0)
 
     def _read(self, body: Any, request: Request) -> Answer:
         """Read the answer from a completion; a ValueError names a missing field."""
@@ -264,24 +320,12 @@ class OpenAICompatible:
         )
 
     def _start(self, text: str) -> str:
-        """The first characters of a body, with the key removed."""
-        if self._api_key is not None:
-            text = text.replace(self._api_key, "***")
+        """The first characters of a text that came, with the key removed."""
+        text = self._without_key(text)
         return repr(" ".join(text[: 4 * _SHOWN].split())[:_SHOWN])
 
-
-def _retry_after(header: str) -> float:
-    """Seconds to wait by a ``Retry-After`` header, which holds a number or a date."""
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            moment = email.utils.parsedate_to_datetime(header)
-        except ValueError:
-            return 0.0
-        zone = moment.tzinfo or UTC
-        seconds = moment.replace(tzinfo=zone).timestamp() - time.time()
-    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
+    def _without_key(self, text: str) -> str:
+        return text if self._echo is None else self._echo.sub("***", text)
 
 
 def _check_url(url: str) -> None:

@@ -2,8 +2,8 @@
 
 A `Request` is hashable and holds everything besides the model that determines its
 answer, so it can be the key of a cache. A `ChatModel` turns a request into an `Answer`.
-The models are in `jeff_llm.chat.local`, `jeff_llm.chat.endpoint` and
-`jeff_llm.chat.answers`; import them from `jeff_llm.chat`.
+The models are in `jeff_llm.chat.local`, `jeff_llm.chat.endpoint`,
+`jeff_llm.chat.cached` and `jeff_llm.chat.answers`; import them from `jeff_llm.chat`.
 """
 
 import json
@@ -242,10 +242,20 @@ class Price:
     Attributes:
       input: price of a million prompt tokens.
       output: price of a million completion tokens.
+
+    Raises:
+      ValueError: if one is negative or not finite; a limit could not be kept with it.
     """
 
     input: int | float
     output: int | float
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(
+                    f"{name}: expected a finite price of at least 0, got {value}"
+                )
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Cost of one answer.

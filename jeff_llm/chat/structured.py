@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jeff.extras import require
+from jeff_llm.chat.asking import AskError
 from jeff_llm.chat.messages import Answer, ChatError, ChatModel, Message, Request
 
 __all__ = ["Parsed", "ask_json", "check_schema", "parse_failure_rate", "parse_json"]
@@ -84,6 +85,8 @@ async def ask_json(model: ChatModel, request: Request, schema: Schema) -> Parsed
 
     Raises:
       ChatError: if the first request fails.
+      OSError: likewise, such as at a limit on the cost.
+      AskError: if the repair fails with an OSError; ``results`` holds the first answer.
       ValueError: if the schema uses unsupported keywords.
     """
     check_schema(schema)
@@ -268,6 +271,9 @@ async def _repaired(
     ) as failure:  # the longer prompt may exceed the context
         reason = f"{error}; and the repair failed: {failure}"
         return Parsed(None, (first,), repaired=False, error=reason)
+    except OSError as failure:
+        # Not the model's fault: counted as one, it would change what is measured.
+        raise AskError("the repair failed", [failure], [first, failure]) from failure
     try:
         value = parse_json(second.text, schema)
     except ValueError as still:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jeff_llm.chat.asking import Progress, map_async, usage
+from jeff_llm.chat.asking import AskError, Progress, map_async, usage
 from jeff_llm.chat.messages import Answer, ChatError, ChatModel, Message, Price, Request
 from jeff_llm.clinic import prompts
 from jeff_llm.clinic.maze import Maze
@@ -132,7 +132,8 @@ async def choose_all(
       The choices, in the order of the mazes.
 
     Raises:
-      OSError: if requests fail, after every maze was tried; names the model.
+      OSError: if requests fail, after every maze was tried; names the model. Its
+        ``__cause__`` is the `AskError` that holds the choices that were made.
       ValueError: if ``rounds`` is unknown, or ``max_tokens`` or ``concurrency`` is not
         positive.
     """
@@ -145,12 +146,13 @@ async def choose_all(
             mazes,
             concurrency=concurrency,
             progress=progress,
+            return_errors=False,
         )
-    except ExceptionGroup as errors:
+    except AskError as errors:
         requests, others = errors.split((ChatError, OSError))
         if requests is None or others is not None:
             raise  # a fault of the program, not of the endpoint
-        first = " ".join(str(requests.exceptions[0]).split())
+        first = " ".join(str(errors.first).split())
         raise OSError(
             f"{model.name}: expected an answer in each of {len(mazes)} mazes, got none "
             f"in {len(requests.exceptions)}; the first error: {first}"

@@ -110,6 +110,7 @@ async def rewrite(
       The messages, or why there are none; a request that fails is a reason too.
 
     Raises:
+      OSError: if nothing more can be asked, such as at a limit on the cost.
       ValueError: if ``attempts`` is not positive.
     """
     if attempts < 1:
@@ -159,7 +160,9 @@ async def rewrite_all(
       Dialogues and rejects. An item whose request fails is a reject too.
 
     Raises:
-      ExceptionGroup: if ``attempts`` is not positive.
+      ExceptionGroup: if ``attempts`` is not positive, or nothing more can be asked,
+        such as at a limit on the cost; the `jeff_llm.chat.AskError` holds what was
+        rewritten.
       ValueError: if ``concurrency`` is not positive.
     """
     items = list(items)
@@ -168,6 +171,7 @@ async def rewrite_all(
         items,
         concurrency=concurrency,
         progress=progress,
+        return_errors=False,
     )
     pairs = list(zip(items, found, strict=True))
     return Rewritings(

@@ -97,8 +97,8 @@ def judge(
       The verdicts, in the order of the patients.
 
     Raises:
-      ExceptionGroup: if a request fails; what was answered is stored if the model is
-        cached.
+      ExceptionGroup: if a request fails, after all were tried; the
+        `jeff_llm.chat.AskError` holds the answers that came.
       ValueError: if there are no roles.
     """
     if not roles:
@@ -114,7 +114,9 @@ def judge(
         for patient in patients
         for system in roles.values()
     ]
-    answers: list[Answer] = ask(model, requests, concurrency=concurrency)
+    answers: list[Answer] = ask(
+        model, requests, concurrency=concurrency, return_errors=False
+    )
     labels = [parse_label(answer.text) for answer in answers]
     verdicts = []
     for start in range(0, len(labels), len(roles)):

@@ -152,12 +152,14 @@ class ListwiseRanker:
           written, from a cache too.
 
         Raises:
-          ExceptionGroup: if a request to the model fails; what was answered is stored
-            if the model is cached.
+          ExceptionGroup: if a request to the model fails, after all were tried; the
+            `jeff_llm.chat.AskError` holds the answers that came.
           ValueError: if a request has no genes, or names one twice.
         """
         asked = [self._request(phenotypes, genes) for phenotypes, genes in requests]
-        answers: list[Answer] = ask(self._model, asked, concurrency=self._concurrency)
+        answers: list[Answer] = ask(
+            self._model, asked, concurrency=self._concurrency, return_errors=False
+        )
         rankings = []
         for answer, (_, genes) in zip(answers, requests, strict=True):
             parsed = parse_ranking(answer.text, genes)

@@ -14,7 +14,16 @@ import numpy as np
 from jaxtyping import Int
 from scipy.special import betainc
 
-from jeff_llm.chat import Answer, ChatModel, Request, ask_all, conversation, run, usage
+from jeff_llm.chat import (
+    Answer,
+    AskError,
+    ChatModel,
+    Request,
+    ask_all,
+    conversation,
+    run,
+    usage,
+)
 from jeff_llm.reasoning.prompts import parse_answer, step_by_step
 
 __all__ = [
@@ -96,7 +105,7 @@ def ask(chat_model: ChatModel, question: str, *, rule: Rule, **options: Any) -> 
       The vote.
 
     Raises:
-      ExceptionGroup: if a request fails.
+      AskError: as `ask_until` does.
       ValueError: as `ask_until` does.
     """
     return run(ask_until(chat_model, question, rule=rule, **options))
@@ -135,7 +144,7 @@ async def ask_until(
       The vote.
 
     Raises:
-      ExceptionGroup: if a request fails.
+      AskError: if a request fails; its ``results`` are all answers and errors so far.
       ValueError: if a number is out of its range.
 
     References:
@@ -159,7 +168,11 @@ async def ask_until(
             Request(messages, max_tokens, temperature, seed=seed + number)
             for number in range(begin, min(begin + window, max_samples))
         ]
-        answers += await ask_all(chat_model, requests, concurrency=window)
+        given = await ask_all(chat_model, requests, concurrency=window)
+        if errors := [each for each in given if isinstance(each, Exception)]:
+            message = f"{len(errors)} of {len(given)} samples failed"
+            raise AskError(message, errors, [*answers, *given])
+        answers += given
         said += [parse(answer.text) for answer in answers[begin:]]
         codes = np.array(
             [-1 if s is None else numbers.setdefault(s, len(numbers)) for s in said]

@@ -8,7 +8,7 @@ from jeff_llm import chat
 from jeff_llm.anomaly import prompting
 from jeff_llm.anomaly.categories import Categories
 from jeff_llm.anomaly.texts import Text
-from train_scripts.running.endpoint import open_endpoint
+from train_scripts.running.endpoint import naming_failures, open_endpoint
 
 __all__ = ["ask"]
 
@@ -46,17 +46,15 @@ def ask(
         f"{config.chat_model}: {len(distinct)} calls, at most about {tokens:,} tokens, "
         f"cost {stated}{hint}; stored answers cost nothing"
     )
-    try:
-        model = open_endpoint(
-            config.chat, config.chat_model, workdir, prices=config.prices
-        )
+    model = open_endpoint(
+        config.chat,
+        config.chat_model,
+        workdir,
+        prices=config.prices,
+        max_cost=config.max_cost,
+    )
+    with naming_failures(config.chat):
         asked = prompting.prompted(model, distinct, kinds)
-    except ExceptionGroup as errors:
-        first = " ".join(str(errors.exceptions[0]).split())
-        raise OSError(
-            f"{config.chat}: {first}; the same command goes on from here, and asks for "
-            "no stored answer again"
-        ) from errors
     place = {text: i for i, text in enumerate(distinct)}
     for each, row in zip(texts, rows, strict=True):
         i = place[each.text]

@@ -13,14 +13,13 @@ from jeff_llm.clinic.items import Item
 from jeff_llm.clinic.maze import Maze
 from jeff_llm.clinic.replies import Reason
 from train_scripts.running.cells import table_cell
-from train_scripts.running.endpoint import open_endpoint
+from train_scripts.running.endpoint import AGAIN, naming_failures, open_endpoint
 from train_scripts.running.stages import say
 
 __all__ = ["Answered", "ask", "rewrite"]
 
 _ATTEMPTS = 2  # rewritings of one dialogue; the JSON of each may be repaired once
 _REWRITING_TOKENS = 2048
-_AGAIN = "the same command goes on from here, and asks for no stored answer again"
 
 
 class Answered(NamedTuple):
@@ -89,7 +88,7 @@ def ask(
                 )
             )
         except OSError as error:
-            raise OSError(f"{config.chat}: {error}; {_AGAIN}") from error
+            raise OSError(f"{config.chat}: {error}; {AGAIN}") from error
         picks[rounds, noise] = found.picks
         failures += found.failures
         tokens, cost = tokens + found.tokens, cost + found.cost
@@ -111,7 +110,7 @@ def rewrite(
       The dialogues that keep every fact, and the items of the others.
 
     Raises:
-      OSError: if no request is answered.
+      OSError: if no request is answered, or nothing more can be asked.
       ValueError: if the address of the endpoint is none.
     """
     model = _open(config, workdir)
@@ -125,24 +124,31 @@ def rewrite(
     cost = chat.Price(*config.prices).cost(read, written)
     _state(config, f"at most {calls} calls for rewriting", read + written, cost)
     say("dialogue", progress, f"{config.chat_model} rewrites {len(items)} dialogues")
-    found = chat.run(
-        rewriting.rewrite_all(
-            model,
-            items,
-            attempts=_ATTEMPTS,
-            max_tokens=_REWRITING_TOKENS,
-            concurrency=config.concurrency,
+    with naming_failures(config.chat):
+        found = chat.run(
+            rewriting.rewrite_all(
+                model,
+                items,
+                attempts=_ATTEMPTS,
+                max_tokens=_REWRITING_TOKENS,
+                concurrency=config.concurrency,
+            )
         )
-    )
     failed = [each for each in found.rejects if "the request failed" in each.reason]
     if items and len(failed) == len(items):
         first = " ".join(failed[0].reason.split())
-        raise OSError(f"{config.chat}: {first}; {_AGAIN}")
+        raise OSError(f"{config.chat}: {first}; {AGAIN}")
     return found
 
 
 def _open(config: Config, workdir: Path) -> chat.ChatModel:
-    return open_endpoint(config.chat, config.chat_model, workdir, prices=config.prices)
+    return open_endpoint(
+        config.chat,
+        config.chat_model,
+        workdir,
+        prices=config.prices,
+        max_cost=config.max_cost,
+    )
 
 
 def _state(config: Config, calls: str, tokens: int, cost: float) -> None:

@@ -11,6 +11,7 @@ from jeff_llm.genes.profile_texts import ProfileTexts
 from jeff_llm.genes.rounds import Request, ask
 from train_scripts.genes.answers import Answer
 from train_scripts.genes.data import World
+from train_scripts.running.endpoint import naming_failures
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["rerank"]
@@ -55,14 +56,8 @@ def rerank(
         permutations=permutations,
         key=seed_key(config.seeds[0], _PURPOSE),
     )
-    try:
+    with naming_failures(config.chat):
         found = ask(strategy, requests)
-    except ExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise OSError(
-            f"{config.chat}: {first}; the same command goes on from here, and asks for "
-            "no stored answer again"
-        ) from errors
     out = [_moved(answer, r.order) for answer, r in zip(answers, found, strict=True)]
     report = ranker.report
     text = (

@@ -74,7 +74,11 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
     model = None
     if config.chat:
         model = open_endpoint(
-            config.chat, config.chat_model, workdir, prices=config.prices
+            config.chat,
+            config.chat_model,
+            workdir,
+            prices=config.prices,
+            max_cost=config.max_cost,
         )
     say("genes", progress, f"patients: {len(source.cases)}, genes: {len(chosen)}")
     answers = _answers(config, world, source, chosen)

@@ -20,7 +20,7 @@ from train_scripts.reasoning.model_local import Branch, Measured
 from train_scripts.reasoning.problems import Problem
 from train_scripts.running import plots
 from train_scripts.running.claims import at_least, at_most
-from train_scripts.running.endpoint import open_endpoint
+from train_scripts.running.endpoint import naming_failures, open_endpoint
 from train_scripts.running.results import Claim, Part
 
 __all__ = ["measure"]
@@ -46,13 +46,23 @@ def measure(config: Config, workdir: Path) -> Part:
 
     Returns:
       Numbers, claims and table.
+
+    Raises:
+      OSError: if requests fail for good; what was answered stays stored.
     """
     asked, source = problems.load(config.questions)
     if config.chat:
-        chat = open_endpoint(config.chat, config.chat_model, workdir)
-        branches, spent = model_chat.measure(
-            chat, asked, max_tokens=config.max_new_tokens
+        chat = open_endpoint(
+            config.chat,
+            config.chat_model,
+            workdir,
+            prices=config.prices,
+            max_cost=config.max_cost,
         )
+        with naming_failures(config.chat):
+            branches, spent = model_chat.measure(
+                chat, asked, max_tokens=config.max_new_tokens
+            )
         numbers = {f"model_{name}": float(x) for name, x in spent._asdict().items()}
         claims, name = _shorter(branches), config.chat_model
     else:

@@ -48,14 +48,15 @@ def measure(
       The branches by name, and what they took.
 
     Raises:
-      ExceptionGroup: if a request fails for good; what was answered stays stored.
+      ExceptionGroup: if a request fails for good, after those beside it were tried;
+        the `jeff_llm.chat.AskError` holds the answers that came.
     """
     questions = [problem.question for problem in problems]
     answers: list[chat.Answer] = []
 
     def ask(texts: Sequence[str], limit: int) -> list[chat.Answer]:
         requests = [chat.Request(chat.conversation(text), limit) for text in texts]
-        given = chat.ask(model, requests)
+        given = chat.ask(model, requests, return_errors=False)
         answers.extend(given)
         return given
 
@@ -115,7 +116,7 @@ def _votes(
             max_tokens=max_tokens,
         )
 
-    return chat.run(chat.map_async(vote, questions, concurrency=4))
+    return chat.run(chat.map_async(vote, questions, concurrency=4, return_errors=False))
 
 
 def _branch(answers: Sequence[chat.Answer]) -> Branch:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import math
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ import pytest
 from jeff_llm import chat
 from jeff_llm.chat import (
     Answer,
+    AskError,
     ChatError,
     ChatModel,
     Message,
@@ -98,7 +100,6 @@ def test_progress_counts_every_request():
         Shout(),
         requests,
         progress=lambda done, total: seen.append((done, total)),
-        return_errors=True,
     )
     assert seen == [(done, 5) for done in range(1, 6)]
 
@@ -107,17 +108,59 @@ def test_a_failure_does_not_lose_the_others():
     model = Shout()
     texts = ["a", "refuse", "b", "break", "c"]
     requests = [request(text) for text in texts]
-    found = ask(model, requests, return_errors=True)
+    found = ask(model, requests)
     assert [each.text for each in found[::2]] == ["A", "B", "C"]
     assert isinstance(found[1], ChatError) and isinstance(found[3], ValueError)
     seen = []
-    with pytest.raises(ExceptionGroup, match="2 of 5 failed") as caught:
-        ask(model, requests, progress=lambda done, _: seen.append(done))
+    with pytest.raises(AskError, match="2 of 5 failed") as caught:
+        ask(
+            model,
+            requests,
+            progress=lambda done, _: seen.append(done),
+            return_errors=False,
+        )
     assert {str(error) for error in caught.value.exceptions} == {
         str(found[1]),
         str(found[3]),
     }
     assert seen == [1, 2, 3, 4, 5], "all were tried first"
+    assert list(map(repr, caught.value.results)) == list(map(repr, found))
+
+
+def test_85_failures_of_200_lose_no_answer():
+    """By default and in the error that is raised."""
+    refused = set(range(0, 170, 2))
+    texts = ["refuse" if i in refused else f"q{i}" for i in range(200)]
+    requests = [request(text) for text in texts]
+    found = ask(Shout(), requests)
+    expected = [None if text == "refuse" else text.upper() for text in texts]
+    assert [getattr(each, "text", None) for each in found] == expected
+    assert usage(found).failed == 85
+    with pytest.raises(AskError) as caught:
+        ask(Shout(), requests, return_errors=False)
+    assert [getattr(each, "text", None) for each in caught.value.results] == expected
+
+
+def test_a_display_that_fails_loses_no_answer():
+    def broken(done: int, total: int) -> None:
+        raise BrokenPipeError(32, "the reader has gone")
+
+    with pytest.raises(AskError, match="progress failed") as caught:
+        ask(Shout(), REQUESTS, progress=broken)
+    assert [answer.text for answer in caught.value.results] == ANSWERS
+    assert isinstance(caught.value.first, BrokenPipeError)
+
+
+def test_an_error_with_answers_is_split_and_sent_like_any_group():
+    errors = [ValueError("a"), ChatError("m", 1, "b")]
+    group = AskError("2 of 3 failed", errors, ["x", *errors])
+    assert group.first is errors[0]
+    assert AskError("outer", [group], []).first is errors[0]
+    some, rest = group.split(ChatError)
+    assert some.exceptions == (errors[1],) and rest.exceptions == (errors[0],)
+    assert some.results == rest.results == group.results
+    again = pickle.loads(pickle.dumps(group))
+    assert again.results[0] == "x" and len(again.exceptions) == 2
 
 
 def test_the_error_of_one_request_is_raised_as_it_is():
@@ -209,6 +252,9 @@ def test_usage_adds_up():
 
 def test_price_is_of_a_million_tokens():
     assert Price(0.5, 1.5).cost(2_000_000, 1_000_000) == 2.5
+    for prices, said in (((-1, 0), "input: .* -1"), ((0, math.nan), "output: .* nan")):
+        with pytest.raises(ValueError, match=said):
+            Price(*prices)
 
 
 def test_conversation():

@@ -232,7 +232,7 @@ def test_log_probs_are_not_there_unless_asked_for(scripted):
 def test_a_prompt_that_is_too_long_fails_alone():
     model = Tiny()
     requests = [request("ab"), request("a" * 99), request("cd")]
-    first, error, last = ask(Local(model), requests, return_errors=True)
+    first, error, last = ask(Local(model), requests)
     assert [first, last] == ask(Local(Tiny()), [requests[0], requests[2]])
     assert str(error) == f"prompts: expected at most {LONGEST}, got 101"
     assert [size for size, _, _ in model.calls] == [3, 1, 1, 1]
@@ -253,7 +253,7 @@ def test_an_error_of_the_model_itself_is_that_of_the_whole_batch(monkeypatch, ge
 
     monkeypatch.setattr(generate, "generate", broken)
     local = Local(Tiny())
-    errors = ask(local, [request("a"), request("b")], return_errors=True)
+    errors = ask(local, [request("a"), request("b")])
     assert [repr(error) for error in errors] == ["RuntimeError('out of memory')"] * 2
     assert len(calls) == 1
     assert ask(local, request("a")).text

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jeff_llm.chat import Answer, ChatError, Request, conversation, map_async, run
+from jeff_llm.chat import (
+    Answer,
+    AskError,
+    ChatError,
+    CostLimitError,
+    Request,
+    conversation,
+    map_async,
+    run,
+)
 from jeff_llm.chat.structured import (
     Parsed,
     ask_json,
@@ -287,3 +296,13 @@ def test_the_share_that_failed():
     assert [each.repaired for each in parsed] == [False, True, False, False]
     with pytest.raises(ValueError, match="parsed: expected at least one"):
         parse_failure_rate([])
+
+
+def test_a_repair_that_may_not_be_asked_is_no_failure_of_the_model():
+    """At a limit on the cost the first answer is handed over beside the error."""
+
+    limit = CostLimitError("max_cost: expected to spend at most 1")
+    with pytest.raises(AskError, match="the repair failed") as caught:
+        run(ask_json(Scripted("no JSON", limit), QUESTION, {}))
+    assert caught.value.results[0].text == "no JSON"
+    assert caught.value.first is limit

@@ -265,8 +265,10 @@ def test_an_error_keeps_what_was_answered(tmp_path):
     model = Scripted("3, 1, 5", None)
     others = MAZE._replace(item=ITEM._replace(background="Another boy."))
     cached = chat.Cached(model, tmp_path / "answers.db")
-    with pytest.raises(OSError, match="scripted: expected an answer in each of 2 maz"):
+    wanted = "scripted: expected an answer in each of 2 maz"
+    with pytest.raises(OSError, match=wanted) as caught:
         chat.run(choose_all(cached, [MAZE, others], concurrency=1))
+    assert caught.value.__cause__.results[0].picks == [2, 0, 4]
     again = chat.Cached(Scripted("3, 1"), tmp_path / "answers.db")
     found = chat.run(choose_all(again, [MAZE, others], concurrency=1))
     assert found.picks == [[2, 0, 4], None] and found.cost == 0.5

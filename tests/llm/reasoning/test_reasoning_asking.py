@@ -158,8 +158,21 @@ def test_a_failed_request_is_raised():
         async def answer(self, request):
             raise chat.ChatError(self.name, 2, "status 500")
 
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(chat.AskError):
         asking.ask(Broken("x"), "?", rule=NEVER)
+
+
+def test_the_samples_before_a_failure_are_handed_over():
+    class Breaking(Scripted):
+        async def answer(self, request):
+            if request.seed == 4:
+                raise chat.ChatError(self.name, 2, "status 500")
+            return await super().answer(request)
+
+    with pytest.raises(chat.AskError, match="1 of 3 samples failed") as caught:
+        asking.ask(Breaking("x"), "?", rule=NEVER, max_samples=9, window=3)
+    texts = [getattr(each, "text", None) for each in caught.value.results]
+    assert texts == ["x"] * 4 + [None, "x"]
 
 
 def test_errors_name_the_argument():
