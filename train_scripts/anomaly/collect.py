@@ -7,6 +7,7 @@ import numpy as np
 
 from configs.anomaly import Config
 from jeff import files
+from jeff.arrays import load_arrays
 from train_scripts.anomaly import data_sets, measure, wordings
 from train_scripts.anomaly.measure import Scores, Study
 from train_scripts.running.stages import say
@@ -136,8 +137,9 @@ def _write(path: Path, scores: dict[str, Scores]) -> None:
 def _read(path: Path) -> dict[str, Scores]:
     if not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        names = dict.fromkeys(key.partition("|")[0] for key in arrays)
+    arrays = load_arrays(path)
+    names = dict.fromkeys(key.partition("|")[0] for key in arrays)
+    with files.reading(path, "scores of this run", advice="delete it"):
         return {
             name: Scores(*(arrays[f"{name}|{field}"] for field in Scores._fields))
             for name in names

@@ -178,7 +178,7 @@ def _pydoc() -> DataSet:
         for paragraph in topic.split("\n\n")
         if len(paragraph) >= _SHORTEST and not paragraph.startswith("   ")
     ]
-    ontology = assets.find("hpo").read_text("utf-8")
+    ontology = files.read_text(assets.find("hpo"))
     # Every tenth is enough, and keeps the run short.
     definitions = _DEFINITION.findall(ontology)[::10]
     anomalous = [_ESCAPED.sub(r"\1", each) for each in definitions]

@@ -250,11 +250,15 @@ def _done(path: Path, texts: list[Text]) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     # As bytes: the cut may lie within a character.
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1].decode("utf-8")
+    content = files.read_bytes(path)
+    with files.reading(path, "text in UTF-8", advice="delete it to score again"):
+        whole = content[: content.rfind(b"\n") + 1].decode("utf-8")
     if not content.endswith(b"\n"):
         files.write_text(path, whole)
-    rows = [json.loads(line) for line in whole.split("\n")[:-1]]
+    rows = [
+        files.parse_json(line, f"{path}:{number}")
+        for number, line in enumerate(whole.split("\n")[:-1], start=1)
+    ]
     if len(rows) > len(texts) or any(
         row["text"] != each.text for row, each in zip(rows, texts, strict=False)
     ):

@@ -1,12 +1,11 @@
 """The parts of a run without data of the user's own."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from configs.dialogue import Config
-from jeff import assets
+from jeff import assets, files
 from train_scripts.dialogue import claims, data, drawings, summary
 from train_scripts.dialogue.measure import Chosen, measure
 from train_scripts.dialogue.pooled import calibration, pooled, select
@@ -101,7 +100,7 @@ def _numbers(config: Config, name: str, found: Sequence[Chosen]) -> dict[str, fl
 def _tuned(name: str, workdir: Path) -> str:
     rows = []
     for file in sorted((workdir / "arms").glob(f"{name}_*/tuned.json")):
-        each = json.loads(file.read_text())
+        each = files.read_json(file)
         _, seed, arm = file.parent.name.split("_", 2)
         rows.append(
             f"| {arm.replace('_', ' ')} | {seed} | {each['items']} | "

@@ -142,10 +142,7 @@ def read_candidates(path: str, world: World) -> tuple[np.ndarray, list[str]]:
 
 def _lines(file: Path) -> list[str]:
     """Names in a file, each once, without comments and quotes."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: expected text in UTF-8 ({error})") from error
+    text = files.read_text(file)
     names: dict[str, None] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         name = line.split("#")[0].strip()

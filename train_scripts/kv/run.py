@@ -85,7 +85,7 @@ def _load(config: Config, model: LanguageModel) -> Data:
 
 def _text(config: Config) -> str:
     if config.data:
-        return Path(config.data).read_text(encoding="utf-8")
+        return files.read_text(config.data)
     from pydoc_data.topics import topics
 
     return "\n".join(topics.values())

@@ -1,6 +1,5 @@
 """Summary of a KV-AdaQuant run: numbers, tables and plots."""
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from configs.kv import Config
 from jeff import assets
+from jeff.csv_rows import csv_columns
 from jeff_llm import kv
 from train_scripts.running import plots
 from train_scripts.running.seeds import mean_and_std
@@ -122,11 +122,13 @@ def published_norms() -> dict[str, tuple[int, int]]:
         path = assets.shared_file("norms/kv_weight_norms.csv")
     except FileNotFoundError:
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     found = {}
     for norm in ("frobenius", "spectral"):
-        value = {(r["model"], r["layer"], r["tensor"]): float(r[norm]) for r in rows}
+        columns = ("model", "layer", "tensor", norm)
+        value = {
+            (model, layer, tensor): float(text)
+            for _, (model, layer, tensor, text) in csv_columns(path, columns)
+        }
         places = {(model, layer) for model, layer, _ in value}
         larger = sum(value[*place, "k"] > value[*place, "v"] for place in places)
         found[norm] = (larger, len(places))

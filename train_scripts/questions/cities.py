@@ -4,11 +4,10 @@ The questions are about 34,006 cities of GeoNames, largest first. A small langua
 knows the country of most large cities and of few small ones.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jeff import assets
+from jeff import assets, files
 
 __all__ = ["City", "load", "question", "shots"]
 
@@ -94,10 +93,7 @@ def shots(examples: list[City]) -> str:
 
 
 def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        rows = json.loads(Path(path).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: expected valid JSON, got {error}") from error
+    rows = files.read_json(path)
     if not isinstance(rows, dict) or not rows:
         raise ValueError(f"{path}: expected an object of rows by code")
     return rows

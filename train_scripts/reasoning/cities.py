@@ -87,7 +87,7 @@ def draw(config: Config, workdir: Path) -> Path:
         some = range(begin, min(begin + size, len(asked.test)))
         found = _sample(model(), asked, some, config.votes, jax.random.key(seed))
         files.write_text(paths[-1], "".join(json.dumps(row) + "\n" for row in found))
-    whole = "".join(path.read_text(encoding="utf-8") for path in paths)
+    whole = "".join(files.read_text(path) for path in paths)
     return files.write_text(workdir / "traces.jsonl", whole)
 
 

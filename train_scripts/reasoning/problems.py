@@ -1,12 +1,12 @@
 """Word problems with a number as their answer: GSM8K, or some written here."""
 
-import json
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jeff import assets
+from jeff import assets, files
 from jeff_llm.reasoning.prompts import parse_answer
 
 __all__ = ["Problem", "load", "write"]
@@ -87,20 +87,14 @@ def _written(rng: np.random.Generator) -> Problem:
 
 def _read(path: Path, count: int) -> list[Problem]:
     found = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if len(found) == count:
-                break
-            try:
-                row = json.loads(line)
-                question, solution = row["question"], row["answer"]
-                answer = parse_answer(solution)
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{path}: line {number}: expected question and answer, got "
-                    f"{line!r:.80}"
-                ) from error
-            if answer is None:
-                raise ValueError(f"{path}: line {number}: expected a number as answer")
-            found.append(Problem(question, answer))
+    for place, row in itertools.islice(files.json_lines(path), count):
+        question, solution = row.get("question"), row.get("answer")
+        if not isinstance(question, str) or not isinstance(solution, str):
+            raise ValueError(
+                f"{place}: expected question and answer as texts, got {row!r:.80}"
+            )
+        answer = parse_answer(solution)
+        if answer is None:
+            raise ValueError(f"{place}: expected a number as answer")
+        found.append(Problem(question, answer))
     return found

@@ -1,6 +1,5 @@
 """Routing from GPT-3.5 to GPT-4 on recorded answers to medical questions."""
 
-import csv
 from pathlib import Path
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 
 from configs.routing import Config
 from jeff import assets, bootstrap
+from jeff.csv_rows import csv_columns
 from jeff_llm.confidence import routing
 from train_scripts.routing.transfers import RATES, Answered, transfers
 from train_scripts.running import plots
@@ -17,6 +17,15 @@ from train_scripts.running.results import Claim, Part
 
 __all__ = ["load_mirage", "mirage"]
 
+_COLUMNS = (
+    "dataset",
+    "id",
+    "gold",
+    "weak_cot",
+    "weak_rag",
+    "strong_cot",
+    "weak_rationale_jaccard",
+)
 _COLOURS = ("line", "fixed", "second", "third", "plain")
 
 
@@ -35,10 +44,12 @@ def load_mirage() -> dict[str, Answered]:
       ValueError: if a file lacks a column.
     """
     folder = assets.shared_file("routing_mirage/answers.csv").parent
-    with (folder / "no_answer.csv").open(newline="") as file:
-        silent = {(r["dataset"], r["id"], r["column"]) for r in csv.DictReader(file)}
-    with (folder / "answers.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    silence = csv_columns(folder / "no_answer.csv", ("dataset", "id", "column"))
+    silent = {tuple(values) for _, values in silence}
+    rows: list[dict[str, str]] = [
+        dict(zip(_COLUMNS, values, strict=True))
+        for _, values in csv_columns(folder / "answers.csv", _COLUMNS)
+    ]
 
     def answer(row: dict[str, str], column: str) -> str:
         gone = (row["dataset"], row["id"], column) in silent

@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.selfref import Config
 from jeff import files
+from jeff.arrays import load_arrays
 from jeff_llm.confidence import evaluation, routing
 from train_scripts.routing.transfers import RATES
 from train_scripts.running import plots
@@ -222,8 +223,7 @@ def read_seed(path: Path) -> Found:
     Returns:
       The measurements.
     """
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = load_arrays(path)
 
     def part(kind: str) -> dict[str, np.ndarray]:
         begin = f"{kind}|"

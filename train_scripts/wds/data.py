@@ -1,9 +1,7 @@
 """Load the cells of a run, their classes, and the known pairs."""
 
 import contextlib
-import csv
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from configs.wds import Config
+from jeff.csv_rows import csv_rows
 from jeff_graph.cells import evaluation, expression, h5ad, preprocess, simulate
 from jeff_graph.cells.expression import Source
 from jeff_graph.cells.preprocess import Recipe
@@ -114,8 +113,7 @@ def known_pairs(
         within = jnp.asarray(same[np.triu_indices(len(chosen), 1)])
     elif config.pairs:
         index = {str(name): i for i, name in enumerate(names)}
-        with Path(config.pairs).open(newline="", encoding="utf-8") as file:
-            rows = [row[:2] for row in csv.reader(file) if len(row) >= 2]
+        rows = [row[:2] for _, row in csv_rows(config.pairs) if len(row) >= 2]
         found = [[index.get(a.strip(), -1), index.get(b.strip(), -1)] for a, b in rows]
         pairs = np.array([pair for pair in found if min(pair) >= 0]).reshape(-1, 2)
     else:

@@ -117,7 +117,7 @@ def read(workdir: Path) -> Table:
     Returns:
       The `Table`.
     """
-    kept = json.loads((workdir / "table.json").read_text())
+    kept = files.read_json(workdir / "table.json")
     # JSON has no NaN: the file holds null, which numpy reads as NaN.
     kept["scores"] = np.array(kept["scores"], float)
     for name in ("powers", "effective"):
