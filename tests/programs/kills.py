@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -103,7 +104,7 @@ def of_finetune(folder: Path) -> Command:
     data = folder / "data.jsonl"
     rows = [{"prompt": chr(65 + n), "answer": chr(66 + n) * 3} for n in range(20)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = ["--num-epochs", "400", "--batch-size", "2", "--max-tokens", "32"]
+    settings = ["--num-epochs", "1000", "--batch-size", "2", "--max-tokens", "32"]
 
     def words(runs: Path) -> list[str]:
         own = ["--data", str(data), "--model", str(model)]
@@ -135,7 +136,7 @@ class Start(NamedTuple):
 
     Attributes:
       code: its exit status; that of a kill is negative.
-      seconds: from its first output to its end.
+      seconds: from its folder or first output to its end.
       said: the end of what it printed.
     """
 
@@ -144,20 +145,26 @@ class Start(NamedTuple):
     said: str
 
 
-def start(words: list[str], log: Path, kill_after: float | None = None) -> Start:
-    """Run a command, or kill it so many seconds after its first output."""
+def start(
+    command: Command, runs: Path, log: Path, kill_after: float | None = None
+) -> Start:
+    """Run a command, or kill it so many seconds after its first sign of life."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         environment.pop(name, None)
+    new = not run_folders(runs)
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, *words],
+            [sys.executable, *command.words(runs)],
             stdout=out,
             stderr=subprocess.STDOUT,
             env=environment,
             cwd=ROOT,
         )
+    # Until then it only imports.
     while process.poll() is None and not log.stat().st_size:
+        if new and run_folders(runs):
+            break
         time.sleep(0.005)
     began = time.perf_counter()
     try:
@@ -225,17 +232,17 @@ def disturb(
     command: Command, folder: Path, length: float, kills: int, rng: random.Random
 ) -> dict[str, Any]:
     """Kill a command so often, then let it finish."""
-    words = command.words(folder / "killed")
+    runs = folder / "killed"
     asked = command.server.asked if command.server else []
     killed, resumed, twice, spent = 0, 0, 0, 0.0
     while True:
-        before = run_folders(folder / "killed")
-        stored, first = stored_answers(folder / "killed"), len(asked)
+        before = run_folders(runs)
+        stored, first = stored_answers(runs), len(asked)
         moment = rng.uniform(0, max(length - spent, length / 5)) * 0.9
         log = folder / f"killed{killed}.log"
-        done = start(words, log, moment if killed < kills else None)
+        done = start(command, runs, log, moment if killed < kills else None)
         twice += len(asked) - first > len(set(asked)) - stored
-        resumed += bool(before) and run_folders(folder / "killed") == before
+        resumed += bool(before) and run_folders(runs) == before
         if done.code != -signal.SIGKILL:
             break
         killed, spent = killed + 1, spent + done.seconds
@@ -250,12 +257,17 @@ def disturb(
 
 def row(name: str, command: Command, folder: Path, kills: int, seed: int) -> Any:
     folder.mkdir(parents=True)
-    whole = start(command.words(folder / "whole"), folder / "whole.log")
+    whole = start(command, folder / "whole", folder / "whole.log")
     found: dict[str, Any] = {"name": name, "seconds": round(whole.seconds, 1)}
     if whole.code:
         return found | {"code": whole.code, "said": whole.said}
     rng = random.Random(f"{seed} {name}")
-    found |= disturb(command, folder, whole.seconds, kills, rng)
+    length = whole.seconds
+    found |= disturb(command, folder, length, kills, rng)
+    while kills and not found["kills"]:  # the machine is faster than before
+        shutil.rmtree(folder / "killed")
+        length /= 2
+        found |= disturb(command, folder, length, kills, rng)
     if found["code"]:
         return found
     (unbroken,), runs = run_folders(folder / "whole"), run_folders(folder / "killed")
