@@ -224,7 +224,8 @@ def test_an_endpoint_is_asked_once(config, server, tmp_path, monkeypatch):
     pytest.importorskip("openai", reason="the endpoint needs the openai client")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    config = dataclasses.replace(config, chat=url, chat_model="tiny", max_new_tokens=64)
+    asked = {"chat": url, "chat_model": "tiny", "prices": (1.0, 2.0)}
+    config = dataclasses.replace(config, **asked, max_new_tokens=64)
     found = model.measure(config, tmp_path)
     numbers = found.numbers
     tokens = {
@@ -245,6 +246,8 @@ def test_an_endpoint_is_asked_once(config, server, tmp_path, monkeypatch):
     assert len(server.seen) == 4 * 9
     assert again.numbers["model_cached"] == again.numbers["model_requests"]
     assert again.numbers["model_plain_tokens"] == 60
+    # What the first start paid is part of what the run cost.
+    assert again.numbers["model_cost"] == numbers["model_cost"] > 0
     for path in tmp_path.rglob("*"):
         assert b"sk-very-secret" not in path.read_bytes()
 

@@ -63,10 +63,10 @@ def ask(
         row["chat_reason"] = asked.reasons[i]
     failed = int(asked.scored.failed.sum())
     # Without prices every answer costs 0 in the books, which is not what it cost.
-    spent = f"{asked.cost:.4f}" if any(config.prices) else "unknown"
+    spent = f"{model.spent():.4f}" if any(config.prices) else "unknown"
     return (
         f"\n{config.chat_model} scored {len(distinct)} different texts; {failed} "
         f"answers could not be read and count .5. {int(asked.tokens.sum()):,} tokens, "
-        f"cost {spent}. Its scores carry no guarantee: they were not compared with "
-        "normal texts.\n"
+        f"cost {spent} over all starts of the run. Its scores carry no guarantee: they "
+        "were not compared with normal texts.\n"
     )

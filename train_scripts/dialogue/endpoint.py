@@ -74,7 +74,7 @@ def ask(
     )
     picks: dict[tuple[str, int], list[list[int] | None]] = {}
     failures: Counter[Reason] = Counter()
-    tokens, cost = 0, 0.0
+    tokens = 0
     for rounds, noise in settings:
         say("dialogue", progress, f"{config.chat_model}: {rounds}, noise {noise}")
         try:
@@ -91,8 +91,9 @@ def ask(
             raise OSError(f"{config.chat}: {error}; {AGAIN}") from error
         picks[rounds, noise] = found.picks
         failures += found.failures
-        tokens, cost = tokens + found.tokens, cost + found.cost
-    return Answered(picks, _note(config, picks, failures, tokens, cost))
+        tokens += found.tokens
+    note = _note(config, picks, failures, tokens, model.spent())
+    return Answered(picks, note)
 
 
 def rewrite(
@@ -141,7 +142,7 @@ def rewrite(
     return found
 
 
-def _open(config: Config, workdir: Path) -> chat.ChatModel:
+def _open(config: Config, workdir: Path) -> chat.Cached:
     return open_endpoint(
         config.chat,
         config.chat_model,
@@ -173,8 +174,8 @@ def _note(
     spent = f"{cost:.4f}" if any(config.prices) else "unknown"
     lines = [
         f"{table_cell(config.chat_model)} was asked about {asked} mazes: {tokens:,} "
-        f"tokens, cost {spent} (stored answers of an earlier start are not in the "
-        f"cost). {failures.total()} replies could not be read and score 0."
+        f"tokens, cost {spent} (of all answers in the run's folder, rewritings "
+        f"included). {failures.total()} replies could not be read and score 0."
     ]
     if failures:
         counted = ", ".join(f"{why} {n}" for why, n in failures.most_common())

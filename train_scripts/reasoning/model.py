@@ -64,6 +64,8 @@ def measure(config: Config, workdir: Path) -> Part:
                 chat, asked, max_tokens=config.max_new_tokens
             )
         numbers = {f"model_{name}": float(x) for name, x in spent._asdict().items()}
+        # Over all starts of the run: a killed one has paid too.
+        numbers["model_cost"] = chat.spent()
         claims, name = _shorter(branches), config.chat_model
     else:
         setup = model_setup.set_up(weights.load(config.model), config.max_new_tokens)

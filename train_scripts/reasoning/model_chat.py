@@ -1,4 +1,4 @@
-"""Prompts and votes at an OpenAI-compatible endpoint, with tokens and cost counted."""
+"""Prompts and votes at an OpenAI-compatible endpoint, with tokens counted."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -24,14 +24,12 @@ class Spent(NamedTuple):
       cached: answers from the store.
       prompt_tokens: tokens read.
       completion_tokens: tokens written.
-      cost: cost of the answers that were not stored.
     """
 
     requests: int
     cached: int
     prompt_tokens: int
     completion_tokens: int
-    cost: float
 
 
 def measure(
@@ -95,7 +93,6 @@ def measure(
         cached=total.cached,
         prompt_tokens=total.prompt_tokens,
         completion_tokens=total.completion_tokens,
-        cost=total.cost,
     )
 
 
