@@ -104,7 +104,10 @@ def _saved_rows(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
         )
     datasets = require("datasets", extra="data")
     with files.reading(path, "a folder that `datasets` saved"):
-        data = datasets.load_from_disk(str(path))
+        # Not memory-mapped, and checked before a text is read: a wrong offset in the
+        # file would otherwise read foreign memory, or end the process.
+        data = datasets.load_from_disk(str(path), keep_in_memory=True)
+        data.data.validate(full=True)
         return [(f"{path}:{number}", row) for number, row in enumerate(data, 1)]
 
 
