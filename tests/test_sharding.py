@@ -78,6 +78,8 @@ def test_two_processes(tmp_path: Path) -> None:
         np.testing.assert_allclose(seen["gradient"], slope, rtol=1e-6)
         assert seen["product"] == sum(i * i for i in range(8))
         assert seen["shard"] == [2, 2]
+        # Split over both processes, a changed leaf is noticed by each.
+        assert seen["checkpoint"] == ["28.0", "the numbers of the leaf w changed"]
         assert seen["trained"] == pytest.approx(first["alone"], rel=1e-5)
     log = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(row)["step"] for row in log]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jeff import files
 from jeff.extras import require
 from jeff.fairness.model import Examples
 from jeff.fairness.splits import Dataset, Splits, stratified_indices
@@ -175,7 +176,7 @@ def utkface(folder: str | Path, *, size: int = 64) -> Dataset:
             "none; extract the UTKFace archive there"
         )
     # A generator: each image is opened, resized and dropped before the next.
-    opened = ({**row, "image": image.open(row["path"])} for row in rows)
+    opened = ({**row, "image": _opened(image, row["path"])} for row in rows)
     return from_images(
         opened,
         image="image",
@@ -184,6 +185,13 @@ def utkface(folder: str | Path, *, size: int = 64) -> Dataset:
         groups=("other", "white"),
         size=size,
     )
+
+
+def _opened(image: Any, path: Path) -> Any:
+    with files.reading(path, "an image"), image.open(path) as picture:
+        # Read here, where its name is known, and not when it is resized.
+        picture.load()
+        return picture.copy()
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:

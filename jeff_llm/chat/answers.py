@@ -258,6 +258,9 @@ def _load_record(line: bytes, where: str) -> tuple[str, Request, Answer]:
         request = Request(**(fields | {"messages": messages, "stop": stop}))
         answer = _answer(record["answer"])
         known = dataclasses.replace(answer, cached=True, cost=0.0)
+        hash(request)  # it is looked up by its hash; a list in it has none
+        if not isinstance(record["model"], str):
+            raise TypeError(f"model: expected a name, got {record['model']!r:.40}")
         return record["model"], request, known
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(

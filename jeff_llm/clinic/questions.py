@@ -102,8 +102,13 @@ def _saved_rows(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
             f"{path}: expected JSON lines, or a folder that `datasets` saved with "
             "save_to_disk, got a folder without state.json"
         )
-    data = require("datasets", extra="data").load_from_disk(str(path))
-    return [(f"{path}:{number}", row) for number, row in enumerate(data, 1)]
+    datasets = require("datasets", extra="data")
+    with files.reading(path, "a folder that `datasets` saved"):
+        # Not memory-mapped, and checked before a text is read: a wrong offset in the
+        # file would otherwise read foreign memory, or end the process.
+        data = datasets.load_from_disk(str(path), keep_in_memory=True)
+        data.data.validate(full=True)
+        return [(f"{path}:{number}", row) for number, row in enumerate(data, 1)]
 
 
 def _question(place: str, row: Mapping[str, Any], path: Path) -> Question:

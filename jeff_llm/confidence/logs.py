@@ -22,6 +22,9 @@ from jeff import files
 
 __all__ = ["Logs", "from_jsonl"]
 
+# Sums over a log stay within float32; a larger cost would print as NaN.
+_MOST_COST = 1e30
+
 
 class Logs(NamedTuple):
     """Queries, one per row.
@@ -144,7 +147,7 @@ def _query(
         )
     price = None
     if row.get(cost) is not None:
-        price = _number(where, cost, row[cost], math.inf)
+        price = _number(where, cost, row[cost], _MOST_COST)
     return (
         sure,
         _number(where, small, row[small], 1.0, flag=True),
@@ -158,10 +161,10 @@ def _number(
     where: str, name: str, value: Any, most: float, *, flag: bool = False
 ) -> float:
     kind = "true, false or a number" if flag else "a number"
-    limit = "of at least 0" if most == math.inf else f"in [0, {most:g}]"
+    limit = f"in [0, {most:g}]"
     # A bool is an int in Python, and no confidence.
     fits = isinstance(value, int | float) and (flag or not isinstance(value, bool))
-    if not fits or not 0 <= value <= most or value == math.inf:
+    if not fits or not 0 <= value <= most:
         raise ValueError(f"{where}: {name}: expected {kind} {limit}, got {value!r}")
     return float(value)
 

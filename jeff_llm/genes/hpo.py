@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from jeff import assets
+from jeff import assets, files
 from jeff.arrays import load_arrays
-from jeff.files import read_bytes, reading, replacing
+from jeff.files import reading, replacing
 from jeff_llm.genes.annotations import AnnotationReport, Annotations
 from jeff_llm.genes.hpoa import parse_annotations
 from jeff_llm.genes.obo import parse_ontology
@@ -69,7 +69,7 @@ def load(folder: str | Path | None = None, *, cache: bool = True) -> Hpo:
       ValueError: if a file is malformed; names the file and the line.
     """
     paths = _find(folder)
-    contents = [read_bytes(path, "a file of HPO") for path in paths]
+    contents = [files.read_bytes(path, "a file of HPO") for path in paths]
     stored = assets.cache_dir() / "genes" / f"hpo-{_key(contents)}.npz"
     if cache and (found := _unpack(stored)):
         return found

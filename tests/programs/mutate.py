@@ -20,6 +20,7 @@ import argparse
 import collections
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import queue
@@ -51,6 +52,7 @@ class Format(NamedTuple):
       check: raises AssertionError where what was read cannot be right.
       whole: whether any other content than the good one must be refused.
       weight: share of the cases.
+      needs: package without which the format is left out.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Format(NamedTuple):
     check: Callable[[Path, Any], None] = lambda path, found: None
     whole: bool = False
     weight: int = 1
+    needs: str = ""
 
 
 def fingerprint(value: Any) -> str:
@@ -88,7 +91,12 @@ class Worker:
         import mutated_runs
 
         every = (mutated_data, mutated_models, mutated_runs)
-        self.formats = {f.name: f for module in every for f in module.FORMATS}
+        formats = [form for module in every for form in module.FORMATS]
+        self.formats = {
+            form.name: form
+            for form in formats
+            if not form.needs or importlib.util.find_spec(form.needs)
+        }
         self.folder, self.clean = folder, {}
 
     def prepare(self, name: str) -> None:

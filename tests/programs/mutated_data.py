@@ -11,7 +11,7 @@ from mutate import Format
 
 import jeff_llm.confidence
 from jeff import files
-from jeff.fairness import tabular
+from jeff.fairness import images, tabular
 from jeff_graph.cells import h5ad
 from jeff_graph.editing import loaders
 from jeff_llm.anomaly import select, store, text_detector, texts
@@ -136,6 +136,45 @@ def check_cells(path: Path, found: Any) -> None:
             assert values.sum(dtype=float) == stored.sum(dtype=float)
 
 
+def zarr_folder(path: Path) -> Path:
+    import anndata
+
+    file = cells_file(path.with_suffix(".h5ad"))
+    anndata.read_h5ad(file).write_zarr(path)
+    file.unlink()
+    return path
+
+
+def check_zarr(path: Path, found: Any) -> None:
+    once, twice, kind, _ = found
+    values = np.concatenate(once[:-1])
+    np.testing.assert_array_equal(values, np.concatenate(twice))
+    np.testing.assert_array_equal(once[-1], values[[3, 0, 3]])
+    finite(values)
+    assert (values >= 0).all() and len(kind) == len(values)
+
+
+# Images.
+def faces(path: Path) -> Path:
+    from PIL import Image
+
+    path.mkdir()
+    for number in range(4):
+        pixels = RNG.integers(0, 255, (12, 12, 3)).astype(np.uint8)
+        name = f"{20 + 10 * number}_0_{number % 2}_2017.jpg"
+        Image.fromarray(pixels).save(path / name)
+    return path
+
+
+def read_faces(path: Path) -> Any:
+    return images.utkface(path, size=8)
+
+
+def check_faces(path: Path, found: Any) -> None:
+    finite(found.inputs)
+    assert found.inputs.min() >= 0 and found.inputs.max() <= 1
+
+
 # Lines of objects.
 def jsonl(*rows: dict[str, Any]) -> Any:
     def make(path: Path) -> Path:
@@ -208,6 +247,14 @@ QUESTIONS = [
     }
     for i in range(3)
 ]
+
+
+def saved_questions(path: Path) -> Path:
+    import datasets
+
+    datasets.Dataset.from_list(QUESTIONS).save_to_disk(str(path))
+    return path
+
 
 # HPO and its tables.
 OBO = "format-version: 1.2\ndata-version: hp/releases/2030-01-02\n" + "".join(
@@ -366,6 +413,7 @@ FORMATS = [
     Format("graph", "a.npz", dense_graph, loaders.load_npz, check_graph),
     Format("compact graph", "a.npz", compact_graph, loaders.load_npz, check_graph),
     Format("cells", "a.h5ad", cells_file, read_cells, check_cells, weight=3),
+    Format("cells, zarr", "a.zarr", zarr_folder, read_cells, check_zarr, weight=2),
     Format(
         "routing log", "a.jsonl", jsonl(*LOG), jeff_llm.confidence.from_jsonl, check_log
     ),
@@ -374,6 +422,14 @@ FORMATS = [
         "traces, packed", "a.jsonl.gz", jsonl(*TRACES), traces.from_jsonl, check_traces
     ),
     Format("questions", "a.jsonl", jsonl(*QUESTIONS), questions.read_questions),
+    Format(
+        "questions, saved",
+        "split",
+        saved_questions,
+        questions.read_questions,
+        needs="datasets",
+    ),
+    Format("faces", "faces", faces, read_faces, check_faces),
     Format("texts", "a.csv", text(TEXT), texts.read_texts),
     Format("lines", "a.txt", text(TEXT), texts.read_texts),
     Format(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import json
 import threading
@@ -16,7 +17,7 @@ from mutate import Format
 
 from jeff import checkpoint, runlog, wheels
 from jeff_llm import chat
-from train_scripts.running import results
+from train_scripts.running import results, workdir
 
 __all__ = ["FORMATS"]
 
@@ -216,7 +217,36 @@ def read_wheel(path: Path) -> Any:
     return target.read_bytes()
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of a run on a file of its own."""
+
+    data: str
+    num_epochs: int = 3
+
+
+def run_folder(path: Path) -> Path:
+    """A run that was interrupted after its first row."""
+    (path.parent / "data.csv").write_text("a,b\n1,2\n")
+    with (
+        contextlib.chdir(path.parent),
+        workdir.hold(path, Settings("data.csv"), "train"),
+    ):
+        (path / "metrics.jsonl").write_text('{"step": 1}\n')
+    return path
+
+
+def read_run(path: Path) -> Any:
+    """Resume it, from the folder in which its data are."""
+    with (
+        contextlib.chdir(path.parent),
+        workdir.hold(path, Settings("data.csv"), "train"),
+    ):
+        return (path / "metrics.jsonl").read_bytes()
+
+
 FORMATS = [
+    Format("run folder", "run", run_folder, read_run),
     Format(
         "checkpoint", "saved", checkpoint_folder, read_checkpoint, whole=True, weight=4
     ),

@@ -4,8 +4,10 @@ Run as ``two_hosts.py PROCESS PORT WORKDIR`` with two forced CPU devices; prints
 """
 
 import json
+import shutil
 import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jeff import sharding, training
+from jeff import checkpoint, sharding, training
 from jeff.fairness import gaps
 
 ROWS = 64
@@ -60,9 +62,27 @@ def main(process: int, port: str, workdir: str) -> None:
         "product": jax.jit(lambda a, b: jnp.sum(a["w"] * b))(params, copied),
         "shard": params["w"].addressable_data(0).shape,
     }
+    seen["checkpoint"] = checkpoints(params, Path(workdir).parent / "split")
     seen["trained"] = train(local, mesh, workdir)
     seen["alone"] = train(batch(), None, None)
     print(json.dumps(seen, default=float))
+
+
+def checkpoints(params: dict[str, jax.Array], folder: Path) -> list[str]:
+    """Restore numbers that are split over the processes, then others in their place."""
+    checkpoint.save(folder / "first", params)
+    checkpoint.save(folder / "second", {"w": params["w"] + 1})
+    found = [str(float(checkpoint.restore(folder / "first", params)["w"].sum()))]
+    if jax.process_index() == 0:
+        # The digests of the first belong to no number of the second.
+        shutil.rmtree(folder / "second" / "metadata")
+        shutil.copytree(folder / "first" / "metadata", folder / "second" / "metadata")
+    multihost_utils.sync_global_devices("damaged")
+    try:
+        checkpoint.restore(folder / "second", params)
+    except checkpoint.DamagedError as error:
+        found.append(str(error).rpartition(", but ")[2].partition(";")[0])
+    return found
 
 
 def train(rows: dict[str, np.ndarray], mesh: Mesh | None, workdir: str | None) -> float:

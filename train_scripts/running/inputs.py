@@ -60,6 +60,7 @@ def check(
       ValueError: if a file changed, is missing or is new; names it, and says what to
         do.
     """
+    _check_record(known, folder)
     now = _paths(config)
     for name in sorted({str(path) for path in now} | set(known)):
         if name not in known:
@@ -73,6 +74,22 @@ def check(
         raise ValueError(
             f"{name}: expected the data with which {folder} began, but this file "
             f"{found}; restore it to go on, or delete {folder} to start a new run"
+        )
+
+
+def _check_record(known: Any, folder: Path) -> None:
+    kinds = {"size": int, "modified": int, "sha256": str}
+    right = isinstance(known, dict) and all(
+        isinstance(each, dict)
+        and each.keys() == kinds.keys()
+        and all(type(each[name]) is kind for name, kind in kinds.items())
+        for each in known.values()
+    )
+    if not right:
+        raise ValueError(
+            f"{folder / 'config.json'}: data: expected size, modified and sha256 of "
+            f"each file, got {known!r:.80}; the file is damaged: delete {folder} to "
+            "start a new run"
         )
 
 

@@ -71,7 +71,8 @@ def test_names_of_one_s_own(write) -> None:
         ({"confidence": True}, "got True"),
         ({"small_correct": "yes"}, "small_correct: expected true, false or a number"),
         ({"large_correct": None}, "large_correct: expected true, false or a number"),
-        ({"cost": -1}, "cost: expected a number of at least 0, got -1"),
+        ({"cost": -1}, r"cost: expected a number in \[0, 1e\+30\], got -1"),
+        ({"cost": 1e39}, r"cost: expected a number in \[0, 1e\+30\], got 1e\+39"),
         ({"cost": float("inf")}, "jsonl:2: .*expected a finite number, came Infinity"),
         ({"cost": None}, "expected 'cost' in every row or in none, got it in 1 of 2"),
         (
