@@ -6,7 +6,6 @@ usage: full_disk.py FOLDER MODEL   FOLDER is a file system of its own, of 8 MB
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from full_disk_outputs import CASES, Disk, told
 
 from configs.finetune import Config
 from jeff import checkpoint, files, runlog, training
@@ -31,34 +31,6 @@ def _loss(params: Any, batch: Any, key: jax.Array) -> Any:
 
 
 STEP = training.make_step(_loss, OPTIMIZER)
-
-
-class Disk:
-    """The disk, and what fills it."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.ballast = folder, folder / "ballast"
-
-    def fill(self) -> None:
-        """Take what is left, down to the last page."""
-        for size in (1 << 16, 1 << 12):
-            try:
-                with self.ballast.open("ab", buffering=0) as file:
-                    while file.write(b"x" * size) == size:
-                        pass
-            except OSError:
-                pass
-
-    def clear(self) -> None:
-        self.ballast.unlink(missing_ok=True)
-
-
-def told(call: Callable[[], Any]) -> str:
-    try:
-        call()
-    except OSError as error:
-        return str(error)
-    return "nothing"
 
 
 def a_checkpoint(disk: Disk) -> dict[str, Any]:
@@ -174,7 +146,7 @@ def a_merged_model(disk: Disk, model: str) -> dict[str, Any]:
 def main(folder: str, model: str) -> None:
     quiet_libraries()
     disk = Disk(Path(folder))
-    for case in (a_checkpoint, a_training, a_log, a_result, a_new_run):
+    for case in (a_checkpoint, a_training, a_log, a_result, a_new_run, *CASES):
         print(json.dumps({"case": case.__name__, **case(disk)}), flush=True)
     outcome = a_merged_model(disk, model)
     print(json.dumps({"case": a_merged_model.__name__, **outcome}), flush=True)

@@ -9,22 +9,35 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "full_disk.py"
-# What the message names, and what may be left.
+BY_SAFETENSORS = pytest.mark.xfail(
+    strict=True, reason="save_safetensors lets its library's error through"
+)
+NAMED = r"could not be written \(No space"
+# What the message names.
 CASES = {
-    "a_checkpoint": (r"/saved: the checkpoint could not be written \(no space", []),
-    "a_training": (r"/run/checkpoints/4: the checkpoint .* \(no space", ["2"]),
-    "a_log": r"/metrics\.jsonl: the row of step \d+ could not be written \(No space",
-    "a_result": r"/result\.json: could not be written \(No space",
-    "a_new_run": r"/config\.json: could not be written \(No space",
-    # Without a config.json, so that nobody takes it for whole.
-    "a_merged_model": (r"/merged.*[Nn]o space", ["merged"]),
+    "a_checkpoint": r"/saved: the checkpoint could not be written \(no space",
+    "a_training": r"/run/checkpoints/4: the checkpoint .* \(no space",
+    "a_log": rf"/metrics\.jsonl: the row of step \d+ {NAMED}",
+    "a_result": rf"/result\.json: {NAMED}",
+    "a_new_run": rf"/config\.json: {NAMED}",
+    "a_table": rf"/table\.md: {NAMED}",
+    "a_report": rf"/report\.html: {NAMED}",
+    "a_plot": rf"/plot\.png: {NAMED}",
+    "a_router": rf"/router\.json: {NAMED}",
+    "a_tokenizer": rf"/tokenizer/tokenizer\.json: {NAMED}",
+    "an_asset": rf"/data\.bin: {NAMED}",
+    "adapters_of_lora": rf"/adapters/adapter_model\.safetensors: {NAMED}",
+    "a_detector": rf"/detector.*safetensors: {NAMED}",
+    "a_merged_model": rf"/merged.* {NAMED}",
+    "a_compiled_program": r"Error writing persistent compilation cache entry.*No space",
 }
+# An earlier checkpoint, and a model without config.json, which nobody takes for whole.
+LEFT = {"a_training": ["2"], "a_merged_model": ["merged"]}
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("disk")
     options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs"]
     try:
         made = subprocess.run(
@@ -38,8 +51,8 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.slow
-def test_a_full_disk(small_disk, tiny_chat_model):
+@pytest.fixture(scope="module")
+def found(small_disk, tiny_chat_model):
     """In a process of its own: a failed write leaves threads and event loops."""
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(small_disk), str(tiny_chat_model)],
@@ -49,10 +62,27 @@ def test_a_full_disk(small_disk, tiny_chat_model):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found = {row["case"]: row for row in map(json.loads, done.stdout.splitlines())}
-    assert set(found) == set(CASES)
-    for case, expected in CASES.items():
-        words, left = expected if isinstance(expected, tuple) else (expected, [])
-        assert re.search(words, found[case]["message"]), found[case]
-        assert found[case]["left"] == left, found[case]
-        assert found[case]["goes_on"], found[case]
+    return {row["case"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.slow
+def test_every_case_is_expected(found):
+    assert found.keys() == CASES.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            marks=BY_SAFETENSORS if case in ("adapters_of_lora", "a_detector") else (),
+        )
+        for case in CASES
+    ],
+)
+def test_a_full_disk(found, case):
+    """It is named, what was kept stays, and the same call goes on with room."""
+    assert re.search(CASES[case], found[case]["message"]), found[case]
+    assert found[case]["left"] == LEFT.get(case, []), found[case]
+    assert found[case]["goes_on"], found[case]

@@ -234,11 +234,22 @@ def _score(
     for begin in range(len(rows), len(texts), config.batch_size):
         batch = texts[begin : begin + config.batch_size]
         new = _rows(detector, batch, encoders, scorers)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(map(_line, new))
+        _append(path, new)
         rows += new
         say("anomaly", progress, f"scored {len(rows)} of {len(texts)} texts")
     return rows
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(map(_line, rows))
+    except OSError as error:
+        raise OSError(
+            error.errno or 0,
+            f"{path}: the scores could not be written ({error.strerror}); those of "
+            "earlier batches are kept: make room, then give the same command again",
+        ) from error
 
 
 def _part_file(workdir: Path) -> Path:

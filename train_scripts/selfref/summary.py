@@ -107,7 +107,10 @@ def table(report: Report) -> str:
     Returns:
       The table, with mean and standard deviation over the seeds.
     """
-    names = {n.rpartition("|")[0] for n in report.rows[0] if n.count("|") == 2}
+    # Not a set: equal areas would stand in another order in every process.
+    names = dict.fromkeys(
+        n.rpartition("|")[0] for n in report.rows[0] if n.count("|") == 2
+    )
     # An undefined area sorts last; a comparison with NaN would leave the order open.
     order = sorted(
         names, key=lambda n: -np.nan_to_num(report.column(f"{n}|area").mean(), nan=-9)
@@ -146,7 +149,7 @@ def plot(report: Report, workdir: Path) -> None:
         axes.set_ylabel("accuracy")
     with plots.figure(workdir / "02_areas.png") as axes:
         names = sorted(
-            {k for k in report.found[0].confidence if k[0] == "base"},
+            [k for k in report.found[0].confidence if k[0] == "base"],
             key=lambda k: report.column(f"base|{k[1]}|area").mean(),
         )
         values = np.stack([report.column(f"base|{k[1]}|area") for k in names])
