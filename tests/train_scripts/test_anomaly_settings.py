@@ -39,6 +39,19 @@ def test_stored_detector_takes_no_other_settings(fitted, tmp_path, name, value):
         own.analyse(config, tmp_path, progress=False)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_scores_on_a_full_disk(fitted, tmp_path):
+    config = Config(
+        detector=str(fitted / "detector"), score=str(fitted / "new.txt"), **EASY
+    )
+    (tmp_path / "scores.part.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"/scores\.part\.jsonl: .* \(No space"):
+        own.analyse(config, tmp_path, progress=False)
+    (tmp_path / "scores.part.jsonl").unlink()
+    own.analyse(config, tmp_path, progress=False)
+    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 2
+
+
 def test_stored_detector_takes_its_own_settings(fitted, tmp_path):
     config = Config(
         detector=str(fitted / "detector"), score=str(fitted / "new.txt"), **EASY

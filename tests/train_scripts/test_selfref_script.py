@@ -178,3 +178,13 @@ def test_questions_are_stratified_and_apart() -> None:
 def test_fields(field, value, message) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(PRESETS["demo"], **{field: value})
+
+
+def test_equal_areas_keep_their_order():
+    """In every process, whatever the seed of Python's hashes."""
+    names = [f"base|measure {number}" for number in range(12)]
+    fields = ("area", "alignment", "match", "ece", "brier")
+    row = {f"{name}|{field}": 0.5 for name in names for field in fields}
+    table = summary.table(summary.Report(CONFIG, [row, row], []))
+    shown = [line.split(" | ")[1] for line in table.splitlines()[2:]]
+    assert shown == [name.split("|")[1] for name in names]

@@ -51,11 +51,12 @@ def open_workdir(
     parent.mkdir(parents=True, exist_ok=True)
     for folder in sorted(parent.glob(f"*-{preset}"), reverse=True):
         if _unfinished(folder, record) and (lock := _try_lock(folder)):
+            begun = (folder / _RECORD).exists()
             with _held(folder, record, lock):
-                yield folder, True
+                yield folder, begun
             return
-    folder = _new_folder(parent, preset)
-    with _held(folder, record):
+    folder, lock = _new_folder(parent, preset)
+    with _held(folder, record, lock):
         yield folder, False
 
 
@@ -144,22 +145,25 @@ def _unfinished(folder: Path, record: dict[str, Any]) -> bool:
     try:
         return files.read_json(folder / _RECORD)["config"] == record["config"]
     except FileNotFoundError:
-        return False
+        # Killed while it described its data, before it wrote anything.
+        return all(p.name == _LOCK or p.suffix == ".part" for p in folder.iterdir())
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"{folder}: not resumed, since unreadable ({error})", file=sys.stderr)
         return False
 
 
-def _new_folder(parent: Path, preset: str) -> Path:
+def _new_folder(parent: Path, preset: str) -> tuple[Path, Any]:
     now = datetime.datetime.now()
     while True:
         folder = parent / f"{now:%Y%m%d-%H%M%S}-{preset}"
         try:
             folder.mkdir()
+            # A process that started at the same time may take it first.
+            if lock := _try_lock(folder):
+                return folder, lock
         except FileExistsError:
-            now += datetime.timedelta(seconds=1)
-        else:
-            return folder
+            pass
+        now += datetime.timedelta(seconds=1)
 
 
 def _try_lock(folder: Path) -> Any:

@@ -134,6 +134,22 @@ def test_a_full_disk_leaves_no_folder(tmp_path, config, monkeypatch):
     assert list((tmp_path / "yodo").iterdir()) == []
 
 
+def test_a_run_killed_before_it_wrote_anything_leaves_no_second_folder(
+    tmp_path, config
+):
+    folder = tmp_path / "yodo" / "20300102-030405-file"
+    folder.mkdir(parents=True)
+    (folder / "lock").touch()
+    (folder / ".config.json.12-0123abcd.part").write_text("{")
+    with workdir.open_workdir(tmp_path, "yodo", "file", config, "c") as found:
+        assert found == (folder, False)
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"config.json", "lock"}
+        # One that begins meanwhile takes another folder.
+        with workdir.open_workdir(tmp_path, "yodo", "file", config, "c") as other:
+            assert other[0] != folder
+
+
 def test_a_folder_is_held_by_one(tmp_path, config):
     program = (
         "import sys, pathlib; from train_scripts.running import workdir\n"
