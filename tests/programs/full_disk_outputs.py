@@ -4,6 +4,7 @@ Cases of `full_disk.py`. Each writes a first version, fills the disk under the s
 and writes it again once there is room.
 """
 
+import dataclasses
 import hashlib
 import warnings
 import zipfile
@@ -122,9 +123,11 @@ def a_router(disk: Disk) -> dict[str, Any]:
 
 
 def adapters_of_lora(disk: Disk) -> dict[str, Any]:
+    factors = lora.init(params(), key=jax.random.key(0), rank=2)
+
     def write(number: int) -> None:
-        factors = lora.init(params(), key=jax.random.key(number), rank=number)
-        adapters.save(disk.folder / "adapters", factors, base="tiny")
+        scaled = jax.tree.map(lambda leaf: np.asarray(leaf) * number, factors)
+        adapters.save(disk.folder / "adapters", scaled, base="tiny")
 
     return replaced(disk, disk.folder / "adapters", write)
 
@@ -140,9 +143,12 @@ def a_tokenizer(disk: Disk) -> dict[str, Any]:
 
 
 def a_detector(disk: Disk) -> dict[str, Any]:
+    texts = [f"text {n}" for n in range(40)]
+    detector = text_detector.fit(texts, {}, key=jax.random.key(0))
+
     def write(number: int) -> None:
-        texts = [f"text {n} of {number}" for n in range(40)]
-        found = text_detector.fit(texts, {}, key=jax.random.key(number))
+        calibration = np.asarray(detector.calibration) * number
+        found = dataclasses.replace(detector, calibration=calibration)
         store.save(found, disk.folder / "detector", {})
 
     return replaced(disk, disk.folder / "detector", write)
