@@ -32,8 +32,10 @@ from jeff import files
 from train_scripts.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
-# Fields whose values are times or depend on them, or are not of the run itself.
-TIMES = re.compile(r"(\w+_)?(milliseconds|seconds|speedup)(_\w+)?|device|versions|seal")
+# Fields whose values are times or depend on them, or name this machine or folder.
+TIMES = re.compile(
+    r"(\w+_)?(milliseconds|seconds|speedup)(_\w+)?|device|versions|seal|workdir"
+)
 # Claims about times, and files that hold no results.
 TIMED_CLAIMS = ("100 levels cost at most",)
 UNCOMPARED = {"lock", "answers.db", "_CHECKPOINT_METADATA", "commit_success.txt"}
