@@ -10,7 +10,7 @@ and in notebooks.
 """
 
 from jeff_llm.chat.answers import Cassette, Recorder
-from jeff_llm.chat.asking import AskError, Usage, ask, ask_all, map_async, run, usage
+from jeff_llm.chat.asking import AskError, ask, ask_all, map_async, run
 from jeff_llm.chat.budget import Budget, CostLimitError
 from jeff_llm.chat.cached import Cached
 from jeff_llm.chat.endpoint import OpenAICompatible
@@ -24,6 +24,7 @@ from jeff_llm.chat.messages import (
     Request,
     conversation,
 )
+from jeff_llm.chat.totals import Usage, usage
 
 __all__ = [
     "Answer",

@@ -7,23 +7,19 @@ raised at the end that holds all answers and errors.
 
 import asyncio
 import contextlib
-import math
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from jeff_llm.chat.messages import Answer, ChatModel, Request
 
 __all__ = [
     "AskError",
-    "Usage",
     "ask",
     "ask_all",
     "map_async",
     "run",
-    "usage",
 ]
 
 Item = TypeVar("Item")
@@ -275,52 +271,6 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     else:
         return _run_in_thread(coroutine)
     return asyncio.run(coroutine)
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Totals over many requests.
-
-    Attributes:
-      requests: number of requests.
-      cached: number of answers that came from a cache.
-      failed: number of requests without an answer.
-      prompt_tokens: tokens read, including those of cached answers.
-      completion_tokens: tokens written, including those of cached answers.
-      cost: total cost; cached answers cost nothing.
-    """
-
-    requests: int
-    cached: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float
-
-
-def usage(answers: Iterable[Answer | Exception]) -> Usage:
-    """Add up the tokens and costs of many answers.
-
-    Args:
-      answers: answers and errors, as returned by `ask_all`.
-
-    Returns:
-      The totals.
-
-    >>> total = usage([Answer("4", "stop", 9, 2, cost=0.5), ValueError("too long")])
-    >>> total.requests, total.failed, total.prompt_tokens, total.cost
-    (2, 1, 9, 0.5)
-    """
-    every = list(answers)
-    given = [answer for answer in every if isinstance(answer, Answer)]
-    return Usage(
-        requests=len(every),
-        cached=sum(answer.cached for answer in given),
-        failed=len(every) - len(given),
-        prompt_tokens=sum(answer.prompt_tokens for answer in given),
-        completion_tokens=sum(answer.completion_tokens for answer in given),
-        cost=math.fsum(answer.cost for answer in given),
-    )
 
 
 def _run_in_thread(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jeff_llm.chat.asking import AskError, Progress, map_async, usage
+from jeff_llm.chat.asking import AskError, Progress, map_async
 from jeff_llm.chat.messages import Answer, ChatError, ChatModel, Message, Price, Request
+from jeff_llm.chat.totals import usage
 from jeff_llm.clinic import prompts
 from jeff_llm.clinic.maze import Maze
 from jeff_llm.clinic.prompts import ROUNDS

@@ -60,7 +60,11 @@ class Packed(NamedTuple):
 
 
 def encode_examples(
-    model: LanguageModel, rows: Sequence[dict[str, Any]], *, max_tokens: int
+    model: LanguageModel,
+    rows: Sequence[dict[str, Any]],
+    *,
+    max_tokens: int,
+    places: Sequence[str] | None = None,
 ) -> list[Example]:
     """Examples from prompts and answers, or from conversations.
 
@@ -74,6 +78,8 @@ def encode_examples(
         ``{"messages": [{"role", "content"}, ...]}``; other fields, such as ``"id"``,
         are ignored.
       max_tokens: longest example.
+      places: where each row comes from, for errors, as `jeff.files.json_lines` gives
+        them; "row 0" and so on by default.
 
     Returns:
       The examples, in order.
@@ -85,8 +91,11 @@ def encode_examples(
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise ValueError("model: expected one with a tokenizer, got none")
+    if places is None:
+        places = [f"row {number}" for number in range(len(rows))]
     return [
-        _encode(tokenizer, number, row, max_tokens) for number, row in enumerate(rows)
+        _encode(tokenizer, place, row, max_tokens)
+        for place, row in zip(places, rows, strict=True)
     ]
 
 
@@ -231,46 +240,48 @@ def _targets(batch: Packed) -> list[Array]:
 
 
 def _encode(
-    tokenizer: Tokenizer, number: int, row: dict[str, Any], max_tokens: int
+    tokenizer: Tokenizer, place: str, row: dict[str, Any], max_tokens: int
 ) -> Example:
     if row.get("messages") is None:
-        example = _encode_answer(tokenizer, number, row)
+        example = _encode_answer(tokenizer, place, row)
     elif both := [name for name in ("prompt", "answer") if row.get(name) is not None]:
         raise ValueError(
-            f"row {number}: expected 'messages' alone, or 'prompt' and 'answer', got "
+            f"{place}: expected 'messages' alone, or 'prompt' and 'answer', got "
             f"'messages' and {both[0]!r}"
         )
     else:
         try:
             example = Example(*encode_turns(tokenizer, row["messages"]))
         except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from error
+            raise ValueError(f"{place}: {error}") from error
     if len(example.tokens) > max_tokens:
         raise ValueError(
-            f"row {number}: expected at most {max_tokens} tokens, got "
+            f"{place}: expected at most {max_tokens} tokens, got "
             f"{len(example.tokens)}; raise max_tokens, or leave the row out"
         )
     return example
 
 
-def _encode_answer(tokenizer: Tokenizer, number: int, row: dict[str, Any]) -> Example:
+def _encode_answer(tokenizer: Tokenizer, place: str, row: dict[str, Any]) -> Example:
     for name in ("prompt", "answer"):
         if not row.get(name):
             raise ValueError(
-                f"row {number}: expected a {name!r} that is not empty, got "
-                f"{row.get(name)!r}"
+                f"{place}: expected a {name!r} that is not empty, got {row.get(name)!r}"
             )
     prompt, answer = row["prompt"], row["answer"]
     if not isinstance(answer, str):
-        raise ValueError(f"row {number}: expected the answer as text, got {answer!r}")
+        raise ValueError(f"{place}: expected the answer as text, got {answer!r}")
     messages = (
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     )
-    before = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-    after = tokenizer.apply_chat_template(
-        [*messages, {"role": "assistant", "content": answer}],
-        add_generation_prompt=False,
-    )
+    try:
+        before = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+        after = tokenizer.apply_chat_template(
+            [*messages, {"role": "assistant", "content": answer}],
+            add_generation_prompt=False,
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place}: prompt: {error}") from error
     first = tokenizer.encode(before, add_special_tokens=False)
     if after.startswith(before):
         # A line's end after the end of turn is never generated, so it is not learned.

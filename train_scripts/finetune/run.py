@@ -98,12 +98,15 @@ def run(config: Config, *, progress: bool = True) -> Summary:
 
 
 def _train(config: Config, workdir: Path, progress: bool) -> Summary:
-    rows = [row for _, row in files.read_json_lines(config.data)]
-    if not rows:
+    lines = files.read_json_lines(config.data)
+    if not lines:
         raise ValueError(f"{config.data}: expected at least one line, got none")
+    places, rows = zip(*lines, strict=True)
     mesh = _mesh(config)
     model = weights.load(config.model, dtype=jnp.dtype(config.dtype), mesh=mesh)
-    examples = finetune.encode_examples(model, rows, max_tokens=config.max_tokens)
+    examples = finetune.encode_examples(
+        model, rows, max_tokens=config.max_tokens, places=places
+    )
     train, held_out = _split(config, examples)
     packed = finetune.pack(train, config.max_tokens)
     order_key, factor_key, noise_key = jax.random.split(jax.random.key(config.seed), 3)
