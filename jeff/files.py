@@ -35,8 +35,10 @@ __all__ = [
     "read_json",
     "read_json_lines",
     "read_text",
+    "recover_folder",
     "reading",
     "replacing",
+    "replacing_folder",
     "sweep",
     "write_json",
     "write_text",
@@ -211,6 +213,53 @@ def replacing(path: str | Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Write a folder under a temporary name, and rename it once it is complete.
+
+    Args:
+      path: the folder; an older one of this name is replaced as a whole.
+
+    Yields:
+      The temporary folder to write to, empty; it never outlives the block.
+
+    Raises:
+      OSError: as in `replacing`, or from the block.
+    """
+    path = Path(path)
+    recover_folder(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    before = _before(path)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        # Two renames, since no folder is renamed over another that has files.
+        if path.exists():
+            path.rename(before)
+        part.rename(path)
+        shutil.rmtree(before, ignore_errors=True)
+    except BaseException:
+        recover_folder(path)
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def recover_folder(path: str | Path) -> None:
+    """Put a folder back that a kill left between the two renames of its replacement.
+
+    Args:
+      path: the folder.
+    """
+    path = Path(path)
+    if not path.exists() and _before(path).is_dir():
+        _before(path).rename(path)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f".{path.name}.before")
+
+
 def sweep(folder: str | Path) -> list[Path]:
     """Remove what killed processes left half-written in a folder and below it.
 
@@ -233,7 +282,12 @@ def sweep(folder: str | Path) -> list[Path]:
         for name in filter(_PART.fullmatch, names):
             (here / name).unlink(missing_ok=True)
             removed.append(here / name)
-        for name in [each for each in folders if ".orbax-checkpoint-tmp" in each]:
+        unfinished = (
+            each
+            for each in folders
+            if ".orbax-checkpoint-tmp" in each or _PART.fullmatch(each)
+        )
+        for name in list(unfinished):
             shutil.rmtree(here / name, ignore_errors=True)
             folders.remove(name)
             removed.append(here / name)

@@ -63,7 +63,9 @@ invalid literal for int() with base 10: 'x'); get or write it again
             raise
         # "Invalid argument" is a wrong number in the file, not a refusal of the system.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            if error.filename is not None or str(path) in said:
+            # It names a file, or says more than the system does.
+            plain = error.strerror == os.strerror(error.errno)
+            if error.filename is not None or not plain:
                 raise
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise ValueError(

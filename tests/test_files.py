@@ -139,3 +139,28 @@ def test_what_a_kill_left_is_swept_and_nothing_else(tmp_path) -> None:
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in (*left, unfinished))
     assert files.sweep(tmp_path / "none") == []
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path) -> None:
+    folder = tmp_path / "model"
+    for text in ("old", "new"):
+        with files.replacing_folder(folder) as draft:
+            (draft / "a.txt").write_text(text)
+            if text == "new":
+                assert (folder / "a.txt").read_text() == "old"
+    assert (folder / "a.txt").read_text() == "new"
+    with pytest.raises(ZeroDivisionError), files.replacing_folder(folder) as draft:
+        (draft / "a.txt").write_text(str(1 / 0))
+    assert (folder / "a.txt").read_text() == "new"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_folder_that_a_kill_left_between_two_renames_comes_back(tmp_path) -> None:
+    folder = tmp_path / "model"
+    with files.replacing_folder(folder) as draft:
+        (draft / "a.txt").write_text("old")
+    folder.rename(tmp_path / ".model.before")
+    (tmp_path / ".model.12-0123abcd.part").mkdir()
+    assert files.sweep(tmp_path) == [tmp_path / ".model.12-0123abcd.part"]
+    files.recover_folder(folder)
+    assert (folder / "a.txt").read_text() == "old"

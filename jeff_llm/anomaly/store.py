@@ -1,7 +1,6 @@
 """A fitted text detector in a folder: safetensors, JSON and the training texts."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,25 +64,13 @@ def save(
     if detector.characters is not None:
         tensors["characters.weights"] = np.asarray(detector.characters.weights)
         settings["lengths"] = list(detector.characters.lengths)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".detector-") as name:
-        draft = Path(name) / "draft"
-        draft.mkdir()
+    with files.replacing_folder(folder) as draft:
         save_safetensors(draft / _TENSORS, tensors)
         files.write_text(
             draft / _TEXTS,
             "".join(f"{json.dumps({'text': text})}\n" for text in detector.texts),
         )
         files.write_json(draft / _SETTINGS, settings)
-        before = Path(name) / "before"
-        if folder.exists():
-            folder.rename(before)
-        try:
-            draft.rename(folder)
-        except OSError:
-            if before.exists():
-                before.rename(folder)
-            raise
     return folder
 
 
@@ -102,6 +89,7 @@ def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
       ValueError: if a file is damaged, or an encoder is missing or another one.
     """
     folder = Path(folder)
+    files.recover_folder(folder)
     if not (folder / _SETTINGS).is_file():
         raise FileNotFoundError(f"{folder}: expected a detector, found no {_SETTINGS}")
     settings = _settings(folder / _SETTINGS)

@@ -104,7 +104,7 @@ def test_what_is_refused(config, data, tmp_path):
     refused(r"data\.jsonl:2: expected JSON", '{"prompt": "a", "answer": "b"}\n{"pro')
     refused(r"data\.jsonl:1: expected an object", "[1]\n")
     refused("at least one line", "\n\n")
-    refused(r"data\.jsonl:1: expected a 'answer' that is not empty", '{"prompt": "a"}\n')
+    refused(r"jsonl:1: expected a 'answer' that is not empty", '{"prompt": "a"}\n')
     refused(
         r"data\.jsonl:1: expected at most 64 tokens",
         json.dumps({"prompt": "two " * 100, "answer": "b"}),

@@ -109,7 +109,7 @@ def test_problems_of_gsm8k(monkeypatch, tmp_path):
     assert problems.load(3)[1] == "written problems"
     (tmp_path / "gsm8k").mkdir()
     (tmp_path / problems.FILE).write_text('{"question": "2 + 2?"}\n')
-    with pytest.raises(ValueError, match="line 1: expected question and answer"):
+    with pytest.raises(ValueError, match=r":1: expected question and answer"):
         problems.load(1)
 
 
