@@ -53,12 +53,13 @@ def check_whole(name: str, value: Any) -> None:
       ValueError: if it is not.
     """
     # A bool is an int.
-    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    expected = "a whole number" + (" of at least 1" if value is not None else "")
-    if number:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        expected = "a whole number" + (" of at least 1" if value is not None else "")
+    elif 1 <= value <= _LARGEST:
+        return
+    else:
         expected = "at least 1" if value < 1 else f"at most {_LARGEST}"
-    if not number or not 1 <= value <= _LARGEST:
-        raise ValueError(f"{name}: expected {expected}, got {_shown(value)}")
+    raise ValueError(f"{name}: expected {expected}, got {_shown(value)}")
 
 
 def real(

@@ -108,7 +108,7 @@ def load_gguf(
     """
     file = open_gguf(path)
     # One part has some of the tensors, and would look like another architecture.
-    if file.metadata.get("split.count", 1) > 1:
+    if file.metadata.get("split.count", 1) not in (0, 1):
         raise ValueError(
             f"{path}: expected a whole model, got one part of several; join them with "
             "llama.cpp's gguf-split first"
