@@ -3,7 +3,9 @@
 `generate` is the entry point: ragged prompts in, tokens with their log-probabilities
 and hidden states out. It pads to a few shapes (`jeff_llm.generate.batching.bucket`), so
 a second call in the same bucket compiles nothing, whatever the temperatures or the end
-tokens. The pure functions that it calls are in `jeff_llm.generate.decoding`.
+tokens. Prompts of very different lengths are read one group after the other
+(`jeff_llm.generate.batching.like_lengths`), so one long prompt pads no short one. The
+pure functions that it calls are in `jeff_llm.generate.decoding`.
 """
 
 import functools
@@ -99,29 +101,29 @@ def generate(
     buffer, shared, cache = batching.bucket(max_new_tokens), 0, None
     if share_prefix:
         shared, cache = prefix.share(model, rows, buffer, make_cache)
-    tokens, mask = batching.pad(
-        [row[shared:] for row in rows],
-        batching.bucket(len(rows), smallest=1),
-        batching.bucket(max(map(len, rows)) - shared),
-    )
-    state = _generate(
-        model.config,
-        model.params,
-        *batching.place(model, tokens, mask, np.arange(len(tokens)) < len(rows)),
-        plan,
-        max_new_tokens,
-        cache,
-        buffer=buffer,
-        hidden_layers=tuple(hidden_layers),
-        make_cache=make_cache,
-    )
-    return _collect(
-        model,
-        # Without the cache, which is larger than all the rest and stays on the device.
-        jax.device_get(state._replace(cache=None)),
-        rows,
-        max_new_tokens,
-    )
+    groups = batching.like_lengths([len(row) - shared for row in rows])
+    states = []
+    for group in groups:
+        tokens, mask = batching.pad(
+            [rows[place][shared:] for place in group],
+            batching.bucket(len(group), smallest=1),
+            batching.bucket(max(len(rows[place]) for place in group) - shared),
+        )
+        state = _generate(
+            model.config,
+            model.params,
+            *batching.place(model, tokens, mask, np.arange(len(tokens)) < len(group)),
+            plan if len(groups) == 1 else _rows_of(plan, group, len(tokens)),
+            max_new_tokens,
+            cache,
+            buffer=buffer,
+            hidden_layers=tuple(hidden_layers),
+            make_cache=make_cache,
+        )
+        # Without the cache, which is larger than all the rest; fetched before the next
+        # group begins, so that the memory of two is never in use.
+        states.append(jax.device_get(state._replace(cache=None)))
+    return _collect(model, _in_order(states, groups), rows, max_new_tokens)
 
 
 def stream(
@@ -257,6 +259,37 @@ def _prepare(
         processors=tuple(chain),
     )
     return rows, plan
+
+
+def _rows_of(plan: Plan, group: Sequence[int], padded: int) -> Plan:
+    """The plan of some rows; what fills their batch copies the last one."""
+    places = np.asarray([*group, *[group[-1]] * (padded - len(group))])
+    return plan._replace(
+        keys=plan.keys[places],
+        sampling=jax.tree.map(lambda setting: setting[places], plan.sampling),
+    )
+
+
+def _in_order(states: Sequence[State], groups: Sequence[Sequence[int]]) -> State:
+    """The states of groups as one, its rows in the order of the prompts."""
+    if len(states) == 1:
+        return states[0]
+    order = np.argsort([place for group in groups for place in group])
+
+    def joined(name: str, axis: int) -> np.ndarray:
+        parts = [
+            np.take(getattr(state, name), np.arange(len(group)), axis)
+            for state, group in zip(states, groups, strict=True)
+        ]
+        return np.take(np.concatenate(parts, axis), order, axis)
+
+    return states[0]._replace(
+        hidden=joined("hidden", 1),
+        **{
+            name: joined(name, 0)
+            for name in ("tokens", "log_probs", "lengths", "finished")
+        },
+    )
 
 
 def _padded(stops: Sequence[int]) -> Int[Array, " padded"]:

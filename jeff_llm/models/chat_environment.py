@@ -30,6 +30,8 @@ _NUMBERS = {
     **dict.fromkeys(("batch", "slice", "tojson"), 10**6),
     "round": 1000,
 }
+# A call of a macro takes several times as long as a turn of a loop.
+_CALL = 4
 _COMPARING = {
     *("eq", "==", "equalto", "ne", "!=", "lt", "<", "lessthan", "le", "<="),
     *("gt", ">", "greaterthan", "ge", ">=", "in"),
@@ -103,7 +105,7 @@ def _environment_class() -> Any:
             return checked
 
         def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-            current().spend(1)
+            current().spend(_CALL)
             if isinstance(__obj, LoopContext) and args:
                 args = (_each(None, args[0]), *args[1:])
             _before_method(__obj, args, kwargs)
