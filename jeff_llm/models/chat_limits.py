@@ -138,7 +138,10 @@ class Budget:
         Raises:
           TooMuchError: as in `spend`, `room` and `measure`.
         """
-        size = measure(value, max(self.steps, 1))
+        if type(value) is str:
+            size = Size(1, len(value), 0, 0)
+        else:
+            size = measure(value, max(self.steps, 1))
         self.room(size.characters)
         self.spend(size.steps)
         return size
@@ -186,6 +189,9 @@ class Budget:
         Raises:
           TooMuchError: if the result is too large.
         """
+        # Arithmetic on small numbers is most of what templates do.
+        if type(left) is type(right) is int and name in "+-":
+            return self.spend(2)
         one, other = self.touch(left), self.touch(right)
         if name == "*":
             for size, value, times in ((one, left, right), (other, right, left)):

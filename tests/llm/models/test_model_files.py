@@ -162,7 +162,7 @@ def test_a_wrong_key_of_gguf_is_named(name, value) -> None:
 
 def test_a_number_too_long_to_print() -> None:
     """10^5000 is a Python integer that has no text."""
-    with pytest.raises(ValueError, match="hidden_size: .* a number of 16610 bits"):
+    with pytest.raises(ValueError, match=r"hidden_size: .* number of 16610 bits"):
         from_transformers({"model_type": "llama", "num_attention_heads": 1,
                            "hidden_size": 10**5000})  # fmt: skip
     assert fields.whole({}, "n", 3) == 3
@@ -191,9 +191,7 @@ def test_a_number_that_its_new_type_cannot_hold(folder) -> None:
     }
     tensors["model.norm.weight"][2] = 1e300
     save_safetensors(file, tensors)
-    with pytest.raises(
-        ValueError, match=r"model\.norm\.weight as float32: expected fin"
-    ):
+    with pytest.raises(ValueError, match=r"model\.norm\.weight as float32: expected"):
         weights.load(folder)
 
 
@@ -235,7 +233,7 @@ def adapter(tmp_path) -> Path:
     ("name", "value", "message"),
     [
         *(("r", bad, "and the rank r of adapter_config") for bad in (8, 2)),
-        *(("r", bad, r"adapter_config\.json: r: expected") for bad in (-2, 0, "3", 1.5)),
+        *(("r", bad, r"_config\.json: r: expected") for bad in (-2, 0, "3", 1.5)),
         *(("lora_alpha", bad, r"_config\.json: lora_alpha: expected")
           for bad in (0, -6, "6", None, 1e39, True)),
     ],
