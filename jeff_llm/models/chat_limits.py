@@ -190,7 +190,7 @@ class Budget:
           TooMuchError: if the result is too large.
         """
         # Arithmetic on small numbers is most of what templates do.
-        if type(left) is type(right) is int and name in "+-":
+        if type(left) is type(right) is int and name in "+-" and abs(left) < 1 << 64:
             return self.spend(2)
         one, other = self.touch(left), self.touch(right)
         if name == "*":
