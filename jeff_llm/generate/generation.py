@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jeff_llm.generate import batching, prefix
 from jeff_llm.generate.decoding import MakeCache, Plan, State, advance, start
+from jeff_llm.generate.grouping import in_order, rows_of
 from jeff_llm.generate.sampling import GREEDY, Processor, Sampling, allow_tokens
 from jeff_llm.models.cache import Cache, init_cache
 from jeff_llm.models.config import DecoderConfig
@@ -113,7 +114,7 @@ def generate(
             model.config,
             model.params,
             *batching.place(model, tokens, mask, np.arange(len(tokens)) < len(group)),
-            plan if len(groups) == 1 else _rows_of(plan, group, len(tokens)),
+            plan if len(groups) == 1 else rows_of(plan, group, len(tokens)),
             max_new_tokens,
             cache,
             buffer=buffer,
@@ -123,7 +124,7 @@ def generate(
         # Without the cache, which is larger than all the rest; fetched before the next
         # group begins, so that the memory of two is never in use.
         states.append(jax.device_get(state._replace(cache=None)))
-    return _collect(model, _in_order(states, groups), rows, max_new_tokens)
+    return _collect(model, in_order(states, groups), rows, max_new_tokens)
 
 
 def stream(
@@ -259,37 +260,6 @@ def _prepare(
         processors=tuple(chain),
     )
     return rows, plan
-
-
-def _rows_of(plan: Plan, group: Sequence[int], padded: int) -> Plan:
-    """The plan of some rows; what fills their batch copies the last one."""
-    places = np.asarray([*group, *[group[-1]] * (padded - len(group))])
-    return plan._replace(
-        keys=plan.keys[places],
-        sampling=jax.tree.map(lambda setting: setting[places], plan.sampling),
-    )
-
-
-def _in_order(states: Sequence[State], groups: Sequence[Sequence[int]]) -> State:
-    """The states of groups as one, its rows in the order of the prompts."""
-    if len(states) == 1:
-        return states[0]
-    order = np.argsort([place for group in groups for place in group])
-
-    def joined(name: str, axis: int) -> np.ndarray:
-        parts = [
-            np.take(getattr(state, name), np.arange(len(group)), axis)
-            for state, group in zip(states, groups, strict=True)
-        ]
-        return np.take(np.concatenate(parts, axis), order, axis)
-
-    return states[0]._replace(
-        hidden=joined("hidden", 1),
-        **{
-            name: joined(name, 0)
-            for name in ("tokens", "log_probs", "lengths", "finished")
-        },
-    )
 
 
 def _padded(stops: Sequence[int]) -> Int[Array, " padded"]:

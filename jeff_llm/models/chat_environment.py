@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from jeff_llm.models.chat_limits import TooMuchError, current, measure
+from jeff_llm.models.chat_bounds import before_filter, before_method
+from jeff_llm.models.chat_limits import current, measure
 
 __all__ = ["make_environment"]
 
@@ -24,12 +25,6 @@ _SHALLOW = {
 }
 # Their time grows with the square of a text's length, or of a list's.
 _SQUARE = {"striptags", "urlize", "wordwrap", "pprint", "sum"}
-# The largest numbers that may be given to filters which pad, cut or round.
-_NUMBERS = {
-    **dict.fromkeys(("center", "indent", "wordwrap", "truncate"), 10**6),
-    **dict.fromkeys(("batch", "slice", "tojson"), 10**6),
-    "round": 1000,
-}
 # A call of a macro takes many times as long as a turn of a loop.
 _CALL = 16
 _COMPARING = {
@@ -108,7 +103,7 @@ def _environment_class() -> Any:
             current().spend(_CALL)
             if isinstance(__obj, LoopContext) and args:
                 args = (_each(None, args[0]), *args[1:])
-            _before_method(__obj, args, kwargs)
+            before_method(__obj, args, kwargs)
             return _made(super().call(__context, __obj, *args, **kwargs))
 
     return Limited
@@ -261,41 +256,10 @@ def _limited_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
             size = budget.touch(value)
             if name in _SQUARE:
                 budget.spend((size.characters**2 + size.elements**2) >> 16)
-        _before_filter(name, value, [*rest, *kwargs.values()])
+        before_filter(name, value, [*rest, *kwargs.values()])
         return _made(function(*args, **kwargs))
 
     return limited
-
-
-def _before_filter(name: str, value: Any, options: list[Any]) -> None:
-    """Bound what a filter makes."""
-    budget = current()
-    given = budget.touch(options)
-    if given.largest > _NUMBERS.get(name, given.largest):
-        raise TooMuchError(f"{name}: expected smaller numbers, got {given.largest}")
-    if name == "format":
-        budget.percent(str(value), given)
-    elif name in ("replace", "join"):
-        _before_text(name, value, options)
-    elif name in ("indent", "wordwrap", "urlize", "xmlattr"):
-        size = measure(value)
-        lines = str(value).count("\n") + 1 if name == "indent" else size.characters
-        each = given.characters + (given.largest if name == "indent" else 80)
-        budget.room(size.characters + lines * each)
-    elif name == "tojson":
-        size = measure(value)
-        margin = size.depth * (given.largest + given.characters) + given.characters
-        budget.room(6 * size.characters + size.elements * (8 + margin))
-
-
-def _before_text(name: str, value: Any, options: list[Any]) -> None:
-    """Bound what ``replace`` and ``join`` make, as filters."""
-    if name == "join":
-        parts, mark = measure(value), measure(options[:1])
-        current().room(parts.characters + parts.elements * mark.characters)
-    elif len(options) > 1:
-        text, old, new = str(value), str(options[0]), str(options[1])
-        current().room(len(text) + text.count(old) * len(new))
 
 
 def _limited_test(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -306,31 +270,6 @@ def _limited_test(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return limited
-
-
-def _before_method(method: Any, args: Any, kwargs: Any) -> None:
-    """Bound what a method of a text, number or list makes."""
-    owner = getattr(method, "__self__", None)
-    name = getattr(method, "__name__", "")
-    budget = current()
-    if isinstance(owner, list | tuple) and name in ("index", "count"):
-        budget.touch(owner)
-    if isinstance(owner, int) and name == "to_bytes":
-        budget.room(measure((args, kwargs)).largest)
-    if not isinstance(owner, str | bytes):
-        return
-    given = budget.touch((args, kwargs))
-    length = budget.touch(owner).characters
-    if name in ("center", "ljust", "rjust", "zfill"):
-        budget.room(length + given.largest)
-    elif name == "expandtabs":
-        budget.room(length * max(8, given.largest))
-    elif name == "join":
-        budget.room(given.characters + given.elements * length)
-    elif name == "replace" and len(args) > 1 and isinstance(args[1], type(owner)):
-        budget.room(length + owner.count(args[0]) * len(args[1]))
-    elif name == "translate":
-        budget.room(length * max(1, given.characters))
 
 
 def _to_json(

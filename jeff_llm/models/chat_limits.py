@@ -99,6 +99,9 @@ class Budget:
       text: most characters that a text may have, and that may be written.
     """
 
+    steps: int
+    text: int
+
     def __init__(self, given: Any, messages: int):
         """Begin a rendering.
 
