@@ -98,8 +98,9 @@ class DecoderConfig:
         )
         for name in sizes:
             fields.check_whole(name, getattr(self, name))
-        # An epsilon of 0 divides by 0, and a base of at most 1 turns nothing slower.
-        fields.check_real("norm_eps", self.norm_eps, below=1.0)
+        # Files may not state 0, but the formula by hand has no epsilon.
+        if self.norm_eps != 0:
+            fields.check_real("norm_eps", self.norm_eps, below=1.0)
         fields.check_real("rope_theta", self.rope_theta, above=1.0)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
