@@ -21,6 +21,7 @@ from jeff_graph.cells.compressed import (
     check_indices,
     check_pointers,
     check_stated,
+    check_texts,
     refuse_links,
 )
 from jeff_graph.cells.expression import (
@@ -205,6 +206,7 @@ def _opened(path: Path, layer: str) -> CellFile:
     if path.is_dir():
         import zarr
 
+        check_texts(path)
         group: Any = zarr.open_group(str(path), mode="r")
     else:
         group = h5py.File(path, "r")

@@ -1,6 +1,7 @@
 """Test streaming of every file format that anndata writes."""
 
 import contextlib
+import json
 
 import numpy as np
 import pytest
@@ -236,6 +237,22 @@ def test_a_column_that_is_only_stated_takes_no_memory(tmp_path):
         # Four gigabytes of which the file stores nothing.
         file.create_dataset("obs/more", (10**9,), "f4", chunks=(1 << 16,))
     with pytest.raises(ValueError, match=r"cells\.h5ad: .* bytes for obs.*JEFF_MAX"):
+        h5ad.open_cells(path)
+
+
+def test_a_chunk_that_states_many_texts_takes_no_memory(tmp_path):
+    numcodecs = pytest.importorskip("numcodecs")
+    path = tmp_path / "cells.zarr"
+    _small().write_zarr(path)
+    chunk = path / "obs" / "_index" / "0"
+    if not chunk.is_file():
+        pytest.skip("this anndata writes another format of zarr")
+    meta = json.loads((chunk.parent / ".zarray").read_text())
+    codec = numcodecs.get_codec(meta["compressor"])
+    data = bytearray(codec.decode(chunk.read_bytes()))
+    data[:4] = (10**9).to_bytes(4, "little")
+    chunk.write_bytes(codec.encode(bytes(data)))
+    with pytest.raises(ValueError, match=r"_index/0: expected at most 3 texts, got 10"):
         h5ad.open_cells(path)
 
 
