@@ -12,18 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from jeff import files
 from jeff.opening import check_expansion
 
-__all__ = [
-    "check_indices",
-    "check_pointers",
-    "check_stated",
-    "check_texts",
-    "refuse_links",
-]
-
-_META = {".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json"}
+__all__ = ["check_indices", "check_pointers", "check_stated", "refuse_links"]
 
 
 def check_pointers(element: Any, place: str) -> None:
@@ -173,51 +164,4 @@ def refuse_links(group: Any, path: Path) -> None:
             raise ValueError(
                 f"{path}: {where}: expected data in this file, got data stored in "
                 "another one, which is not read; copy the data into it"
-            )
-
-
-def check_texts(path: Path) -> None:
-    """Check how many texts each chunk of a zarr folder states, before any is read.
-
-    The library takes memory for as many texts as the chunk's first bytes say.
-
-    Args:
-      path: the folder, of zarr's format 2 or 3.
-
-    Raises:
-      ValueError: if a chunk states more texts than a chunk has; names its file.
-    """
-    for file in [*path.rglob(".zarray"), *path.rglob("zarr.json")]:
-        meta = files.read_json(file)
-        if file.name == ".zarray":
-            names = [each.get("id") for each in meta.get("filters") or ()]
-            names += [meta["compressor"]["id"]] if meta.get("compressor") else []
-            most = meta["chunks"]
-        elif meta.get("node_type") == "array":
-            names = [each.get("name") for each in meta["codecs"]]
-            most = meta["chunk_grid"]["configuration"]["chunk_shape"]
-        else:
-            continue
-        if names[:1] == ["vlen-utf8"]:
-            for chunk in _chunks(file.parent):
-                _check_count(chunk, names[1:], int(np.prod(most)))
-
-
-def _chunks(folder: Path) -> list[Path]:
-    inside = (each for each in folder.rglob("*") if each.is_file())
-    return [each for each in inside if each.name not in _META]
-
-
-def _check_count(chunk: Path, codecs: Sequence[str], most: int) -> None:
-    import numcodecs
-
-    with files.reading(chunk, "a chunk of texts", advice="copy the folder again"):
-        data: Any = files.read_bytes(chunk)
-        for name in reversed(codecs):
-            data = numcodecs.get_codec({"id": name}).decode(data)
-        count = int.from_bytes(bytes(memoryview(data)[:4]), "little")
-        if count > most:
-            raise ValueError(
-                f"{chunk}: expected at most {most} texts, got {count}; the file is "
-                "damaged: copy the folder again"
             )
