@@ -304,10 +304,10 @@ def cell_readers_names(key, tmp_path, monkeypatch):
     anndata = pytest.importorskip("anndata", reason="h5ad files need anndata")
     from jeff_graph.cells import celluformer, simulate
 
-    made = simulate.simulate_cells(1500, seed=0)
+    made = simulate.simulate_cells(700, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        file = anndata.AnnData(made.take(np.arange(1500)))
+        file = anndata.AnnData(made.take(np.arange(700)))
         file.var_names = made.genes
         file.obs["disease"] = made.column("label")
         file.write_h5ad(tmp_path / "my.h5ad")
@@ -324,7 +324,7 @@ def test_cells_page(cell_readers_names):
     names = cell_readers_names
     few, *rest = blocks("docs/wds.md")
     exec(compile(few, "docs/wds.md", "exec"), names)
-    assert names["few"].cells.shape == (15,)
+    assert names["few"].cells.shape == (7,)
     assert names["pairs"].shape == (200, 200)
     low, high = names["interval"]
     seen = ~np.isnan(low)
