@@ -68,6 +68,8 @@ invalid literal for int() with base 10: 'x'); get or write it again
             if error.filename is not None or not plain:
                 raise
             raise OSError(error.errno, error.strerror, str(path)) from error
+        if isinstance(error, UnicodeDecodeError):
+            advice = f"save it in UTF-8, or {advice}"
         raise ValueError(
             f"{path}: expected {expected}, but it cannot be read "
             f"({type(error).__name__}: {said:.300}); {advice}"
@@ -103,10 +105,11 @@ def _size(path: Path) -> int:
 
 
 def _limit(path: str | Path) -> int:
-    stated = os.environ.get("JEFF_MAX_BYTES", "0")
+    stated = os.environ.get("JEFF_MAX_BYTES") or "0"
     if not (stated.isascii() and stated.isdigit()):
         raise ValueError(
-            f"JEFF_MAX_BYTES: expected a number of bytes, got {stated!r:.40}"
+            f"{path}: expected JEFF_MAX_BYTES to be a number of bytes, such as "
+            f"1000000000, got {stated!r:.40}"
         )
     size = _size(Path(path))
     return max(_FREE_BYTES, _FREE_RATIO * size, int(stated))
@@ -146,7 +149,8 @@ def open_expanded(
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "none"
+        kind = "no plain file" if path.exists() else "none"
+        kind = "a folder" if path.is_dir() else kind
         raise FileNotFoundError(f"{path}: expected {expected}, found {kind}")
     with reading(path, expected), path.open("rb") as file:
         if path.suffix == ".gz":
@@ -155,7 +159,13 @@ def open_expanded(
                 yield inner
         elif path.suffix == ".zip" and inside:
             with zipfile.ZipFile(file) as archive:
-                names = [n for n in archive.namelist() if n.endswith(inside)]
+                # macOS adds a file of attributes beside each file.
+                names = [
+                    name
+                    for name in archive.namelist()
+                    if name.lower().endswith(inside)
+                    and not name.startswith("__MACOSX/")
+                ]
                 if len(names) != 1:
                     raise ValueError(
                         f"{path}: expected one {inside} inside, got {len(names)}"

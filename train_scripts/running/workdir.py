@@ -105,7 +105,8 @@ def _held(folder: Path, record: dict[str, Any], lock: Any = None) -> Iterator[No
     except BaseException:
         # Without the lock, what is in the folder is another process's.
         if new and lock and {p.name for p in folder.iterdir()} <= {_RECORD, _LOCK}:
-            shutil.rmtree(folder)
+            # A link or a mounted folder stays; the error itself matters more.
+            shutil.rmtree(folder, ignore_errors=True)
         elif new and not lock:
             with suppress(OSError):
                 folder.rmdir()
