@@ -76,7 +76,9 @@ invalid literal for int() with base 10: 'x'); get or write it again
         ) from error
 
 
-def check_expansion(path: str | Path, size: int, *, what: str = "its content") -> None:
+def check_expansion(
+    path: str | Path, size: int, *, what: str = "its content", whole: bool = True
+) -> None:
     """Check that a file may be expanded to so many bytes.
 
     The limit is 256 MiB, or 20 times the file's size where that is more, or the
@@ -86,14 +88,16 @@ def check_expansion(path: str | Path, size: int, *, what: str = "its content") -
       path: the file.
       size: bytes that its content will take in memory.
       what: the part that takes them, for the error.
+      whole: whether these are all bytes, or those that were counted so far.
 
     Raises:
       ValueError: if they are too many.
     """
     if size > (limit := _limit(path)):
+        more = "" if whole else " or more"
         raise ValueError(
             f"{path}: expected at most {limit:,} bytes for {what}, which is what a "
-            f"file of {_size(Path(path)):,} bytes may take, got {size:,}; if "
+            f"file of {_size(Path(path)):,} bytes may take, got {size:,}{more}; if "
             "you trust the file, set JEFF_MAX_BYTES to a larger number"
         )
 
@@ -122,7 +126,7 @@ def _check_gzip(file: io.BufferedIOBase, path: Path) -> None:
         while chunk := inner.read(1 << 20):
             size += len(chunk)
             if size > limit:
-                check_expansion(path, size)
+                check_expansion(path, size, whole=False)
     file.seek(0)
 
 

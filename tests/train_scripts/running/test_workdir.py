@@ -137,6 +137,20 @@ def test_a_new_folder_of_a_run_that_wrote_nothing_is_removed(tmp_path, config):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_failed_start_among_other_files_leaves_only_those(tmp_path, config):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("keep")
+    with (
+        pytest.raises(ValueError, match="bad data"),
+        workdir.hold(folder, config, "c"),
+    ):
+        raise ValueError("bad data")
+    assert (folder / "notes.txt").read_text() == "keep"
+    with workdir.hold(folder, dataclasses.replace(config, seeds=(1,)), "c"):
+        assert (folder / "config.json").exists()
+
+
 def test_a_link_as_folder_hides_no_error(tmp_path, config):
     (tmp_path / "real").mkdir()
     (tmp_path / "run").symlink_to("real")
