@@ -32,6 +32,7 @@ from jeff_graph.cells.expression import (
     find_column,
 )
 from jeff_graph.cells.rows import mark_checked
+from jeff_graph.cells.zarr_chunks import check_chunks
 
 __all__ = ["CellFile", "load_pbmc", "open_cells"]
 
@@ -205,7 +206,12 @@ def _opened(path: Path, layer: str) -> CellFile:
     if path.is_dir():
         import zarr
 
-        group: Any = zarr.open_group(str(path), mode="r")
+        check_chunks(path)
+        # The description of each array is what was checked, not a copy of all of them.
+        apart: Any = (
+            {} if zarr.__version__.startswith("2.") else {"use_consolidated": False}
+        )
+        group: Any = zarr.open_group(str(path), mode="r", **apart)
     else:
         group = h5py.File(path, "r")
         refuse_links(group, path)

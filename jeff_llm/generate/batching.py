@@ -16,6 +16,7 @@ __all__ = [
     "check_room",
     "common_prefix",
     "encode",
+    "like_lengths",
     "pad",
     "place",
 ]
@@ -24,6 +25,11 @@ Prompt: TypeAlias = str | Sequence[int] | np.ndarray
 
 # Prompts below it share one program; padding them costs little.
 _SMALLEST = 16
+# Scores of attention, for each head, up to which a second program is not worth while:
+# those of one row of 4,096 tokens.
+_FEW_SCORES = 1 << 24
+# How much longer than the shortest the longest row of a larger batch may be.
+_ALIKE = 2
 
 
 def bucket(size: int, smallest: int = _SMALLEST) -> int:
@@ -162,6 +168,35 @@ def place(model: LanguageModel, *arrays: np.ndarray) -> list[jax.Array]:
     if isinstance(mesh, jax.sharding.Mesh) and _splits(mesh, len(arrays[0])):
         return [sharding.shard_batch(array, mesh) for array in arrays]
     return [jax.numpy.asarray(array) for array in arrays]
+
+
+def like_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows that are read together: those of like length.
+
+    One long row pads all others to its length: seven short prompts beside one of 3,900
+    tokens would take eight times the memory of the long one.
+
+    Args:
+      lengths: tokens of each row.
+
+    Returns:
+      Groups of places in ``lengths``, each place once and rising within its group, the
+      longest rows first. A single group where padding costs little.
+
+    >>> like_lengths([10, 3900, 12]), like_lengths([10, 39, 12])
+    ([[1], [0, 2]], [[0, 1, 2]])
+    """
+    buckets = [bucket(length) for length in lengths]
+    left = sorted(range(len(lengths)), key=lambda place: -buckets[place])
+    groups = []
+    while left:
+        longest = buckets[left[0]]
+        group = left
+        if bucket(len(left), smallest=1) * longest**2 > _FEW_SCORES:
+            group = [place for place in left if buckets[place] * _ALIKE >= longest]
+        groups.append(sorted(group))
+        left = left[len(group) :]
+    return groups
 
 
 def common_prefix(rows: Sequence[list[int]]) -> int:

@@ -3,7 +3,9 @@
 `generate` is the entry point: ragged prompts in, tokens with their log-probabilities
 and hidden states out. It pads to a few shapes (`jeff_llm.generate.batching.bucket`), so
 a second call in the same bucket compiles nothing, whatever the temperatures or the end
-tokens. The pure functions that it calls are in `jeff_llm.generate.decoding`.
+tokens. Prompts of very different lengths are read one group after the other
+(`jeff_llm.generate.batching.like_lengths`), so one long prompt pads no short one. The
+pure functions that it calls are in `jeff_llm.generate.decoding`.
 """
 
 import functools
@@ -18,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jeff_llm.generate import batching, prefix
 from jeff_llm.generate.decoding import MakeCache, Plan, State, advance, start
+from jeff_llm.generate.grouping import in_order, rows_of
 from jeff_llm.generate.sampling import GREEDY, Processor, Sampling, allow_tokens
 from jeff_llm.models.cache import Cache, init_cache
 from jeff_llm.models.config import DecoderConfig
@@ -99,29 +102,29 @@ def generate(
     buffer, shared, cache = batching.bucket(max_new_tokens), 0, None
     if share_prefix:
         shared, cache = prefix.share(model, rows, buffer, make_cache)
-    tokens, mask = batching.pad(
-        [row[shared:] for row in rows],
-        batching.bucket(len(rows), smallest=1),
-        batching.bucket(max(map(len, rows)) - shared),
-    )
-    state = _generate(
-        model.config,
-        model.params,
-        *batching.place(model, tokens, mask, np.arange(len(tokens)) < len(rows)),
-        plan,
-        max_new_tokens,
-        cache,
-        buffer=buffer,
-        hidden_layers=tuple(hidden_layers),
-        make_cache=make_cache,
-    )
-    return _collect(
-        model,
-        # Without the cache, which is larger than all the rest and stays on the device.
-        jax.device_get(state._replace(cache=None)),
-        rows,
-        max_new_tokens,
-    )
+    groups = batching.like_lengths([len(row) - shared for row in rows])
+    states = []
+    for group in groups:
+        tokens, mask = batching.pad(
+            [rows[place][shared:] for place in group],
+            batching.bucket(len(group), smallest=1),
+            batching.bucket(max(len(rows[place]) for place in group) - shared),
+        )
+        state = _generate(
+            model.config,
+            model.params,
+            *batching.place(model, tokens, mask, np.arange(len(tokens)) < len(group)),
+            plan if len(groups) == 1 else rows_of(plan, group, len(tokens)),
+            max_new_tokens,
+            cache,
+            buffer=buffer,
+            hidden_layers=tuple(hidden_layers),
+            make_cache=make_cache,
+        )
+        # Without the cache, which is larger than all the rest; fetched before the next
+        # group begins, so that the memory of two is never in use.
+        states.append(jax.device_get(state._replace(cache=None)))
+    return _collect(model, in_order(states, groups), rows, max_new_tokens)
 
 
 def stream(

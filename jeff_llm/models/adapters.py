@@ -6,7 +6,6 @@ model, `load` reads what peft wrote. peft's format has no stable place for train
 of the embedding, so they are stored in the same file under jeff's own names.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import files
-from jeff_llm.models import decoder, lora
+from jeff_llm.models import decoder, fields, lora
 from jeff_llm.models.architectures import SAFETENSORS_RULES
 from jeff_llm.models.config import DecoderConfig
+from jeff_llm.models.finite import check_finite, check_weights
 from jeff_llm.models.language_model import LanguageModel
-from jeff_llm.models.tensors import open_safetensors, save_safetensors
+from jeff_llm.models.tensors import TensorFile, open_safetensors, save_safetensors
 
 __all__ = ["load", "merged", "save"]
 
@@ -41,7 +41,7 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
       The directory.
 
     Raises:
-      ValueError: if a factor's kernel has no name in transformers.
+      ValueError: if a factor's kernel has no name in transformers, or ranks differ.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -50,6 +50,11 @@ def save(directory: str | Path, factors: lora.Lora, *, base: str = "") -> Path:
         if path not in _MODULES:
             raise ValueError(f"{path}: expected a kernel among {sorted(_MODULES)}")
         a, b = np.asarray(pair["a"]), np.asarray(pair["b"])
+        if modules and a.shape[-1] != rank:
+            raise ValueError(
+                f"{path}: expected one rank in all factors, since the format has one "
+                f"field for it, got {rank} and {a.shape[-1]}"
+            )
         rank = a.shape[-1]
         modules.add(_MODULES[path].rpartition(".")[2])
         stacked = a.ndim == 3
@@ -97,11 +102,8 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
     file = directory / "adapter_config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: expected the adapters' configuration there")
-    values = json.loads(file.read_text())
-    # Each changes what the factors mean; loading them as plain LoRA would be wrong.
-    for option in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern"):
-        if values.get(option):
-            raise ValueError(f"{file}: expected plain LoRA, got {option}")
+    with files.reading(file, "the configuration of adapters"):
+        rank, scale = _scale(file)
     tensors = open_safetensors(directory / "adapter_model.safetensors")
     names = set(tensors)
     factors = {}
@@ -117,26 +119,71 @@ def load(directory: str | Path, config: DecoderConfig) -> lora.Lora:
                 raise ValueError(f"{directory}: missing tensor {missing[0]}")
             # Whatever is left at the end belongs to another architecture.
             names -= set(wanted)
-            read = [np.asarray(tensors[name].read(), np.float32).T for name in wanted]
+            size = shape[-2] if key == "a" else shape[-1]
+            expected = (rank, size) if key == "a" else (size, rank)
+            read = [_factor(tensors, name, path, expected).T for name in wanted]
             pair[key] = jnp.asarray(np.stack(read) if len(shape) == 3 else read[0])
-        if (pair["a"].shape[-2], pair["b"].shape[-1]) != shape[-2:]:
-            raise ValueError(
-                f"{directory}: expected factors of {path}, a kernel {shape[-2:]}, got "
-                f"{pair['a'].shape} and {pair['b'].shape}; they are of another model"
-            )
         factors[path] = pair
     rows, ids = None, ()
     if {_ROWS, _IDS} <= names:
         names -= {_ROWS, _IDS}
-        rows = jnp.asarray(tensors[_ROWS].read())
-        ids = tuple(tensors[_IDS].read().tolist())
+        rows, ids = _trained_rows(tensors, config)
     if names or not (factors or rows is not None):
         raise ValueError(
             f"{directory}: expected factors of this decoder's kernels, got "
             f"{sorted(names)[0] if names else 'none'}"
         )
-    scale = float(values["lora_alpha"]) / int(values["r"])
     return lora.Lora(factors, rows, ids, scale)
+
+
+def _scale(file: Path) -> tuple[int, float]:
+    """Rank and scale, from the configuration."""
+    values = files.parse_json(files.read_bytes(file), str(file))
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: expected a JSON object, got {values!r:.100}")
+    # Each changes what the factors mean; loading them as plain LoRA would be wrong.
+    for option in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern"):
+        if values.get(option):
+            raise ValueError(f"{file}: expected plain LoRA, got {option}")
+    try:
+        rank = fields.whole(values, "r")
+        return rank, fields.real(values, "lora_alpha") / rank
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _factor(
+    tensors: TensorFile, name: str, path: str, expected: tuple[int, int]
+) -> np.ndarray:
+    """A factor, whose shape follows from the kernel's and the rank."""
+    what = f"{tensors.path}: tensor {name!r}"
+    got = tensors[name].shape
+    if got != expected:
+        raise ValueError(
+            f"{what}: expected shape {expected} for a kernel of this decoder, {path}, "
+            f"and the rank r of adapter_config.json, got {got}; they are of another "
+            "model, or r is wrong"
+        )
+    array = tensors[name].read()
+    check_weights(array.dtype, what)
+    check_finite(array, what)
+    return np.asarray(array, np.float32)
+
+
+def _trained_rows(
+    tensors: TensorFile, config: DecoderConfig
+) -> tuple[Any, tuple[int, ...]]:
+    """Trained rows of the embedding, and their tokens."""
+    ids = tensors[_IDS].read()
+    inside = ids.dtype.kind in "iu" and ids.ndim == 1
+    inside = inside and all(0 <= token < config.vocab_size for token in ids.tolist())
+    if not inside or not 0 < len(ids) == len(set(ids.tolist())):
+        raise ValueError(
+            f"{tensors.path}: tensor {_IDS!r}: expected different tokens below "
+            f"{config.vocab_size}, got {ids.reshape(-1)[:8]} ({ids.dtype})"
+        )
+    rows = _factor(tensors, _ROWS, "embedding", (len(ids), config.width))
+    return jnp.asarray(rows), tuple(ids.tolist())
 
 
 def merged(model: LanguageModel, directory: str | Path) -> LanguageModel:

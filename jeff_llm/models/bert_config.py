@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jeff_llm.models import fields
 from jeff_llm.models.mapping import Rule
 
 __all__ = ["IGNORED", "RULES", "EncoderConfig", "from_transformers"]
@@ -67,10 +68,16 @@ def from_transformers(values: Mapping[str, Any]) -> EncoderConfig:
     """
     for name, wanted in _HONOURED.items():
         if values.get(name, wanted) != wanted:
-            raise ValueError(f"{name}: expected {wanted!r}, got {values[name]!r}")
+            raise ValueError(f"{name}: expected {wanted!r}, got {values[name]!r:.100}")
     if missing := [name for name in _SIZES.values() if name not in values]:
         raise ValueError(f"{missing[0]}: expected the size, the configuration has none")
-    config = EncoderConfig(**{ours: values[name] for ours, name in _SIZES.items()})
+    sizes: dict[str, Any] = {
+        ours: fields.whole(values, name)
+        for ours, name in _SIZES.items()
+        if ours != "norm_eps"
+    }
+    epsilon = fields.real(values, _SIZES["norm_eps"], below=1.0)
+    config = EncoderConfig(**sizes, norm_eps=epsilon)
     if config.width % config.num_heads:
         raise ValueError(
             f"num_attention_heads: expected a divisor of hidden_size {config.width}, "

@@ -1,16 +1,16 @@
 """Chat templates: a conversation as the text that a model was trained on.
 
-A template comes with the model, so it is untrusted code: it runs in jinja2's sandbox
-  and
-sees only copies of plain data. The settings are those of transformers, so that the text
-is identical.
+A template comes with the model, so it is untrusted code: it runs in jinja2's sandbox,
+within limits of time and size (`jeff_llm.models.chat_limits`), and sees only copies of
+plain data. The settings are those of transformers, so that the text is identical.
 """
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
+
+from jeff_llm.models.chat_environment import make_environment
+from jeff_llm.models.chat_limits import limited
 
 __all__ = ["render_chat_template"]
 
@@ -35,8 +35,9 @@ def render_chat_template(
 
     Raises:
       TypeError: if a message is not a mapping, or has values that are not JSON.
-      ValueError: if the template is wrong, refuses the conversation, or tries to leave
-        the sandbox; names the line of the template.
+      ValueError: if the template is wrong, refuses the conversation, tries to leave
+        the sandbox, or passes a limit (a million steps, or 4 MiB of text more than it
+        is given); names the line of the template.
 
     >>> chat = [{"role": "user", "content": "Hi"}]
     >>> render_chat_template("{{ messages[0].content + end }}", chat, {"end": "!"})
@@ -45,7 +46,14 @@ def render_chat_template(
     seen = {"tools": None, "documents": None, **_plain(variables, "variables")}
     seen["messages"] = [_message(m, number) for number, m in enumerate(messages)]
     try:
-        return _compile(template).render(seen)
+        with limited(seen, len(messages)) as budget:
+            parts, length = [], 0
+            # Compiled inside, too: jinja2 computes constants then.
+            for part in _compile(template).generate(seen):
+                length += len(part)
+                budget.room(length)
+                parts.append(part)
+            return "".join(parts)
     except Exception as error:  # a template can raise anything
         raise ValueError(
             f"chat template, line {_line(error)}: {type(error).__name__}: {error}; "
@@ -98,58 +106,4 @@ def _compile(template: str) -> Any:
 
 @functools.cache
 def _environment() -> Any:
-    from jinja2 import TemplateRuntimeError, nodes
-    from jinja2.exceptions import SecurityError
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from jinja2.utils import Namespace
-
-    class Generation(Extension):
-        """``{% generation %}`` marks what the model wrote; the text is as without."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return nodes.Scope(body).set_lineno(line)
-
-    class SafeNamespace(Namespace):
-        """A namespace that cannot hold Python's internals."""
-
-        def __setitem__(self, name: str, value: Any) -> None:
-            if name.startswith("_"):
-                raise SecurityError(f"the name {name!r} is not allowed in a namespace")
-            super().__setitem__(name, value)
-
-    def raise_exception(message: str) -> None:
-        raise TemplateRuntimeError(message)
-
-    # Immutable: a template must not change the messages it is given.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals |= {
-        "namespace": SafeNamespace,
-        "raise_exception": raise_exception,
-        "strftime_now": lambda text: datetime.now().strftime(text),
-    }
-    return environment
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """JSON without the HTML escapes of jinja2's own filter."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
+    return make_environment()

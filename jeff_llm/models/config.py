@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from jeff_llm.models import fields
 from jeff_llm.models.rope import RopeScaling
 
 __all__ = ["DecoderConfig", "from_gguf", "from_transformers", "to_transformers"]
@@ -21,6 +22,22 @@ _ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
+# Fields of config.json that change what a decoder computes, with what is supported.
+_HONOURED: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "mlp_bias": (False, None),
+    "pretraining_tp": (1, None),
+    "partial_rotary_factor": (1, None),
+    "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": (None,),
+    "query_pre_attn_scalar": (None,),
+}
+_GGUF_REFUSED = (
+    "attention.scale",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "logit_scale",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +97,11 @@ class DecoderConfig:
             "max_positions",
         )
         for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: expected at least 1, got {getattr(self, name)}"
-                )
+            fields.check_whole(name, getattr(self, name))
+        # Files may not state 0, but the formula by hand has no epsilon.
+        if self.norm_eps != 0:
+            fields.check_real("norm_eps", self.norm_eps, below=1.0)
+        fields.check_real("rope_theta", self.rope_theta, above=1.0)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_kv_heads: expected a divisor of num_heads = {self.num_heads}, "
@@ -91,11 +109,8 @@ class DecoderConfig:
             )
         if self.head_width % 2:
             raise ValueError(f"head_width: expected an even one, got {self.head_width}")
-        if self.sliding_window is not None and self.sliding_window < 1:
-            raise ValueError(
-                f"sliding_window: expected at least 1 or None, got "
-                f"{self.sliding_window}"
-            )
+        if self.sliding_window is not None:
+            fields.check_whole("sliding_window", self.sliding_window)
         layers = self.sliding_layers
         if layers is not None and len(layers) != self.num_layers:
             raise ValueError(
@@ -126,49 +141,40 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
     Raises:
       ValueError: naming the field that is missing or that the decoder cannot honour.
     """
-    family = values.get("model_type")
-    if family not in _ARCHITECTURES:
-        raise ValueError(
-            f"model_type: expected one of {sorted(_ARCHITECTURES)}, got {family!r}"
-        )
+    family = _family(values, "model_type")
     # transformers 4 writes rope_scaling, transformers 5 rope_parameters.
     rope = {
-        **(values.get("rope_scaling") or {}),
-        **(values.get("rope_parameters") or {}),
+        **fields.mapping(values, "rope_scaling"),
+        **fields.mapping(values, "rope_parameters"),
     }
-    for name, supported in {
-        "hidden_act": ("silu",),
-        "mlp_bias": (False, None),
-        "pretraining_tp": (1, None),
-        "partial_rotary_factor": (1, None),
-    }.items():
+    for name, supported in _HONOURED.items():
         value = values.get(name, rope.get(name, supported[0]))
         if value not in supported:
             raise ValueError(
-                f"{name}: expected {supported[0]!r}, got {value!r}; this decoder does "
-                "not support it"
+                f"{name}: expected {supported[0]!r}, got {value!r:.100}; this decoder "
+                "does not support it"
             )
-    heads = _required(values, "num_attention_heads")
-    width = _required(values, "hidden_size")
-    bias = bool(values.get("attention_bias", False))
+    heads = fields.whole(values, "num_attention_heads")
+    width = fields.whole(values, "hidden_size")
+    bias = fields.flag(values, "attention_bias")
     qwen2 = family == "qwen2"
-    num_layers = _required(values, "num_hidden_layers")
+    num_layers = fields.whole(values, "num_hidden_layers")
     window, sliding_layers = _sliding(values, num_layers)
+    positions = fields.whole(values, "max_position_embeddings", 2048)
+    theta = fields.real(values, "rope_theta", 1e4, above=1.0)
     return DecoderConfig(
-        vocab_size=_required(values, "vocab_size"),
+        vocab_size=fields.whole(values, "vocab_size"),
         num_layers=num_layers,
         width=width,
-        mlp_width=_required(values, "intermediate_size"),
+        mlp_width=fields.whole(values, "intermediate_size"),
         num_heads=heads,
-        num_kv_heads=values.get("num_key_value_heads") or heads,
-        head_width=values.get("head_dim") or width // heads,
-        max_positions=values.get("max_position_embeddings", 2048),
-        norm_eps=values.get("rms_norm_eps", 1e-6),
-        rope_theta=float(rope.get("rope_theta") or values.get("rope_theta") or 1e4),
-        rope_scaling=RopeScaling.from_transformers(
-            rope, values.get("max_position_embeddings", 2048)
-        ),
-        tied=bool(values.get("tie_word_embeddings", False)),
+        num_kv_heads=fields.whole(values, "num_key_value_heads", heads),
+        head_width=fields.whole(values, "head_dim", width // heads),
+        max_positions=positions,
+        norm_eps=fields.real(values, "rms_norm_eps", 1e-6, below=1.0),
+        rope_theta=fields.real(rope, "rope_theta", theta, above=1.0),
+        rope_scaling=RopeScaling.from_transformers(rope, positions),
+        tied=fields.flag(values, "tie_word_embeddings"),
         # Qwen2 has these biases in its code and not in its configuration.
         attention_bias=qwen2 or bias,
         output_bias=bias and not qwen2,
@@ -238,58 +244,61 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
     Raises:
       ValueError: naming the field that is missing or that the decoder cannot honour.
     """
-    family = metadata.get("general.architecture")
-    if family not in _ARCHITECTURES:
-        raise ValueError(
-            f"general.architecture: expected one of {sorted(_ARCHITECTURES)}, got "
-            f"{family!r}"
-        )
+    family = _family(metadata, "general.architecture")
 
-    def field(name: str, default: Any = None) -> Any:
-        value = metadata.get(f"{family}.{name}", default)
-        if not isinstance(value, int | float):
-            raise ValueError(f"{family}.{name}: expected a number, got {value!r}")
-        return value
+    def whole(name: str, default: int | None = None) -> int:
+        return fields.whole(metadata, f"{family}.{name}", default)
 
+    for name in _GGUF_REFUSED:
+        if metadata.get(f"{family}.{name}"):
+            raise ValueError(
+                f"{family}.{name}: expected none, got "
+                f"{metadata[f'{family}.{name}']!r:.100}; this decoder does not support "
+                "it"
+            )
     # A head may be wider or narrower than width / heads.
-    heads, width = field("attention.head_count"), field("embedding_length")
-    head_width = field("attention.key_length", width // heads)
-    rotated = field("rope.dimension_count", head_width)
+    heads, width = whole("attention.head_count"), whole("embedding_length")
+    head_width = whole("attention.key_length", width // heads)
+    rotated = whole("rope.dimension_count", head_width)
     # Partial rotation would load and compute other numbers.
     if rotated != head_width:
         raise ValueError(
             f"{family}.rope.dimension_count: expected {head_width}, the width of a "
             f"head, got {rotated}; this decoder rotates whole heads"
         )
-    window = metadata.get(f"{family}.attention.sliding_window")
+    # llama.cpp writes 0 for no window.
+    window = metadata.get(f"{family}.attention.sliding_window") or None
     return DecoderConfig(
         vocab_size=shapes["token_embd.weight"][0],
-        num_layers=field("block_count"),
+        num_layers=whole("block_count"),
         width=width,
-        mlp_width=field("feed_forward_length"),
+        mlp_width=whole("feed_forward_length"),
         num_heads=heads,
-        num_kv_heads=field("attention.head_count_kv", heads),
+        num_kv_heads=whole("attention.head_count_kv", heads),
         head_width=head_width,
-        max_positions=field("context_length"),
-        norm_eps=field("attention.layer_norm_rms_epsilon"),
-        rope_theta=float(field("rope.freq_base", 1e4)),
+        max_positions=whole("context_length"),
+        norm_eps=fields.real(
+            metadata, f"{family}.attention.layer_norm_rms_epsilon", below=1.0
+        ),
+        rope_theta=fields.real(metadata, f"{family}.rope.freq_base", 1e4, above=1.0),
         rope_scaling=RopeScaling.from_gguf(metadata, family),
         # These options have no field in GGUF; the tensors tell.
         tied="output.weight" not in shapes,
         attention_bias="blk.0.attn_q.bias" in shapes,
         output_bias="blk.0.attn_output.bias" in shapes,
         qk_norm="blk.0.attn_q_norm.weight" in shapes,
-        sliding_window=window or None,
+        sliding_window=window,
         architecture=family,
     )
 
 
-def _required(values: Mapping[str, Any], name: str) -> int:
-    if not isinstance(values.get(name), int):
+def _family(values: Mapping[str, Any], name: str) -> Any:
+    family = values.get(name)
+    if not isinstance(family, str) or family not in _ARCHITECTURES:
         raise ValueError(
-            f"{name}: expected a whole number in config.json, got {values.get(name)!r}"
+            f"{name}: expected one of {sorted(_ARCHITECTURES)}, got {family!r:.100}"
         )
-    return values[name]
+    return family
 
 
 def _sliding(
@@ -302,13 +311,16 @@ def _sliding(
     family = values["model_type"]
     window = values.get("sliding_window", None if family == "llama" else 4096)
     qwen = family in {"qwen2", "qwen3"}
-    if window is None or (qwen and not values.get("use_sliding_window", False)):
+    if window is None or (qwen and not fields.flag(values, "use_sliding_window")):
         return None, None
     if family == "llama":
         raise ValueError(
-            f"sliding_window: expected none in a llama model, got {window}"
+            f"sliding_window: expected none in a llama model, got {window!r:.100}"
         )
-    layers = _sliding_layers(values, num_layers) if qwen else (True,) * num_layers
+    window = fields.whole({"sliding_window": window}, "sliding_window")
+    if not qwen:
+        return window, None
+    layers = _sliding_layers(values, num_layers)
     if not any(layers):
         return None, None
     return window, None if all(layers) else layers
@@ -318,11 +330,16 @@ def _sliding_layers(values: Mapping[str, Any], num_layers: int) -> tuple[bool, .
     kinds = values.get("layer_types")
     if not kinds:
         first = values.get("max_window_layers", 28)
+        # 0 gives every layer the window, so this is no size.
+        if first != 0 or isinstance(first, bool):
+            first = fields.whole(values, "max_window_layers", 28)
         return tuple(layer >= first for layer in range(num_layers))
+    if not isinstance(kinds, list | tuple):
+        raise ValueError(f"layer_types: expected a list, got {kinds!r:.100}")
     known = ("full_attention", "sliding_attention")
     for kind in kinds:
         if kind not in known:
-            raise ValueError(f"layer_types: expected {known}, got {kind!r}")
+            raise ValueError(f"layer_types: expected {known}, got {kind!r:.100}")
     return tuple(kind == "sliding_attention" for kind in kinds)
 
 

@@ -6,7 +6,7 @@ are compiled for MiniLM, whatever the texts. The vectors equal those of the pack
 sentence-transformers.
 """
 
-import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from jeff import assets
+from jeff import assets, files
 from jeff_llm.models.bert import Encoder, embed, init, shapes
 from jeff_llm.models.bert_config import (
     IGNORED,
@@ -150,16 +150,22 @@ def load(name_or_path: str | Path = "minilm") -> SentenceEncoder:
         raise FileNotFoundError(
             f"{path}: expected 'minilm' or a directory with config.json, found neither"
         )
+    values = _json(path / "config.json")
     try:
-        config = from_transformers(_json(path / "config.json"))
+        config = from_transformers(values)
     except ValueError as error:
         raise ValueError(f"{path / 'config.json'}: {error}") from error
-    _check_modules(path / "modules.json")
+    with files.reading(path / "modules.json", "the modules of a sentence encoder"):
+        _check_modules(path / "modules.json")
     file, tokenizer = open_safetensors(path), from_directory(path)
+    _check_sizes(config, file, path / "config.json")
     settings = path / "sentence_bert_config.json"
-    if _json(settings).get("do_lower_case") and (
-        tokenizer.encode("A") != tokenizer.encode("a")
-    ):
+    lowers = _json(settings).get("do_lower_case")
+    if not isinstance(lowers, bool | None):
+        raise ValueError(
+            f"{settings}: do_lower_case: expected true or false, got {lowers!r:.100}"
+        )
+    if lowers and tokenizer.encode("A") != tokenizer.encode("a"):
         raise ValueError(
             f"{settings}: expected a tokenizer that lowers the case by itself, where "
             "do_lower_case is set, got one that does not"
@@ -187,10 +193,7 @@ def _json(file: Path, kind: type[dict] | type[list] = dict) -> Any:
     """Content of a JSON file; empty if the file is missing."""
     if not file.is_file():
         return kind()
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: expected JSON, but {error}; get it again") from error
+    content = files.parse_json(files.read_bytes(file), str(file))
     if not isinstance(content, kind):
         raise ValueError(
             f"{file}: expected a JSON {kind.__name__}, got {content!r:.80}"
@@ -200,12 +203,40 @@ def _json(file: Path, kind: type[dict] | type[list] = dict) -> Any:
 
 def _limit(path: Path, most: int) -> int:
     """The longest text that the model's files allow, in tokens."""
-    limits = (
-        _json(path / "sentence_bert_config.json").get("max_seq_length"),
-        _json(path / "tokenizer_config.json").get("model_max_length"),
-    )
-    stated = [limit for limit in limits if isinstance(limit, int)]
-    return min([most, *stated[:1]])
+    for file, name in (
+        (path / "sentence_bert_config.json", "max_seq_length"),
+        (path / "tokenizer_config.json", "model_max_length"),
+    ):
+        limit = _json(file).get(name)
+        # transformers writes 10^30 for none.
+        if limit is None or (name == "model_max_length" and limit == int(1e30)):
+            continue
+        # The tokens that begin and end a text, and nothing between them.
+        if type(limit) is not int or limit < 2:
+            raise ValueError(
+                f"{file}: {name}: expected a whole number of at least 2, got "
+                f"{limit!r:.100}"
+            )
+        return min(most, limit)
+    return most
+
+
+def _check_sizes(config: EncoderConfig, file: TensorFile, source: Path) -> None:
+    """Compare sizes with the weights before anything of that size is made."""
+    numbers = sum(math.prod(tensor.shape) for tensor in file.values())
+    for name, size, most in (
+        ("num_hidden_layers", config.num_layers, len(file)),
+        ("hidden_size", config.width, numbers),
+        ("vocab_size", config.vocab_size, numbers // config.width),
+        ("intermediate_size", config.mlp_width, numbers // config.width),
+        ("max_position_embeddings", config.max_positions, numbers // config.width),
+        ("type_vocab_size", config.num_types, numbers // config.width),
+    ):
+        if size > most:
+            raise ValueError(
+                f"{source}: {name}: expected at most {most}, since {file.path} has "
+                f"{len(file)} tensors of {numbers} numbers in all, got {size}"
+            )
 
 
 def _check_modules(file: Path) -> None:

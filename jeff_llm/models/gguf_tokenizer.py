@@ -11,6 +11,7 @@ tokens, even if there is one already. transformers 5 does so once, and only if t
 none.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -93,6 +94,8 @@ class _Fields:
         self.tokens: list[str] = self.texts("tokens")
         self.types: list[int] = self.get("token_type") or [1] * len(self.tokens)
         self.vocab = {token: number for number, token in enumerate(self.tokens)}
+        if not isinstance(self.types, list):
+            raise self.error("token_type", "a list of numbers", self.types)
         if len(self.types) != len(self.tokens):
             raise self.error("token_type", f"{len(self.tokens)} types", len(self.types))
         if len(self.vocab) != len(self.tokens):
@@ -113,9 +116,15 @@ class _Fields:
             raise self.error(key, "a list of texts", found)
         return found
 
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "true or false", value)
+        return value
+
     def token(self, key: str) -> str:
         number = self.get(key)
-        if not isinstance(number, int) or not 0 <= number < len(self.tokens):
+        if type(number) is not int or not 0 <= number < len(self.tokens):
             raise self.error(key, f"a number below {len(self.tokens)}", number)
         return self.tokens[number]
 
@@ -128,7 +137,7 @@ def _byte_level(fields: _Fields) -> Any:
     from tokenizers import Tokenizer, decoders, models
 
     pre = fields.get("pre")
-    if pre not in _PRE_TOKENIZERS:
+    if not isinstance(pre, str) or pre not in _PRE_TOKENIZERS:
         raise fields.error("pre", f"one of {', '.join(_PRE_TOKENIZERS)}", pre)
     merges = []
     for merge in fields.texts("merges"):
@@ -205,7 +214,7 @@ def _sentencepiece(fields: _Fields) -> Any:
     backend = Tokenizer(model)
     escape = normalizers.Replace(" ", _SPACE)
     undo = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    if fields.get("add_space_prefix", True):
+    if fields.flag("add_space_prefix", True):
         escape = normalizers.Sequence([normalizers.Prepend(_SPACE), escape])
         # The space that was put before the text is taken off again.
         undo.append(decoders.Strip(" ", 1, 0))
@@ -217,7 +226,11 @@ def _sentencepiece(fields: _Fields) -> Any:
 def _scored_merges(fields: _Fields) -> list[tuple[str, str]]:
     """The merges that make each piece, best piece first, longest left part first."""
     scores = fields.get("scores")
-    if not isinstance(scores, list) or len(scores) != len(fields.tokens):
+    if (
+        not isinstance(scores, list)
+        or len(scores) != len(fields.tokens)
+        or not all(isinstance(s, int | float) and not math.isnan(s) for s in scores)
+    ):
         raise fields.error("scores", f"{len(fields.tokens)} numbers", scores)
     excluded = set(fields.of_type(_UNKNOWN, _CONTROL, _BYTE))
     pieces = {t: s for t, s in zip(fields.tokens, scores, strict=True)}
@@ -251,9 +264,9 @@ def _add_template(backend: Any, fields: _Fields) -> None:
     # llama.cpp's defaults where the file has no field.
     default = fields.get("model") == "llama" or fields.get("pre") == "llama-bpe"
     before, behind = [], []
-    if fields.get("add_bos_token", default):
+    if fields.flag("add_bos_token", default):
         before = [fields.token("bos_token_id")]
-    if fields.get("add_eos_token", False):
+    if fields.flag("add_eos_token", False):
         behind = [fields.token("eos_token_id")]
     if before or behind:
         backend.post_processor = TemplateProcessing(

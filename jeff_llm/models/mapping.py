@@ -5,6 +5,7 @@ A `Rule` maps a tensor to a leaf: ``Rule("blk.{layer}.ffn_up.weight",
 all layers along its first axis. One table serves reading and writing.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 from jaxtyping import PyTree
+
+from jeff_llm.models.finite import check_finite, check_weights
 
 __all__ = ["Readable", "Rule", "Transform", "to_params", "to_tensors"]
 
@@ -97,7 +100,8 @@ def to_params(
       Nested dictionaries like ``shapes``.
 
     Raises:
-      ValueError: naming the tensors that are missing, surplus, or of another shape.
+      ValueError: naming the tensors that are missing, surplus, of another shape, or
+        not finite.
     """
     leaves = dict(_leaves(shapes))
     wanted = {rule.path: rule for rule in rules if rule.path in leaves}
@@ -105,6 +109,7 @@ def to_params(
         raise ValueError(f"rules: expected one for every leaf, none for {absent}")
     # Before anything is read: a wrong file is found in a moment, not after gigabytes.
     _check_names(wanted, leaves, tensors, ignore)
+    _check_shapes(wanted, leaves, tensors)
     place = place or (lambda path, array: jax.numpy.asarray(array))
 
     def load(path: str) -> jax.Array:
@@ -162,6 +167,15 @@ def _check_names(
     tensors: Mapping[str, Readable],
     ignore: Sequence[str],
 ) -> None:
+    for path, rule in wanted.items():
+        layers = leaves[path].shape[0] if "{layer}" in rule.name else 0
+        # Before their names are listed: a configuration may say any number.
+        if layers > len(tensors):
+            raise ValueError(
+                f"layers: expected at most {len(tensors)}, as the file has so many "
+                f"tensors, got {layers}; is it another architecture, or a part of a "
+                "model?"
+            )
     names = [
         n for path, rule in wanted.items() for n in _names(rule, leaves[path].shape)
     ]
@@ -180,27 +194,74 @@ def _check_names(
             )
 
 
+def _check_shapes(
+    wanted: Mapping[str, Rule],
+    leaves: Mapping[str, Any],
+    tensors: Mapping[str, Readable],
+) -> None:
+    """Check every size before memory is taken for a leaf."""
+    for path, rule in wanted.items():
+        shape = leaves[path].shape
+        expected = shape[1:] if "{layer}" in rule.name else shape
+        for name in _names(rule, shape):
+            got = tensors[name].shape
+            if rule.transform == "transpose":
+                got = got[::-1]
+            # What another transform does to a shape is its own.
+            if isinstance(rule.transform, Transform):
+                fits = math.prod(got) == math.prod(expected)
+            else:
+                fits = got == expected
+            if not fits:
+                raise _wrong_shape(name, expected, got)
+
+
 def _read(
     rule: Rule, tensors: Mapping[str, Readable], shape: tuple[int, ...], dtype: Any
 ) -> np.ndarray:
-    transform = _transform(rule).read
     if "{layer}" not in rule.name:
-        array = _shaped(rule.name, transform(tensors[rule.name].read()), shape)
-        return np.ascontiguousarray(array, dtype=dtype)
+        array = _transformed(rule, rule.name, tensors, shape)
+        with np.errstate(over="ignore"):
+            converted = np.ascontiguousarray(array, dtype=dtype)
+        _check_range(converted, array.dtype, rule.name)
+        return converted
     # Filled layer by layer, so that no second copy of the stack exists.
     out = np.empty(shape, dtype)
     for layer, name in enumerate(_names(rule, shape)):
-        out[layer] = _shaped(name, transform(tensors[name].read()), shape[1:])
+        array = _transformed(rule, name, tensors, shape[1:])
+        with np.errstate(over="ignore"):
+            out[layer] = array
+        _check_range(out[layer], array.dtype, name)
     return out
+
+
+def _transformed(
+    rule: Rule, name: str, tensors: Mapping[str, Readable], shape: tuple[int, ...]
+) -> np.ndarray:
+    array = tensors[name].read()
+    check_weights(array.dtype, f"tensor {name}")
+    check_finite(array, f"tensor {name}")
+    return _shaped(name, _transform(rule).read(array), shape)
+
+
+def _check_range(array: np.ndarray, source: np.dtype, name: str) -> None:
+    """Check numbers again where their new type holds less than the file's."""
+    if jax.numpy.finfo(array.dtype).max < jax.numpy.finfo(source).max:
+        check_finite(array, f"tensor {name} as {array.dtype}")
 
 
 def _shaped(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape != shape:
-        raise ValueError(
-            f"tensor {name}: expected shape {shape} after its transform, got "
-            f"{array.shape}"
-        )
+        raise _wrong_shape(name, shape, array.shape)
     return array
+
+
+def _wrong_shape(
+    name: str, expected: tuple[int, ...], got: tuple[int, ...]
+) -> ValueError:
+    return ValueError(
+        f"tensor {name}: expected shape {expected} after its transform, got {got}"
+    )
 
 
 def _leaves(tree: PyTree) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jeff_llm.models import fields
+
 __all__ = ["RopeScaling", "angles", "frequencies", "rotate"]
 
 
@@ -48,10 +50,17 @@ class RopeScaling:
                 f"rope scaling: expected linear, llama3 or yarn, got {self.kind!r}; "
                 "this decoder does not support it"
             )
-        if not self.factor >= 1:
+        fields.check_real("rope scaling factor", self.factor)
+        if self.factor < 1:
             raise ValueError(
                 f"rope scaling factor: expected at least 1, got {self.factor}"
             )
+        fields.check_whole("original_positions", self.original_positions)
+        fields.check_real("rope scaling low", self.low)
+        # The ramp between the two divides by their distance.
+        fields.check_real("rope scaling high", self.high, above=self.low)
+        if self.attention_factor is not None:
+            fields.check_real("attention_factor", self.attention_factor)
 
     @staticmethod
     def from_transformers(
@@ -66,7 +75,7 @@ class RopeScaling:
         Returns:
           The scaling, or None for plain RoPE.
         """
-        kind = values.get("rope_type", values.get("type", "default"))
+        kind = fields.text(values, "rope_type", fields.text(values, "type", "default"))
         if kind == "default":
             return None
         if "mscale" in values or "mscale_all_dim" in values:
@@ -74,19 +83,23 @@ class RopeScaling:
                 "rope scaling: expected YaRN without mscale, which this decoder does "
                 "not support"
             )
-        original = values.get("original_max_position_embeddings") or max_positions
+        original = fields.whole(
+            values, "original_max_position_embeddings", max_positions
+        )
         amplitude = values.get("attention_factor")
         low, high = ("low_freq_factor", "high_freq_factor")
         if kind == "yarn":
             low, high = ("beta_slow", "beta_fast")
         return RopeScaling(
             kind=kind,
-            factor=float(values.get("factor") or max_positions / original),
-            original_positions=int(original),
-            low=float(values.get(low) or 1.0),
-            high=float(values.get(high) or (32.0 if kind == "yarn" else 4.0)),
-            attention_factor=None if amplitude is None else float(amplitude),
-            truncate=bool(values.get("truncate", True)),
+            factor=fields.real(values, "factor", max_positions / original),
+            original_positions=original,
+            low=fields.real(values, low, 1.0),
+            high=fields.real(values, high, 32.0 if kind == "yarn" else 4.0),
+            attention_factor=(
+                None if amplitude is None else fields.real(values, "attention_factor")
+            ),
+            truncate=fields.flag(values, "truncate", True),
         )
 
     def to_transformers(self) -> dict[str, Any]:
@@ -118,15 +131,16 @@ class RopeScaling:
         Returns:
           The scaling, or None for plain RoPE.
         """
-        kind = metadata.get(f"{family}.rope.scaling.type", "none")
+        kind = fields.text(metadata, f"{family}.rope.scaling.type", "none")
         if kind == "none":
             return None
         return RopeScaling(
             kind=kind,
-            factor=float(metadata.get(f"{family}.rope.scaling.factor", 1.0)),
-            original_positions=int(
-                metadata.get(f"{family}.rope.scaling.original_context_length")
-                or metadata[f"{family}.context_length"]
+            factor=fields.real(metadata, f"{family}.rope.scaling.factor", 1.0),
+            original_positions=fields.whole(
+                metadata,
+                f"{family}.rope.scaling.original_context_length",
+                metadata.get(f"{family}.context_length"),
             ),
             high=32.0 if kind == "yarn" else 4.0,
         )

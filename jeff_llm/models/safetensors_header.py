@@ -13,12 +13,12 @@ References:
   https://github.com/safetensors/safetensors#format
 """
 
-import json
 import math
 import mmap
 import reprlib
 from typing import Any
 
+from jeff import files
 from jeff_llm.models.tensor_info import NUMPY_DTYPES, Header, TensorInfo, representable
 
 __all__ = ["parse_safetensors"]
@@ -64,10 +64,10 @@ def parse_safetensors(data: mmap.mmap | bytes, source: str) -> Header:
 
 def _parse_json(text: bytes, source: str) -> dict[str, Any]:
     try:
-        entries = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        entries = files.parse_json(text, "the header")
+    except ValueError as error:
         raise ValueError(
-            f"{source}: expected a header in JSON, but {error}; {_AGAIN}"
+            f"{source}: expected a header in JSON, but of {error}; {_AGAIN}"
         ) from error
     if not isinstance(entries, dict):
         raise ValueError(
@@ -75,15 +75,6 @@ def _parse_json(text: bytes, source: str) -> dict[str, Any]:
             f"{type(entries).__name__}; {_AGAIN}"
         )
     return entries
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the name {name!r} stands twice in it")
-        found[name] = value
-    return found
 
 
 def _is_texts(metadata: Any) -> bool:

@@ -11,6 +11,7 @@ The package `safetensors` writes each file. This module adds what it lacks:
 import contextlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -54,6 +55,8 @@ def save_safetensors(
       The path of the file, or of the index.
 
     Raises:
+      OSError: if it cannot be written, as on a full disk; names the file, whose old
+        content stays.
       TypeError: if the format does not support the type of a tensor or metadata value.
       ValueError: if a tensor is named ``__metadata__``, or ``max_shard_bytes`` is not
         positive.
@@ -63,8 +66,8 @@ def save_safetensors(
     texts = _texts(metadata or {})
     path = Path(path)
     target = path if path.suffix == ".safetensors" else path / "model.safetensors"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as temporary:
+    with _naming(target), contextlib.ExitStack() as temporary:
+        target.parent.mkdir(parents=True, exist_ok=True)
         parts = [
             _write(_part(target, temporary), shard, texts)
             for shard in _shards(tensors, max_shard_bytes)
@@ -75,6 +78,26 @@ def save_safetensors(
             return target
         index_part = _part(target, temporary)
         return _rename_set(parts, index_part, target)
+
+
+@contextlib.contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Turn a refusal of the system into the error of `jeff.files.replacing`."""
+    errors = require("safetensors", extra="llm").SafetensorError
+    # Its own temporary names, since the number of shards is in their final names.
+    try:
+        yield
+    except (OSError, errors) as error:
+        number = getattr(error, "errno", None)
+        if stated := re.search(r"os error (\d+)", str(error)):
+            number = int(stated[1])
+        if number is None:
+            raise
+        raise OSError(
+            number,
+            f"{target}: could not be written ({os.strerror(number)}); its old content, "
+            "if any, is kept: make room, or choose another folder",
+        ) from error
 
 
 class _Part(NamedTuple):

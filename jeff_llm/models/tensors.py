@@ -6,7 +6,6 @@ Truncating a file that is in use ends the process, so replace files by renaming,
 `save_safetensors` does.
 """
 
-import json
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jeff import files
 from jeff_llm.models.gguf_header import parse_gguf
 from jeff_llm.models.safetensors_header import parse_safetensors
 from jeff_llm.models.safetensors_writer import save_safetensors
@@ -198,21 +198,21 @@ def _open_shards(folder: Path, index: Path) -> TensorFile:
 
 
 def _read_index(index: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    what = "a JSON object whose weight_map gives the shard of each tensor"
     try:
-        content = json.loads(index.read_text("utf-8"))
+        content = files.parse_json(files.read_bytes(index), "the index")
         weight_map = dict(content["weight_map"])
         metadata = dict(content.get("metadata") or {})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{index}: expected a JSON object whose weight_map gives the shard of "
-            f"each tensor ({type(error).__name__}: {error})"
+            f"{index}: expected {what} ({type(error).__name__}: {error})"
         ) from error
     for tensor, name in weight_map.items():
         # An index from outside must not name a file in another folder.
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
             raise ValueError(
                 f"{index}: tensor {tensor!r}: expected the name of a file beside the "
-                f"index, got {name!r}"
+                f"index, got {name!r:.100}"
             )
     return weight_map, metadata
 

@@ -284,7 +284,11 @@ def from_directory(path: str | Path) -> Tokenizer:
       FileNotFoundError: if there is no ``tokenizer.json``.
       ValueError: if a file cannot be read; names it.
     """
-    return Tokenizer(*read_tokenizer_files(path))
+    found = read_tokenizer_files(path)
+    try:
+        return Tokenizer(*found)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -300,11 +304,12 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     Raises:
       ValueError: if the file has none, or one of a kind that cannot be built exactly.
     """
-    return Tokenizer(
-        build_backend(metadata),
-        special_tokens(metadata),
-        metadata.get("tokenizer.chat_template"),
-    )
+    template = metadata.get("tokenizer.chat_template")
+    if not isinstance(template, str | None):
+        raise ValueError(
+            f"tokenizer.chat_template: expected a text, got {template!r:.100}"
+        )
+    return Tokenizer(build_backend(metadata), special_tokens(metadata), template)
 
 
 def _is_text(value: Any) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jeff.files import write_text
+from jeff import files
 
 __all__ = ["TokenizerFiles", "read_tokenizer_files", "write_tokenizer_files"]
 
@@ -13,6 +13,8 @@ _ROLES = tuple(
     f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 )
 _TOKENIZER, _CONFIG = "tokenizer.json", "tokenizer_config.json"
+# A text that no vocabulary of words holds whole.
+_SAMPLE = " A word, 12 \u00e9\n"
 _SPECIAL, _TEMPLATE = "special_tokens_map.json", "chat_template.jinja"
 
 
@@ -55,67 +57,84 @@ def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
         )
     config = _read_json(file.parent / _CONFIG)
     special = _read_json(file.parent / _SPECIAL) | config
-    tokens = {role: _content(special.get(role)) for role in _ROLES}
+    tokens = {role: _content(file, role, special.get(role)) for role in _ROLES}
     return TokenizerFiles(
         _read_backend(file),
         {role: token for role, token in tokens.items() if token is not None},
-        _read_template(file.parent / _TEMPLATE, config),
+        _read_template(file.parent, config),
     )
 
 
-def write_tokenizer_files(directory: str | Path, files: TokenizerFiles) -> None:
+def write_tokenizer_files(directory: str | Path, content: TokenizerFiles) -> None:
     """Write a tokenizer; each file appears when it is complete.
 
     Args:
       directory: where to write; created if missing.
-      files: what to write. Where there is no template, an older one is removed.
+      content: what to write. Where there is no template, an older one is removed.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # The one class of transformers that takes tokenizer.json unchanged.
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", **files.special}
-    write_text(directory / _TOKENIZER, files.backend.to_str(pretty=True))
-    write_text(directory / _CONFIG, json.dumps(config, indent=2) + "\n")
-    if files.chat_template is None:
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **content.special}
+    files.write_text(directory / _TOKENIZER, content.backend.to_str(pretty=True))
+    files.write_text(directory / _CONFIG, json.dumps(config, indent=2) + "\n")
+    if content.chat_template is None:
         (directory / _TEMPLATE).unlink(missing_ok=True)
     else:
-        write_text(directory / _TEMPLATE, files.chat_template)
+        files.write_text(directory / _TEMPLATE, content.chat_template)
 
 
 def _read_backend(file: Path) -> Any:
     from tokenizers import Tokenizer
 
-    try:
-        # The library raises Exception itself.
-        return Tokenizer.from_str(file.read_text("utf-8"))
-    except Exception as error:
-        raise ValueError(
-            f"{file}: expected a tokenizer of the tokenizers library, but {error}; the "
-            "file is damaged, or written by a newer release: update tokenizers"
-        ) from error
+    source = files.read_text(file, "a tokenizer of the tokenizers library")
+    # Strict first: the library itself takes the last of two values of a key.
+    files.parse_json(source, str(file))
+    advice = "the file is damaged, or written by a newer release: update tokenizers"
+    with files.reading(file, "a tokenizer", advice=advice):
+        try:
+            # The library raises Exception itself, or panics.
+            backend = Tokenizer.from_str(source)
+            _try(backend)
+        except Exception as error:
+            raise ValueError(
+                f"{file}: expected a tokenizer of the tokenizers library, but {error}; "
+                f"{advice}"
+            ) from error
+    return backend
+
+
+def _try(backend: Any) -> None:
+    """Use each part once: some faults show only when a text is cut into tokens."""
+    ids = backend.encode_batch_fast([_SAMPLE], add_special_tokens=True)[0].ids
+    if not isinstance(backend.decode(ids), str) or not backend.get_vocab():
+        raise ValueError("it has no tokens")
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: expected JSON, but {error}; get it again") from error
+    content = files.parse_json(files.read_bytes(file), str(file))
     if not isinstance(content, dict):
         raise ValueError(f"{file}: expected an object, got {content!r:.100}")
     return content
 
 
-def _content(token: Any) -> str | None:
+def _content(file: Path, role: str, token: Any) -> str | None:
     """A token, which may be described by a dictionary."""
     content = token.get("content") if isinstance(token, Mapping) else token
-    return content if isinstance(content, str) else None
+    if not isinstance(content, str | None):
+        raise ValueError(
+            f"{file.parent}: {role} in {_CONFIG} or {_SPECIAL}: expected a text, got "
+            f"{content!r:.100}"
+        )
+    return content
 
 
-def _read_template(file: Path, config: dict[str, Any]) -> str | None:
+def _read_template(folder: Path, config: dict[str, Any]) -> str | None:
+    file = folder / _TEMPLATE
     if file.is_file():
-        return file.read_bytes().decode("utf-8")
+        return files.read_text(file, "a chat template in UTF-8")
     template = config.get("chat_template")
     if isinstance(template, list):
         # Several named templates.
@@ -123,4 +142,8 @@ def _read_template(file: Path, config: dict[str, Any]) -> str | None:
         template = next(
             (x.get("template") for x in named if x.get("name") == "default"), None
         )
-    return template if isinstance(template, str) else None
+    if not isinstance(template, str | None):
+        raise ValueError(
+            f"{folder / _CONFIG}: chat_template: expected a text, got {template!r:.100}"
+        )
+    return template

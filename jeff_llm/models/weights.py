@@ -7,8 +7,8 @@ package that carries a model. `save` writes a directory that transformers opens.
 
 import dataclasses
 import importlib.metadata
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from jeff import assets, files, sharding
-from jeff_llm.models import architectures, decoder
+from jeff_llm.models import architectures, decoder, fields, sizes
 from jeff_llm.models.config import (
     DecoderConfig,
     from_gguf,
@@ -108,23 +108,24 @@ def load_gguf(
     """
     file = open_gguf(path)
     # One part has some of the tensors, and would look like another architecture.
-    if file.metadata.get("split.count", 1) > 1:
+    if file.metadata.get("split.count", 1) not in (0, 1):
         raise ValueError(
             f"{path}: expected a whole model, got one part of several; join them with "
             "llama.cpp's gguf-split first"
         )
-    config = _named(file.path, from_gguf, file.metadata, _shapes(file))
+    with _naming(file.path):
+        shapes = _shapes(file)
+        config = from_gguf(file.metadata, shapes)
+        sizes.check_sizes(config, sizes.GGUF, shapes)
     if "rope_freqs.weight" in file:
-        scaling = _named(
-            file.path,
-            RopeScaling.from_factors,
-            file["rope_freqs.weight"].read(),
-            config.rope_theta,
-        )
+        with _naming(file.path):
+            factors = file["rope_freqs.weight"].read()
+            scaling = RopeScaling.from_factors(factors, config.rope_theta)
         config = dataclasses.replace(config, rope_scaling=scaling)
     rules, ignored = architectures.gguf_rules(config), architectures.GGUF_IGNORED
     params = _read(file, config, rules, ignored, dtype, mesh, partitions)
-    tokenizer = _named(file.path, tokenizer_of_gguf, file.metadata)
+    with _naming(file.path):
+        tokenizer = tokenizer_of_gguf(file.metadata)
     name = str(file.metadata.get("general.name") or file.path.stem)
     return _checked(LanguageModel(config, params, tokenizer, name), file.path)
 
@@ -153,8 +154,16 @@ def load_directory(
       ValueError: as in `load`.
     """
     path = Path(path)
-    config = _named(path / "config.json", from_transformers, _config_json(path))
+    values = _config_json(path)
+    with _naming(path / "config.json"):
+        # Its missing fields are named first, even where there are no weights.
+        layers = fields.whole(values, "num_hidden_layers")
     file = open_safetensors(path)
+    with _naming(path / "config.json"):
+        sizes.check_layers(layers, sizes.TRANSFORMERS, len(file))
+        config = from_transformers(values)
+        shapes = {name: tensor.shape for name, tensor in file.items()}
+        sizes.check_sizes(config, sizes.TRANSFORMERS, shapes)
     rules, ignored = (
         list(architectures.SAFETENSORS_RULES),
         [*architectures.SAFETENSORS_IGNORED],
@@ -269,28 +278,28 @@ def _config_json(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: expected the model's configuration there")
-    try:
-        values = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file}: expected JSON ({error})") from error
+    values = files.parse_json(files.read_bytes(file), str(file))
     if not isinstance(values, dict):
         raise ValueError(f"{file}: expected a JSON object")
     return values
 
 
-def _named(path: Path, function: Any, *arguments: Any) -> Any:
-    """Call a function; errors name the file."""
-    try:
-        return function(*arguments)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: {error}") from error
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name the file, whatever they are."""
+    with files.reading(path, "a model that this decoder can run"):
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 def _shapes(file: TensorFile) -> dict[str, tuple[int, ...]]:
     shapes = {name: tensor.shape for name, tensor in file.items()}
-    if "token_embd.weight" not in shapes:
+    if len(shapes.get("token_embd.weight", ())) != 2:
         raise ValueError(
-            f"{file.path}: expected a tensor token_embd.weight, found none"
+            "expected a tensor with two axes called token_embd.weight, found "
+            f"{shapes.get('token_embd.weight', 'none')}"
         )
     return shapes
 
@@ -310,17 +319,17 @@ def _read(
         # Leaf by leaf: no device, and not the host, ever holds the whole model.
         return sharding.shard_params({path: array}, mesh, partitions)[path]
 
-    return _named(
-        file.path,
-        lambda: to_params(
+    try:
+        return to_params(
             rules,
             file,
             decoder.shapes(config),
             ignore=ignored,
             dtype=jnp.dtype(dtype),
             place=place,
-        ),
-    )
+        )
+    except ValueError as error:
+        raise ValueError(f"{file.path}: {error}") from error
 
 
 def _checked(model: LanguageModel, path: Path) -> LanguageModel:

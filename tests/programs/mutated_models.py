@@ -116,6 +116,41 @@ def gguf_file(path: Path) -> Path:
     return path
 
 
+def quantised_file(path: Path) -> Path:
+    """The same with kernels in Q8_0, whose scales a mutation may make no numbers."""
+    import gguf
+
+    gguf_file(path)
+    reader = gguf.GGUFReader(path)
+    kind = gguf.GGMLQuantizationType.Q8_0
+    rng = np.random.default_rng(0)
+    writer = gguf.GGUFWriter(path.with_suffix(".new"), "llama")
+    for field in reader.fields.values():
+        if not field.name.startswith(("GGUF.", "general.architecture")):
+            # Twice as wide: a block of Q8_0 has 32 numbers.
+            value = field.contents()
+            if field.name.endswith(("embedding_length", "feed_forward_length")):
+                value = 32
+            inner = field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(field.name, value, field.types[0], inner)
+    for tensor in reader.tensors:
+        heads = {"attn_k": 16, "attn_v": 16}.get(tensor.name.split(".")[-2], 32)
+        if tensor.name in ("token_embd.weight", "output.weight"):
+            heads = 64
+        if "norm" in tensor.name:
+            writer.add_tensor(tensor.name, np.ones(32, np.float32))
+            continue
+        array = rng.normal(size=(heads, 32)).astype(np.float32)
+        data = gguf.quants.quantize(array, kind)
+        writer.add_tensor(tensor.name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    path.with_suffix(".new").replace(path)
+    return path
+
+
 def read_model(path: Path) -> Any:
     found = weights.load(path)
     if found.tokenizer is not None:
@@ -254,6 +289,7 @@ FORMATS = [
     ),
     Format("weights, shards", "model", sharded_folder, read_model, check_model),
     Format("weights, GGUF", "a.gguf", gguf_file, read_model, check_model, weight=3),
+    Format("weights, Q8_0", "a.gguf", quantised_file, read_model, check_model),
     Format(
         "adapters", "adapters", adapter_folder, read_adapter, check_adapter, weight=2
     ),

@@ -27,6 +27,7 @@ def test_a_killed_script(name, tmp_path):
     words = [str(tmp_path), "--systems", name, "--kills", "2"]
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *words],
+        env=os.environ | {"PYTHONPATH": str(PROGRAM.parents[2])},
         capture_output=True,
         text=True,
         check=False,

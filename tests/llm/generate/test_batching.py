@@ -95,3 +95,28 @@ def test_place_beside_other_parameters(tiny) -> None:
     for model in others:
         (found,) = batching.place(model, np.ones((3, 4), np.int32))
         assert found.shape == (3, 4)
+
+
+def test_rows_of_like_length_by_hand() -> None:
+    """A long row is read alone; short ones are not taken apart for nothing."""
+    short = [12, 9, 14, 10, 11, 13, 8]
+    found = batching.like_lengths([*short[:3], 3900, *short[3:]])
+    assert found == [[3], [0, 1, 2, 4, 5, 6, 7]]
+    assert batching.like_lengths([900, 10, 500, 20]) == [[0, 1, 2, 3]]
+    # Two of like length stay together, whatever they cost.
+    assert batching.like_lengths([3000, 10, 3900]) == [[0, 2], [1]]
+    assert batching.like_lengths([4096]) == [[0]]
+
+
+@given(st.lists(st.integers(1, 9000), min_size=1, max_size=40))
+def test_groups_hold_each_row_once_and_pad_little(lengths) -> None:
+    """Every row once; whatever is large has rows within an octave of each other."""
+    groups = batching.like_lengths(lengths)
+    assert sorted(place for group in groups for place in group) == list(
+        range(len(lengths))
+    )
+    for group in groups:
+        assert group == sorted(group)
+        sizes = [batching.bucket(lengths[place]) for place in group]
+        few = batching.bucket(len(group), smallest=1) * max(sizes) ** 2 <= 1 << 24
+        assert few or max(sizes) <= 2 * min(sizes)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_llm.generate import Sampling, generate, sampling, stream
+from jeff_llm.generate import Sampling, batching, generate, sampling, stream
 from jeff_llm.generate import generation as module
 from jeff_llm.models import decoder, lora
 
@@ -318,3 +318,33 @@ def test_mistakes_of_type(tiny) -> None:
         )  # fmt: skip
     with pytest.raises(ValueError, match="model: expected one with a tokenizer"):
         next(stream(tiny, [1], max_new_tokens=NEW))
+
+
+def test_a_long_prompt_is_read_alone_and_the_order_is_kept(tiny, monkeypatch) -> None:
+    """Rows, draws and hidden states are those of one batch, whatever the groups."""
+    prompts = [[5, 9, 2], [7] * 100, [3], [44, 0, 9]]
+    keys = jax.random.split(jax.random.key(3), 4)
+    temperature = np.array([1.0, 0.5, 0.0, 2.0])
+    options: Any = {
+        "max_new_tokens": NEW,
+        "keys": keys,
+        "sampling": Sampling(temperature=temperature),
+        "hidden_layers": (-1,),
+    }
+    together = generate(tiny, prompts, **options)
+    shapes = []
+
+    def padded(rows, num_rows, width):
+        shapes.append((num_rows, width))
+        return pad(rows, num_rows, width)
+
+    pad = batching.pad
+    monkeypatch.setattr(batching, "pad", padded)
+    monkeypatch.setattr(batching, "_FEW_SCORES", 1 << 13)
+    apart = generate(tiny, prompts, **options)
+    # The memory of the long prompt alone: no short one is padded to its length.
+    assert shapes == [(1, 128), (3, 16)]
+    for name in ("tokens", "lengths", "finished"):
+        np.testing.assert_array_equal(getattr(apart, name), getattr(together, name))
+    np.testing.assert_allclose(apart.log_probs, together.log_probs, atol=ROUNDING)
+    np.testing.assert_allclose(apart.hidden, together.hidden, atol=ROUNDING)

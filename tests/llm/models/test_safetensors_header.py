@@ -58,7 +58,7 @@ LIES = {
     "huge number": (made(b'{"a":' + b"9" * 5000 + b"}"), "expected a header in JSON"),
     "not an object": (made([1]), "expected a JSON object as header, got list"),
     "metadata": (made({"__metadata__": {"a": 1}}), "expected texts by name"),
-    "name twice": (made(b'{"t": 1, "t": 2}'), "the name 't' stands twice"),
+    "name twice": (made(b'{"t": 1, "t": 2}'), "'t' stands twice"),
     "not an entry": (made({"t": 1}), "tensor 't': expected dtype, shape and two"),
     "no offsets": (made({"t": {"dtype": "F32", "shape": []}}), "tensor 't': expected"),
     "three offsets": (
