@@ -1,11 +1,13 @@
 """Open files as untrusted input: named errors, and a limit on what they expand to."""
 
 import asyncio
+import contextlib
 import errno
 import gzip
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,10 +121,12 @@ def _limit(path: str | Path) -> int:
     return max(_FREE_BYTES, _FREE_RATIO * size, int(stated))
 
 
-def _check_gzip(file: io.BufferedIOBase, path: Path) -> None:
+def _check_gzip(file: io.BufferedIOBase, path: Path, *, partly: bool) -> None:
     """Expand a gzip file once before its content is trusted: a bomb, a cut, a fault."""
     limit, size = _limit(path), 0
-    with gzip.open(file) as inner:
+    # A reader that takes what comes before a fault meets the fault itself.
+    faults = (EOFError, zlib.error, gzip.BadGzipFile) if partly else ()
+    with contextlib.suppress(*faults), gzip.open(file) as inner:
         while chunk := inner.read(1 << 20):
             size += len(chunk)
             if size > limit:
@@ -132,7 +136,11 @@ def _check_gzip(file: io.BufferedIOBase, path: Path) -> None:
 
 @contextmanager
 def open_expanded(
-    path: str | Path, expected: str = "a file", *, inside: str = ""
+    path: str | Path,
+    expected: str = "a file",
+    *,
+    inside: str = "",
+    partly: bool = False,
 ) -> Iterator[io.BufferedIOBase]:
     """Open a file for reading, expanding it where its name ends in ``.gz`` or ``.zip``.
 
@@ -141,6 +149,7 @@ def open_expanded(
       expected: what it should be, for errors.
       inside: ending of the one file in a ``.zip`` that is read; with none, a ``.zip``
         is read as it is.
+      partly: yield a damaged ``.gz`` too; reading it fails where the damage begins.
 
     Yields:
       A stream of bytes, within the limit of `check_expansion`.
@@ -158,7 +167,7 @@ def open_expanded(
         raise FileNotFoundError(f"{path}: expected {expected}, found {kind}")
     with reading(path, expected), path.open("rb") as file:
         if path.suffix == ".gz":
-            _check_gzip(file, path)
+            _check_gzip(file, path, partly=partly)
             with gzip.open(file) as inner:
                 yield inner
         elif path.suffix == ".zip" and inside:
