@@ -24,8 +24,8 @@ def csv_rows(
     A row ends with its line, so that an open quote cannot swallow the lines after it.
 
     Args:
-      path: the file in UTF-8, expanded where its name ends in ``.gz``, or the one
-        ``.csv`` in a ``.zip``.
+      path: the file in UTF-8, whose lines end in any way, expanded where its name ends
+        in ``.gz``, or the one ``.csv`` in a ``.zip``.
       expected: what it should be, for errors.
       delimiter: between fields.
       quoted: whether fields may stand in double quotes.
@@ -39,9 +39,11 @@ def csv_rows(
       OSError: if it cannot be read.
       ValueError: if it is not UTF-8, or a line is no row; names file and line.
     """
+    # As errors of `open_expanded` name it, so that no error names it twice.
+    path = Path(path).expanduser()
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     with open_expanded(path, expected, inside=".csv") as file:
-        text = io.TextIOWrapper(cast(Any, file), "utf-8-sig", newline="\n")
+        text = io.TextIOWrapper(cast(Any, file), "utf-8-sig", newline=None)
         for number, line in enumerate(text, start=1):
             if not line.strip() or (comment and line.startswith(comment)):
                 continue

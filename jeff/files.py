@@ -9,6 +9,7 @@ the sizes that a file states are compared with what it holds before memory is ta
 (`jeff.arrays`). JSON is strict: no NaN, no number out of range, no key twice.
 """
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -84,7 +85,7 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file, strictly.
 
     Args:
-      path: the file, in UTF-8.
+      path: the file, in UTF-8; a byte order mark is dropped.
 
     Returns:
       The value.
@@ -96,7 +97,7 @@ def read_json(path: str | Path) -> Any:
     """
     text = read_bytes(path, "a JSON file")
     try:
-        return parse_json(text, str(path))
+        return parse_json(text.removeprefix(codecs.BOM_UTF8), str(path))
     except ValueError as error:
         raise ValueError(
             f"{path}: expected valid JSON, came {len(text)} bytes that are not "
@@ -120,7 +121,7 @@ def json_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
       ValueError: if a line is not UTF-8 or not a JSON object as in `parse_json`; names
         the line.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     with open_expanded(path, "a file of JSON lines") as file:
         # By bytes: a JSON string may contain line separators such as U+2028.
         for number, line in enumerate(file, start=1):

@@ -1,11 +1,13 @@
 """Open files as untrusted input: named errors, and a limit on what they expand to."""
 
 import asyncio
+import contextlib
 import errno
 import gzip
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,13 +70,17 @@ invalid literal for int() with base 10: 'x'); get or write it again
             if error.filename is not None or not plain:
                 raise
             raise OSError(error.errno, error.strerror, str(path)) from error
+        if isinstance(error, UnicodeDecodeError):
+            advice = f"save it in UTF-8, or {advice}"
         raise ValueError(
             f"{path}: expected {expected}, but it cannot be read "
             f"({type(error).__name__}: {said:.300}); {advice}"
         ) from error
 
 
-def check_expansion(path: str | Path, size: int, *, what: str = "its content") -> None:
+def check_expansion(
+    path: str | Path, size: int, *, what: str = "its content", whole: bool = True
+) -> None:
     """Check that a file may be expanded to so many bytes.
 
     The limit is 256 MiB, or 20 times the file's size where that is more, or the
@@ -84,14 +90,16 @@ def check_expansion(path: str | Path, size: int, *, what: str = "its content") -
       path: the file.
       size: bytes that its content will take in memory.
       what: the part that takes them, for the error.
+      whole: whether these are all bytes, or those that were counted so far.
 
     Raises:
       ValueError: if they are too many.
     """
     if size > (limit := _limit(path)):
+        more = "" if whole else " or more"
         raise ValueError(
             f"{path}: expected at most {limit:,} bytes for {what}, which is what a "
-            f"file of {_size(Path(path)):,} bytes may take, got {size:,}; if "
+            f"file of {_size(Path(path)):,} bytes may take, got {size:,}{more}; if "
             "you trust the file, set JEFF_MAX_BYTES to a larger number"
         )
 
@@ -103,29 +111,36 @@ def _size(path: Path) -> int:
 
 
 def _limit(path: str | Path) -> int:
-    stated = os.environ.get("JEFF_MAX_BYTES", "0")
+    stated = os.environ.get("JEFF_MAX_BYTES") or "0"
     if not (stated.isascii() and stated.isdigit()):
         raise ValueError(
-            f"JEFF_MAX_BYTES: expected a number of bytes, got {stated!r:.40}"
+            f"{path}: expected JEFF_MAX_BYTES to be a number of bytes, such as "
+            f"1000000000, got {stated!r:.40}"
         )
     size = _size(Path(path))
     return max(_FREE_BYTES, _FREE_RATIO * size, int(stated))
 
 
-def _check_gzip(file: io.BufferedIOBase, path: Path) -> None:
+def _check_gzip(file: io.BufferedIOBase, path: Path, *, partly: bool) -> None:
     """Expand a gzip file once before its content is trusted: a bomb, a cut, a fault."""
     limit, size = _limit(path), 0
-    with gzip.open(file) as inner:
+    # A reader that takes what comes before a fault meets the fault itself.
+    faults = (EOFError, zlib.error, gzip.BadGzipFile) if partly else ()
+    with contextlib.suppress(*faults), gzip.open(file) as inner:
         while chunk := inner.read(1 << 20):
             size += len(chunk)
             if size > limit:
-                check_expansion(path, size)
+                check_expansion(path, size, whole=False)
     file.seek(0)
 
 
 @contextmanager
 def open_expanded(
-    path: str | Path, expected: str = "a file", *, inside: str = ""
+    path: str | Path,
+    expected: str = "a file",
+    *,
+    inside: str = "",
+    partly: bool = False,
 ) -> Iterator[io.BufferedIOBase]:
     """Open a file for reading, expanding it where its name ends in ``.gz`` or ``.zip``.
 
@@ -134,6 +149,7 @@ def open_expanded(
       expected: what it should be, for errors.
       inside: ending of the one file in a ``.zip`` that is read; with none, a ``.zip``
         is read as it is.
+      partly: yield a damaged ``.gz`` too; reading it fails where the damage begins.
 
     Yields:
       A stream of bytes, within the limit of `check_expansion`.
@@ -146,16 +162,23 @@ def open_expanded(
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "none"
+        kind = "no plain file" if path.exists() else "none"
+        kind = "a folder" if path.is_dir() else kind
         raise FileNotFoundError(f"{path}: expected {expected}, found {kind}")
     with reading(path, expected), path.open("rb") as file:
         if path.suffix == ".gz":
-            _check_gzip(file, path)
+            _check_gzip(file, path, partly=partly)
             with gzip.open(file) as inner:
                 yield inner
         elif path.suffix == ".zip" and inside:
             with zipfile.ZipFile(file) as archive:
-                names = [n for n in archive.namelist() if n.endswith(inside)]
+                # macOS adds a file of attributes beside each file.
+                names = [
+                    name
+                    for name in archive.namelist()
+                    if name.lower().endswith(inside)
+                    and not name.startswith("__MACOSX/")
+                ]
                 if len(names) != 1:
                     raise ValueError(
                         f"{path}: expected one {inside} inside, got {len(names)}"

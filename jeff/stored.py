@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 _LEAVES, _META = "leaves", "metadata"
+# Narrow types that tensorstore, which orbax writes with, does not know.
+_UNSTORED = ("uint2", "uint4", "float8_e4m3", "float8_e8m0fnu")
 # Of a record, without and with digests.
 _OLD, _FIELDS = {"user", "keys"}, {"user", "keys", "empty", "digests", "seal"}
 
@@ -55,7 +57,8 @@ def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
       The arguments, digests included.
 
     Raises:
-      TypeError: if a leaf is not an array or the metadata is not JSON.
+      TypeError: if a leaf is not an array, its dtype cannot be stored, or the metadata
+        is not JSON.
     """
     # orbax stores plain arrays: a typed key is stored as its words and implementation.
     names, leaves, _ = named_leaves.flatten(tree)
@@ -68,6 +71,11 @@ def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
             arrays[name] = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         if arrays[name].dtype.kind in "OSUMm":
             raise TypeError(f"{name}: expected an array or a number, got {type(leaf)}")
+        if (narrow := arrays[name].dtype.name) in _UNSTORED:
+            raise TypeError(
+                f"{name}: expected a dtype that orbax can write, got {narrow}; save it "
+                "as its bits in uint8"
+            )
     try:
         json.dumps(dict(user))  # checked before anything is written
     except (TypeError, ValueError) as error:

@@ -240,3 +240,17 @@ def test_what_to_do_about_a_damaged_step(tmp_path):
             saved.restore(20, {"a": jnp.ones(2)})
         with pytest.raises(ValueError, match=r"from the beginning, delete \S*/10 and"):
             saved.metadata(10)
+
+
+def test_narrow_numbers_are_kept_or_refused_by_name(tmp_path):
+    tree = {
+        "int4": jnp.arange(-8, 8).astype(jnp.int4),
+        "float8": jnp.linspace(-3, 3, 16).astype(jnp.float8_e4m3fn),
+        "bfloat16": jnp.arange(-8, 8, dtype=jnp.bfloat16),
+    }
+    checkpoint.save(tmp_path / "a", tree)
+    chex.assert_trees_all_equal(checkpoint.restore(tmp_path / "a", tree), tree)
+    tree["codes"] = jnp.arange(16).astype(jnp.uint4)
+    with pytest.raises(TypeError, match=r"codes: .*orbax can write, got uint4"):
+        checkpoint.save(tmp_path / "b", tree)
+    assert not (tmp_path / "b").exists()

@@ -4,11 +4,14 @@ import errno
 import gzip
 import json
 import os
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from jeff import files
+from jeff.csv_rows import csv_rows
 
 
 def test_rows_and_their_places(tmp_path) -> None:
@@ -20,6 +23,50 @@ def test_rows_and_their_places(tmp_path) -> None:
     packed = tmp_path / "a.jsonl.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert [row for _, row in files.json_lines(packed)] == [row for _, row in rows]
+
+
+def test_an_error_names_its_file_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text("{}\n{")
+    Path("a.csv").write_text('a,b\n"1,2\n')
+    home = re.escape(str(tmp_path))
+    for read, path, place in (
+        (files.read_json_lines, "~/a.jsonl", rf"{home}/a\.jsonl:2"),
+        (files.read_json_lines, "./a.jsonl", r"a\.jsonl:2"),
+        (list_rows, "~/a.csv", rf"{home}/a\.csv:2"),
+        (list_rows, "./a.csv", r"a\.csv:2"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{place}: expected [^/]*$"):
+            read(path)
+
+
+def list_rows(path: str) -> list[list[str]]:
+    return [fields for _, fields in csv_rows(path)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_tables_as_other_programs_write_them(tmp_path, end) -> None:
+    text = f'\ufeff"a",b{end}1,"2"{end}'
+    rows = [["a", "b"], ["1", "2"]]
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert list_rows(str(tmp_path / "a.csv")) == rows
+    # Finder adds files of attributes to an archive.
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("A.CSV", text)
+        archive.writestr("__MACOSX/._A.CSV", b"\0\5\26\7")
+    assert list_rows(str(tmp_path / "a.zip")) == rows
+
+
+def test_a_byte_order_mark_is_dropped(tmp_path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert files.read_json(tmp_path / "a.json") == [1]
+
+
+def test_another_encoding_is_named(tmp_path) -> None:
+    (tmp_path / "a.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.csv: .*save it in UTF-8"):
+        list_rows(str(tmp_path / "a.csv"))
 
 
 @pytest.mark.parametrize(
@@ -54,12 +101,17 @@ def test_a_bomb_is_refused_and_the_limit_can_be_raised(tmp_path, monkeypatch) ->
     with gzip.GzipFile(path, "wb", 1) as file:
         for _ in range(300):
             file.write(bytes(1 << 20))
-    with pytest.raises(ValueError, match=r"a\.txt\.gz: .* set JEFF_MAX_BYTES"):
+    with pytest.raises(
+        ValueError, match=r"a\.txt\.gz: .*or more; .* set JEFF_MAX_BYTES"
+    ):
         files.read_bytes(path)
     monkeypatch.setenv("JEFF_MAX_BYTES", str(300 << 20))
     assert len(files.read_bytes(path)) == 300 << 20
+    monkeypatch.setenv("JEFF_MAX_BYTES", "")  # as if it were not set
+    with pytest.raises(ValueError, match="expected at most 268,435,456 bytes"):
+        files.read_bytes(path)
     monkeypatch.setenv("JEFF_MAX_BYTES", "1G")
-    with pytest.raises(ValueError, match="JEFF_MAX_BYTES: expected a number of bytes"):
+    with pytest.raises(ValueError, match="JEFF_MAX_BYTES to be a number of bytes"):
         files.read_bytes(path)
 
 

@@ -242,6 +242,11 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
     """Header, and the numbers under it in float32, which features are held in."""
     rows = csv_rows(path, "a csv, csv.gz or zip with one csv")
     _, names = next(rows, ("", []))
+    if len(names) == 1:
+        raise ValueError(
+            f"{path}: expected columns separated by commas, got the one column "
+            f"{names[0]!r:.60}; save it with commas, and numbers with points"
+        )
     chunks = []
     # In parts: rows of text take ten times the memory of their numbers.
     while part := list(itertools.islice(rows, _ROWS)):

@@ -114,7 +114,10 @@ def check_stated(group: Any, path: Path) -> None:
     for name in ("obs", "var", "raw/var", "raw.var"):
         if name in group:
             check_expansion(path, _bytes(group[name]), what=name)
-    for name in group:
+    # What is never read, such as `uns`, may be of any kind, and broken.
+    for name in ("X", "layers", "raw", "raw.X"):
+        if name not in group:
+            continue
         for element in (group[name], *_members(group[name])):
             if "indptr" in _names(element):
                 size = _bytes(element["indptr"])
@@ -160,7 +163,9 @@ def refuse_links(group: Any, path: Path) -> None:
         element = group[name]
         if isinstance(element, h5py.Group):
             refuse_links(element, path)
-        elif element.external or element.is_virtual:
+        elif isinstance(element, h5py.Dataset) and (
+            element.external or element.is_virtual
+        ):
             raise ValueError(
                 f"{path}: {where}: expected data in this file, got data stored in "
                 "another one, which is not read; copy the data into it"

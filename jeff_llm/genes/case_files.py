@@ -82,7 +82,9 @@ def parse_json(data: bytes) -> Any:
 
 def _guarded(path: Path, *, lines: bool) -> Iterator[Found]:
     try:
-        with files.open_expanded(path, "a whole, readable file") as file:
+        # The lines before a cut are whole cases, and the cut is reported beside them.
+        expected = "a whole, readable file"
+        with files.open_expanded(path, expected, partly=lines) as file:
             for place, data in _lines(path, file) if lines else _whole(path, file):
                 yield _parsed(place, data)
     except (OSError, ValueError) as error:

@@ -264,7 +264,10 @@ class _Reader:
     def result(self, source: str) -> tuple[list[Case], Report]:
         report = Report(dict(self.counts), tuple(self.refused), tuple(self.notes))
         if not self.cases:
-            reasons = "; ".join(f"{at}: {why}" for at, why in self.refused[:3])
+            reasons = "; ".join(
+                f"{at}: {why}".removeprefix(f"{source}: ")
+                for at, why in self.refused[:3]
+            )
             why = reasons or "it is empty"
             raise ValueError(f"{source}: expected a case that can be used ({why})")
         return self.cases, report

@@ -68,6 +68,7 @@ def test_the_favourable_outcome_may_be_zero(tmp_path):
         (GOOD.replace("0,1,1", "0,1,2"), {}, "column 'y'.*got 0, 1, 2"),
         (GOOD, {"drop": ("age", "sex_")}, "drop: expected some features to remain"),
         ("", {}, "expected a header"),
+        (GOOD.replace(",", ";"), {}, "separated by commas, got the one column 'age;"),
         (
             "a,b\n",
             {"label": "a", "group": "b"},

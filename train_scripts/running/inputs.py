@@ -37,7 +37,7 @@ def describe(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Returns:
       Path to ``{"size", "modified", "sha256"}``, for each file, and for each file in a
-      folder that the configuration names.
+      folder that the configuration names, without those of runs below it.
 
     Raises:
       OSError: if a file cannot be read.
@@ -63,8 +63,9 @@ def check(
     _check_record(known, folder)
     now = _paths(config)
     for name in sorted({str(path) for path in now} | set(known)):
+        mend = "restore it"
         if name not in known:
-            found = "is new"
+            found, mend = "is new", "remove it"
         elif name not in {str(path) for path in now}:
             found = "is missing"
         elif not _same(Path(name), known[name]):
@@ -73,7 +74,7 @@ def check(
             continue
         raise ValueError(
             f"{name}: expected the data with which {folder} began, but this file "
-            f"{found}; restore it to go on, or delete {folder} to start a new run"
+            f"{found}; {mend} to go on, or delete {folder} to start a new run"
         )
 
 
@@ -105,7 +106,13 @@ def _paths(config: Mapping[str, Any]) -> list[Path]:
 def _inside(path: Path) -> list[Path]:
     try:
         if path.is_dir():
-            return sorted(inner for inner in path.rglob("*") if inner.is_file())
+            # Runs in it, perhaps this one, are no data; a lock marks their folders.
+            runs = {lock.parent for lock in path.rglob("lock")} - {path}
+            return sorted(
+                inner
+                for inner in path.rglob("*")
+                if inner.is_file() and runs.isdisjoint(inner.parents)
+            )
         return [path] if path.is_file() else []
     except OSError:  # a list of names, too long to be one of a file
         return []

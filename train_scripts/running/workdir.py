@@ -92,6 +92,7 @@ def _record(config: Any, command: str) -> dict[str, Any]:
 @contextmanager
 def _held(folder: Path, record: dict[str, Any], lock: Any = None) -> Iterator[None]:
     new = not (folder / _RECORD).exists()
+    before = _names(folder)
     try:
         lock = lock or _try_lock(folder)
         if lock is None:
@@ -104,8 +105,12 @@ def _held(folder: Path, record: dict[str, Any], lock: Any = None) -> Iterator[No
         yield
     except BaseException:
         # Without the lock, what is in the folder is another process's.
-        if new and lock and {p.name for p in folder.iterdir()} <= {_RECORD, _LOCK}:
-            shutil.rmtree(folder)
+        if new and lock and before and _names(folder) == before:
+            # Files of the user's own stay; the next run may have another configuration.
+            (folder / _RECORD).unlink(missing_ok=True)
+        elif new and lock and not _names(folder):
+            # A link or a mounted folder stays; the error itself matters more.
+            shutil.rmtree(folder, ignore_errors=True)
         elif new and not lock:
             with suppress(OSError):
                 folder.rmdir()
@@ -113,6 +118,10 @@ def _held(folder: Path, record: dict[str, Any], lock: Any = None) -> Iterator[No
     finally:
         if lock:
             lock.close()
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {_RECORD, _LOCK}
 
 
 def _begin(path: Path, record: dict[str, Any]) -> None:

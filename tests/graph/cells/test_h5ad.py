@@ -281,3 +281,13 @@ def test_a_shape_of_many_chunks_is_not_visited(zarr_array):
 
 def _small():
     return anndata.AnnData(np.eye(3, dtype=np.float32))
+
+
+def test_what_is_never_read_may_be_of_any_kind(tmp_path, counts):
+    path = write(tmp_path / "a.h5ad", counts)
+    with h5py.File(path, "a") as file:
+        file["uns/type"] = np.dtype("float32")
+        file["uns/gone"] = h5py.SoftLink("/nothing")
+        file["obsm/gone"] = h5py.SoftLink("/nothing")
+    with h5ad.open_cells(path) as source:
+        assert sum(chunk.sum() for chunk in source.chunks()) == counts.sum()

@@ -552,3 +552,11 @@ def test_shared_data(name):
         inner = [parse_packet(row["phenopacket"]) for row in rows]
         assert [one.genes for one in inner] == [(row["causal_gene"],) for row in rows]
         assert [one.diseases for one in inner] == [(row["disease"],) for row in rows]
+
+
+def test_a_file_that_cannot_be_used_is_named_once(few, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"id": 1, "id": 2}')
+    with pytest.raises(ValueError, match=r"key 'id' stands twice") as caught:
+        cases.from_phenopackets(path, few)
+    assert str(caught.value).count(str(path)) == 1

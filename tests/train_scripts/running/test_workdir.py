@@ -58,7 +58,10 @@ def test_the_same_data_go_on_even_if_touched(tmp_path, config):
         (lambda p: (p / "a.csv").write_text("1,3\n"), r"a\.csv: .* this file changed"),
         (lambda p: (p / "a.csv").unlink(), r"a\.csv: .* this file is missing"),
         (lambda p: (p / "many/b.csv").write_text(""), r"many/b\.csv: .* changed"),
-        (lambda p: (p / "many/c.csv").write_text(""), r"many/c\.csv: .* is new"),
+        (
+            lambda p: (p / "many/c.csv").write_text(""),
+            r"many/c\.csv: .* is new; remove it",
+        ),
     ],
 )
 def test_other_data_are_refused(tmp_path, config, change, words):
@@ -74,6 +77,19 @@ def test_other_data_are_refused(tmp_path, config, change, words):
         pytest.fail("the run began")
     assert (folder / "metrics.jsonl").exists()
     assert len(list((tmp_path / "yodo").iterdir())) == 1
+
+
+def test_a_run_inside_its_own_data_goes_on(tmp_path, config):
+    config = dataclasses.replace(config, data=str(tmp_path))
+    folder = broken_run(tmp_path, config)
+    with workdir.open_workdir(tmp_path, "yodo", "file", config, "c") as found:
+        assert found == (folder, True)
+    (tmp_path / "a.csv").write_text("5,6\n")
+    with (
+        pytest.raises(ValueError, match=r"a\.csv: .* this file changed"),
+        workdir.open_workdir(tmp_path, "yodo", "file", config, "c"),
+    ):
+        pytest.fail("the run began")
 
 
 def test_a_run_of_an_earlier_jeff_goes_on_with_a_note(tmp_path, config):
@@ -119,6 +135,31 @@ def test_a_new_folder_of_a_run_that_wrote_nothing_is_removed(tmp_path, config):
     ):
         raise ValueError("bad data")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_failed_start_among_other_files_leaves_only_those(tmp_path, config):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("keep")
+    with (
+        pytest.raises(ValueError, match="bad data"),
+        workdir.hold(folder, config, "c"),
+    ):
+        raise ValueError("bad data")
+    assert (folder / "notes.txt").read_text() == "keep"
+    with workdir.hold(folder, dataclasses.replace(config, seeds=(1,)), "c"):
+        assert (folder / "config.json").exists()
+
+
+def test_a_link_as_folder_hides_no_error(tmp_path, config):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "run").symlink_to("real")
+    with (
+        pytest.raises(ValueError, match="bad data"),
+        workdir.hold(tmp_path / "run", config, "c"),
+    ):
+        raise ValueError("bad data")
+    assert (tmp_path / "run").is_symlink()
 
 
 def test_a_full_disk_leaves_no_folder(tmp_path, config, monkeypatch):
