@@ -55,7 +55,8 @@ def csv_rows(
                 fields = next(reader)
             except csv.Error as error:
                 raise ValueError(
-                    f"{place}: expected a row of {expected} ({error})"
+                    f"{place}: expected a row of {expected} ({error}); a row ends with "
+                    "its line, also within quotes"
                 ) from error
             yield place, fields
 

@@ -106,11 +106,14 @@ def read_json(path: str | Path) -> Any:
         ) from error
 
 
-def json_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_lines(
+    path: str | Path, *, finite: bool = True
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read a file of JSON lines, one at a time; empty lines are skipped.
 
     Args:
       path: a file in UTF-8, expanded where its name ends in ``.gz``.
+      finite: as in `parse_json`.
 
     Yields:
       ``(place, object)`` per line; the place, ``"file:line"``, is for messages.
@@ -134,7 +137,7 @@ def json_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 ) from error
             if text.isspace():
                 continue
-            row = parse_json(text, where)
+            row = parse_json(text, where, finite=finite)
             if not isinstance(row, dict):
                 raise ValueError(f"{where}: expected an object, got {text[:40]!r}")
             yield where, row

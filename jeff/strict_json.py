@@ -10,12 +10,14 @@ __all__ = ["parse_json"]
 _LARGE = re.compile(r"[eE]\+?\d{3}|\d{19}")
 
 
-def parse_json(text: str | bytes, place: str) -> Any:
+def parse_json(text: str | bytes, place: str, *, finite: bool = True) -> Any:
     """Parse JSON strictly.
 
     Args:
       text: the text, or its bytes in UTF-8.
       place: where it comes from, such as ``"file:line"``; errors begin with it.
+      finite: refuse NaN and infinity. Without it they come as floats, as Python writes
+        them, and the caller must look at each number that it uses.
 
     Returns:
       The value.
@@ -31,6 +33,8 @@ def parse_json(text: str | bytes, place: str) -> Any:
     try:
         text = text if isinstance(text, str) else text.decode("utf-8")
         # Checking each number in Python takes longer than parsing: only where needed.
+        if not finite:
+            return _parse_any(text)
         return (_parse_large if _LARGE.search(text) else _parse)(text)
     except RecursionError:
         raise ValueError(f"{place}: expected JSON of a moderate depth") from None
@@ -61,6 +65,7 @@ def _int(number: str) -> int:
     return int(number) if len(number.lstrip("-")) <= 308 else _refuse(number)
 
 
+_parse_any = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_int).decode
 _parse = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse).decode
 _parse_large = json.JSONDecoder(
     object_pairs_hook=_unique,

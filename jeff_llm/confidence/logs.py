@@ -88,7 +88,8 @@ def from_jsonl(
         )
     names = (confidence, token_logprobs, small_correct, large_correct, cost, dataset)
     found = [
-        _query(where, row, names, measure) for where, row in files.json_lines(path)
+        _query(where, row, names, measure)
+        for where, row in files.json_lines(path, finite=False)
     ]
     if len(found) < 2:
         raise ValueError(f"{path}: expected at least 2 queries, got {len(found)}")

@@ -24,6 +24,8 @@ FIELDS = (
     "pairs",
     "score",
 )
+# What file browsers leave in a folder.
+_BROWSERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 # Up to this size a file is hashed at every start, in about half a second. A larger one
 # whose size and time are unchanged is taken to be the same.
 _ALWAYS_HASHED = 1 << 30
@@ -111,7 +113,9 @@ def _inside(path: Path) -> list[Path]:
             return sorted(
                 inner
                 for inner in path.rglob("*")
-                if inner.is_file() and runs.isdisjoint(inner.parents)
+                if inner.is_file()
+                and runs.isdisjoint(inner.parents)
+                and inner.name not in _BROWSERS
             )
         return [path] if path.is_file() else []
     except OSError:  # a list of names, too long to be one of a file

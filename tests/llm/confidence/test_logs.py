@@ -65,7 +65,7 @@ def test_names_of_one_s_own(write) -> None:
         ),
         (
             {"confidence": float("nan")},
-            r"jsonl:2: expected JSON \(expected a finite number, came NaN",
+            r"jsonl:2: confidence: expected a number in \[0, 1\], got nan",
         ),
         ({"confidence": "0.5"}, "got '0.5'"),
         ({"confidence": True}, "got True"),
@@ -73,7 +73,10 @@ def test_names_of_one_s_own(write) -> None:
         ({"large_correct": None}, "large_correct: expected true, false or a number"),
         ({"cost": -1}, r"cost: expected a number in \[0, 1e\+30\], got -1"),
         ({"cost": 1e39}, r"cost: expected a number in \[0, 1e\+30\], got 1e\+39"),
-        ({"cost": float("inf")}, "jsonl:2: .*expected a finite number, came Infinity"),
+        (
+            {"cost": float("inf")},
+            r"jsonl:2: cost: expected a number in \[0, 1e\+30\], got inf",
+        ),
         ({"cost": None}, "expected 'cost' in every row or in none, got it in 1 of 2"),
         (
             {"confidence": None, "token_logprobs": [0.5]},
@@ -112,3 +115,17 @@ def test_no_file_and_no_measure(tmp_path, write, unchecked) -> None:
         routing.from_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(ValueError, match="'perplexity' or 'average', got 'mean'"):
         routing.from_jsonl(write(GOOD), measure="mean")
+
+
+def test_numbers_that_python_writes_beside_json(write) -> None:
+    """A token of probability 0, and NaN in a field that nobody reads."""
+    rows = [
+        {
+            "token_logprobs": [float("-inf"), -0.5],
+            "small_correct": 0,
+            "large_correct": 1,
+        },
+        {"token_logprobs": [-0.1], "small_correct": 1, "large_correct": 1},
+    ]
+    found = routing.from_jsonl(write([row | {"time": float("nan")} for row in rows]))
+    np.testing.assert_allclose(found.confidence, [0, np.exp(-0.1)], rtol=1e-6)
