@@ -212,7 +212,14 @@ class Checkpoints:
         try:
             self._finish()
         finally:
-            self._manager.close()
+            try:
+                # Waits for the last write too, and raises what it raised.
+                with stored.writing(self._writing):
+                    self._manager.close()
+            finally:
+                # Another thread of orbax may have written on after the first one
+                # failed; now all have ended.
+                stored.remove_unfinished(self._writing)
 
     def _finish(self) -> None:
         with stored.writing(self._writing):

@@ -31,6 +31,7 @@ __all__ = [
     "match",
     "read_leaves",
     "read_record",
+    "remove_unfinished",
     "save_args",
     "writing",
 ]
@@ -121,8 +122,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a full disk is a ValueError of tensorstore
-        for left in path.parent.glob(f"{glob.escape(path.name)}.orbax-checkpoint-tmp*"):
-            shutil.rmtree(left, ignore_errors=True)
+        remove_unfinished(path)
         full = "No space left on device" in str(error)
         why = "no space left on the disk" if full else _reason(error)
         raise OSError(
@@ -130,6 +130,16 @@ def writing(path: Path) -> Iterator[None]:
             f"{path}: the checkpoint could not be written ({why}); earlier ones are "
             "kept: make room, or choose another folder",
         ) from error
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a failed write of a checkpoint left.
+
+    Args:
+      path: directory that the checkpoint would have had.
+    """
+    for left in path.parent.glob(f"{glob.escape(path.name)}.orbax-checkpoint-tmp*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _reason(error: Exception) -> str:

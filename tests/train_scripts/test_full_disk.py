@@ -14,7 +14,7 @@ NAMED = r"could not be written \(No space"
 # What the message names.
 CASES = {
     "a_checkpoint": r"/saved: the checkpoint could not be written \(no space",
-    "a_training": r"/run/checkpoints/4: the checkpoint .* \(no space",
+    "a_training": r"/run/checkpoints/6: the checkpoint .* \(no space",
     "a_log": rf"/metrics\.jsonl: the row of step \d+ {NAMED}",
     "a_result": rf"/result\.json: {NAMED}",
     "a_new_run": rf"/config\.json: {NAMED}",
@@ -29,8 +29,8 @@ CASES = {
     "a_merged_model": rf"/merged.* {NAMED}",
     "a_compiled_program": r"Error writing persistent compilation cache entry.*No space",
 }
-# An earlier checkpoint, and a model without config.json, which nobody takes for whole.
-LEFT = {"a_training": ["2"], "a_merged_model": ["merged"]}
+# Earlier checkpoints, and a model without config.json, which nobody takes for whole.
+LEFT = {"a_training": ["2", "4"], "a_merged_model": ["merged"]}
 
 
 @pytest.fixture(scope="module")
