@@ -6,7 +6,10 @@ mixed 32-bit word times an odd number that depends on its place, modulo 2^32. A 
 bit changes both, and neither depends on how the array is placed.
 """
 
+import concurrent.futures
 import json
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 import xxhash
 
-__all__ = ["array_digest", "json_digest", "same_array"]
+__all__ = [
+    "array_digest",
+    "array_digests",
+    "first_changed",
+    "json_digest",
+    "same_array",
+]
+
+# Leaves that are hashed at a time, and so are on the host beside the tree.
+_AT_ONCE = min(4, os.cpu_count() or 1)
+# From here on threads save more than it takes to start them.
+_MANY_BYTES = 1 << 26
 
 _HASH, _SUM = "xxh3_128", "sum32"
 
@@ -51,6 +65,58 @@ def same_array(array: jax.Array | np.ndarray, digest: str) -> bool | None:
     if not _whole(array):
         return None
     return kind == _HASH and _hashed(array) == value
+
+
+def array_digests(arrays: Mapping[str, jax.Array | np.ndarray]) -> dict[str, str]:
+    """Digests of several arrays, on several cores.
+
+    Args:
+      arrays: arrays by name.
+
+    Returns:
+      As `array_digest` gives them, by name.
+    """
+    whole = [name for name, array in arrays.items() if _whole(array)]
+    hashed = _map(lambda name: array_digest(arrays[name]), whole, arrays)
+    found = dict(zip(whole, hashed, strict=True))
+    # Sums are computed by all processes together, in one order.
+    return {name: found.get(name) or array_digest(arrays[name]) for name in arrays}
+
+
+def first_changed(
+    arrays: Mapping[str, jax.Array | np.ndarray], known: Mapping[str, str]
+) -> str | None:
+    """Name of an array that differs from its digest.
+
+    Args:
+      arrays: arrays by name.
+      known: their digests.
+
+    Returns:
+      The first one in the order of ``known``, or None.
+    """
+
+    def same(name: str) -> bool | None:
+        return same_array(arrays[name], known[name])
+
+    names = [name for name in known if _whole(arrays[name])]
+    apart = [name for name in known if name not in set(names)]
+    found = dict(zip(names, _map(same, names, arrays), strict=True))
+    # Sums are computed by all processes together, in one order.
+    found |= {name: same(name) for name in apart}
+    return next((name for name in known if found[name] is False), None)
+
+
+def _map(
+    function: Callable[[str], Any],
+    names: list[str],
+    arrays: Mapping[str, jax.Array | np.ndarray],
+) -> list[Any]:
+    if sum(arrays[name].nbytes for name in names) < _MANY_BYTES:
+        return [function(name) for name in names]
+    # Hashing lets go of Python's lock, and one core does not fill the memory's width.
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(function, names))
 
 
 def json_digest(value: Any) -> str:

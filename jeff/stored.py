@@ -90,7 +90,7 @@ def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
             for name, array in arrays.items()
             if not array.size
         },
-        "digests": {name: digests.array_digest(x) for name, x in arrays.items()},
+        "digests": digests.array_digests(arrays),
     }
     record["seal"] = digests.json_digest(record)
     full = {name: array for name, array in arrays.items() if array.size}
@@ -269,10 +269,8 @@ def check(
     Raises:
       DamagedError: if a leaf differs.
     """
-    # Leaf by leaf, so that no more than one is on the host beside the tree.
-    for name, digest in (found or {}).items():
-        if digests.same_array(leaves[name], digest) is False:
-            raise _damaged(path, f"the numbers of the leaf {name} changed")
+    if (name := digests.first_changed(leaves, found or {})) is not None:
+        raise _damaged(path, f"the numbers of the leaf {name} changed")
 
 
 def match(
