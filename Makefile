@@ -50,6 +50,8 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.reasoning_votes
 	$(BIN)/python -m benchmarks.genes
 	$(BIN)/python -m benchmarks.anomaly
+	$(BIN)/python -m benchmarks.checkpoint
+	$(BIN)/python -m benchmarks.memory
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \
