@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from configs import check_asking
+
 __all__ = ["DATA_SETS", "PARTS", "PRESETS", "PYOD", "Config"]
 
 PARTS = ("table", "false_alarms", "augment", "select")
@@ -174,22 +176,7 @@ class Config:
             raise ValueError(
                 "data: expected normal texts or a detector beside `score`, got neither"
             )
-        if not all(0 <= each < float("inf") for each in self.prices):
-            raise ValueError(
-                f"prices: expected finite numbers of at least 0, got {self.prices}"
-            )
-        if self.max_cost and not (
-            0 < self.max_cost < float("inf") and any(self.prices)
-        ):
-            raise ValueError(
-                "max_cost: expected 0, or a positive number and `prices`, or else "
-                f"no cost is known, got {self.max_cost} and prices {self.prices}"
-            )
-        if bool(self.chat) != bool(self.chat_model):
-            raise ValueError(
-                "chat: expected `chat` and `chat_model` together, got "
-                f"{self.chat!r} and {self.chat_model!r}"
-            )
+        check_asking(self)
         if self.method == "mahalanobis" and "characters" in self.views:
             raise ValueError(
                 "method: expected knn or lof for the view characters, whose covariance "

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from configs import check_asking
+
 __all__ = ["ARMS", "DATA_SETS", "PARTS", "PRESETS", "Config"]
 
 PARTS = ("rules", "heads", "arms")
@@ -144,24 +146,9 @@ class Config:
         self._check_own()
 
     def _check_own(self):
-        if bool(self.chat) != bool(self.chat_model):
-            raise ValueError(
-                "chat: expected `chat` and `chat_model` together, got "
-                f"{self.chat!r} and {self.chat_model!r}"
-            )
         if self.rewrite and not (self.data and self.chat):
             raise ValueError("rewrite: expected `data` and `chat` beside it")
-        if not all(0 <= each < float("inf") for each in self.prices):
-            raise ValueError(
-                f"prices: expected finite numbers of at least 0, got {self.prices}"
-            )
-        if self.max_cost and not (
-            0 < self.max_cost < float("inf") and any(self.prices)
-        ):
-            raise ValueError(
-                "max_cost: expected 0, or a positive number and `prices`, or else "
-                f"no cost is known, got {self.max_cost} and prices {self.prices}"
-            )
+        check_asking(self)
 
 
 PRESETS: dict[str, Config] = {

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from configs import check_asking
+
 __all__ = ["DISTRACTORS", "PARTS", "PRESETS", "RANKERS", "Config"]
 
 PARTS = ("phenobrain", "genome", "gpt4o", "solvability", "candidates")
@@ -141,18 +143,7 @@ class Config:
                 "prices, noise: expected finite numbers of at least 0, got "
                 f"{self.prices} and {self.noise}"
             )
-        if self.max_cost and not (
-            0 < self.max_cost < float("inf") and any(self.prices)
-        ):
-            raise ValueError(
-                "max_cost: expected 0, or a positive number and `prices`, or else "
-                f"no cost is known, got {self.max_cost} and prices {self.prices}"
-            )
-        if bool(self.chat) != bool(self.chat_model):
-            raise ValueError(
-                "chat: expected `chat` and `chat_model` together, got "
-                f"{self.chat!r} and {self.chat_model!r}"
-            )
+        check_asking(self)
         if self.chat and not (self.data or self.terms):
             raise ValueError(
                 "chat: expected `data` or `terms` beside it, got neither; the parts "
