@@ -16,6 +16,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import linear_call
 from jax.experimental.sparse import BCSR
 from jaxtyping import Array, Float, Int
 
@@ -169,28 +170,23 @@ def _neighbour_sum(graph: Graph, x: Array) -> Float[Array, " nodes *width"]:
     return _symmetric_sum(graph.edge_mask, graph.senders, graph.starts, wide)
 
 
-@jax.custom_vjp
 def _symmetric_sum(
     mask: Array, senders: Array, starts: Array, x: Array
 ) -> Float[Array, "nodes width"]:
-    """Product with a symmetric adjacency matrix; its gradient is the same product."""
-    rows = mask.astype(x.dtype), senders, starts
-    return BCSR(rows, shape=(x.shape[0], x.shape[0])) @ x
+    """Product with a symmetric adjacency matrix, which is its own transpose.
+
+    A linear call and not a rule for gradients, so that it is differentiated forwards
+    as well.
+    """
+    return linear_call(_product, _product, (mask, senders, starts), x)
 
 
-def _forward(
-    mask: Array, senders: Array, starts: Array, x: Array
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    return _symmetric_sum(mask, senders, starts, x), (mask, senders, starts)
-
-
-def _backward(
-    kept: tuple[Array, Array, Array], slope: Array
-) -> tuple[None, None, None, Array]:
-    return None, None, None, _symmetric_sum(*kept, slope)
-
-
-_symmetric_sum.defvjp(_forward, _backward)
+def _product(
+    rows: tuple[Array, Array, Array], x: Array
+) -> Float[Array, "nodes width"]:
+    mask, senders, starts = rows
+    matrix = BCSR((mask.astype(x.dtype), senders, starts), shape=(x.shape[0],) * 2)
+    return matrix @ x
 
 
 def _sent(graph: Graph, x: Array) -> Float[Array, " edges *width"]:

@@ -19,6 +19,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jeff_graph.editing.gre import rewire_gradient
 from jeff_graph.editing.methods import (
+    EditLoss,
     check_positive,
     from_loss,
     remember_anchors,
@@ -35,7 +36,7 @@ from jeff_graph.editing.task import (
     training_error,
 )
 
-__all__ = ["distilled_replay", "memory_rewiring", "rehearsal"]
+__all__ = ["distilled_loss", "distilled_replay", "memory_rewiring", "rehearsal"]
 
 
 def rehearsal(
@@ -147,6 +148,31 @@ def distilled_replay(
       ValueError: if a weight is negative, or the learning rate not positive.
     """
     check_positive(learning_rate=learning_rate)
+    return from_loss(
+        apply_fn,
+        distilled_loss(apply_fn, replay, locality),
+        lambda _: optax.adam(learning_rate),
+        remember=lambda params, task: apply_fn(params, task.inputs),
+        restart=True,
+        keeps=True,
+    )
+
+
+def distilled_loss(apply_fn: ApplyFn, replay: float, locality: float) -> EditLoss:
+    """``CE(target) + replay CE(earlier) + locality KL(trained || edited)``.
+
+    Args:
+      apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
+      replay: weight of the mean cross-entropy of the earlier targets.
+      locality: weight of the mean divergence at the nodes that are no target, from the
+        trained model's logits, which are the loss's memory.
+
+    Returns:
+      A loss for `jeff_graph.editing.methods.from_loss`.
+
+    Raises:
+      ValueError: if a weight is negative.
+    """
     for name, weight in (("replay", replay), ("locality", locality)):
         if not weight >= 0:
             raise ValueError(f"{name}: expected a weight of at least 0, got {weight}")
@@ -164,11 +190,4 @@ def distilled_replay(
             + locality * divergence(memory, logits, rest)
         )
 
-    return from_loss(
-        apply_fn,
-        loss,
-        lambda _: optax.adam(learning_rate),
-        remember=lambda params, task: apply_fn(params, task.inputs),
-        restart=True,
-        keeps=True,
-    )
+    return loss
