@@ -6,6 +6,7 @@ has any name. So what is frozen is named by the path of a leaf, which every pytr
 Leaves that are no floating-point numbers are always left alone: they have no gradient.
 """
 
+import inspect
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
@@ -141,6 +142,9 @@ def freeze(
     if isinstance(optimizer, _Freezing) and frozen is None:
         return optimizer
     inner = optax.with_extra_args_support(optimizer)
+    # Some transformations take extra arguments by name only.
+    taken = inspect.signature(inner.update).parameters
+    takes_any = any(x.kind is x.VAR_KEYWORD for x in taken.values())
 
     def init(params: PyTree) -> Any:
         is_frozen(params, frozen)
@@ -165,8 +169,12 @@ def freeze(
                 is_leaf=lambda x: x is None,
             )
 
+        extra = {name: x for name, x in extra.items() if takes_any or name in taken}
         if "grad" in extra:
             extra["grad"] = seen(extra["grad"])
+        if "grad_fn" in extra:
+            grad_fn = extra["grad_fn"]
+            extra["grad_fn"] = lambda *args: seen(grad_fn(*args))
         inside = None if params is None else floats
         moved, state = inner.update(seen(updates), state, inside, **extra)
         return join(seen(moved), jax.tree.map(_still, others)), state

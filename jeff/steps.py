@@ -1,7 +1,7 @@
 """A training step as a pure function, and the scans that repeat it."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +64,9 @@ def make_step(
 ) -> Step:
     """One optimiser step as a pure function.
 
-    Transformations that ask for more than a gradient get it: ``value``, ``grad`` and
-    ``value_fn``, the loss of this batch as a function of the parameters, such as
-    `optax.lbfgs` evaluates in its line search.
+    Transformations that ask for more than a gradient get it: ``value``, ``grad``, and
+    as functions of the parameters ``value_fn`` or ``obj_fn``, the loss of this batch,
+    and ``grad_fn``, its gradient. `optax.lbfgs` evaluates them in its line search.
 
     Args:
       loss_fn: ``(params, batch, key, *constants) -> (loss, metrics)``.
@@ -92,6 +92,11 @@ def make_step(
         def value(floats: PyTree) -> tuple[Array, Metrics]:
             return loss_fn(join(floats, rest), batch, key, *constants)
 
+        # optax insists that `value_fn` takes every extra argument that it does not.
+        def value_fn(floats: PyTree, obj_fn: Any = None, grad_fn: Any = None) -> Array:
+            del obj_fn, grad_fn
+            return value(floats)[0]
+
         (loss, metrics), grads = jax.value_and_grad(value, has_aux=True)(floats)
         if "loss" in metrics:
             raise ValueError(
@@ -106,7 +111,9 @@ def make_step(
             state.params,
             value=loss,
             grad=grads,
-            value_fn=lambda floats: value(floats)[0],
+            value_fn=value_fn,
+            obj_fn=value_fn,
+            grad_fn=lambda floats, *_: jax.grad(value, has_aux=True)(floats)[0],
         )
         moved = optax.apply_updates(floats, split(updates, ())[0])
         state = TrainState(join(moved, rest), opt_state, state.key, state.step + 1)
