@@ -221,9 +221,9 @@ def rewired_adam(
     learning_rate: Float[Array, ""] | float | optax.Schedule,
     anchors: PyTree,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
+    b1: Float[Array, ""] | float = 0.9,
+    b2: Float[Array, ""] | float = 0.999,
+    eps: Float[Array, ""] | float = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam whose update raises no subset's loss, projected in Adam's own metric.
 
