@@ -156,3 +156,39 @@ def test_a_key_goes_only_to_a_parameter_of_that_name():
     line = yodo.Line(jnp.ones(1), jnp.zeros(1))
     yodo.loss(takes_anything, line, people, 0.5, key=jax.random.key(0))
     assert seen == [{}]
+
+
+class Stateful(nnx.Module):
+    """NNX with everything in one state: statistics, a key and a counter."""
+
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(3, use_running_average=True, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+        self.out = nnx.Linear(3, 1, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(self.drop(self.norm(x)))[:, 0]
+
+
+def test_the_whole_state_of_an_nnx_module_trains_in_fit():
+    graphdef, params = nnx.split(Stateful(nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(0), (16, 3))
+
+    def squares(params, batch, key):
+        return jnp.mean((nnx.merge(graphdef, params)(batch) - batch[:, 0]) ** 2), {}
+
+    optimizer = optax.adam(0.1)
+    result = training.fit(
+        training.make_step(squares, optimizer, frozen=["mean", "var"]),
+        training.init_state(params, optimizer, key=jax.random.key(1)),
+        training.Shuffled(x, 8, jax.random.key(2)),
+        num_steps=4,
+        progress=False,
+    )
+    after = result.state.params
+    np.testing.assert_array_equal(after["norm"]["mean"].get_value(), np.zeros(3))
+    assert after["drop"]["rngs"]["key"].get_value() == (
+        params["drop"]["rngs"]["key"].get_value()
+    )
+    change = after["out"]["kernel"].get_value() - params["out"]["kernel"].get_value()
+    assert jnp.abs(change).max() > 0.1
