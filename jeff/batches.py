@@ -5,10 +5,14 @@ run can be stopped and resumed at any step.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+from jeff.checks import check_integers_fit
 
 __all__ = ["Shuffled"]
 
@@ -22,7 +26,8 @@ class Shuffled:
     full.
 
     Attributes:
-      data: pytree of arrays with a common leading axis ``examples``.
+      data: pytree of arrays with a common leading axis ``examples``; columns of a
+        table become numpy arrays.
       batch_size: examples per batch.
       key: random key of the orders.
     """
@@ -32,13 +37,17 @@ class Shuffled:
     key: PRNGKeyArray
 
     def __post_init__(self):
-        """Check the sizes."""
+        """Check the leaves and the sizes."""
+        object.__setattr__(self, "data", jax.tree.map(_array, self.data))
+        check_integers_fit(data=self.data)
         sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(self.data)}
         if len(sizes) != 1 or sizes == {()}:
             raise ValueError(
                 "data: expected arrays with one common leading axis, got leading axes "
                 f"{sorted(sizes)}"
             )
+        if self.num_examples == 0:
+            raise ValueError("data: expected at least one example, got none")
         if not 1 <= self.batch_size <= self.num_examples:
             raise ValueError(
                 f"batch_size: expected 1 to {self.num_examples} (the number of "
@@ -69,3 +78,15 @@ class Shuffled:
         order = jax.random.permutation(key, self.num_examples)
         used = self.steps_per_epoch * self.batch_size
         return order[:used].reshape(self.steps_per_epoch, self.batch_size)
+
+
+def _array(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array) or not hasattr(leaf, "__array__"):
+        return leaf
+    array = np.asarray(leaf)
+    if array.dtype.kind in "OSUMm":
+        raise TypeError(
+            f"data: expected arrays of numbers, got {array.dtype}; encode texts and "
+            "dates, and fill what is missing"
+        )
+    return array

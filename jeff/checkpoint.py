@@ -46,7 +46,9 @@ def save(
     Raises:
       FileExistsError: if ``path`` exists already.
       OSError: if it cannot be written, for example on a full disk.
-      TypeError: if a leaf is not an array or the metadata is not JSON.
+      TypeError: if a leaf is not an array, its dtype cannot be stored, or the metadata
+        is not JSON.
+      ValueError: if two leaves have one path, or one's is the beginning of another's.
     """
     path = Path(path).absolute()
     if path.exists():

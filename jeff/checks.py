@@ -4,6 +4,9 @@ Shapes and dtypes are always checked. Values are checked only if they are concre
 under ``jax.jit`` an array has no values yet, so checks add nothing to compiled code.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -13,6 +16,7 @@ __all__ = [
     "check_binary",
     "check_choice",
     "check_floating",
+    "check_integers_fit",
     "check_mask",
     "check_same_length",
 ]
@@ -116,6 +120,36 @@ def check_mask(**arrays: Array | None) -> None:
             raise TypeError(
                 f"{name}: expected a bool array, got {jnp.result_type(array)}"
             )
+
+
+def check_integers_fit(**trees: Any) -> None:
+    """Check that JAX keeps the integers of numpy arrays as they are.
+
+    Unless it is set to 64 bits, JAX cuts them to 32 without a word: 2^32 + 1 becomes 1.
+
+    Args:
+      **trees: pytrees of arrays by argument name.
+
+    Raises:
+      ValueError: if an integer needs more than 32 bits; names the leaf.
+    """
+    if jnp.result_type(int) == jnp.int64:
+        return
+    for name, tree in trees.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if isinstance(leaf, jax.Array):
+                continue
+            array = np.asarray(leaf)
+            if array.dtype.kind not in "iu" or not array.size:
+                continue
+            info = jnp.iinfo(jnp.uint32 if array.dtype.kind == "u" else jnp.int32)
+            low, high = int(array.min()), int(array.max())
+            if low < info.min or high > info.max:
+                raise ValueError(
+                    f"{name}{jax.tree_util.keystr(path)}: expected integers of 32 "
+                    f"bits, got {low} to {high}, which JAX would cut short; number "
+                    "them anew, or set jax_enable_x64"
+                )
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -2,8 +2,8 @@
 
 A model family is a segment, or a simplex, in weight space: every point of it is a set
 of parameters for the same network. The functions know nothing of networks; a pytree of
-any library (Flax, Equinox, Haiku, plain dictionaries) will do, as long as its leaves
-are floating-point arrays.
+any library (Flax, Equinox, Haiku, plain dictionaries) will do. Integers, bools and keys
+have no point between them: they must be the same at all ends, and stay so.
 
 References:
   Wortsman et al., "Learning Neural Network Subspaces", ICML 2021.
@@ -15,7 +15,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
+
+from jeff import named_leaves
 
 __all__ = ["check_same_structure", "cosine_squared", "grid", "interpolate", "simplex"]
 
@@ -25,6 +29,7 @@ def interpolate(start: PyTree, end: PyTree, t: Float[Array, ""] | float) -> PyTr
 
     ``(1 - t) start + t end``, leaf by leaf; exact at both ends. Derivatives with
     respect to the ends are ``1 - t`` and ``t`` times the derivative at the point.
+    Integers, bools and keys are those of the start.
 
     Args:
       start: parameters at ``t = 0``.
@@ -35,8 +40,9 @@ def interpolate(start: PyTree, end: PyTree, t: Float[Array, ""] | float) -> PyTr
       A pytree like ``start``.
 
     Raises:
-      ValueError: if the two pytrees differ in structure, shape or dtype.
-      TypeError: if a leaf is not floating point.
+      ValueError: if the two pytrees differ in structure, shape or dtype, or in a leaf
+        that is no floating-point number.
+      TypeError: if a leaf is complex.
 
     References:
       Han et al., "You Only Debias Once", 2025, eq. 3.
@@ -46,9 +52,11 @@ def interpolate(start: PyTree, end: PyTree, t: Float[Array, ""] | float) -> PyTr
     """
     check_same_structure(start, end)
 
-    def point(first: Array, last: Array) -> Array:
+    def point(first: Any, last: Any) -> Any:
+        if not _floating(first):
+            return first
         # In the leaf's dtype: a float32 position would promote bfloat16 parameters.
-        position = jnp.asarray(t, first.dtype)
+        position = jnp.asarray(t).astype(jnp.result_type(first))
         # Not first + t (last - first), which would miss the end by a rounding.
         return (1 - position) * first + position * last
 
@@ -112,7 +120,7 @@ def cosine_squared(
     pairs = [
         (u, v)
         for u, v in zip(jax.tree.leaves(start), jax.tree.leaves(end), strict=True)
-        if where(u)
+        if _floating(u) and where(u)
     ]
     zero = jnp.zeros(())
     dot = sum((jnp.sum(u * v) for u, v in pairs), zero)
@@ -137,7 +145,9 @@ def simplex(points: PyTree, weights: Float[Array, " ends"]) -> PyTree:
       A pytree like one end.
 
     Raises:
-      ValueError: if ``weights`` is not a vector or a leaf's first axis differs from it.
+      ValueError: if ``weights`` is not a vector, a leaf's first axis differs from it,
+        or a leaf that is no floating-point number differs between the ends.
+      TypeError: if a leaf is complex.
 
     References:
       Wortsman et al., "Learning Neural Network Subspaces", 2021, section 3.
@@ -154,9 +164,15 @@ def simplex(points: PyTree, weights: Float[Array, " ends"]) -> PyTree:
                 f"points{jax.tree_util.keystr(path)}: expected a leading axis of "
                 f"{weights.shape[0]} (one per weight), got shape {jnp.shape(leaf)}"
             )
-    return jax.tree.map(
-        lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, axes=1), points
-    )
+        for end in leaf[1:] if not _floating(leaf) else ():
+            _check_unmixed(f"points{jax.tree_util.keystr(path)}", leaf[0], end)
+
+    def point(leaf: Any) -> Any:
+        if not _floating(leaf):
+            return leaf[0]
+        return jnp.tensordot(weights.astype(leaf.dtype), leaf, axes=1)
+
+    return jax.tree.map(point, points)
 
 
 def check_same_structure(start: PyTree, end: PyTree) -> None:
@@ -167,8 +183,9 @@ def check_same_structure(start: PyTree, end: PyTree) -> None:
       end: another one.
 
     Raises:
-      ValueError: naming the first leaf whose structure, shape or dtype differs.
-      TypeError: naming the first leaf that is not floating point.
+      ValueError: naming the first leaf whose structure, shape or dtype differs, or that
+        is no floating-point number and differs, as far as its values are concrete.
+      TypeError: naming the first leaf that is complex.
     """
     first, last = jax.tree.structure(start), jax.tree.structure(end)
     if first != last:
@@ -185,9 +202,29 @@ def check_same_structure(start: PyTree, end: PyTree) -> None:
                 f"start, got {jnp.result_type(v)}{jnp.shape(v)}; build both ends from "
                 "the same network"
             )
-        # A point between two integers is not an integer.
-        if not jnp.issubdtype(jnp.result_type(u), jnp.floating):
-            raise TypeError(
-                f"start{name}: expected floating-point parameters, got "
-                f"{jnp.result_type(u)}; keep counters and keys out of the parameters"
-            )
+        if not _floating(u):
+            _check_unmixed(f"end{name}", u, v)
+
+
+def _floating(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def _check_unmixed(name: str, first: Any, last: Any) -> None:
+    """Check that a leaf which cannot be interpolated is the same at both ends."""
+    if jnp.issubdtype(jnp.result_type(first), jnp.complexfloating):
+        raise TypeError(f"{name}: expected real parameters, got complex ones")
+    if any(
+        isinstance(leaf, Tracer) or not getattr(leaf, "is_fully_addressable", True)
+        for leaf in (first, last)
+    ):
+        return
+    if named_leaves.is_key(first):
+        first, last = jax.random.key_data(first), jax.random.key_data(last)
+    # A point between two integers is not an integer, so neither may be chosen.
+    if not np.array_equal(first, last):
+        raise ValueError(
+            f"{name}: expected {jnp.result_type(first)} values as at the start, since "
+            "only floating-point parameters are interpolated, got others; give both "
+            "ends the same counters and keys, or keep them out of the parameters"
+        )

@@ -35,6 +35,9 @@ def nest(leaves: dict[str, Any]) -> dict[str, Any]:
     Returns:
       A nested dictionary.
 
+    Raises:
+      ValueError: if one leaf's name is the beginning of another's.
+
     >>> nest({"a/b": 1, "c": 2})
     {'a': {'b': 1}, 'c': 2}
     """
@@ -42,7 +45,12 @@ def nest(leaves: dict[str, Any]) -> dict[str, Any]:
     for name, leaf in leaves.items():
         *parents, last = name.split("/")
         node = tree
-        for parent in parents:
+        for depth, parent in enumerate(parents, start=1):
+            if "/".join(parents[:depth]) in leaves:
+                raise ValueError(
+                    f"{name}: expected a name of its own, got one that begins with "
+                    f"that of another leaf, {'/'.join(parents[:depth])}; rename one"
+                )
             node = node.setdefault(parent, {})
         node[last] = leaf
     return tree

@@ -6,6 +6,7 @@ rate is therefore rounded to a multiple of 1/256, and the kept units are scaled 
 rounded rate.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -66,8 +67,9 @@ def functional(module: nnx.Module) -> tuple[Callable[..., Array], PyTree]:
       module: a module whose only state is its parameters.
 
     Returns:
-      ``(apply_fn, params)``: ``apply_fn(params, inputs, **kwargs)`` calls the module,
-      and ``params`` is a nested dictionary of arrays.
+      ``(apply_fn, params)``: ``apply_fn(params, inputs, **kwargs)`` calls the module
+      and has the signature of the module, and ``params`` is a nested dictionary of
+      arrays.
 
     Raises:
       ValueError: if the module holds state that is not a parameter (batch statistics,
@@ -83,4 +85,8 @@ def functional(module: nnx.Module) -> tuple[Callable[..., Array], PyTree]:
     def apply_fn(params: PyTree, inputs: Any, **kwargs: Any) -> Array:
         return nnx.merge(graphdef, nnx.State(params))(inputs, **kwargs)
 
+    # Whoever calls a network with a key looks whether it has a parameter of that name.
+    first = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    called = inspect.signature(module).parameters.values()
+    apply_fn.__signature__ = inspect.Signature([first, *called])
     return apply_fn, nnx.to_pure_dict(params)

@@ -1,7 +1,7 @@
 """A training step as a pure function, and the scans that repeat it."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jeff.batches import Shuffled
+from jeff.frozen import Frozen, freeze, join, split
 
 __all__ = [
     "LossFn",
@@ -43,26 +44,42 @@ def init_state(
     """Training state at step 0.
 
     Args:
-      params: trainable pytree.
+      params: pytree of arrays. The optimiser sees its floating-point leaves; integers,
+        bools and random keys are None to it.
       optimizer: optax transformation.
       key: random key of the run; step t uses ``fold_in(key, t)``.
 
     Returns:
       The state.
     """
-    return TrainState(params, optimizer.init(params), key, jnp.zeros((), jnp.int32))
+    floats, _ = split(params, ())
+    return TrainState(params, optimizer.init(floats), key, jnp.zeros((), jnp.int32))
 
 
-def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Step:
+def make_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    frozen: Frozen | None = None,
+) -> Step:
     """One optimiser step as a pure function.
+
+    Transformations that ask for more than a gradient get it: ``value``, ``grad``, and
+    as functions of the parameters ``value_fn`` or ``obj_fn``, the loss of this batch,
+    and ``grad_fn``, its gradient. `optax.lbfgs` evaluates them in its line search.
 
     Args:
       loss_fn: ``(params, batch, key, *constants) -> (loss, metrics)``.
-      optimizer: the optax transformation that made the state.
+      optimizer: the optax transformation that made the state; any.
+      frozen: parameters that are not trained, as in `jeff.frozen.is_frozen`. Leaves
+        that are not floating point never are.
 
     Returns:
       ``step(state, batch, *constants) -> (state, metrics)``; metrics gain ``"loss"``.
+      It raises a ValueError if ``loss_fn`` returns a metric of that name, a name in
+      ``frozen`` is in no path, or running statistics would be trained.
     """
+    optimizer = freeze(optimizer, frozen)
 
     def step(
         state: TrainState, batch: PyTree, *constants: PyTree
@@ -70,11 +87,36 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Step:
         # From the step's number, not from a chain of splits: a resumed run draws the
         # same.
         key = jax.random.fold_in(state.key, state.step)
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, metrics), grads = grad_fn(state.params, batch, key, *constants)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        state = TrainState(params, opt_state, state.key, state.step + 1)
+        floats, rest = split(state.params, ())
+
+        def value(floats: PyTree) -> tuple[Array, Metrics]:
+            return loss_fn(join(floats, rest), batch, key, *constants)
+
+        # optax insists that `value_fn` takes every extra argument that it does not.
+        def value_fn(floats: PyTree, obj_fn: Any = None, grad_fn: Any = None) -> Array:
+            del obj_fn, grad_fn
+            return value(floats)[0]
+
+        (loss, metrics), grads = jax.value_and_grad(value, has_aux=True)(floats)
+        if "loss" in metrics:
+            raise ValueError(
+                'loss_fn: expected metrics of other names than "loss", which the step '
+                f"adds, got {sorted(metrics)}"
+            )
+        # Of a complex parameter JAX gives the conjugate of the direction of ascent.
+        grads = jax.tree.map(jnp.conj, grads)
+        updates, opt_state = optimizer.update(
+            grads,
+            state.opt_state,
+            state.params,
+            value=loss,
+            grad=grads,
+            value_fn=value_fn,
+            obj_fn=value_fn,
+            grad_fn=lambda floats, *_: jax.grad(value, has_aux=True)(floats)[0],
+        )
+        moved = optax.apply_updates(floats, split(updates, ())[0])
+        state = TrainState(join(moved, rest), opt_state, state.key, state.step + 1)
         return state, {"loss": loss, **metrics}
 
     return step
@@ -136,7 +178,7 @@ def scan_indexed(
         # Gathered inside the scan, so that no shuffled copy of the data is made. Rows
         # come from `Shuffled` and exist, so no bounds are checked.
         batch = jax.tree.map(
-            lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data
+            lambda leaf: jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds"), data
         )
         return step_fn(state, _place(batch, sharding), *constants)
 

@@ -22,7 +22,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
-from jeff import digests, named_leaves
+from jeff import digests, named_leaves, storable
 
 __all__ = [
     "DamagedError",
@@ -37,8 +37,6 @@ __all__ = [
 ]
 
 _LEAVES, _META = "leaves", "metadata"
-# Narrow types that tensorstore, which orbax writes with, does not know.
-_UNSTORED = ("uint2", "uint4", "float8_e4m3", "float8_e8m0fnu")
 # Of a record, without and with digests.
 _OLD, _FIELDS = {"user", "keys"}, {"user", "keys", "empty", "digests", "seal"}
 
@@ -60,6 +58,7 @@ def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
     Raises:
       TypeError: if a leaf is not an array, its dtype cannot be stored, or the metadata
         is not JSON.
+      ValueError: if two leaves would have one name; names it.
     """
     # orbax stores plain arrays: a typed key is stored as its words and implementation.
     names, leaves, _ = named_leaves.flatten(tree)
@@ -69,14 +68,14 @@ def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
             keys[name] = str(jax.random.key_impl(leaf))
             arrays[name] = jax.random.key_data(leaf)
         else:
-            arrays[name] = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-        if arrays[name].dtype.kind in "OSUMm":
-            raise TypeError(f"{name}: expected an array or a number, got {type(leaf)}")
-        if (narrow := arrays[name].dtype.name) in _UNSTORED:
-            raise TypeError(
-                f"{name}: expected a dtype that orbax can write, got {narrow}; save it "
-                "as its bits in uint8"
-            )
+            arrays[name] = storable.storable(name, leaf)
+    if len(arrays) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"{double}: expected one leaf of this name, got two; parts of a path are "
+            "joined by slashes: rename the part that has a slash in it, or no name"
+        )
+    named_leaves.nest(arrays)  # refuses names that cannot be read back by path
     try:
         json.dumps(dict(user))  # checked before anything is written
     except (TypeError, ValueError) as error:
@@ -302,7 +301,7 @@ def match(
     # By name and not by place: a tree of another structure must not be filled in
     # silence.
     missing, surplus = set(names) - set(stored), set(stored) - set(names)
-    if missing or surplus:
+    if missing or surplus or len(names) > len(stored):
         raise ValueError(
             f"{path}: the checkpoint is of another structure: it lacks "
             f"{sorted(missing)[:5]} and has {sorted(surplus)[:5]} besides; build "
@@ -316,6 +315,9 @@ def match(
         if not named_leaves.is_key(leaf):
             # What saving it would store: for a number of Python 64 bits.
             wanted = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+            wanted = (
+                storable.native(wanted) if isinstance(wanted, np.ndarray) else wanted
+            )
             if (stored[name].shape, stored[name].dtype) != (wanted.shape, wanted.dtype):
                 raise ValueError(
                     f"{path}: {name}: expected {wanted.dtype}{wanted.shape}, the "

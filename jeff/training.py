@@ -14,11 +14,10 @@ resumes with the same batches.
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from jeff.batches import Shuffled
-from jeff.runlog import LastRow, RunLog
+from jeff.checks import check_integers_fit
+from jeff.rows import NonFiniteLossError, any_nan, chunk_row, valid_row
+from jeff.runlog import RunLog
+from jeff.runstate import EarlyStop, RunState
 from jeff.steps import (
     LossFn,
     Metrics,
@@ -64,14 +66,6 @@ _scan_stacked_jit = jax.jit(
 )
 
 
-class EarlyStop(NamedTuple):
-    """Stop when a validation metric has not improved for ``patience`` validations."""
-
-    metric: str
-    patience: int = 5
-    mode: Literal["min", "max"] = "min"
-
-
 class FitResult(NamedTuple):
     """Result of `fit`.
 
@@ -87,32 +81,6 @@ class FitResult(NamedTuple):
     step: int
     history: list[dict[str, int | float]]
     stopped: Literal["finished", "early"]
-
-
-class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite; ``step`` is the first such step, from 0.
-
-    If parameters became NaN after the last loss was computed, the next step is
-    reported.
-    """
-
-    def __init__(self, step: int, checkpoint: Path | None):
-        """Describe where the loss broke and what is kept.
-
-        Args:
-          step: first step whose loss is not finite, from 0.
-          checkpoint: the last good checkpoint, or None where none was written.
-        """
-        kept = (
-            f"the last good checkpoint is {checkpoint}"
-            if checkpoint
-            else "no checkpoint was written"
-        )
-        super().__init__(
-            f"expected a finite loss, got NaN or infinity at step {step}; {kept}; "
-            "lower the learning rate, clip gradients, or look at that batch"
-        )
-        self.step = step
 
 
 def fit(
@@ -136,7 +104,12 @@ def fit(
     Steps run in chunks under one compiled `lax.scan`; between chunks the host writes
     the log, validates, and writes a checkpoint. Called again with the same arguments
     after an interruption, it resumes from the last checkpoint and ends with the same
-    bits as an uninterrupted run on the same machine.
+    bits as an uninterrupted run on the same machine. With a larger ``num_steps`` it
+    goes on from there.
+
+    With `optax.apply_if_finite` in the optimiser, a step whose loss is not finite stops
+    nothing as long as the state stays finite. The log counts such steps as
+    ``"skipped"``, and its means leave them out.
 
     Args:
       step_fn: pure ``(state, batch, *constants) -> (state, metrics)``; metrics contain
@@ -153,9 +126,11 @@ def fit(
         function.
       workdir: where ``metrics.jsonl`` and ``checkpoints/`` go; nothing is written when
         it is None.
-      checkpoint_every: chunks between checkpoints; the last chunk always has one.
-      validate: ``state -> {name: number}``, called after each chunk.
-      early_stop: rule over the metrics of ``validate``.
+      checkpoint_every: chunks between checkpoints, counted from the last one; the last
+        chunk always has one.
+      validate: ``state -> {name: number}``, called after each chunk. Names may not be
+        those of the training metrics, ``"step"``, ``"seconds"`` or ``"skipped"``.
+      early_stop: rule over the metrics of ``validate``. NaN is worse than any number.
       batch_sharding: placement of each batch over a mesh
         (`jeff.sharding.batch_sharding`); one device by default.
       progress: show a progress bar on standard error.
@@ -170,7 +145,8 @@ def fit(
       NonFiniteLossError: at the first NaN or infinite loss.
       OSError: if log or checkpoint cannot be written; the earlier ones stay.
       ValueError: if an argument is out of range, the metrics lack ``"loss"`` or the
-        early-stop metric, or the checkpoint in ``workdir`` is of another run.
+        early-stop metric, two metrics have one name, a metric of ``validate`` is not a
+        number, or the checkpoint in ``workdir`` is of another or a longer run.
     """
     chunk = _check_arguments(batches, num_steps, chunk_steps, checkpoint_every)
     if early_stop is not None and validate is None:
@@ -187,8 +163,14 @@ def fit(
             saved = stack.enter_context(Checkpoints(Path(workdir) / "checkpoints"))
         # A copy, since the first chunk is given its buffers and the caller keeps
         # `state`.
-        run = _Progress(jax.tree.map(jnp.copy, state), track_best=bool(early_stop))
+        check_integers_fit(state=state)
+        run = RunState(jax.tree.map(jnp.copy, state), early_stop)
         run.resume(saved)
+        if run.step > num_steps:
+            raise ValueError(
+                f"num_steps: expected at least {run.step}, the step of the checkpoint "
+                f"in {workdir}, got {num_steps}; choose another folder"
+            )
         log = RunLog(
             workdir,
             num_steps,
@@ -206,88 +188,23 @@ def fit(
             )
             # Reading the metrics waits for the chunk, so the time below is that of the
             # work.
-            row = _summary(metrics, run.step, saved)
+            row = chunk_row(metrics, run.state, run.step, saved)
             row["seconds"] = time.perf_counter() - began
             run.step += len(indices)
             if validate is not None:
-                row |= {name: float(v) for name, v in validate(run.state).items()}
+                row |= valid_row(validate(run.state), row)
             log.write({"step": run.step, **row})
-            if early_stop is not None:
-                run.judge(row, early_stop)
+            run.judge(row)
             done = run.stopped or run.step == num_steps
-            if saved and (done or run.step % (chunk * checkpoint_every) == 0):
-                if _any_nan(
-                    run.state
-                ):  # the last update broke what the loss did not see
-                    raise NonFiniteLossError(run.step, _latest(saved))
+            # By the steps since the last one: a run that resumes at another step than
+            # a multiple of its chunks has checkpoints too.
+            if saved and (done or run.step - run.saved_at >= chunk * checkpoint_every):
+                # The last update may have broken what the loss did not see.
+                if any_nan(run.state):
+                    raise NonFiniteLossError(run.step, saved)
                 run.save(saved, log.rows)
-    final = run.best if run.track_best else run.state
-    return FitResult(final, run.step, log.rows, "early" if run.stopped else "finished")
-
-
-@dataclasses.dataclass
-class _Progress:
-    """Everything that a checkpoint must hold for a run to resume unchanged."""
-
-    state: PyTree
-    track_best: bool
-    step: int = 0
-    best: PyTree = None
-    best_value: float | None = None
-    waited: int = 0
-    stopped: bool = False
-    last: LastRow | None = None
-
-    def __post_init__(self):
-        self.best = self.state if self.track_best else None
-
-    def judge(self, row: dict[str, float], rule: EarlyStop) -> None:
-        if rule.metric not in row:
-            raise ValueError(
-                f"early_stop.metric: expected one of {sorted(row)}, got {rule.metric!r}"
-            )
-        value = row[rule.metric] * (1 if rule.mode == "min" else -1)
-        if self.best_value is None or value < self.best_value:
-            # A copy: the next chunk is given this state's buffers to overwrite.
-            self.best = jax.tree.map(jnp.copy, self.state)
-            self.best_value, self.waited = value, 0
-        else:
-            self.waited += 1
-        self.stopped = self.waited >= rule.patience
-
-    def save(self, saved: Any, rows: list[dict[str, int | float]]) -> None:
-        tree = {"state": self.state} | ({"best": self.best} if self.track_best else {})
-        notes = {
-            "best_value": self.best_value,
-            "waited": self.waited,
-            "stopped": self.stopped,
-            # The log can lose its end; other processes than the first have none.
-            "last": {"row": rows[-1], "count": len(rows)},
-        }
-        saved.save(self.step, tree, metadata=notes)
-
-    def resume(self, saved: Any) -> None:
-        step = saved.latest() if saved else None
-        if step is None:
-            return
-        like = {"state": self.state} | ({"best": self.best} if self.track_best else {})
-        tree = saved.restore(step, like)
-        self.step, self.state, self.best = step, tree["state"], tree.get("best")
-        # Best value and patience too, or a resumed run would stop at another step.
-        notes = saved.metadata(step)
-        # Absent from the checkpoints of an earlier jeff.
-        self.last = LastRow(**notes["last"]) if "last" in notes else None
-        for name in ("best_value", "waited", "stopped"):
-            setattr(self, name, notes[name])
-
-
-@jax.jit
-def _any_nan(state: PyTree) -> jax.Array:
-    # The loss is that before the update, so the last update can break parameters
-    # unseen.
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.any(
-        jnp.stack([jnp.isnan(x).any() for x in floats] or [jnp.array(False)])
+    return FitResult(
+        run.final(), run.step, log.rows, "early" if run.stopped else "finished"
     )
 
 
@@ -331,6 +248,7 @@ def _run_chunk(
         )
     # Stacked on the host: one transfer per chunk instead of one per step.
     stacked = jax.tree.map(lambda *rows: np.stack(rows), *map(batches, steps.tolist()))
+    check_integers_fit(batches=stacked)
     if sharding is not None:
         # The first axis is the scan's: steps follow each other and are not split.
         over_steps = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
@@ -339,22 +257,3 @@ def _run_chunk(
             stacked,
         )
     return _scan_stacked_jit(step_fn, state, stacked, sharding, constants)
-
-
-def _latest(saved: Any) -> Path | None:
-    step = saved.latest() if saved else None
-    return None if step is None else saved.directory / str(step)
-
-
-def _summary(metrics: Metrics, first_step: int, saved: Any) -> dict[str, float]:
-    """Mean of each metric over the chunk; raises at the first non-finite loss."""
-    if "loss" not in metrics:
-        raise ValueError(
-            f'step_fn: expected metrics with a "loss", got {sorted(metrics)}'
-        )
-    metrics = jax.tree.map(np.asarray, metrics)
-    finite = np.isfinite(metrics["loss"])
-    if not finite.all():
-        broken = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
-        raise NonFiniteLossError(first_step + broken, _latest(saved))
-    return {name: float(np.mean(value)) for name, value in metrics.items()}

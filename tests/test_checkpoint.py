@@ -254,3 +254,63 @@ def test_narrow_numbers_are_kept_or_refused_by_name(tmp_path):
     with pytest.raises(TypeError, match=r"codes: .*orbax can write, got uint4"):
         checkpoint.save(tmp_path / "b", tree)
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"a/b": 1, "a": {"b": 2}}, "a/b: expected one leaf of this name, got two"),
+        ({"": 1, "value": 2}, "value: expected one leaf of this name, got two"),
+        ({"a/b": 1, "a": 2}, "a/b: .*begins with that of another leaf, a; rename"),
+        ({"a/b": {"c": 1}, "a": {"b": 2}}, "a/b/c: .*another leaf, a/b; rename"),
+    ],
+)
+def test_leaves_of_one_name_are_refused(tree, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        checkpoint.save(tmp_path / "a", tree)
+    with (
+        checkpoint.Checkpoints(tmp_path / "run") as saved,
+        pytest.raises(ValueError, match=words),
+    ):
+        saved.save(1, tree, metadata={})
+    assert not (tmp_path / "a").exists()
+
+
+def test_names_that_only_look_alike_are_kept_apart(tmp_path):
+    """Slashes of Haiku, numbers as keys and as places, dots, attributes."""
+    tree = {
+        "net/~/linear": {"w": np.float32(1)},
+        "net/~/linear_1": {"w": np.float32(2)},
+        "lists": [np.float32(3), {1: np.float32(4), 10: np.float32(5)}],
+        "..": (np.float32(6), None, {}),
+        "state": State({}, (), np.float32(7), np.float32(8)),
+    }
+    restored = checkpoint.restore(checkpoint.save(tmp_path / "saved", tree), tree)
+    assert jax.tree.structure(restored) == jax.tree.structure(tree)
+    assert [int(leaf) for leaf in jax.tree.leaves(restored)] == [
+        int(leaf) for leaf in jax.tree.leaves(tree)
+    ]
+
+
+def test_another_byte_order_comes_back_as_the_same_numbers(tmp_path):
+    tree = {"f": np.array([1.5, -2], ">f4"), "i": np.array([2**40 + 1], ">i8")}
+    path = checkpoint.save(tmp_path / "saved", tree)
+    for restored in (checkpoint.restore(path), checkpoint.restore(path, tree)):
+        np.testing.assert_array_equal(restored["f"], tree["f"])
+        np.testing.assert_array_equal(restored["i"], tree["i"])
+        assert restored["i"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("leaf", "words"),
+    [
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), "x: .*without a mask"),
+        (np.zeros(2, [("a", "f4")]), "x: .*orbax can write, got void32"),
+        (2**70, "x: .*at most 64 bits"),
+        ("text", "x: expected an array or a number"),
+    ],
+)
+def test_what_would_not_come_back_is_refused(leaf, words, tmp_path):
+    with pytest.raises(TypeError, match=words):
+        checkpoint.save(tmp_path / "a", {"x": leaf})
+    assert list(tmp_path.iterdir()) == []

@@ -96,6 +96,22 @@ def test_bfloat16_stays_bfloat16():
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
 
 
+def test_counters_and_keys_that_agree_are_left_alone():
+    state = {"count": jnp.int32(7), "key": jax.random.key(1), "on": np.array([True])}
+    ends = [end | state for end in (START, END)]
+    cosine = line.cosine_squared(*ends, where=lambda leaf: True)
+    assert cosine == line.cosine_squared(START, END, where=lambda leaf: True)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends)
+    for point in (
+        line.interpolate(*ends, 0.25),
+        line.simplex(stacked, jnp.array([0.75, 0.25])),
+        jax.tree.map(lambda leaf: leaf[1], line.grid(*ends, jnp.array([0.0, 0.25]))),
+    ):
+        np.testing.assert_allclose(point["w"], [[1.5, 1.0]])
+        assert (point["count"], point["on"]) == (7, True)
+        assert point["key"] == state["key"]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -111,10 +127,25 @@ def test_bfloat16_stays_bfloat16():
         ),
         (
             lambda: line.interpolate(
-                {"n": jnp.ones(2, int)}, {"n": jnp.ones(2, int)}, 0.0
+                {"n": jnp.ones(2, int)}, {"n": jnp.zeros(2, int)}, 0.0
             ),
+            ValueError,
+            r"end\['n'\]: expected int32 values as at the start.*floating-point",
+        ),
+        (
+            lambda: line.interpolate(jax.random.key(0), jax.random.key(1), 0.0),
+            ValueError,
+            "same counters and keys",
+        ),
+        (
+            lambda: line.interpolate(jnp.ones(2, complex), jnp.ones(2, complex), 0.0),
             TypeError,
-            "floating-point",
+            "expected real parameters, got complex",
+        ),
+        (
+            lambda: line.simplex({"n": jnp.arange(2)}, jnp.ones(2)),
+            ValueError,
+            r"points\['n'\]: expected int32",
         ),
         (
             lambda: line.simplex(jnp.ones((2, 3)), jnp.ones(3)),

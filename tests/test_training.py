@@ -232,6 +232,183 @@ def test_parameters_that_break_in_the_last_step_are_not_saved(problem, tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["6"]
 
 
+def test_a_longer_run_has_checkpoints_from_where_it_resumes(problem, tmp_path):
+    """From step 25 in chunks of 10: at 35, 45 and so on, so a kill loses one chunk."""
+    step_fn, state, batches = problem
+    options = {"workdir": tmp_path, "chunk_steps": 10, "progress": False}
+    training.fit(step_fn, state, batches, num_steps=25, **options)
+    found = []
+
+    def validate(state):
+        # Of the chunk before, whose writing may still go on.
+        found.append(int(state.step))
+        if found[-1] == 75:
+            raise KeyboardInterrupt
+        return {"norm": jnp.linalg.norm(state.params)}
+
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(
+            step_fn, state, batches, num_steps=100, validate=validate, **options
+        )
+    assert found == [35, 45, 55, 65, 75]
+    saved = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert saved == [55, 65]
+    result = training.fit(step_fn, state, batches, num_steps=100, **options)
+    whole = training.fit(step_fn, state, batches, num_steps=100, progress=False)
+    np.testing.assert_allclose(result.state.params, whole.state.params, rtol=1e-6)
+
+
+def test_checkpoints_of_every_other_chunk_after_a_resumption(problem, tmp_path):
+    step_fn, state, batches = problem
+    options = {"workdir": tmp_path, "progress": False, "checkpoint_every": 2}
+    training.fit(step_fn, state, batches, num_steps=7, chunk_steps=7, **options)
+    training.fit(step_fn, state, batches, num_steps=30, chunk_steps=5, **options)
+    saved = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert saved == [27, 30]
+
+
+def test_a_shorter_run_than_the_checkpoint_is_refused(problem, tmp_path):
+    options = {"workdir": tmp_path, "progress": False}
+    training.fit(*problem, num_steps=12, **options)
+    with pytest.raises(ValueError, match=r"num_steps: expected at least 12.*got 6"):
+        training.fit(*problem, num_steps=6, **options)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("mode", "scores", "best"),
+    [
+        ("min", [NAN, 5, 4, 3], 3),
+        ("max", [NAN, 3, 5, 4], 2),
+        ("min", [NAN, NAN, 3, NAN], 2),
+        ("max", [1, NAN, NAN, NAN], 0),
+        ("min", [float("inf"), 5, NAN, 6], 1),
+    ],
+)
+def test_nan_is_worse_than_every_number(problem, mode, scores, best):
+    values, seen = iter(scores), []
+
+    def validate(state):
+        seen.append(np.asarray(state.params))
+        return {"score": next(values)}
+
+    result = training.fit(
+        *problem,
+        num_steps=24,
+        validate=validate,
+        early_stop=training.EarlyStop("score", patience=4, mode=mode),
+        progress=False,
+    )
+    np.testing.assert_array_equal(result.state.params, seen[best])
+
+
+def test_only_nan_gives_the_last_state_and_a_warning(problem, tmp_path):
+    """Also where it resumes: nothing of the best state is lost or made up."""
+    options = {
+        "validate": lambda state: {"score": NAN},
+        "early_stop": training.EarlyStop("score", patience=9),
+        "workdir": tmp_path,
+        "progress": False,
+    }
+    for num_steps in (6, 12):
+        with pytest.warns(UserWarning, match="score was NaN in every validation"):
+            result = training.fit(*problem, num_steps=num_steps, **options)
+        assert result.state.step == num_steps
+    options["early_stop"] = training.EarlyStop("score", mode="max")
+    with pytest.raises(ValueError, match=r"early_stop: .*\['score', 'min'\] of the"):
+        training.fit(*problem, num_steps=18, **options)
+
+
+def test_more_patience_goes_on_after_an_early_stop(problem, tmp_path):
+    options = {
+        "validate": lambda state: {"score": state.step},
+        "workdir": tmp_path,
+        "progress": False,
+        "num_steps": 30,
+    }
+    for patience, step, stopped in ((1, 12, "early"), (2, 18, "early")):
+        rule = training.EarlyStop("score", patience=patience)
+        result = training.fit(*problem, early_stop=rule, **options)
+        assert (result.step, result.stopped, int(result.state.step)) == (
+            step,
+            stopped,
+            6,
+        )
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"loss": 1.0}, r"got \['loss'\]; call it 'valid_loss'"),
+        ({"step": 1.0, "auc": 1.0}, r"validate: .*got \['step'\]"),
+        ({"seconds": 1.0}, r"validate: .*got \['seconds'\]"),
+        ({"auc": np.ones(3)}, r"validate: auc: expected a number, got shape \(3,\)"),
+    ],
+)
+def test_what_validate_may_not_return(problem, found, words):
+    with pytest.raises(ValueError, match=words):
+        training.fit(
+            *problem, num_steps=6, validate=lambda state: found, progress=False
+        )
+
+
+def test_metrics_of_any_other_name(problem, tmp_path):
+    """Slashes and 0-d arrays, in the log and in what resumes."""
+    options = {
+        "validate": lambda state: {"valid/loss": jnp.ones(()), "n": np.int64(3)},
+        "workdir": tmp_path,
+        "progress": False,
+    }
+    training.fit(*problem, num_steps=6, **options)
+    result = training.fit(*problem, num_steps=12, **options)
+    assert [row["valid/loss"] for row in result.history] == [1.0, 1.0]
+    assert [row["n"] for row in result.history] == [3, 3]
+
+    def step_fn(state, batch):
+        return state, {"loss": jnp.ones(()), "seconds": jnp.ones(())}
+
+    with pytest.raises(ValueError, match=r"step_fn: .*got \['seconds'\]"):
+        training.fit(step_fn, *problem[1:], num_steps=6, progress=False)
+
+
+def test_integers_that_jax_would_cut_are_refused(problem):
+    step_fn, state, batches = problem
+    large = np.array([1, 2**32 + 1])
+    with pytest.raises(ValueError, match=r"data\['y'\]: .*32 bits, got 1 to 42949"):
+        training.Shuffled({"y": large}, 1, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"batches\['y'\]: .*32 bits"):
+        training.fit(
+            step_fn, state, lambda step: {"y": large}, num_steps=1, progress=False
+        )
+    with pytest.raises(ValueError, match=r"state.step: .*32 bits"):
+        training.fit(
+            step_fn,
+            state._replace(step=np.int64(2**40 + 1)),
+            batches,
+            num_steps=6,
+            progress=False,
+        )
+
+
+def test_a_table_is_data_too(key):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(
+        {"x": [1.0, 2, 3, 4], "y": [1, 0, 1, 0]}, index=[9, 7, 5, 3]
+    )
+    batches = training.Shuffled({"x": table["x"], "y": table["y"]}, 2, key)
+
+    def step_fn(state, batch):
+        return state + batch["x"].sum(), {"loss": batch["y"].mean()}
+
+    total, _ = training.run_epochs(step_fn, jnp.zeros(()), batches, num_epochs=1)
+    fitted = training.fit(step_fn, jnp.zeros(()), batches, num_steps=2, progress=False)
+    assert total == fitted.state == 10
+    with pytest.raises(TypeError, match="data: expected arrays of numbers, got object"):
+        training.Shuffled(pandas.Series(["a", None]), 1, key)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -276,6 +453,7 @@ def test_metrics_without_loss_or_rule(problem):
         ({"x": jnp.ones((4, 2))}, 0, "1 to 4 .*got 0"),
         ({"x": jnp.float32(1)}, 1, "leading axis"),
         ({}, 1, "leading axis"),
+        ({"x": jnp.ones((0, 2))}, 1, "data: expected at least one example"),
     ],
 )
 def test_bad_batches(data, size, words, key):

@@ -79,7 +79,9 @@ def call(
     """Call a network, with a random key if one is given and the network accepts it.
 
     Args:
-      apply_fn: ``apply_fn(params, inputs)`` or ``apply_fn(params, inputs, key=key)``.
+      apply_fn: ``apply_fn(params, inputs)``. If it has a parameter named ``key``, it
+        gets the key; if it has one named ``rngs``, as Linen's ``module.apply`` has,
+        ``rngs={"dropout": key}``.
       params: parameters of the network.
       inputs: inputs of the network.
       key: random key, or None to run without noise.
@@ -92,9 +94,10 @@ def call(
     # Look for the parameter by name, so that a network without dropout need not have
     # an unused one.
     parameters = inspect.signature(apply_fn).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if "key" in parameters or takes_any:
+    if "key" in parameters:
         return apply_fn(params, inputs, key=key)
+    if "rngs" in parameters:
+        return apply_fn(params, inputs, rngs={"dropout": key})
     return apply_fn(params, inputs)
 
 

@@ -47,6 +47,7 @@ from jeff.fairness.model import (
     predict,
     predict_each,
 )
+from jeff.frozen import Frozen
 from jeff.steps import Metrics, Step, init_state, make_step, run_epochs
 
 __all__ = [
@@ -107,7 +108,8 @@ def loss(
 
     Args:
       apply_fn: ``apply_fn(params, inputs) -> logits [people]``. If it has a parameter
-        named ``key`` and a key is given, it is passed on, for dropout.
+        named ``key`` and a key is given, it is passed on, for dropout; to one named
+        ``rngs``, as of Linen's ``module.apply``, as ``{"dropout": key}``.
       line: the two ends.
       batch: the people of this step.
       alpha: level in [0, 1].
@@ -147,6 +149,7 @@ def train_step(
     gap: str | GapFn = "demographic_parity",
     cosine_weight: float = 1.0,
     end_mass: float = 0.5,
+    frozen: Frozen | None = None,
 ) -> Step:
     """The pure training step of a line, for `jeff.training.fit` or your own loop.
 
@@ -158,6 +161,8 @@ def train_step(
       gap: as in `loss`.
       cosine_weight: as in `loss`.
       end_mass: as in `sample_alpha`.
+      frozen: parameters of the ends that are not trained, as in
+        `jeff.frozen.is_frozen`: ``"batch_stats"`` for Linen.
 
     Returns:
       ``step(state, batch) -> (state, metrics)``, where the state comes from
@@ -182,7 +187,7 @@ def train_step(
             key=noise,
         )
 
-    return make_step(step_loss, optimizer)
+    return make_step(step_loss, optimizer, frozen=frozen)
 
 
 def train(
@@ -198,6 +203,7 @@ def train(
     ramp: float = 1.0,
     gap: str | GapFn = "demographic_parity",
     end_mass: float = 0.5,
+    frozen: Frozen | None = None,
 ) -> Line:
     """Train a line: a whole run as one pure function.
 
@@ -215,6 +221,7 @@ def train(
       ramp: as in `loss`.
       gap: as in `loss`.
       end_mass: as in `sample_alpha`.
+      frozen: as in `train_step`.
 
     Returns:
       The trained line.
@@ -233,6 +240,7 @@ def train(
         ramp=ramp,
         gap=gap,
         end_mass=end_mass,
+        frozen=frozen,
     )
     state, _ = run_epochs(
         step_fn,

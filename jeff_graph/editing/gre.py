@@ -12,7 +12,9 @@ against g then raises no subset's loss, to first order. Only inner products of p
 size are needed, and they are summed in float32 or wider, whatever the parameters are.
 
 Any model will do, and any pytree of parameters. `rewire` goes before an optimiser,
-`rewire_update` after it, `rewired_adam` replaces it.
+`rewire_update` after it, `rewired_adam` replaces it. Inside `optax.masked` or
+`optax.multi_transform` they see a part of the parameters, and take that part of the
+anchors: the constraint then holds for what that part does to the loss.
 
 Deliberately different from the official code: its projection has the opposite sign and
 is never called in the published version. This module implements what the paper derives.
@@ -37,7 +39,6 @@ from jeff_graph.editing.products import (
     gram_matrix,
     inner_products,
     leading_axis,
-    wide_dtype,
 )
 from jeff_graph.editing.qp import nonnegative_qp
 
@@ -176,9 +177,10 @@ def rewire(
         updates: PyTree, state: Any, params: PyTree | None = None
     ) -> tuple[PyTree, RewireState]:
         del params
+        seen = _seen(anchors, updates)
         # Anchors are fixed, so their products are taken once, in `init`.
-        multipliers = nonnegative_qp(state.gram, inner_products(anchors, updates))
-        rewired = combine(updates, anchors, multipliers, gamma)
+        multipliers = nonnegative_qp(state.gram, inner_products(seen, updates))
+        rewired = combine(updates, seen, multipliers, gamma)
         return rewired, state._replace(multipliers=multipliers)
 
     return optax.GradientTransformation(_starts(anchors), update)
@@ -206,21 +208,22 @@ def rewire_update(anchors: PyTree) -> optax.GradientTransformation:
         updates: PyTree, state: Any, params: PyTree | None = None
     ) -> tuple[PyTree, RewireState]:
         del params
+        seen = _seen(anchors, updates)
         # An update is added where a gradient is subtracted, hence both minus signs.
-        multipliers = nonnegative_qp(state.gram, -inner_products(anchors, updates))
-        projected = combine(updates, anchors, -multipliers)
+        multipliers = nonnegative_qp(state.gram, -inner_products(seen, updates))
+        projected = combine(updates, seen, -multipliers)
         return projected, state._replace(multipliers=multipliers)
 
     return optax.GradientTransformation(_starts(anchors), update)
 
 
 def rewired_adam(
-    learning_rate: float,
+    learning_rate: Float[Array, ""] | float | optax.Schedule,
     anchors: PyTree,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
+    b1: Float[Array, ""] | float = 0.9,
+    b2: Float[Array, ""] | float = 0.999,
+    eps: Float[Array, ""] | float = 1e-8,
 ) -> optax.GradientTransformation:
     """Adam whose update raises no subset's loss, projected in Adam's own metric.
 
@@ -230,7 +233,8 @@ def rewired_adam(
     in place of ``<g_k, g_l>``. The correction goes where Adam finds steps cheap.
 
     Args:
-      learning_rate: step size.
+      learning_rate: step size, or a schedule of it: a function of the number of steps
+        taken.
       anchors: as in `rewire`.
       b1: decay of the first moment.
       b2: decay of the second moment.
@@ -244,49 +248,70 @@ def rewired_adam(
         fit.
     """
     adam = optax.scale_by_adam(b1, b2, eps)
-    zeros = _zeros(anchors)
+    leading_axis("anchors", anchors)
+    schedule = learning_rate if callable(learning_rate) else lambda _: learning_rate
 
     def init(params: PyTree) -> RewiredAdamState:
-        check_fit(anchors, params)
         moments: Any = adam.init(params)
-        return RewiredAdamState(moments, zeros)
+        return RewiredAdamState(moments, _start(anchors, params).multipliers)
 
     def update(
         updates: PyTree, state: Any, params: PyTree | None = None
     ) -> tuple[PyTree, RewiredAdamState]:
         del params
+        seen = _seen(anchors, updates)
         moments: Any
         step, moments = adam.update(updates, state.adam)
         # The bias correction that Adam applies to nu before it divides.
         correction = 1 - b2**moments.count
         cheap = jax.tree.map(
-            lambda g, nu: g / (jnp.sqrt(nu / correction.astype(nu.dtype)) + eps),
-            anchors,
+            lambda g, nu: g / (jnp.sqrt(nu / correction.astype(nu.dtype)) + eps)[None],
+            seen,
             moments.nu,
         )
         # The metric changes with nu, so unlike in `rewire` no product can be kept.
-        gram = gram_matrix(anchors, cheap)
-        multipliers = nonnegative_qp(gram, inner_products(anchors, step))
+        gram = gram_matrix(seen, cheap)
+        multipliers = nonnegative_qp(gram, inner_products(seen, step))
         step = combine(step, cheap, multipliers)
-        scaled = jax.tree.map(lambda leaf: -learning_rate * leaf, step)
+        # Schedules count from 0: the count before this step.
+        rate: Any = schedule(state.adam.count)
+        scaled = jax.tree.map(lambda x: jnp.asarray(-rate, x.dtype) * x, step)
         return scaled, RewiredAdamState(moments, multipliers)
 
     return optax.GradientTransformation(init, update)
 
 
 def _starts(anchors: PyTree) -> Any:
-    zeros = _zeros(anchors)
-
-    def init(params: Any) -> RewireState:
-        check_fit(anchors, params)
-        return RewireState(gram_matrix(anchors), zeros)
-
-    return init
+    leading_axis("anchors", anchors)
+    return functools.partial(_start, anchors)
 
 
-def _zeros(anchors: PyTree) -> Float[Array, " K"]:
-    count = leading_axis("anchors", anchors)
-    return jnp.zeros(count, wide_dtype(*jax.tree.leaves(anchors)))
+def _start(anchors: PyTree, params: PyTree) -> RewireState:
+    seen = _seen(anchors, params)
+    check_fit(seen, params)
+    gram = gram_matrix(seen)
+    # As wide as the sums, or the state of a scan would change its dtype.
+    return RewireState(gram, jnp.zeros(len(gram), gram.dtype))
+
+
+def _seen(anchors: PyTree, tree: PyTree) -> PyTree:
+    """The anchors of the leaves that ``tree`` holds, where optax has masked some."""
+
+    def masked(node: Any) -> bool:
+        return node is None or isinstance(node, optax.MaskedNode)
+
+    found = jax.tree.leaves(tree, is_leaf=masked)
+    if not any(map(masked, found)):
+        return anchors
+    if all(map(masked, found)):
+        raise ValueError(
+            "anchors: expected leaves to rewire, got a tree of masked ones"
+        )
+
+    def part(node: Any, rows: PyTree) -> PyTree:
+        return node if masked(node) else rows
+
+    return jax.tree.map(part, tree, anchors, is_leaf=masked)
 
 
 def _check_gamma(gamma: Float[Array, ""] | float) -> None:
