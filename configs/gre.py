@@ -5,7 +5,14 @@ from typing import Literal
 
 __all__ = ["DATASETS", "METHODS", "NETWORKS", "PRESETS", "PROTOCOLS", "Config"]
 
-DATASETS = ("digits", "cora", "citeseer", "amazon-photo", "simulated")
+DATASETS = (
+    "digits",
+    "cora",
+    "citeseer",
+    "amazon-photo",
+    "amazon-computers",
+    "simulated",
+)
 METHODS = (
     "gd",
     "gre",
@@ -19,6 +26,7 @@ METHODS = (
     "rehearsal",
     "memory-rewiring",
     "distilled-replay",
+    "minimal-edit",
 )
 PROTOCOLS = ("independent", "sequential", "batch")
 NETWORKS = ("gcn", "sage", "gat", "gin", "sgc", "appnp", "mlp")
@@ -30,15 +38,27 @@ class Config:
 
     # Graph data set: "digits" is built from scikit-learn's images, "simulated" has the
     # size of ogbn-arxiv; the others are read from $JEFF_DATA.
-    dataset: Literal["digits", "cora", "citeseer", "amazon-photo", "simulated"] = (
-        "digits"
-    )
+    dataset: Literal[
+        "digits",
+        "cora",
+        "citeseer",
+        "amazon-photo",
+        "amazon-computers",
+        "simulated",
+    ] = "digits"
     # Your own graph, an .npz file; replaces the data set.
     data: str = ""
     # Networks to train and edit: gcn, sage, gat, gin, sgc, appnp, mlp.
     networks: tuple[str, ...] = ("gcn",)
-    # Editing methods; rehearsal, memory-rewiring and distilled-replay are jeff's own.
-    methods: tuple[str, ...] = ("gd", "gre", "gre+5", "distilled-replay")
+    # Editing methods; rehearsal, memory-rewiring, distilled-replay and minimal-edit are
+    # jeff's own.
+    methods: tuple[str, ...] = (
+        "gd",
+        "gre",
+        "gre+5",
+        "distilled-replay",
+        "minimal-edit",
+    )
     # Protocols: each edit on the original model, edits in sequence, all in one batch.
     protocols: tuple[str, ...] = PROTOCOLS
     # Number of edits: misclassified validation nodes to correct.
@@ -54,6 +74,12 @@ class Config:
     hidden: int = 32
     # Dropout probability in training, in [0, 1).
     dropout_rate: float = 0.1
+    # Scale of each node's features: "unit" for a Euclidean norm of one, "sum" for a sum
+    # of absolute values of one, as published, "as-is" for none.
+    features: Literal["unit", "sum", "as-is"] = "unit"
+    # Train on the subgraph of the training nodes, as published; by default on the whole
+    # graph, without the other nodes' labels. Training with fanouts is inductive.
+    inductive: bool = False
     # Passes over the training nodes; without fanouts, each is one step.
     num_epochs: int = 200
     # Neighbours sampled per node in each layer; empty trains on the whole graph.
@@ -125,6 +151,8 @@ PRESETS: dict[str, Config] = {
     "cora": dataclasses.replace(_TABLE, dataset="cora"),
     "citeseer": dataclasses.replace(_TABLE, dataset="citeseer"),
     "amazon-photo": dataclasses.replace(_TABLE, dataset="amazon-photo"),
+    # A dense graph on which no setting was chosen.
+    "amazon-computers": Config(dataset="amazon-computers", seeds=(0, 1, 2, 3, 4)),
     # A graph of 170,000 nodes; the network is trained on sampled neighbourhoods.
     "large": Config(
         dataset="simulated",
@@ -138,20 +166,21 @@ PRESETS: dict[str, Config] = {
     ),
     # The table of docs/results.md: all methods, on Cora.
     "full": dataclasses.replace(_TABLE, dataset="cora"),
-    # Only the methods of the paper.
+    # The methods and the training of the paper.
     "paper": Config(
         dataset="cora",
         methods=("gd", "gre", "gre+2", "gre+3", "gre+5"),
         protocols=("independent", "sequential"),
+        features="sum",
+        inductive=True,
         seeds=(0, 1, 2, 3, 4),
     ),
     # Your own graph: --data FILE.
-    "file": Config(methods=("gd", "gre", "gre+5", "distilled-replay")),
+    "file": Config(),
     # All networks, on Cora.
     "networks": Config(
         dataset="cora",
         networks=NETWORKS,
-        methods=("gd", "gre", "gre+5", "distilled-replay"),
         seeds=(0, 1, 2, 3, 4),
     ),
 }

@@ -14,7 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Extras that what is in a folder may ask for, beside the base.
 FOLDERS = {
     "jeff": {"scripts", "data"},
-    "jeff_graph": {"scripts", "bio", "peers"},
+    "jeff_graph": {"graph", "scripts", "bio", "peers"},
     "jeff_llm": {"llm", "anomaly", "data"},
     "train_scripts": {"scripts", "bio", "llm", "anomaly"},
     "configs": {"scripts"},

@@ -26,6 +26,7 @@ _CORE = ("jeff-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nump
 _ABSENT = "not installed"
 _INSTALL = 'python -m pip install -e "{}"'
 _PURPOSES = {
+    "graph": "graphs of jraph, for editing",
     "scripts": "command line, plots and report",
     "llm": "language models: weights, tokenizers, endpoints",
     "anomaly": "detectors of PyOD, beside those of jeff",

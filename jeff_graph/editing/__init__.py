@@ -5,22 +5,23 @@ network node by node, within a budget, and can undo its edits. The protocols
 `independent`, `sequential` and `batch` compare `methods.gre`, its rivals and jeff's own
 `distilled_replay`.
 
-`graphs` holds a graph of static shapes, `sampling` parts of a graph that does not fit
-whole, `loaders` the data sets. `nets` (flax) and `train` are imported by name.
+A graph is a `jraph.GraphsTuple`, yours or that of `make_graph` and the `loaders`;
+`graphs` has the form inside, `sampling` parts of a graph that does not fit whole.
+`nets` (flax) and `training` are imported by name. Needs the extra ``graph``.
 """
 
-from jeff_graph.editing import methods, replay, rivals
+from jeff_graph.editing import methods, newton, replay, rivals
 from jeff_graph.editing.editor import Editor, Outcome
 from jeff_graph.editing.evaluation import batch, independent, sequential
 from jeff_graph.editing.features import row_normalise
 from jeff_graph.editing.graphs import (
     Graph,
-    degrees,
-    hop_distance,
-    k_hop,
+    as_graph,
     make_graph,
     pad,
-    subgraph,
+    real_graphs,
+    real_nodes,
+    to_jraph,
 )
 from jeff_graph.editing.gre import (
     anchor_gradients,
@@ -28,6 +29,7 @@ from jeff_graph.editing.gre import (
     rewire_update,
     rewired_adam,
 )
+from jeff_graph.editing.hops import degrees, hop_distance, k_hop, subgraph
 from jeff_graph.editing.log import EditLog
 from jeff_graph.editing.nearby import nearby_tasks
 from jeff_graph.editing.report import EditReport
@@ -50,6 +52,7 @@ __all__ = [
     "Outcome",
     "Split",
     "anchor_gradients",
+    "as_graph",
     "batch",
     "degrees",
     "hop_distance",
@@ -60,7 +63,10 @@ __all__ = [
     "methods",
     "nearby_tasks",
     "neighbourhoods",
+    "newton",
     "pad",
+    "real_graphs",
+    "real_nodes",
     "replay",
     "rewire",
     "rewire_update",
@@ -71,4 +77,5 @@ __all__ = [
     "sequential",
     "split",
     "subgraph",
+    "to_jraph",
 ]

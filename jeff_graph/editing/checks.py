@@ -4,18 +4,68 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental.sparse import BCSR
 from jaxtyping import Array
 
 __all__ = [
+    "as_labels",
+    "check_classes",
     "check_mask_length",
+    "check_node_numbers",
     "check_parts",
     "checked_edges",
     "checked_features",
     "checked_labels",
+    "checked_weights",
 ]
 
 _MOST_CLASSES = 65_536  # of a graph with fewer nodes
+
+
+def check_classes(name: str, labels: Any, classes: int) -> None:
+    """Refuse labels for which a network has no logit; values are read where known.
+
+    Args:
+      name: the argument's name.
+      labels: class of each node or graph, -1 for none.
+      classes: number of the network's classes.
+
+    Raises:
+      ValueError: if a label is at least ``classes``.
+    """
+    if isinstance(labels, Tracer) or not labels.size:
+        return
+    high = int(labels.max())
+    if high >= classes:
+        least = int(labels[labels >= 0].min())
+        hint = "; they count from 1: subtract 1" if least and high == classes else ""
+        raise ValueError(
+            f"{name}: expected classes from 0 to {classes - 1}, as the network has "
+            f"{classes} logits, got {high}{hint}"
+        )
+
+
+def check_node_numbers(name: str, nodes: Any, count: int) -> None:
+    """Refuse numbers of nodes that do not exist; values are read where known.
+
+    Args:
+      name: the argument's name.
+      nodes: node numbers.
+      count: number of nodes.
+
+    Raises:
+      ValueError: naming the first that is out of range.
+    """
+    # Out of range, JAX would drop or clamp the index in silence.
+    if isinstance(nodes, Tracer) or not nodes.size:
+        return
+    low, high = int(nodes.min()), int(nodes.max())
+    if low < 0 or high >= count:
+        raise ValueError(
+            f"{name}: expected numbers from 0 to {count - 1}, got "
+            f"{low if low < 0 else high}"
+        )
 
 
 def check_mask_length(name: str, mask: Array, nodes: int) -> None:
@@ -89,6 +139,39 @@ def checked_features(features: Any) -> Any:
     return features
 
 
+def as_labels(name: str, labels: Any) -> Array:
+    """Labels of any kind as int32; values are read where they are known.
+
+    Args:
+      name: the argument's name.
+      labels: class of each node or graph; -1 for none.
+
+    Returns:
+      int32, in a vector.
+
+    Raises:
+      TypeError: if they are not integers.
+      ValueError: if they are no vector, or one is below -1 or does not fit.
+    """
+    if isinstance(labels, Tracer):
+        return labels
+    # On the host: as a JAX array, 2^32 + 1 would become 1.
+    values = np.asarray(labels)
+    if values.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: expected integers, got {values.dtype}; number the classes from 0"
+        )
+    if values.ndim != 1:
+        raise ValueError(f"{name}: expected a vector, got shape {values.shape}")
+    if values.size and (values.min() < -1 or values.max() >= 2**31):
+        wrong = values.min() if values.min() < -1 else values.max()
+        raise ValueError(
+            f"{name}: expected classes from 0, or -1 for none, got {wrong}; number the "
+            "classes that occur"
+        )
+    return jnp.asarray(values, jnp.int32)
+
+
 def checked_labels(labels: Any, nodes: int) -> np.ndarray:
     """Refuse labels that are not one class per node.
 
@@ -158,3 +241,36 @@ def checked_edges(edges: Any, nodes: int) -> np.ndarray:
             f"and give features for each ({len(wrong)} such edges)"
         )
     return edges.astype(np.int64)
+
+
+def checked_weights(weights: Any, edges: int) -> np.ndarray | None:
+    """Refuse weights that are not one positive number for each edge.
+
+    Args:
+      weights: the weights to check, or None.
+      edges: number of edges.
+
+    Returns:
+      float32 [edges], or None.
+
+    Raises:
+      TypeError: if they are no real numbers.
+      ValueError: if their number differs, or one is not positive and finite.
+    """
+    if weights is None:
+        return None
+    weights = np.asarray(weights)
+    if weights.dtype.kind not in "biuf":
+        raise TypeError(f"weights: expected real numbers, got {weights.dtype}")
+    if weights.shape not in ((edges,), (edges, 1)):
+        raise ValueError(
+            f"weights: expected one for each of {edges} edges, got {weights.shape}"
+        )
+    weights = weights.reshape(-1).astype(np.float32)
+    # Normalisation takes roots of their sums; an edge of weight 0 is none.
+    wrong = weights[~(np.isfinite(weights) & (weights > 0))]
+    if len(wrong):
+        raise ValueError(
+            f"weights: expected positive numbers, got {wrong[0]}; leave such edges out"
+        )
+    return weights

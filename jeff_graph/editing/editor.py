@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
+from jeff_graph.editing.checks import check_classes
 from jeff_graph.editing.log import EditLog
 from jeff_graph.editing.report import points, predictions_lost
+from jeff_graph.editing.rows import filled, real_rows
 from jeff_graph.editing.stepping import edit_once
 from jeff_graph.editing.task import Edit, EditTask, Method, MethodState
 
@@ -72,7 +74,7 @@ class Editor:
         method: Method,
         params: PyTree,
         task: EditTask,
-        test: Bool[Array, " nodes"],
+        test: Bool[Array | np.ndarray, " nodes"],
         *,
         key: PRNGKeyArray,
         budget: float | int = math.inf,
@@ -85,7 +87,7 @@ class Editor:
           method: how to edit, such as `jeff_graph.editing.replay.distilled_replay`.
           params: the trained model.
           task: the graph.
-          test: nodes whose accuracy counts, bool [nodes].
+          test: nodes whose accuracy counts, bool [nodes]; at least one.
           key: random key of the method.
           budget: most points of accuracy that the edits may cost in all.
           max_steps: most steps of an edit.
@@ -98,10 +100,12 @@ class Editor:
         Raises:
           ValueError: if the mask does not fit, or a number is out of range.
         """
-        if test.shape != task.labels.shape or test.dtype != jnp.bool_:
+        # A mask of the real nodes does for a graph with padding behind them.
+        test = filled("test", test, real_rows(task.inputs, task.labels), False)
+        if test.dtype != jnp.bool_ or not test.any():
             raise ValueError(
-                f"test: expected a bool mask of shape {task.labels.shape}, got "
-                f"{test.dtype} of {test.shape}"
+                "test: expected a bool mask of at least one node, got "
+                f"{test.dtype} with {int(test.sum())} of {len(test)}"
             )
         if max_steps < 1:
             raise ValueError(f"max_steps: expected at least 1, got {max_steps}")
@@ -110,6 +114,7 @@ class Editor:
         first, later = jax.random.split(key)
         # Before `prepare`: what a method costs beforehand counts against the budget.
         reference = method.logits(params, task)
+        check_classes("task.labels", task.labels, reference.shape[1])
         editable = method.prepare(params, task, first)
         log = EditLog.start(editable, budget=budget)
         state = method.init(editable, task, later)

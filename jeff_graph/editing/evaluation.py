@@ -22,11 +22,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
+from jeff_graph.editing.checks import check_classes, check_node_numbers
 from jeff_graph.editing.nearby import Nearby
 from jeff_graph.editing.report import (
     EditReport,
+    at,
     final_report,
     hop_counts,
     hop_points,
@@ -49,8 +53,8 @@ def independent(
     method: Method,
     params: PyTree,
     task: EditTask,
-    targets: Int[Array, " edits"],
-    test: Bool[Array, " nodes"],
+    targets: Int[Array | np.ndarray, " edits"],
+    test: Bool[Array | np.ndarray, " nodes"],
     *,
     key: PRNGKeyArray,
     hops: Int[Array, "edits nodes"] | None = None,
@@ -84,12 +88,13 @@ def independent(
     Raises:
       ValueError: if shapes do not fit or a number is out of range.
     """
-    _check(task, targets, test, hops, max_steps, bisections)
+    targets, test = _check(task, targets, test, hops, max_steps, bisections)
     if edits_at_once is not None and edits_at_once < 1:
         raise ValueError(f"edits_at_once: expected at least 1, got {edits_at_once}")
     first, later = jax.random.split(key)
     # Before `prepare`: what a method costs on top of training counts as drawdown.
     reference = method.logits(params, task)
+    check_classes("task.labels", task.labels, reference.shape[1])
     params = method.prepare(params, task, first)
     start = method.init(params, task, later)
 
@@ -103,7 +108,7 @@ def independent(
         begun = start._replace(key=jax.random.fold_in(start.key, target))
         edit = Edit(asked, jnp.zeros_like(asked))
         done = edit_once(method, params, begun, place, edit, max_steps, bisections)
-        return done.params, done.right[slot], done.steps
+        return done.params, at(done.right, slot), done.steps
 
     def measured(request: tuple[PyTree, Array, Array | None]) -> tuple[Array, ...]:
         params, target, distance = request
@@ -163,8 +168,8 @@ def sequential(
     method: Method,
     params: PyTree,
     task: EditTask,
-    targets: Int[Array, " edits"],
-    test: Bool[Array, " nodes"],
+    targets: Int[Array | np.ndarray, " edits"],
+    test: Bool[Array | np.ndarray, " nodes"],
     *,
     key: PRNGKeyArray,
     hops: Int[Array, "edits nodes"] | None = None,
@@ -190,9 +195,10 @@ def sequential(
     Raises:
       ValueError: if shapes do not fit or a number is out of range.
     """
-    _check(task, targets, test, hops, max_steps, bisections)
+    targets, test = _check(task, targets, test, hops, max_steps, bisections)
     first, later = jax.random.split(key)
     reference = method.logits(params, task)
+    check_classes("task.labels", task.labels, reference.shape[1])
     params = method.prepare(params, task, first)
     state = method.init(params, task, later)
     nodes = jnp.arange(test.shape[0])
@@ -208,7 +214,7 @@ def sequential(
         done = edit_once(method, params, state, task, edit, max_steps, bisections)
         lost = predictions_lost(reference, method.logits(done.params, task), task)
         carry = done.params, done.state._replace(memory=None), earlier | edit.target
-        return carry, (done.right[target], done.steps, points(lost, test))
+        return carry, (at(done.right, target), done.steps, points(lost, test))
 
     start = params, state._replace(memory=None), jnp.zeros_like(test)
     (params, _, edited), (success, steps, drawdowns) = jax.lax.scan(one, start, targets)
@@ -222,8 +228,8 @@ def batch(
     method: Method,
     params: PyTree,
     task: EditTask,
-    targets: Int[Array, " edits"],
-    test: Bool[Array, " nodes"],
+    targets: Int[Array | np.ndarray, " edits"],
+    test: Bool[Array | np.ndarray, " nodes"],
     *,
     key: PRNGKeyArray,
     hops: Int[Array, "edits nodes"] | None = None,
@@ -249,9 +255,10 @@ def batch(
     Raises:
       ValueError: if shapes do not fit or a number is out of range.
     """
-    _check(task, targets, test, hops, max_steps, bisections)
+    targets, test = _check(task, targets, test, hops, max_steps, bisections)
     first, later = jax.random.split(key)
     reference = method.logits(params, task)
+    check_classes("task.labels", task.labels, reference.shape[1])
     params = method.prepare(params, task, first)
     state = method.init(params, task, later)
     nothing = jnp.zeros_like(test)
@@ -259,7 +266,7 @@ def batch(
     # All targets in one mask: steps stop when every one of them is right.
     done = edit_once(method, params, state, task, edit, max_steps, bisections)
     logits = method.logits(done.params, task)
-    success = done.right[targets]
+    success = at(done.right, targets)
     steps = jnp.broadcast_to(done.steps, targets.shape)
     lost = points(predictions_lost(reference, logits, task), test)
     drawdowns = jnp.broadcast_to(lost, targets.shape)
@@ -279,23 +286,27 @@ def batch(
 
 def _check(
     task: EditTask,
-    targets: Array,
-    test: Array,
+    targets: Array | np.ndarray,
+    test: Array | np.ndarray,
     hops: Array | None,
     max_steps: int,
     bisections: int,
-) -> None:
+) -> tuple[Array, Array]:
+    """Check the request; return targets and test as JAX arrays."""
     if targets.ndim != 1 or not targets.size:
         raise ValueError(
             f"targets: expected a vector of at least one node, got {targets.shape}"
         )
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise TypeError(f"targets: expected node numbers, got {targets.dtype}")
+    check_node_numbers("targets", targets, task.labels.shape[0])
     if test.shape != task.labels.shape or test.dtype != jnp.bool_:
         raise ValueError(
             f"test: expected a bool mask of shape {task.labels.shape}, got "
             f"{test.dtype} of {test.shape}"
         )
+    if not isinstance(test, Tracer) and not test.any():
+        raise ValueError("test: expected at least one node, got none")
     if hops is not None and hops.shape != (*targets.shape, *test.shape):
         raise ValueError(
             f"hops: expected [edits, nodes] = {(*targets.shape, *test.shape)}, got "
@@ -307,3 +318,4 @@ def _check(
     ):
         if value < least:
             raise ValueError(f"{name}: expected at least {least}, got {value}")
+    return jnp.asarray(targets), jnp.asarray(test)

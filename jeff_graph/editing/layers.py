@@ -151,6 +151,12 @@ class GATLayer(nnx.Module):
         self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
+        if graph.weights is not None:
+            raise ValueError(
+                "graph.edges: expected None for attention, which weighs the edges "
+                "itself, got weights; use gcn, or drop them: "
+                "graph._replace(edges=None)"
+            )
         x = product(x, self.kernel[...].astype(self.dtype))
         x = x.reshape(x.shape[0], self.heads, -1)
         # A score of a pair is a sum of two terms, so none is computed per edge here.

@@ -1,20 +1,21 @@
 """Graphs to edit: digits offline, citation and purchase networks, your own files.
 
-Every loader returns a `Graph` without padding. Features of the named data sets are
-row-normalised, as the literature trains on them.
+Every loader returns ``(graph, labels)``: a `jraph.GraphsTuple` without padding, and
+the class of each node. Features of the named data sets have rows of norm one.
 
 A file is an ``.npz`` of plain arrays, never of pickled objects, in one of two forms:
 
-* ``features`` [nodes, width], ``labels`` [nodes], ``edges`` [edges, 2];
+* ``features`` [nodes, width], ``labels`` [nodes], ``edges`` [edges, 2], and, where
+  edges have weights, ``weights`` [edges];
 * the compact one of the shared data: ``shape`` (nodes, width), ``y``, and neighbours
   and features in CSR, ``adj_indptr``, ``adj_indices``, ``x_indptr``, ``x_indices``,
-  ``x_data`` (one number where all entries are equal).
+  ``x_data`` (one number where all entries are equal), and, where edges have weights,
+  ``adj_data``.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,14 +25,17 @@ from jeff.arrays import load_arrays
 from jeff.checks import check_choice
 from jeff.extras import require
 from jeff.opening import check_expansion
-from jeff_graph.editing.features import row_normalise
-from jeff_graph.editing.graphs import Graph, make_graph
+from jeff_graph.editing.checks import checked_labels
+from jeff_graph.editing.features import unit_rows
+from jeff_graph.editing.graphs import GraphsTuple, make_graph, num_nodes
 from jeff_graph.editing.splits import Split
 
 __all__ = [
+    "Labelled",
     "from_ogb",
     "from_pyg",
     "knn_edges",
+    "load_amazon_computers",
     "load_amazon_photo",
     "load_digits_graph",
     "load_npz",
@@ -52,7 +56,19 @@ _COMPACT = (
 )
 
 
-def load_planetoid(name: str) -> Graph:
+class Labelled(NamedTuple):
+    """A graph, and the class of each of its nodes.
+
+    Attributes:
+      graph: the graph, on the host.
+      labels: int32 [nodes]; -1 for none.
+    """
+
+    graph: GraphsTuple
+    labels: np.ndarray
+
+
+def load_planetoid(name: str) -> Labelled:
     """Cora or Citeseer: papers, their words, who cites whom; the class is the topic.
 
     Cora has 2,708 nodes, 5,278 edges, 1,433 words and 7 classes; Citeseer 3,327, 4,552,
@@ -62,7 +78,7 @@ def load_planetoid(name: str) -> Graph:
       name: "cora" or "citeseer".
 
     Returns:
-      The graph, its features row-normalised.
+      The graph, each row of its features of norm one, and the labels.
 
     Raises:
       FileNotFoundError: if the shared data are not here.
@@ -100,13 +116,13 @@ def planetoid_split(name: str) -> Split:
     )
 
 
-def load_amazon_photo() -> Graph:
+def load_amazon_photo() -> Labelled:
     """Amazon-photo: products, words of their reviews, what is bought together.
 
     7,650 nodes, 119,081 edges, 745 words and 8 classes, the product's category.
 
     Returns:
-      The graph, its features row-normalised.
+      The graph, each row of its features of norm one, and the labels.
 
     Raises:
       FileNotFoundError: if the shared data are not here.
@@ -117,7 +133,24 @@ def load_amazon_photo() -> Graph:
     return _normalised(load_npz(assets.shared_file("graphs/amazon_photo.npz")))
 
 
-def load_digits_graph(neighbours: int = 10) -> Graph:
+def load_amazon_computers() -> Labelled:
+    """Amazon-computers, as `load_amazon_photo`, and larger.
+
+    13,752 nodes, 245,861 edges, 767 words and 10 classes.
+
+    Returns:
+      The graph, each row of its features of norm one, and the labels.
+
+    Raises:
+      FileNotFoundError: if the shared data are not here.
+
+    References:
+      Shchur et al., "Pitfalls of Graph Neural Network Evaluation", 2018.
+    """
+    return _normalised(load_npz(assets.shared_file("graphs/amazon_cs.npz")))
+
+
+def load_digits_graph(neighbours: int = 10) -> Labelled:
     """Scikit-learn's digits, each connected to its nearest images; needs no files.
 
     1,797 nodes of 64 pixels in [0, 1], 10 classes.
@@ -126,7 +159,8 @@ def load_digits_graph(neighbours: int = 10) -> Graph:
       neighbours: nearest images of each, in Euclidean distance.
 
     Returns:
-      The graph; an edge where either end counts the other among its nearest.
+      The graph, an edge where either end counts the other among its nearest, and the
+      labels.
 
     Raises:
       ImportError: if scikit-learn is not installed.
@@ -134,7 +168,7 @@ def load_digits_graph(neighbours: int = 10) -> Graph:
     """
     digits = require("sklearn.datasets", extra="scripts").load_digits()
     pixels = (digits.data / 16).astype(np.float32)
-    return make_graph(pixels, digits.target, knn_edges(pixels, neighbours))
+    return _labelled(pixels, digits.target, knn_edges(pixels, neighbours))
 
 
 def knn_edges(features: np.ndarray, neighbours: int) -> np.ndarray:
@@ -172,7 +206,7 @@ def knn_edges(features: np.ndarray, neighbours: int) -> np.ndarray:
     return np.stack([np.concatenate(near).reshape(-1), receivers], axis=1)
 
 
-def load_npz(path: str | Path) -> Graph:
+def load_npz(path: str | Path) -> Labelled:
     """A graph of your own, from a file of plain arrays.
 
     Args:
@@ -180,7 +214,7 @@ def load_npz(path: str | Path) -> Graph:
         taken as undirected.
 
     Returns:
-      The graph, with the features of the file.
+      The graph, with the features of the file, and the labels.
 
     Raises:
       FileNotFoundError: if there is no file.
@@ -191,7 +225,10 @@ def load_npz(path: str | Path) -> Graph:
     arrays = load_arrays(path)
     try:
         if "features" in arrays:
-            return make_graph(*(arrays[name] for name in _DENSE))
+            _check_no_other_weights(arrays, "weights")
+            given = (arrays[name] for name in _DENSE)
+            return _labelled(*given, weights=arrays.get("weights"))
+        _check_no_other_weights(arrays, "adj_data")
         return _from_compact(arrays, path)
     except KeyError as error:
         raise ValueError(
@@ -202,50 +239,83 @@ def load_npz(path: str | Path) -> Graph:
         raise ValueError(f"{path}: {error}") from error
 
 
-def from_pyg(data: Any) -> Graph:
+def from_pyg(data: Any) -> Labelled:
     """A graph of PyTorch Geometric.
 
     Args:
       data: an object with the tensors ``x`` [nodes, width], ``y`` [nodes] or
-        [nodes, 1], and ``edge_index`` [2, edges]: a ``torch_geometric.data.Data``.
+        [nodes, 1], ``edge_index`` [2, edges] and perhaps ``edge_weight`` [edges]: a
+        ``torch_geometric.data.Data``.
 
     Returns:
-      The graph, with directed edges.
+      The graph, with directed edges and their weights, and the labels.
 
     Raises:
       TypeError: as `make_graph`.
-      ValueError: as `make_graph`.
+      ValueError: as `make_graph`, or if there is an ``edge_attr``.
     """
+    _check_no_edge_features("edge_attr", getattr(data, "edge_attr", None))
     x, y, edges = (np.asarray(each.cpu()) for each in (data.x, data.y, data.edge_index))
-    return make_graph(x, y.reshape(-1), edges.T, undirected=False)
+    weights = getattr(data, "edge_weight", None)
+    weights = None if weights is None else np.asarray(weights.cpu())
+    return _labelled(x, y.reshape(-1), edges.T, weights=weights, undirected=False)
 
 
-def from_ogb(graph: Mapping[str, Any], labels: np.ndarray) -> Graph:
+def from_ogb(graph: Mapping[str, Any], labels: np.ndarray) -> Labelled:
     """A node-classification graph of the Open Graph Benchmark.
 
     Args:
       graph: first part of an item of ``NodePropPredDataset``, with ``node_feat``
-        [nodes, width] and ``edge_index`` [2, edges].
+        [nodes, width], ``edge_index`` [2, edges] and perhaps ``edge_weight`` [edges].
       labels: second part, [nodes, 1]; NaN for none.
 
     Returns:
-      The graph, its edges taken as undirected, as the benchmark's baselines do.
+      The graph, its edges taken as undirected, as the benchmark's baselines do, and
+      the labels.
 
     Raises:
       TypeError: as `make_graph`.
-      ValueError: as `make_graph`.
+      ValueError: as `make_graph`, or if there are features of edges.
     """
+    _check_no_edge_features("edge_feat", graph.get("edge_feat"))
     flat = np.asarray(labels).reshape(-1)
     if flat.dtype.kind == "f":
         flat = np.where(np.isnan(flat), -1, flat).astype(np.int32)
-    return make_graph(graph["node_feat"], flat, np.asarray(graph["edge_index"]).T)
+    edges = np.asarray(graph["edge_index"]).T
+    weights = graph.get("edge_weight")
+    return _labelled(graph["node_feat"], flat, edges, weights=weights)
 
 
-def _normalised(graph: Graph) -> Graph:
-    return dataclasses.replace(graph, features=row_normalise(graph.features))
+def _labelled(features: Any, labels: Any, edges: Any, **options: Any) -> Labelled:
+    graph = make_graph(features, edges, **options)
+    return Labelled(graph, checked_labels(labels, num_nodes(graph)).astype(np.int32))
 
 
-def _from_compact(arrays: Mapping[str, np.ndarray], path: Path) -> Graph:
+def _check_no_edge_features(name: str, values: Any) -> None:
+    # Dropped in silence, they would make another graph.
+    if values is not None:
+        raise ValueError(
+            f"{name}: expected None, as the networks here read no features of edges, "
+            f"got shape {tuple(values.shape)}; drop it, or, if it is a weight, pass it "
+            "as edge_weight"
+        )
+
+
+def _check_no_other_weights(arrays: Mapping[str, Any], known: str) -> None:
+    for name in arrays:
+        if name != known and ("weight" in name or name.startswith("edge_")):
+            raise ValueError(
+                f"{name}: expected the weights of edges as {known!r}, got an array of "
+                "that name; rename it, or leave it out"
+            )
+
+
+def _normalised(loaded: Labelled) -> Labelled:
+    graph, labels = loaded
+    return Labelled(graph._replace(nodes=unit_rows(graph.nodes)), labels)
+
+
+def _from_compact(arrays: Mapping[str, np.ndarray], path: Path) -> Labelled:
     shape, labels, indptr, indices, x_indptr, x_indices, values = (
         arrays[name] for name in _COMPACT
     )
@@ -263,7 +333,14 @@ def _from_compact(arrays: Mapping[str, np.ndarray], path: Path) -> Graph:
         )
     features = np.zeros((nodes, width), np.float32)
     features[x_rows, x_indices] = values
-    return make_graph(features, labels, np.stack([indices, rows], axis=1))
+    weights = arrays.get("adj_data")
+    if weights is not None and weights.shape != indices.shape:
+        raise ValueError(
+            f"adj_data: expected {len(indices)} numbers as in adj_indices, got shape "
+            f"{weights.shape}"
+        )
+    edges = np.stack([indices, rows], axis=1)
+    return _labelled(features, labels, edges, weights=weights)
 
 
 def _rows(

@@ -20,7 +20,8 @@ from jax.custom_derivatives import linear_call
 from jax.experimental.sparse import BCSR
 from jaxtyping import Array, Float, Int
 
-from jeff_graph.editing.graphs import Graph, degrees
+from jeff_graph.editing.graphs import AnyGraph, Graph, as_graph
+from jeff_graph.editing.hops import degrees
 
 __all__ = [
     "attend",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-def compressed(graph: Graph) -> Graph:
+def compressed(graph: AnyGraph) -> Graph:
     """The same graph in compressed sparse rows, for steps on a CPU one at a time.
 
     Sums over neighbours, and their gradients, are then products with a sparse matrix,
@@ -39,15 +40,18 @@ def compressed(graph: Graph) -> Graph:
     accelerators.
 
     Args:
-      graph: an undirected graph, its edges in the order of receivers, as `make_graph`
-        has them; read on the host.
+      graph: an undirected graph, read on the host; of a `Graph` the edges must be in
+        the order of receivers.
 
     Returns:
       The graph with `Graph.starts`; its features are as they were.
 
     Raises:
-      ValueError: if an edge has no reverse, or receivers do not ascend.
+      ValueError: if an edge has no reverse of the same weight, or receivers of a
+        `Graph` do not ascend.
     """
+    if not isinstance(graph, Graph):
+        graph = _sorted(as_graph(graph))
     ends = np.stack([graph.receivers, graph.senders]).astype(np.int64)
     real = np.asarray(graph.edge_mask)
     numbers, reverse = (
@@ -57,14 +61,30 @@ def compressed(graph: Graph) -> Graph:
         raise ValueError("graph: expected an undirected one, got edges without reverse")
     if (np.diff(ends[0]) < 0).any():
         raise ValueError("graph: expected receivers that ascend; use make_graph")
+    if graph.weights is not None:
+        weights = np.asarray(graph.weights)[real]
+        forth, back = np.argsort(numbers[real]), np.argsort(reverse[real])
+        if (weights[forth] != weights[back]).any():
+            raise ValueError("graph: expected the same weight both ways")
     starts = np.searchsorted(ends[0], np.arange(graph.num_nodes + 1))
     return dataclasses.replace(graph, starts=jnp.asarray(starts, jnp.int32))
+
+
+def _sorted(graph: Graph) -> Graph:
+    """The same edges in the order of receivers."""
+    order = np.argsort(np.asarray(graph.receivers), kind="stable")
+    parts = {
+        name: jnp.asarray(np.asarray(getattr(graph, name))[order])
+        for name in ("senders", "receivers", "edge_mask", "weights")
+        if getattr(graph, name) is not None
+    }
+    return dataclasses.replace(graph, **parts)
 
 
 def sum_neighbours(
     graph: Graph, x: Float[Array, " nodes *width"]
 ) -> Float[Array, " nodes *width"]:
-    """Sum over the neighbours, ``sum_{j -> i} x_j``.
+    """Sum over the neighbours, ``sum_{j -> i} w_ji x_j``.
 
     Args:
       graph: the graph.
@@ -79,7 +99,7 @@ def sum_neighbours(
 def mean_neighbours(
     graph: Graph, x: Float[Array, " nodes *width"]
 ) -> Float[Array, " nodes *width"]:
-    """Mean over the neighbours, ``sum_{j -> i} x_j / d_i``.
+    """Mean over the neighbours, ``sum_{j -> i} w_ji x_j / d_i``, d their weight.
 
     Args:
       graph: the graph.
@@ -88,7 +108,9 @@ def mean_neighbours(
     Returns:
       The means, an array like ``x``; 0 at a node without edges.
     """
-    count = _each(jnp.maximum(degrees(graph), 1), x)
+    total = degrees(graph)
+    # Without weights a node has none or at least 1.
+    count = _each(jnp.where(total > 0, total, 1), x)
     return (_neighbour_sum(graph, x) / count).astype(x.dtype)
 
 
@@ -97,7 +119,7 @@ def propagate(
 ) -> Float[Array, " nodes *width"]:
     """One step of symmetrically normalised propagation with self-loops.
 
-    ``D^(-1/2) (A + I) D^(-1/2) x`` with ``D = degree + 1``.
+    ``D^(-1/2) (A + I) D^(-1/2) x`` with ``D = degree + 1``; A holds the edges' weights.
 
     Args:
       graph: the graph.
@@ -165,27 +187,35 @@ def attend(
 def _neighbour_sum(graph: Graph, x: Array) -> Float[Array, " nodes *width"]:
     """Sum over the neighbours, in float32 at least."""
     if graph.starts is None or x.ndim != 2:
-        return _segment_sum(graph, _sent(graph, x))
+        sent = _sent(graph, x)
+        if graph.weights is not None:
+            sent *= graph.weights.reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
+        return _segment_sum(graph, sent)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return _symmetric_sum(graph.edge_mask, graph.senders, graph.starts, wide)
+    return _symmetric_sum(_strength(graph), graph.senders, graph.starts, wide)
+
+
+def _strength(graph: Graph) -> Array:
+    """Weight of each edge; 0 at padding."""
+    if graph.weights is None:
+        return graph.edge_mask
+    return graph.edge_mask * graph.weights
 
 
 def _symmetric_sum(
-    mask: Array, senders: Array, starts: Array, x: Array
+    strength: Array, senders: Array, starts: Array, x: Array
 ) -> Float[Array, "nodes width"]:
     """Product with a symmetric adjacency matrix, which is its own transpose.
 
     A linear call and not a rule for gradients, so that it is differentiated forwards
     as well.
     """
-    return linear_call(_product, _product, (mask, senders, starts), x)
+    return linear_call(_product, _product, (strength, senders, starts), x)
 
 
-def _product(
-    rows: tuple[Array, Array, Array], x: Array
-) -> Float[Array, "nodes width"]:
-    mask, senders, starts = rows
-    matrix = BCSR((mask.astype(x.dtype), senders, starts), shape=(x.shape[0],) * 2)
+def _product(rows: tuple[Array, Array, Array], x: Array) -> Float[Array, "nodes width"]:
+    strength, senders, starts = rows
+    matrix = BCSR((strength.astype(x.dtype), senders, starts), shape=(x.shape[0],) * 2)
     return matrix @ x
 
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jeff_graph.editing.graphs import Graph
-from jeff_graph.editing.sampling import by_size
+from jeff_graph.editing.checks import checked_labels
+from jeff_graph.editing.graphs import AnyGraph, num_nodes
+from jeff_graph.editing.sampling import Neighbourhood, by_size
 from jeff_graph.editing.task import EditTask
 
 __all__ = ["Nearby", "nearby_tasks"]
@@ -29,29 +30,34 @@ class Nearby(NamedTuple):
     tasks: tuple[EditTask, ...]
 
 
-def nearby_tasks(graph: Graph, targets: Any, hops: int) -> Nearby:
+def nearby_tasks(graph: AnyGraph, labels: Any, targets: Any, hops: int) -> Nearby:
     """A task for each target, for `jeff_graph.editing.evaluation.independent`.
 
     Args:
       graph: the whole graph; read on the host.
+      labels: the right class of each of its nodes, integers [nodes].
       targets: a node for each edit, integers [edits], each once.
       hops: layers of the network, or more.
 
     Returns:
-      The tasks, each with its target in slot 0. They have no training nodes: methods
-      whose steps need them take the whole graph.
+      The tasks, each with its target in slot 0, on graphs of the kind given. They have
+      no training nodes: methods whose steps need them take the whole graph.
 
     Raises:
       TypeError: if the targets are not integers.
       ValueError: if a node does not exist or comes twice, or ``hops`` is negative.
     """
+    labels = checked_labels(labels, num_nodes(graph))
     groups = by_size(graph, targets, hops)
     return Nearby(
         tuple(places for places, _ in groups),
-        tuple(_task(near.graph) for _, near in groups),
+        tuple(_task(near, labels) for _, near in groups),
     )
 
 
-def _task(near: Graph) -> EditTask:
-    none = np.zeros_like(near.node_mask)
-    return EditTask(near, near.labels, near.node_mask, none, near, near.labels, none)
+def _task(near: Neighbourhood, labels: np.ndarray) -> EditTask:
+    # At padding, the number of nodes: one place beyond the end.
+    known = np.append(labels, -1)[np.asarray(near.ids)].astype(np.int32)
+    real = np.asarray(near.ids) < len(labels)
+    none = np.zeros_like(real)
+    return EditTask(near.graph, known, real, none, near.graph, known, none)

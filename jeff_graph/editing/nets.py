@@ -1,8 +1,10 @@
 """Graph networks: GCN, GraphSAGE, GAT, GIN, SGC, APPNP, and an MLP beside them.
 
 All have one signature: ``net(graph, key=None)`` gives logits [nodes, classes] in
-float32, and a key turns dropout on. Padding and the order of nodes and edges change
-nothing at the real nodes. The only state of a network is its parameters.
+float32, or [graphs, classes] with a readout, and a key turns dropout on. The graph is a
+`jraph.GraphsTuple` or a `Graph`; weights of its edges count in all but GAT, which
+refuses them, and the MLP, which reads no edges. Padding and the order of nodes and
+edges change nothing at the real nodes. The only state of a network is its parameters.
 
 The methods never need these: they take ``apply_fn(params, graph)`` and a pytree, into
 which `split_net` divides a network.
@@ -125,11 +127,20 @@ class APPNP(Network):
         super().__init__(*args, **options)
         self.teleport, self.steps = teleport, steps
 
-    def __call__(
-        self, graph: Graph, *, key: Array | None = None
+    def node_logits(
+        self, graph: Graph, *, key: Array | None
     ) -> Float[Array, "nodes classes"]:
-        """Logits, [nodes, classes]; with dropout where a key is given."""
-        own = super().__call__(graph, key=key)
+        """The MLP's logits, spread over the graph.
+
+        Args:
+          graph: the graph.
+          key: random key of dropout; None for none.
+
+        Returns:
+          Logits of each node.
+        """
+        # Spread in float32, whatever the layers compute in.
+        own = super().node_logits(graph, key=key).astype(jnp.float32)
 
         def step(_: Any, x: Array) -> Array:
             return (1 - self.teleport) * propagate(graph, x) + self.teleport * own
@@ -171,17 +182,25 @@ class SGC(Network):
         super().__init__(num_features, num_classes, hidden, 1, 0.0, **options)
         self.steps = layers
 
-    def __call__(
-        self, graph: Graph, *, key: Array | None = None
+    def node_logits(
+        self, graph: Graph, *, key: Array | None
     ) -> Float[Array, "nodes classes"]:
-        """Logits, [nodes, classes]; the same with a key as without."""
+        """Logits of the propagated features.
+
+        Args:
+          graph: the graph.
+          key: without effect.
+
+        Returns:
+          Logits of each node.
+        """
         layer: Any = self.layers[0]
         # The kernel first: propagation is linear, and classes are usually fewer than
         # features.
         x = layer.project(graph.features)
         for _ in range(self.steps):
             x = propagate(graph, x)
-        return (x + layer.bias[...]).astype(jnp.float32)
+        return x + layer.bias[...]
 
 
 NETWORKS: dict[str, type[Network]] = {
@@ -210,8 +229,9 @@ def make_net(
       num_features: width of the features.
       num_classes: number of classes.
       key: random key of the initial parameters.
-      **options: ``hidden``, ``layers``, ``dropout_rate``, ``norm`` and ``dtype`` of
-        `Network`; ``heads`` of "gat"; ``teleport`` and ``steps`` of "appnp".
+      **options: ``hidden``, ``layers``, ``dropout_rate``, ``norm``, ``readout`` and
+        ``dtype`` of `Network`; ``heads`` of "gat"; ``teleport`` and ``steps`` of
+        "appnp".
 
     Returns:
       The network, untrained.

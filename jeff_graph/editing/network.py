@@ -11,15 +11,16 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jeff.checks import check_choice
 from jeff.networks import dropout, functional
-from jeff_graph.editing.graphs import Graph
+from jeff_graph.editing.graphs import AnyGraph, Graph, as_graph, graph_of_nodes
 from jeff_graph.editing.layers import DenseLayer
 
-__all__ = ["NORMS", "ApplyFn", "Network", "split_net"]
+__all__ = ["NORMS", "READOUTS", "ApplyFn", "Network", "split_net"]
 
-ApplyFn: TypeAlias = Callable[..., Float[Array, "nodes classes"]]
+ApplyFn: TypeAlias = Callable[..., Float[Array, "rows classes"]]
 
 # None depends on the other nodes of a batch, so none needs state.
 NORMS = ("none", "layer")
+READOUTS = ("none", "mean", "sum")
 
 
 class Network(nnx.Module):
@@ -36,6 +37,7 @@ class Network(nnx.Module):
         dropout_rate: float = 0.1,
         *,
         norm: str = "none",
+        readout: str = "none",
         dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
         **options: Any,
@@ -49,12 +51,14 @@ class Network(nnx.Module):
           layers: number of layers, at least 1.
           dropout_rate: probability of dropping a hidden unit in training.
           norm: "none", or "layer" for layer normalisation of the hidden units.
+          readout: "none" for logits of each node; "mean" or "sum" of them over the
+            nodes of each graph, for graph classification.
           dtype: of the computation; parameters and logits are float32.
           rngs: random keys for the initial parameters.
           **options: of the kind of layer.
 
         Raises:
-          ValueError: if a size is below 1 or the norm is unknown.
+          ValueError: if a size is below 1, or norm or readout is unknown.
         """
         for name, size in (
             ("num_features", num_features),
@@ -65,8 +69,9 @@ class Network(nnx.Module):
             if size < 1:
                 raise ValueError(f"{name}: expected at least 1, got {size}")
         check_choice("norm", norm, NORMS)
+        check_choice("readout", readout, READOUTS)
         widths = (num_features, *[hidden] * (layers - 1), num_classes)
-        self.hidden, self.dropout_rate = hidden, dropout_rate
+        self.hidden, self.dropout_rate, self.readout = hidden, dropout_rate, readout
         self.layers = nnx.List(
             [
                 self._make(
@@ -102,9 +107,28 @@ class Network(nnx.Module):
         return jax.nn.relu(x)
 
     def __call__(
-        self, graph: Graph, *, key: Array | None = None
+        self, graph: AnyGraph, *, key: Array | None = None
+    ) -> Float[Array, "rows classes"]:
+        """Logits of each node, or of each graph; with dropout where a key is given."""
+        graph = as_graph(graph)
+        # Losses and drawdowns compare logits, whatever the layers compute in.
+        logits = self.node_logits(graph, key=key).astype(jnp.float32)
+        return (
+            logits if self.readout == "none" else _pooled(graph, logits, self.readout)
+        )
+
+    def node_logits(
+        self, graph: Graph, *, key: Array | None
     ) -> Float[Array, "nodes classes"]:
-        """Logits, [nodes, classes]; with dropout where a key is given."""
+        """Logits before the readout.
+
+        Args:
+          graph: the graph.
+          key: random key of dropout; None for none.
+
+        Returns:
+          Logits of each node.
+        """
         x = graph.features
         *hidden, last = self.layers
         for index, layer in enumerate(hidden):
@@ -114,8 +138,17 @@ class Network(nnx.Module):
             x = self.activation(x)
             if key is not None:
                 x = dropout(x, self.dropout_rate, key=jax.random.fold_in(key, index))
-        # Losses and drawdowns compare logits, whatever the layers compute in.
-        return last(graph, x).astype(jnp.float32)
+        return last(graph, x)
+
+
+def _pooled(graph: Graph, x: Array, readout: str) -> Float[Array, "graphs classes"]:
+    """Sum or mean over the real nodes of each graph; 0 for a graph without any."""
+    ids, count = graph_of_nodes(graph)
+    real = graph.node_mask.astype(x.dtype)
+    total = jax.ops.segment_sum(x * real[:, None], ids, count)
+    if readout == "sum":
+        return total
+    return total / jnp.maximum(jax.ops.segment_sum(real, ids, count), 1)[:, None]
 
 
 def split_net(net: nnx.Module) -> tuple[ApplyFn, PyTree]:
@@ -126,7 +159,7 @@ def split_net(net: nnx.Module) -> tuple[ApplyFn, PyTree]:
 
     Returns:
       ``(apply_fn, params)``: ``apply_fn(params, graph, key=None)`` gives the logits
-      [nodes, classes], and ``params`` is a nested dictionary of arrays.
+      of the nodes or graphs, and ``params`` is a nested dictionary of arrays.
 
     Raises:
       ValueError: if the network holds other state.
@@ -134,8 +167,8 @@ def split_net(net: nnx.Module) -> tuple[ApplyFn, PyTree]:
     call, params = functional(net)
 
     def apply_fn(
-        params: PyTree, graph: Graph, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "nodes classes"]:
+        params: PyTree, graph: AnyGraph, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "rows classes"]:
         return call(params, graph, key=key)
 
     return apply_fn, params

@@ -10,6 +10,7 @@ from jeff_graph.editing.task import EditTask, divergence
 __all__ = [
     "HOPS",
     "EditReport",
+    "at",
     "final_report",
     "hop_counts",
     "hop_points",
@@ -46,6 +47,20 @@ class EditReport(NamedTuple):
     drawdowns: Float[Array, " edits"]
     hop_drawdown: Float[Array, " hops"]
     divergence: Float[Array, ""]
+
+
+def at(right: Bool[Array, " nodes"], targets: Array | int) -> Bool[Array, "..."]:
+    """Whether targets are right; False for a node that does not exist.
+
+    Args:
+      right: of each node.
+      targets: node numbers.
+
+    Returns:
+      A bool for each target.
+    """
+    # Under jit a number cannot be refused, and would be clamped to some other node.
+    return right.at[targets].get(mode="fill", fill_value=False)
 
 
 def predictions_lost(
@@ -143,7 +158,7 @@ def final_report(
     nearest = None if hops is None else hops.min(0)
     return EditReport(
         success,
-        logits.argmax(1)[targets] == task.labels[targets],
+        at(logits.argmax(1) == task.labels, targets),
         steps,
         drawdowns[-1],
         drawdowns,

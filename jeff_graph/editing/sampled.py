@@ -7,6 +7,7 @@ NeurIPS 2017.
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,16 @@ import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jeff.batches import Shuffled
+from jeff.calls import call
 from jeff.steps import Metrics, Step, init_state, make_step
 from jeff.training import EarlyStop, fit
-from jeff_graph.editing.checks import check_parts
-from jeff_graph.editing.graphs import Graph, subgraph
+from jeff_graph.editing.graphs import AnyGraph
+from jeff_graph.editing.hops import subgraph
 from jeff_graph.editing.network import ApplyFn
 from jeff_graph.editing.sampling import Incoming, sample_neighbours
 from jeff_graph.editing.splits import Split
 from jeff_graph.editing.task import mean_error
-from jeff_graph.editing.training import Trained, accuracies
+from jeff_graph.editing.training import Trained, accuracies, checked_rows
 
 __all__ = ["fit_sampled"]
 
@@ -31,7 +33,8 @@ __all__ = ["fit_sampled"]
 def fit_sampled(
     apply_fn: ApplyFn,
     params: PyTree,
-    graph: Graph,
+    graph: AnyGraph,
+    labels: Any,
     split: Split,
     *,
     key: PRNGKeyArray,
@@ -50,9 +53,12 @@ def fit_sampled(
     the size of the graph. A validation is one forward pass over the whole graph.
 
     Args:
-      apply_fn: ``apply_fn(params, graph, key=None) -> logits [nodes, classes]``.
+      apply_fn: ``(params, graph) -> logits [nodes, classes]``, with an argument ``key``
+        where it has dropout.
       params: initial parameters.
-      graph: the whole graph.
+      graph: the whole graph; samples are of its kind, see
+        `jeff_graph.editing.sampling`.
+      labels: class of each node; -1 for none.
       split: its parts.
       key: random key of order, samples and dropout.
       fanouts: for each layer of the network, the most neighbours to take at a node.
@@ -71,8 +77,14 @@ def fit_sampled(
       ValueError: if a number is out of range, or there is no training or no
         validation node.
     """
-    check_parts(train=split.train, valid=split.valid)
+    labels, split, nodes_labelled = checked_rows(graph, labels, split)
+    if not nodes_labelled:
+        raise ValueError("labels: expected one for each node, got one for each graph")
     optimizer = _adam() if optimizer is None else optimizer
+
+    def score(params: PyTree) -> Split:
+        return accuracies(apply_fn, params, graph, labels, split)
+
     order, samples, dropout = jax.random.split(key, 3)
     nodes = np.flatnonzero(np.asarray(split.train))
     batches = Shuffled(jnp.asarray(nodes), min(batch_size, len(nodes)), order)
@@ -80,40 +92,41 @@ def fit_sampled(
     result = fit(
         _step(apply_fn, optimizer, batches.batch_size),
         init_state(params, optimizer, key=dropout),
-        _sampler(subgraph(graph, split.train), batches, fanouts, samples),
+        _sampler(subgraph(graph, split.train), labels, batches, fanouts, samples),
         num_steps=num_steps,
         chunk_steps=min(chunk_steps, num_steps) if num_steps > 0 else None,
         workdir=workdir,
-        validate=lambda state: {
-            "valid": float(accuracies(apply_fn, state.params, graph, split).valid)
-        },
+        validate=lambda state: {"valid": float(score(state.params).valid)},
         early_stop=EarlyStop("valid", patience=max(num_steps, 1), mode="max"),
         progress=progress,
     )
     best = result.state.params
-    return Trained(best, *map(float, accuracies(apply_fn, best, graph, split)))
+    return Trained(best, *map(float, score(best)))
 
 
 _adam = functools.cache(functools.partial(optax.adam, 0.01))
 
 
 def _sampler(
-    graph: Graph,
+    graph: AnyGraph,
+    labels: Array,
     batches: Shuffled,
     fanouts: Sequence[int | None],
     key: PRNGKeyArray,
-) -> Callable[[int], Graph]:
-    """The neighbourhood of each step, a function of its number alone."""
+) -> Callable[[int], tuple[AnyGraph, Array]]:
+    """The neighbourhood of each step and its seeds' labels, by its number alone."""
     edges, nodes = Incoming(graph), np.asarray(batches.data)
+    known = np.asarray(labels)
     # Steps come in order, so one epoch's permutation is enough.
     order = functools.lru_cache(maxsize=1)(lambda e: np.asarray(batches.order(e)))
 
-    def sample(step: int) -> Graph:
+    def sample(step: int) -> tuple[AnyGraph, Array]:
         epoch, place = divmod(int(step), batches.steps_per_epoch)
         seeds = nodes[order(epoch)[place]]
         # A function of the step alone: a resumed run draws the same samples.
         drawn = jax.random.fold_in(key, int(step))
-        return sample_neighbours(edges, seeds, fanouts, key=drawn).graph
+        near = sample_neighbours(edges, seeds, fanouts, key=drawn)
+        return near.graph, jnp.asarray(known[seeds])
 
     return sample
 
@@ -124,10 +137,12 @@ def _step(
 ) -> Step:
     """The step of `fit`: only the seeds, which come first, count."""
 
-    def loss(params: PyTree, graph: Graph, key: PRNGKeyArray) -> tuple[Array, Metrics]:
-        logits = apply_fn(params, graph, key=key)
+    def loss(
+        params: PyTree, batch: tuple[AnyGraph, Array], key: PRNGKeyArray
+    ) -> tuple[Array, Metrics]:
+        graph, labels = batch
         # The other nodes are there for their messages; their own are cut off.
-        first = jnp.arange(graph.num_nodes) < seeds
-        return mean_error(logits, graph.labels, first), {}
+        logits = call(apply_fn, params, graph, key)[:seeds]
+        return mean_error(logits, labels, jnp.ones(seeds, bool)), {}
 
     return make_step(loss, optimizer)

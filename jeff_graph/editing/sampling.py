@@ -10,6 +10,11 @@ its fanout would have taken. With all neighbours taken, a network of as many lay
 hops computes at the seeds what it computes on the whole graph, symmetric normalisation
 included.
 
+Of a `jraph.GraphsTuple`, the cut graph is one too, with its padding in a graph of its
+own, for networks of jraph. It carries no degrees: a whole neighbourhood therefore has
+one hop more, so that those which count are right, and nodes of a sample's last hop
+have none. With jeff's networks, sample ``as_graph(graph)``.
+
 Reference: Hamilton et al., "Inductive Representation Learning on Large Graphs",
 NeurIPS 2017, algorithm 2; there nodes are drawn with replacement.
 """
@@ -23,7 +28,15 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jeff_graph.editing.features import take_rows
-from jeff_graph.editing.graphs import Graph, degrees, pad
+from jeff_graph.editing.graphs import (
+    AnyGraph,
+    Graph,
+    as_graph,
+    num_nodes,
+    pad,
+    to_jraph,
+)
+from jeff_graph.editing.hops import degrees
 
 __all__ = [
     "Incoming",
@@ -40,25 +53,26 @@ class Neighbourhood(NamedTuple):
     """A graph cut out of a larger one; its seeds come first, in their order.
 
     Attributes:
-      graph: the padded graph.
+      graph: the padded graph, of the kind that was given.
       ids: number of each node in the larger graph, int32 [nodes]; at padding the number
         of its nodes, where JAX drops what is scattered.
     """
 
-    graph: Graph
+    graph: Any
     ids: Any
 
 
 class Incoming:
     """The edges of a graph on the host, by receiver; made once for many samples."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: AnyGraph):
         """Sort the edges.
 
         Args:
           graph: the whole graph.
         """
-        self.graph = graph
+        self.tuples = not isinstance(graph, Graph)
+        self.graph = graph = as_graph(graph)
         kept = np.flatnonzero(np.asarray(graph.edge_mask))
         receivers = np.asarray(graph.receivers)[kept]
         if (np.diff(receivers) < 0).any():
@@ -66,9 +80,10 @@ class Incoming:
             order = np.argsort(receivers, kind="stable")
             kept, receivers = kept[order], receivers[order]
         self.senders = np.asarray(graph.senders)[kept]
+        weights = graph.weights
+        self.weights = None if weights is None else np.asarray(weights)[kept]
         self.starts = np.searchsorted(receivers, np.arange(graph.num_nodes + 1))
         self.degrees = np.asarray(degrees(graph))
-        self.labels = np.asarray(graph.labels)
 
     def take(
         self, nodes: np.ndarray, fanout: int | None, random: Any
@@ -81,23 +96,51 @@ class Incoming:
           random: a numpy generator, where there is a fanout.
 
         Returns:
-          The edges' senders, and the places in ``nodes`` of their receivers.
+          The edges' places in ``senders``, and those in ``nodes`` of their receivers.
         """
         counts = self.starts[nodes + 1] - self.starts[nodes]
         owner = np.repeat(np.arange(len(nodes)), counts)
         rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        senders = self.senders[self.starts[nodes][owner] + rank]
+        places = self.starts[nodes][owner] + rank
         if fanout is None or counts.max(initial=0) <= fanout:
-            return senders, owner
+            return places, owner
         # A random order within each owner; its first `fanout` are the draw.
         order = np.lexsort((random.random(len(owner)), owner))
         # Owners ascend, so the rank of a place is the same after the sort.
         chosen = order[rank < fanout]
-        return senders[chosen], owner[chosen]
+        return places[chosen], owner[chosen]
+
+    def weigh(self, places: np.ndarray) -> np.ndarray:
+        """Weights of some edges.
+
+        Args:
+          places: their places in ``senders``.
+
+        Returns:
+          The weights, 1 each where the graph has none.
+        """
+        return np.ones(len(places)) if self.weights is None else self.weights[places]
+
+    def rim(self, nodes: np.ndarray, fanout: int | None) -> np.ndarray:
+        """Degrees of nodes whose own edges are not cut out.
+
+        Args:
+          nodes: their numbers.
+          fanout: the most edges that would have been taken at each; None for all.
+
+        Returns:
+          The weight of the edges that would have been taken; in the mean, where there
+          are weights.
+        """
+        degree = self.degrees[nodes]
+        if fanout is None:
+            return degree
+        counts = self.starts[nodes + 1] - self.starts[nodes]
+        return degree * (np.minimum(counts, fanout) / np.maximum(counts, 1))
 
 
 def sample_neighbours(
-    graph: Graph | Incoming,
+    graph: AnyGraph | Incoming,
     seeds: Any,
     fanouts: Sequence[int | None],
     *,
@@ -131,17 +174,21 @@ def sample_neighbours(
         if fanout is not None and fanout < 1:
             raise ValueError(f"fanouts: expected at least 1, or None, got {fanout}")
     cut = _cut(whole, seeds, fanouts, _generator(key))
+    spare = int(whole.tuples)  # jraph pads with a graph of at least one node
     if sizes is None:
-        sizes = _most(graph, len(seeds), fanouts)
+        nodes, edges = _most(graph, len(seeds), fanouts)
+        sizes = nodes + spare, edges
     for name, size, slots in zip(("nodes", "edges"), sizes, _SIZES, strict=True):
-        if size < (needed := getattr(cut.graph, slots)):
+        needed = getattr(cut.graph, slots) + (spare if name == "nodes" else 0)
+        if size < needed:
             raise ValueError(
                 f"sizes: expected at least {needed} slots of {name}, got {size}"
             )
-    return jax.tree.map(jnp.asarray, _pad(cut, sizes, graph.num_nodes))
+    padded = _pad(cut, sizes, graph.num_nodes, whole.tuples)
+    return jax.tree.map(jnp.asarray, padded)
 
 
-def neighbourhoods(graph: Graph, nodes: Any, hops: int) -> Neighbourhood:
+def neighbourhoods(graph: AnyGraph, nodes: Any, hops: int) -> Neighbourhood:
     """The whole neighbourhood of each of some nodes by itself, stacked.
 
     For work on one node at a time under ``jax.vmap`` or ``jax.lax.map``: node i is
@@ -161,11 +208,11 @@ def neighbourhoods(graph: Graph, nodes: Any, hops: int) -> Neighbourhood:
       ValueError: if a node does not exist, is padding or comes twice, or ``hops`` is
         negative.
     """
-    stacked = _stack(_cut_each(graph, nodes, hops), graph.num_nodes)
+    stacked = _stack(_cut_each(graph, nodes, hops), graph)
     return jax.tree.map(jnp.asarray, stacked)
 
 
-def by_size(graph: Graph, nodes: Any, hops: int) -> list[tuple[Any, Neighbourhood]]:
+def by_size(graph: AnyGraph, nodes: Any, hops: int) -> list[tuple[Any, Neighbourhood]]:
     """As `neighbourhoods`, in groups of similar size: less padding, one program each.
 
     Within a group, sizes differ by less than a factor of four.
@@ -188,22 +235,25 @@ def by_size(graph: Graph, nodes: Any, hops: int) -> list[tuple[Any, Neighbourhoo
     # Powers of four; whatever is below the square costs next to nothing.
     group = np.floor(np.log2(np.maximum(sizes, 16)) / 2 + 1e-9)
     return [
-        (places.astype(np.int32), _stack([cuts[i] for i in places], graph.num_nodes))
+        (places.astype(np.int32), _stack([cuts[i] for i in places], graph))
         for places in (np.flatnonzero(group == each) for each in np.unique(group))
     ]
 
 
-def _cut_each(graph: Graph, nodes: Any, hops: int) -> list[Neighbourhood]:
+def _cut_each(graph: AnyGraph, nodes: Any, hops: int) -> list[Neighbourhood]:
     if hops < 0:
         raise ValueError(f"hops: expected at least 0, got {hops}")
-    nodes = _checked_seeds(graph, nodes)
-    whole, fanouts = Incoming(graph), [None] * hops
+    whole = Incoming(graph)
+    fanouts = [None] * (hops + int(whole.tuples))
+    nodes = _checked_seeds(whole.graph, nodes)
     return [_cut(whole, nodes[i : i + 1], fanouts, None) for i in range(len(nodes))]
 
 
-def _stack(cuts: list[Neighbourhood], outside: int) -> Neighbourhood:
-    sizes = [max(getattr(cut.graph, size) for cut in cuts) for size in _SIZES]
-    padded = [_pad(cut, sizes, outside) for cut in cuts]
+def _stack(cuts: list[Neighbourhood], whole: AnyGraph) -> Neighbourhood:
+    tuples = not isinstance(whole, Graph)
+    nodes, edges = (max(getattr(cut.graph, size) for cut in cuts) for size in _SIZES)
+    sizes = nodes + int(tuples), edges
+    padded = [_pad(cut, sizes, num_nodes(whole), tuples) for cut in cuts]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
 
 
@@ -216,38 +266,43 @@ def _cut(
     """One neighbourhood on the host, without padding."""
     # Slot of each node in the cut graph, -1 for nodes that are not in it yet.
     slot = np.full(whole.graph.num_nodes, -1)
-    ids, senders, receivers, taken = seeds, [], [], []
+    ids, senders, receivers, taken, edges = seeds, [], [], [], []
     slot[seeds] = np.arange(len(seeds))
     frontier = seeds
     for fanout in fanouts:
-        found, owner = whole.take(frontier, fanout, random)
+        places, owner = whole.take(frontier, fanout, random)
+        edges.append(places)
+        found = whole.senders[places]
         receivers.append(len(ids) - len(frontier) + owner)
-        taken.append(np.bincount(owner, minlength=len(frontier)))
+        taken.append(np.bincount(owner, whole.weigh(places), len(frontier)))
         # Only nodes that were not met before are expanded in the next hop.
         frontier = np.unique(found[slot[found] < 0])
         slot[frontier] = len(ids) + np.arange(len(frontier))
         ids = np.concatenate([ids, frontier])
         senders.append(slot[found])
     last = fanouts[-1] if fanouts else None
-    # Edges of the last hop are not cut out, but normalisation needs their number.
-    rim = whole.degrees[frontier]
-    taken.append(rim if last is None else np.minimum(rim, last))
+    # Edges of the last hop are not cut out, but normalisation needs their weight.
+    taken.append(whole.rim(frontier, last))
+    kept = np.concatenate([*edges, []]).astype(np.int64)
     small = Graph(
         take_rows(whole.graph.features, ids),
-        whole.labels[ids],
         np.concatenate([*senders, []]).astype(np.int32),
         np.concatenate([*receivers, []]).astype(np.int32),
         np.ones(len(ids), bool),
-        np.ones(sum(map(len, senders)), bool),
+        np.ones(len(kept), bool),
+        None if whole.weights is None else whole.weigh(kept).astype(np.float32),
         np.concatenate(taken).astype(np.float32),
     )
     return Neighbourhood(small, ids.astype(np.int32))
 
 
-def _pad(cut: Neighbourhood, sizes: Sequence[int], outside: int) -> Neighbourhood:
+def _pad(
+    cut: Neighbourhood, sizes: tuple[int, int], outside: int, tuples: bool
+) -> Neighbourhood:
     padding = (0, sizes[0] - cut.graph.num_nodes)
     ids = np.pad(np.asarray(cut.ids), padding, constant_values=outside)
-    return Neighbourhood(pad(cut.graph, *sizes), ids)
+    graph = to_jraph(cut.graph) if tuples else cut.graph
+    return Neighbourhood(pad(graph, *sizes), ids)
 
 
 def _checked_seeds(graph: Graph, seeds: Any) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jeff_graph.editing.graphs import Graph, make_graph
+from jeff_graph.editing.graphs import make_graph
+from jeff_graph.editing.loaders import Labelled
 
 __all__ = ["simulate_graph"]
 
@@ -16,7 +17,7 @@ def simulate_graph(
     homophily: float = 0.65,
     signal: float = 0.2,
     seed: int = 0,
-) -> Graph:
+) -> Labelled:
     """A graph with communities and hubs; the defaults have the size of ogbn-arxiv.
 
     An edge's first end is drawn with a weight that falls with the node's number like
@@ -35,7 +36,7 @@ def simulate_graph(
       seed: of everything random.
 
     Returns:
-      A `Graph` without padding.
+      The graph and the labels.
 
     Raises:
       ValueError: if a number is out of range.
@@ -58,7 +59,8 @@ def simulate_graph(
         second[ours] = members[_draw(rng, weight[members], len(ours))]
     centres = rng.normal(size=(classes, width))
     features = signal * centres[labels] + rng.normal(size=(nodes, width))
-    return make_graph(features, labels, np.stack([first, second], axis=1))
+    graph = make_graph(features, np.stack([first, second], axis=1))
+    return Labelled(graph, labels.astype(np.int32))
 
 
 def _draw(rng: np.random.Generator, weight: np.ndarray, count: int) -> np.ndarray:

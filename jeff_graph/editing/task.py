@@ -1,8 +1,9 @@
 """The data of an edit, and the interface of a method.
 
 A network is ``apply_fn(params, inputs) -> logits [nodes, classes]``, in evaluation
-mode; its inputs are any pytree, so it may be a graph network or any other. All sets of
-nodes are masks: shapes never depend on how many nodes they hold.
+mode; its inputs are any pytree, so it may be a graph network or any other. Where it
+classifies graphs, its rows are graphs, and for "node" read "graph". All sets of nodes
+are masks: shapes never depend on how many nodes they hold.
 """
 
 import dataclasses
@@ -11,7 +12,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from jeff_graph.editing.checks import as_labels
+from jeff_graph.editing.graphs import Graph, GraphsTuple
+from jeff_graph.editing.hops import topology
+from jeff_graph.editing.rows import filled, labelled_rows
 
 __all__ = [
     "ApplyFn",
@@ -111,42 +118,61 @@ class Method(NamedTuple):
 
 def make_task(
     inputs: PyTree,
-    labels: Int[Array, " nodes"],
-    train: Bool[Array, " nodes"],
+    labels: Any,
+    train: Any,
     *,
-    where: Bool[Array, " nodes"] | None = None,
+    where: Any = None,
     training_inputs: PyTree = None,
-    training_labels: Int[Array, " training_nodes"] | None = None,
-    training_where: Bool[Array, " training_nodes"] | None = None,
-    edges: tuple[Array, Array, Array] | None = None,
-    features: Float[Array, "nodes width"] | None = None,
+    training_labels: Any = None,
+    training_where: Any = None,
+    edges: tuple[Any, Any, Any] | None = None,
+    features: Any = None,
 ) -> EditTask:
     """Build an `EditTask`, and check it.
 
+    Arrays may be of any kind. Where ``inputs`` is a graph, its padding is known, and
+    labels and masks may be as long as what is real: of its nodes, or, to classify
+    graphs, of its graphs.
+
     Args:
-      inputs: the whole graph.
-      labels: the right class of each node.
-      train: training nodes.
-      where: real nodes; all by default.
+      inputs: the whole graph, `jraph.GraphsTuple` or `Graph`, or any other pytree.
+      labels: the right class of each node (graph), integers; -1 for none.
+      train: training nodes, bool.
+      where: real nodes; by default those of the graph, or all.
       training_inputs: the training graph; ``inputs`` by default.
       training_labels: classes in the training graph; ``labels`` by default.
       training_where: nodes of the training loss; ``train`` by default.
-      edges: senders, receivers and mask of real edges, each [edges].
-      features: dense features of the nodes.
+      edges: senders, receivers and mask of real edges, each [edges]; those of the
+        graph by default.
+      features: dense features of the nodes; those of the graph by default.
 
     Returns:
       The task.
 
     Raises:
       TypeError: if labels are not integers or a mask is not bool.
-      ValueError: if lengths differ.
+      ValueError: if lengths differ, or a label is below -1 or does not fit in int32.
     """
+    labels, train = as_labels("labels", labels), jnp.asarray(train)
+    graph = inputs if isinstance(inputs, Graph | GraphsTuple) else None
+    if graph is not None:
+        real, nodes = labelled_rows(graph, labels)
+        labels = filled("labels", labels, real, -1)
+        train = filled("train", train, real, False)
+        where = real if where is None else filled("where", where, real, False)
+        if nodes and edges is None:
+            bare = topology(graph)
+            edges = bare.senders, bare.receivers, bare.edge_mask
+        whole = graph.features if isinstance(graph, Graph) else graph.nodes
+        if nodes and features is None and isinstance(whole, Array | np.ndarray):
+            features = jnp.asarray(whole) if whole.ndim == 2 else None
     count = labels.shape
-    where = jnp.ones(count, bool) if where is None else where
+    where = jnp.ones(count, bool) if where is None else jnp.asarray(where)
     own = training_labels is not None
-    training_labels = training_labels if training_labels is not None else labels
+    training_labels = as_labels("training_labels", training_labels) if own else labels
     if training_where is None:
         training_where = jnp.ones(training_labels.shape, bool) if own else train
+    training_where = jnp.asarray(training_where)
     for name, mask, shape in (
         ("train", train, count),
         ("where", where, count),
@@ -156,9 +182,6 @@ def make_task(
             raise TypeError(f"{name}: expected a bool mask, got {mask.dtype}")
         if mask.shape != shape or len(shape) != 1:
             raise ValueError(f"{name}: expected shape {shape}, got {mask.shape}")
-    for name, classes in (("labels", labels), ("training_labels", training_labels)):
-        if not jnp.issubdtype(classes.dtype, jnp.integer):
-            raise TypeError(f"{name}: expected integers, got {classes.dtype}")
     if edges is not None and len({leaf.shape for leaf in edges}) != 1:
         raise ValueError(
             "edges: expected senders, receivers and mask of one length, got "
@@ -194,13 +217,16 @@ def mean_error(
       where: the nodes that count.
 
     Returns:
-      A scalar in nats, differentiable everywhere.
+      A scalar in nats, differentiable everywhere; NaN where a node that counts has a
+      label without a logit.
     """
     where &= labels >= 0
     # A label of -1 is not an index; the mask drops whatever index 0 gives.
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
     index = jnp.maximum(labels, 0)[:, None]
-    each = -jnp.take_along_axis(scores, index, axis=1)[:, 0]
+    each = -jnp.take_along_axis(scores, index, axis=1, mode="fill", fill_value=jnp.nan)[
+        :, 0
+    ]
     return jnp.sum(jnp.where(where, each, 0)) / jnp.maximum(where.sum(), 1)
 
 

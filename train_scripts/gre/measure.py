@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from configs.gre import Config
-from jeff_graph.editing import evaluation, methods, replay, rivals
-from jeff_graph.editing.graphs import Graph, hop_distance
+from jeff_graph.editing import evaluation, methods, newton, replay, rivals
+from jeff_graph.editing.graphs import Graph
+from jeff_graph.editing.hops import hop_distance
 from jeff_graph.editing.nearby import Nearby, nearby_tasks
 from jeff_graph.editing.report import HOPS, EditReport
 from jeff_graph.editing.task import ApplyFn, EditTask, Method
@@ -80,7 +81,7 @@ def measure(
     near = None
     alone = cell.protocol == "independent" and cell.method in _TARGET_ALONE
     if alone and cell.network in _TWO_HOPS:
-        near = _nearby(graph, trained.wrong[:edits])
+        near = _nearby(graph, trained.task.labels, trained.wrong[:edits])
     arguments = (trained.params, trained.task, targets, trained.test, hops, near)
     key = seed_key(cell.seed, 3)
     call = _protocol(config, apply_fn, cell.network, cell.method, cell.protocol)
@@ -110,9 +111,9 @@ _TWO_HOPS = ("gcn", "sage", "gat", "gin")
 _TARGET_ALONE = ("gd", "gre", "gre+2", "gre+3", "gre+5", "gre+5-update")
 
 
-def _nearby(graph: Graph, targets: np.ndarray) -> Nearby | None:
+def _nearby(graph: Graph, labels: Any, targets: np.ndarray) -> Nearby | None:
     """Tasks on the targets' neighbourhoods; None if these are too large to pay off."""
-    near = nearby_tasks(graph, targets, 2)
+    near = nearby_tasks(graph, labels, targets, 2)
     largest = max(task.labels.shape[1] for task in near.tasks)
     return near if 4 * largest <= graph.num_nodes else None
 
@@ -190,4 +191,7 @@ def _method(name: str, apply_fn: ApplyFn, rate: float) -> Method:
         "memory-rewiring": replay.memory_rewiring,
         "distilled-replay": replay.distilled_replay,
     }
+    # Its steps follow from the curvature, and have no rate.
+    if name == "minimal-edit":
+        return newton.minimal_edit(apply_fn)
     return make[name](apply_fn, learning_rate=rate)

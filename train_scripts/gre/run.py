@@ -3,7 +3,6 @@
 Run it with ``python -m train_scripts.gre [PRESET] [--field value]``.
 """
 
-import dataclasses
 import functools
 import itertools
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import jraph
 import numpy as np
 import optax
 from jax.experimental.sparse import BCSR
@@ -20,7 +21,10 @@ from jaxtyping import PyTree
 from configs.gre import Config
 from jeff import files
 from jeff_graph.editing import loaders, nets, training
-from jeff_graph.editing.graphs import Graph, subgraph
+from jeff_graph.editing.features import row_normalise, unit_rows
+from jeff_graph.editing.graphs import Graph, as_graph
+from jeff_graph.editing.hops import subgraph
+from jeff_graph.editing.loaders import Labelled
 from jeff_graph.editing.messages import compressed
 from jeff_graph.editing.sampled import fit_sampled
 from jeff_graph.editing.simulate import simulate_graph
@@ -56,8 +60,7 @@ def run(
       FileNotFoundError: if data are missing; says how to get them.
     """
     began = time.perf_counter()
-    graph = load(config)
-    rows = _measure_all(config, graph, workdir, progress)
+    rows = _measure_all(config, load(config), workdir, progress)
     report = summary.Report(config, rows)
     summary.plot(report, workdir)
     files.write_json(workdir / "table.json", summary.table(report), indent=1)
@@ -65,32 +68,38 @@ def run(
     return results.finish("gre", preset, config.seeds[0], began, part, workdir)
 
 
-def load(config: Config) -> Graph:
-    """Load the graph of a run.
+def load(config: Config) -> Labelled:
+    """Load the graph of a run, and scale its features.
 
     Args:
       config: settings of the run.
 
     Returns:
-      The graph.
+      The graph and its labels.
 
     Raises:
       FileNotFoundError: if its data are missing; says how to get them.
     """
-    load: dict[str, Callable[[], Graph]] = {
+    load: dict[str, Callable[[], Labelled]] = {
         "digits": loaders.load_digits_graph,
         "cora": functools.partial(loaders.load_planetoid, "cora"),
         "citeseer": functools.partial(loaders.load_planetoid, "citeseer"),
         "amazon-photo": loaders.load_amazon_photo,
+        "amazon-computers": loaders.load_amazon_computers,
         "simulated": simulate_graph,
     }
-    return loaders.load_npz(config.data) if config.data else load[config.dataset]()
+    graph, labels = (
+        loaders.load_npz(config.data) if config.data else load[config.dataset]()
+    )
+    scale = {"unit": unit_rows, "sum": row_normalise, "as-is": lambda x: x}
+    return Labelled(graph._replace(nodes=scale[config.features](graph.nodes)), labels)
 
 
 def _measure_all(
-    config: Config, graph: Graph, workdir: Path, progress: bool
+    config: Config, data: Labelled, workdir: Path, progress: bool
 ) -> dict[Cell, dict[str, float]]:
     """Measure all cells that an interrupted run lacks, one row of the log per cell."""
+    graph = as_graph(data.graph)
     cells = [
         Cell(*cell)
         for cell in itertools.product(
@@ -102,7 +111,7 @@ def _measure_all(
     # and their memory is freed.
     @functools.lru_cache(maxsize=1)
     def trained_as(network: str) -> tuple[ApplyFn, dict[int, Trained], int]:
-        apply_fn, trained = train_all(config, graph, network)
+        apply_fn, trained = train_all(config, data, network)
         # The same number for all seeds, so that their shapes and averages agree.
         edits = min(config.edits, *(len(each.wrong) for each in trained.values()))
         if not edits:
@@ -123,20 +132,21 @@ def _measure_all(
 
 
 def train_all(
-    config: Config, graph: Graph, network: str
+    config: Config, data: Labelled, network: str
 ) -> tuple[ApplyFn, dict[int, Trained]]:
     """Train one network for each seed.
 
     Args:
       config: settings of the run.
-      graph: the whole graph.
+      data: the whole graph and its labels.
       network: name of the network.
 
     Returns:
       ``(apply_fn, trained)``: one function for all seeds, so that it compiles once, and
       the trained network by seed.
     """
-    width, classes = graph.features.shape[-1], int(graph.labels.max()) + 1
+    features: Any = data.graph.nodes
+    width, classes = features.shape[-1], int(data.labels.max()) + 1
     pairs = [
         nets.split_net(
             nets.make_net(
@@ -153,24 +163,22 @@ def train_all(
     apply_fn = pairs[0][0]
     adam = optax.adam(learning_rate(network))
     return apply_fn, {
-        seed: _train(config, graph, apply_fn, params, seed, adam)
+        seed: _train(config, data, apply_fn, params, seed, adam)
         for seed, (_, params) in zip(config.seeds, pairs, strict=True)
     }
 
 
 def _train(
     config: Config,
-    dense: Graph,
+    data: Labelled,
     apply_fn: ApplyFn,
     params: PyTree,
     seed: int,
     optimizer: optax.GradientTransformation,
 ) -> Trained:
-    graph = _compact(dense)
-    parts = split(
-        graph.labels, config.train_nodes, config.valid_nodes, key=seed_key(seed, 1)
-    )
-    given = (apply_fn, params, graph, parts)
+    graph, labels = _compact(data.graph), jnp.asarray(data.labels)
+    parts = split(labels, config.train_nodes, config.valid_nodes, key=seed_key(seed, 1))
+    given = (apply_fn, params, graph, labels, parts)
     settings: dict[str, Any] = {
         "key": seed_key(seed, 2),
         "num_epochs": config.num_epochs,
@@ -180,29 +188,29 @@ def _train(
         sizes = {"fanouts": config.fanouts, "batch_size": config.batch_size}
         trained = fit_sampled(*given, **sizes, **settings)
     else:
-        trained = training.fit(*given, **settings)
+        trained = training.fit(*given, inductive=config.inductive, **settings)
     logits = jax.jit(apply_fn)(trained.params, graph)
-    wrong = np.flatnonzero(parts.valid & (logits.argmax(-1) != graph.labels))
+    wrong = np.flatnonzero(parts.valid & (logits.argmax(-1) != labels))
+    # Sampled training is on the subgraph of the training nodes as well.
+    inductive = config.inductive or bool(config.fanouts)
     task = make_task(
         graph,
-        graph.labels,
+        labels,
         parts.train,
-        where=graph.node_mask & (graph.labels >= 0),
-        training_inputs=subgraph(graph, parts.train),
-        training_labels=graph.labels,
-        training_where=parts.train,
-        edges=(graph.senders, graph.receivers, graph.edge_mask),
-        features=dense.features,
+        where=labels >= 0,
+        training_inputs=subgraph(graph, parts.train) if inductive else graph,
+        features=data.graph.nodes,
     )
     # Shuffled, since the order of nodes in a file may carry information.
     order = np.random.default_rng(seed).permutation(len(wrong))
     return Trained(trained.params, task, wrong[order], parts.test, trained.test)
 
 
-def _compact(graph: Graph) -> Graph:
+def _compact(graph: jraph.GraphsTuple) -> Graph:
     """On a CPU, convert edges and bag-of-words features to faster sparse rows."""
     if jax.default_backend() != "cpu":
-        return graph
-    if float((graph.features != 0).mean()) < 0.05:
-        graph = dataclasses.replace(graph, features=BCSR.fromdense(graph.features))
+        return as_graph(graph)
+    features = jnp.asarray(graph.nodes)
+    if float((features != 0).mean()) < 0.05:
+        graph = graph._replace(nodes=BCSR.fromdense(features))
     return compressed(graph)
