@@ -8,12 +8,14 @@ Common to all functions:
 
 * ``where`` marks the people to count. Values of other people are ignored, even NaN.
 * ``weight`` holds sample weights; a group's rate is then a weighted mean.
+* Arrays may be of any kind: JAX, numpy, columns of pandas, lists.
 * ``axis_name`` joins the parts of a batch that is spread over devices. Sums and counts
   are added with ``lax.psum``, so the result is that of the whole batch, not the mean of
   the gaps of its parts.
 * A group without members gives no disparity (gap 0, ratio 1) and no gradient, which
   suits a loss on small batches. A guarantee must not rely on this:
-  `jeff.fairness.choose_alpha` rejects an empty group.
+  `jeff.fairness.choose_alpha` rejects an empty group, and `jeff.fairness.evaluate`
+  gives NaN. A NaN probability makes the result NaN.
 * Groups and labels are 0 and 1; concrete arrays with other codes are rejected.
 * Sums are accumulated in float32 or wider, for any dtype of ``prob``.
 
@@ -36,7 +38,9 @@ from jeff.checks import (
     check_floating,
     check_mask,
     check_same_length,
+    check_weights,
 )
+from jeff.fairness.examples import Column, as_array
 
 __all__ = [
     "abcc",
@@ -46,17 +50,18 @@ __all__ = [
     "group_rates",
     "harden",
     "p_rule",
+    "present",
 ]
 
-Prob: TypeAlias = Float[Array, " people"]
-Flag: TypeAlias = Bool[Array, " people"] | Integer[Array, " people"]
-Mask: TypeAlias = Bool[Array, " people"]
-Weight: TypeAlias = Float[Array, " people"]
+Prob: TypeAlias = Float[Array, " people"] | Column
+Flag: TypeAlias = Bool[Array, " people"] | Integer[Array, " people"] | Column
+Mask: TypeAlias = Bool[Array, " people"] | Column
+Weight: TypeAlias = Float[Array, " people"] | Column
 AxisName: TypeAlias = str | tuple[str, ...]
 
 
 def harden(
-    prob: Float[Array, "*shape"], threshold: float = 0.5
+    prob: Float[Array, "*shape"] | Column, threshold: float = 0.5
 ) -> Float[Array, "*shape"]:
     """Turn probabilities into decisions, 0 and 1 in floating point.
 
@@ -76,6 +81,7 @@ def harden(
     >>> harden(jnp.array([0.2, 0.5, 0.7]))
     Array([0., 1., 1.], dtype=float32)
     """
+    prob = as_array(prob, "prob")
     check_floating(prob=prob)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
@@ -280,8 +286,8 @@ def p_rule(
     """
     rates, present = _rates(prob, group, None, where, weight, axis_name=axis_name)
     low, high = rates.min(), rates.max()
-    # Two rates of 0 are parity, not 0 / 0.
-    defined = present.all() & (high > 0)
+    # Two rates of 0 are parity, not 0 / 0; NaN is not, and is passed on.
+    defined = present.all() & ~(high <= 0)
     return jnp.where(defined, low / jnp.where(defined, high, 1), 1)
 
 
@@ -335,18 +341,52 @@ def abcc(
     return jnp.where(present, area, 0)
 
 
+def present(
+    group: Flag, label: Flag, *, weight: Weight | None = None
+) -> Bool[Array, "labels groups"]:
+    """Whether each cell of a label and a group has members.
+
+    Args:
+      group: membership of the protected group, shape [people], bool or 0/1.
+      label: true outcomes, shape [people], bool or 0/1.
+      weight: non-negative sample weights, shape [people]; a weight of 0 is no member.
+
+    Returns:
+      Flags, shape [2, 2], indexed by label and group.
+
+    Raises:
+      ValueError: if an argument is not a vector, lengths differ, or a group or label is
+        neither 0 nor 1.
+
+    >>> present(jnp.array([0, 0]), jnp.array([0, 1]))
+    Array([[ True, False],
+           [ True, False]], dtype=bool)
+    """
+    group = as_array(group, "group")
+    nothing = jnp.zeros(group.shape, jnp.float32)
+    return _rates(nothing, group, label, None, weight, axis_name=None)[1]
+
+
 def _prepare(
     prob: Prob,
     group: Flag,
     label: Flag | None,
     where: Mask | None,
     weight: Weight | None,
-) -> tuple[Prob, Mask, Mask | None, Weight]:
+) -> tuple[Array, Array, Array | None, Array]:
     """Check the arguments, and set weight and probability of masked people to 0."""
+    prob, group = as_array(prob, "prob"), as_array(group, "group")
+    label, where, weight = (
+        None if value is None else as_array(value, name)
+        for name, value in (("label", label), ("where", where), ("weight", weight))
+    )
     check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
+    if weight is not None and jnp.issubdtype(weight.dtype, jnp.integer):
+        weight = weight.astype(jnp.float32)  # weights of a survey are often whole
     check_floating(prob=prob, weight=weight)
     check_mask(where=where)
     check_binary(where, group=group, label=label)
+    check_weights(where, weight=weight)
     dtype = jnp.promote_types(prob.dtype, jnp.float32)
     prob = prob.astype(dtype)
     weight = jnp.ones_like(prob) if weight is None else weight.astype(dtype)
