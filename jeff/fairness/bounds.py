@@ -175,6 +175,8 @@ def rate_bound(
     >>> rate_bound(np.zeros(2), np.ones(2), largest=1.0, delta=0.05)
     1.0
     """
+    if not len(decided):
+        return 1.0
     share, hits = weight / largest, np.asarray(decided, float)
     number = np.arange(1, len(hits) + 1)
     # Estimates from the people before each; half a person is added for a start.
@@ -187,7 +189,7 @@ def rate_bound(
     def excluded(rate: float) -> bool:
         return bool(np.log1p(stake * share * (rate - hits)).sum() >= -math.log(delta))
 
-    if not len(hits) or not excluded(1.0):
+    if not excluded(1.0):
         return 1.0
     low, high = 0.0, 1.0
     while high - low > 1e-5:

@@ -19,6 +19,7 @@ __all__ = [
     "Column",
     "Examples",
     "as_array",
+    "as_codes",
     "as_examples",
     "as_inputs",
     "check_codes",
@@ -131,8 +132,7 @@ def as_examples(examples: Examples) -> Examples:
         is negative or NaN, or all are 0.
     """
     label, group = (
-        _codes(as_array(getattr(examples, name), name), name)
-        for name in ("label", "group")
+        as_codes(getattr(examples, name), name) for name in ("label", "group")
     )
     weight = examples.weight
     if weight is not None:
@@ -165,15 +165,31 @@ def check_codes(label: Column, group: Column) -> None:
       ValueError: if an argument has another value, NaN for one; names the argument.
     """
     for name, value in (("label", label), ("group", group)):
-        _codes(as_array(value, name), name)
+        as_codes(value, name)
 
 
-def _codes(values: Array, name: str) -> Array:
+def as_codes(value: Any, name: str, *, where: Array | None = None) -> Array:
+    """Convert codes 0 and 1 of any kind to an array, and check them where concrete.
+
+    Args:
+      value: codes; bool, integers, or floating point as columns with gaps have it.
+      name: their name in errors.
+      where: rows to check, bool; all by default.
+
+    Returns:
+      The codes; concrete ones of floating point as integers.
+
+    Raises:
+      TypeError: as `as_array`.
+      ValueError: if there is another value, NaN for one.
+    """
+    values = as_array(value, name)
     floating = jnp.issubdtype(values.dtype, jnp.floating)
     if not floating:
-        check_binary(**{name: values})
-    elif _concrete(values):
+        check_binary(where, **{name: values})
+    elif _concrete(values) and (where is None or _concrete(where)):
         seen = np.asarray(values, np.float64)
+        seen = seen if where is None else seen[np.asarray(where)]
         if (bad := (seen != 0) & (seen != 1)).any():
             found = ", ".join(f"{value:g}" for value in np.unique(seen[bad])[:5])
             raise ValueError(

@@ -40,7 +40,7 @@ from jeff.checks import (
     check_same_length,
     check_weights,
 )
-from jeff.fairness.examples import Column, as_array
+from jeff.fairness.examples import Column, as_array, as_codes
 
 __all__ = [
     "abcc",
@@ -375,16 +375,18 @@ def _prepare(
     weight: Weight | None,
 ) -> tuple[Array, Array, Array | None, Array]:
     """Check the arguments, and set weight and probability of masked people to 0."""
-    prob, group = as_array(prob, "prob"), as_array(group, "group")
-    label, where, weight = (
+    prob = as_array(prob, "prob")
+    where, weight = (
         None if value is None else as_array(value, name)
-        for name, value in (("label", label), ("where", where), ("weight", weight))
+        for name, value in (("where", where), ("weight", weight))
     )
     check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
+    check_mask(where=where)
+    group = as_codes(group, "group", where=where)
+    label = None if label is None else as_codes(label, "label", where=where)
     if weight is not None and jnp.issubdtype(weight.dtype, jnp.integer):
         weight = weight.astype(jnp.float32)  # weights of a survey are often whole
     check_floating(prob=prob, weight=weight)
-    check_mask(where=where)
     check_binary(where, group=group, label=label)
     check_weights(where, weight=weight)
     dtype = jnp.promote_types(prob.dtype, jnp.float32)

@@ -131,7 +131,7 @@ def unknown_note(seeds: list[Seed]) -> str:
     return (
         f"Left out, since these data do not determine them: {', '.join(missing)}. A "
         "correlation needs a gap that varies; a gap needs people of both groups, with "
-        "the outcomes that it compares, in the test part.\n"
+        "the outcomes that it compares, in the parts for validation and test.\n"
     )
 
 
