@@ -375,10 +375,10 @@ def _prepare(
     weight: Weight | None,
 ) -> tuple[Array, Array, Array | None, Array]:
     """Check the arguments, and set weight and probability of masked people to 0."""
-    prob = as_array(prob, "prob")
-    where, weight = (
+    prob, group = as_array(prob, "prob"), as_array(group, "group")
+    label, where, weight = (
         None if value is None else as_array(value, name)
-        for name, value in (("where", where), ("weight", weight))
+        for name, value in (("label", label), ("where", where), ("weight", weight))
     )
     check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
     check_mask(where=where)

@@ -239,7 +239,7 @@ def test_weights_of_people_are_a_column_and_no_feature(tmp_path, key):
     ]:
         with pytest.raises(ValueError, match=words):
             read(tmp_path, text, **{"group": "s", "drop": (), **wrong})
-    with pytest.raises(ValueError, match="'w': expected weights of at least 0.* -1"):
+    with pytest.raises(ValueError, match=r"'w': expected weights of at least 0.* -1"):
         read(tmp_path, text.replace("0.5\n", "-1\n", 1), group="s", weight="w")
 
 
