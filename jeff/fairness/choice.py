@@ -188,10 +188,9 @@ def _bound(
     each = delta / len(pairs)
     total = 0.0
     for low, high in pairs:
-        cells = (low, high)
         if weight is None:
-            events = tuple(int(decided[cell].sum()) for cell in cells)
-            sizes = tuple(int(cell.sum()) for cell in cells)
+            events = int(decided[low].sum()), int(decided[high].sum())
+            sizes = int(low.sum()), int(high.sum())
             total += gap_bound(events, sizes, delta=each)
             continue
         rows = order[(low | high)[order]]

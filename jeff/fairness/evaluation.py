@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import metrics
-from jeff.fairness import gaps
+from jeff.fairness import cells, gaps
 from jeff.fairness.choice import Choice, EmptyCellError, NoLevelError, choose_alpha
 from jeff.fairness.examples import Column, as_array, as_examples
 from jeff.fairness.front import hypervolume
@@ -127,7 +127,7 @@ def measure(
 def _measure(prob, label, group, weight, alphas):
     # Each gap with the cells that it compares: a loss may count an empty cell as no
     # gap, but as a measurement that would read as fair.
-    present = gaps.present(group, label, weight=weight)
+    present = cells.present(group, label, weight=weight)
     parity, opportunity, odds = present.any(0).all(), present[1].all(), present.all()
 
     def by_group(metric, prob: Array, where: Array = parity) -> Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, PyTree, Shaped
 
 from jeff.checks import check_binary, check_weights
 
@@ -38,6 +38,8 @@ Column: TypeAlias = _Convertible | list | tuple
 class Examples(NamedTuple):
     """People with their outcomes and groups; every leaf has a leading axis ``people``.
 
+    Arrays of any kind; `as_examples` makes JAX arrays of them.
+
     Attributes:
       inputs: inputs of the network, any pytree of arrays.
       label: 1 for the favourable outcome, else 0; shape [people].
@@ -48,9 +50,9 @@ class Examples(NamedTuple):
     """
 
     inputs: PyTree
-    label: Shaped[Array, " people"]
-    group: Shaped[Array, " people"]
-    weight: Float[Array, " people"] | None = None
+    label: Shaped[Any, " people"]
+    group: Shaped[Any, " people"]
+    weight: Shaped[Any, " people"] | None = None
 
 
 def as_array(value: Any, name: str) -> Array:

@@ -26,21 +26,14 @@ References:
   Parity", TMLR 2023.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float
 
-from jeff.checks import (
-    check_binary,
-    check_choice,
-    check_floating,
-    check_mask,
-    check_same_length,
-    check_weights,
-)
-from jeff.fairness.examples import Column, as_array, as_codes
+from jeff.checks import check_choice, check_floating
+from jeff.fairness.cells import AxisName, Flag, Mask, Prob, Weight, cell_rates, prepare
+from jeff.fairness.examples import Column, as_array
 
 __all__ = [
     "abcc",
@@ -50,14 +43,7 @@ __all__ = [
     "group_rates",
     "harden",
     "p_rule",
-    "present",
 ]
-
-Prob: TypeAlias = Float[Array, " people"] | Column
-Flag: TypeAlias = Bool[Array, " people"] | Integer[Array, " people"] | Column
-Mask: TypeAlias = Bool[Array, " people"] | Column
-Weight: TypeAlias = Float[Array, " people"] | Column
-AxisName: TypeAlias = str | tuple[str, ...]
 
 
 def harden(
@@ -124,7 +110,7 @@ def group_rates(
     >>> group_rates(jnp.array([0.9, 0.5, 0.1]), jnp.array([1, 0, 0]))
     Array([0.3, 0.9], dtype=float32)
     """
-    return _rates(prob, group, label, where, weight, axis_name=axis_name)[0]
+    return cell_rates(prob, group, label, where, weight, axis_name=axis_name)[0]
 
 
 def demographic_parity_gap(
@@ -162,7 +148,7 @@ def demographic_parity_gap(
     >>> demographic_parity_gap(jnp.array([1.0, 0.25]), jnp.array([True, False]))
     Array(0.75, dtype=float32)
     """
-    return _gap(*_rates(prob, group, None, where, weight, axis_name=axis_name))
+    return _gap(*cell_rates(prob, group, None, where, weight, axis_name=axis_name))
 
 
 def equal_opportunity_gap(
@@ -201,7 +187,7 @@ def equal_opportunity_gap(
     >>> equal_opportunity_gap(prob, jnp.array([1, 1, 0, 0]), jnp.array([1, 1, 1, 0]))
     Array(0., dtype=float32)
     """
-    return _gap(*_rates(prob, group, label, where, weight, axis_name=axis_name))[1]
+    return _gap(*cell_rates(prob, group, label, where, weight, axis_name=axis_name))[1]
 
 
 def equalized_odds_gap(
@@ -244,7 +230,7 @@ def equalized_odds_gap(
     Array(0.75, dtype=float32)
     """
     check_choice("reduce", reduce, ("sum", "max"))
-    gaps = _gap(*_rates(prob, group, label, where, weight, axis_name=axis_name))
+    gaps = _gap(*cell_rates(prob, group, label, where, weight, axis_name=axis_name))
     return gaps.sum() if reduce == "sum" else gaps.max()
 
 
@@ -284,7 +270,7 @@ def p_rule(
     >>> p_rule(jnp.array([1.0, 0.5, 0.375]), jnp.array([True, True, False]))
     Array(0.5, dtype=float32)
     """
-    rates, present = _rates(prob, group, None, where, weight, axis_name=axis_name)
+    rates, present = cell_rates(prob, group, None, where, weight, axis_name=axis_name)
     low, high = rates.min(), rates.max()
     # Two rates of 0 are parity, not 0 / 0; NaN is not, and is passed on.
     defined = present.all() & ~(high <= 0)
@@ -328,7 +314,7 @@ def abcc(
     >>> abcc(jnp.array([0.0, 1.0, 0.5, 0.5]), jnp.array([1, 1, 0, 0]))
     Array(0.5, dtype=float32)
     """
-    prob, group, _, weight = _prepare(prob, group, None, where, weight)
+    prob, group, _, weight = prepare(prob, group, None, where, weight)
     order = jnp.argsort(prob)
     prob, group, weight = prob[order], group[order], weight[order]
     member = jnp.stack([~group, group])
@@ -339,90 +325,6 @@ def abcc(
     share = cumulative / jnp.where(present, count, 1)
     area = jnp.sum(jnp.abs(share[1] - share[0])[:-1] * jnp.diff(prob))
     return jnp.where(present, area, 0)
-
-
-def present(
-    group: Flag, label: Flag, *, weight: Weight | None = None
-) -> Bool[Array, "labels groups"]:
-    """Whether each cell of a label and a group has members.
-
-    Args:
-      group: membership of the protected group, shape [people], bool or 0/1.
-      label: true outcomes, shape [people], bool or 0/1.
-      weight: non-negative sample weights, shape [people]; a weight of 0 is no member.
-
-    Returns:
-      Flags, shape [2, 2], indexed by label and group.
-
-    Raises:
-      ValueError: if an argument is not a vector, lengths differ, or a group or label is
-        neither 0 nor 1.
-
-    >>> present(jnp.array([0, 0]), jnp.array([0, 1]))
-    Array([[ True, False],
-           [ True, False]], dtype=bool)
-    """
-    group = as_array(group, "group")
-    nothing = jnp.zeros(group.shape, jnp.float32)
-    return _rates(nothing, group, label, None, weight, axis_name=None)[1]
-
-
-def _prepare(
-    prob: Prob,
-    group: Flag,
-    label: Flag | None,
-    where: Mask | None,
-    weight: Weight | None,
-) -> tuple[Array, Array, Array | None, Array]:
-    """Check the arguments, and set weight and probability of masked people to 0."""
-    prob, group = as_array(prob, "prob"), as_array(group, "group")
-    label, where, weight = (
-        None if value is None else as_array(value, name)
-        for name, value in (("label", label), ("where", where), ("weight", weight))
-    )
-    check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
-    check_mask(where=where)
-    group = as_codes(group, "group", where=where)
-    label = None if label is None else as_codes(label, "label", where=where)
-    if weight is not None and jnp.issubdtype(weight.dtype, jnp.integer):
-        weight = weight.astype(jnp.float32)  # weights of a survey are often whole
-    check_floating(prob=prob, weight=weight)
-    check_binary(where, group=group, label=label)
-    check_weights(where, weight=weight)
-    dtype = jnp.promote_types(prob.dtype, jnp.float32)
-    prob = prob.astype(dtype)
-    weight = jnp.ones_like(prob) if weight is None else weight.astype(dtype)
-    if where is not None:
-        # The weight alone would not do, since 0 times NaN is NaN.
-        prob, weight = jnp.where(where, prob, 0), jnp.where(where, weight, 0)
-    label = None if label is None else label.astype(bool)
-    return prob, group.astype(bool), label, weight
-
-
-def _rates(
-    prob: Prob,
-    group: Flag,
-    label: Flag | None,
-    where: Mask | None,
-    weight: Weight | None,
-    *,
-    axis_name: AxisName | None,
-) -> tuple[Float[Array, "*cells"], Bool[Array, "*cells"]]:
-    """Rate of each cell, and whether it has members; cells are (label,) group."""
-    prob, group, label, weight = _prepare(prob, group, label, where, weight)
-    member = jnp.stack([~group, group])
-    if label is not None:
-        member = jnp.stack([~label, label])[:, None] & member
-    total = jnp.sum(jnp.where(member, weight * prob, 0), axis=-1)
-    count = jnp.sum(jnp.where(member, weight, 0), axis=-1)
-    if axis_name is not None:
-        # Add before dividing: the mean of the rates of the parts is not the rate of
-        # the whole batch.
-        total, count = jax.lax.psum((total, count), axis_name)
-    # Replace the divisor as well: 0 / 0 would make the gradient NaN even where the
-    # outer where discards the value.
-    present = count > 0
-    return jnp.where(present, total / jnp.where(present, count, 1), 0), present
 
 
 def _gap(
