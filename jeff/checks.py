@@ -19,6 +19,7 @@ __all__ = [
     "check_integers_fit",
     "check_mask",
     "check_same_length",
+    "check_weights",
 ]
 
 
@@ -97,6 +98,31 @@ def check_binary(where: Array | None = None, **arrays: Array | None) -> None:
                 f"{name}: expected only 0 and 1, got values {found}; recode it, as in "
                 f"({name} == code), and leave out people whose code is missing"
             )
+
+
+def check_weights(where: Array | None = None, **weights: Array | None) -> None:
+    """Check that weights are finite, not negative, and not all 0, where concrete.
+
+    Args:
+      where: rows to check, bool, of the weights' shape; all by default.
+      **weights: weights by argument name; None stands for an argument left out.
+
+    Raises:
+      ValueError: if a value is negative, NaN or infinite, or none is positive; names
+        the argument.
+    """
+    for name, array in weights.items():
+        if array is None or not (_concrete(array) and _concrete(where)):
+            continue
+        values = np.asarray(array).astype(np.float64)
+        values = values if where is None else values[np.asarray(where)]
+        if (bad := ~((values >= 0) & np.isfinite(values))).any():
+            raise ValueError(
+                f"{name}: expected finite numbers of at least 0, got "
+                f"{values[bad][0]:g}; leave out rows without a weight"
+            )
+        if values.size and not values.any():
+            raise ValueError(f"{name}: expected some above 0, got only 0")
 
 
 def _concrete(array: Array | None) -> bool:

@@ -24,6 +24,7 @@ from jeff.checks import (
     check_floating,
     check_mask,
     check_same_length,
+    check_weights,
 )
 
 __all__ = [
@@ -45,7 +46,12 @@ Scalar: TypeAlias = Float[Array, ""]
 
 
 def accuracy(
-    prob: Score, label: Flag, *, threshold: float = 0.5, where: Mask | None = None
+    prob: Score,
+    label: Flag,
+    *,
+    threshold: float = 0.5,
+    where: Mask | None = None,
+    weight: Number | None = None,
 ) -> Scalar:
     """Share of binary predictions that are right, a 1 being ``prob >= threshold``.
 
@@ -54,13 +60,15 @@ def accuracy(
       label: true labels, shape [rows], bool or 0/1.
       threshold: the least probability that predicts a 1, in [0, 1].
       where: rows to count, shape [rows], bool; all by default.
+      weight: non-negative weight of each row, shape [rows]; ones by default. A weight
+        of 2 counts as two rows.
 
     Returns:
       The accuracy, a scalar in [0, 1]; NaN over no rows.
 
     Raises:
-      ValueError: if an argument is not a vector, lengths differ, or ``threshold`` is
-        outside [0, 1].
+      ValueError: if an argument is not a vector, lengths differ, ``threshold`` is
+        outside [0, 1], a label is neither 0 nor 1, or a weight is negative or NaN.
       TypeError: if a dtype is wrong.
 
     >>> accuracy(jnp.array([0.9, 0.4, 0.6, 0.2]), jnp.array([1, 0, 0, 0]))
@@ -68,10 +76,11 @@ def accuracy(
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
+    count = _weights(prob, where, weight)
     prob, label, where = _prepare("prob", prob, label, where)
     # A comparison with NaN is False, and would count as a decision of 0.
     right = jnp.where(jnp.isnan(prob), prob, (prob >= threshold) == label)
-    return _mean(right, where)
+    return _mean(right, where if count is None else count)
 
 
 def brier_score(prob: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
@@ -100,22 +109,31 @@ def brier_score(prob: Score, label: Flag, *, where: Mask | None = None) -> Scala
     return _mean((prob - label) ** 2, where)
 
 
-def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
+def auroc(
+    score: Score,
+    label: Flag,
+    *,
+    where: Mask | None = None,
+    weight: Number | None = None,
+) -> Scalar:
     """Area under the ROC curve: how often a positive outscores a negative.
 
-    ``P(s+ > s-) + P(s+ = s-) / 2`` over all pairs, by one sort.
+    ``P(s+ > s-) + P(s+ = s-) / 2`` over all pairs, by one sort. With weights, a pair
+    counts with the product of its two.
 
     Args:
       score: higher means more likely positive, shape [rows]; any real numbers.
       label: true labels, shape [rows], bool or 0/1.
       where: rows to count, shape [rows], bool; all by default.
+      weight: non-negative weight of each row, shape [rows]; ones by default. A weight
+        of 2 counts as two rows.
 
     Returns:
       The area, a scalar in [0, 1]; NaN when only one class is present.
 
     Raises:
-      ValueError: if an argument is not a vector, lengths differ, or a label is neither
-        0 nor 1.
+      ValueError: if an argument is not a vector, lengths differ, a label is neither 0
+        nor 1, or a weight is negative or NaN.
       TypeError: if a dtype is wrong.
 
     References:
@@ -125,8 +143,14 @@ def auroc(score: Score, label: Flag, *, where: Mask | None = None) -> Scalar:
     >>> auroc(jnp.array([0.9, 0.5, 0.5, 0.1]), jnp.array([1, 1, 0, 0]))
     Array(0.875, dtype=float32)
     """
+    count = _weights(score, where, weight)
     score, label, where = _prepare("score", score, label, where)
-    score, positive, negative = _ordered(score, label, where)
+    if count is not None:
+        where = where & (count > 0)
+    count = where.astype(int) if count is None else count
+    order = jnp.argsort(score)
+    score, label, count = score[order], label[order], count[order]
+    positive, negative = jnp.where(label, count, 0), jnp.where(label, 0, count)
     first, last = _ties(score)
     up_to = jnp.cumsum(negative)
     # Negatives strictly below, and half of those that tie; the sort's order of equal
@@ -336,8 +360,24 @@ def _prepare(
     return jnp.where(where, score, 0), label.astype(bool), where
 
 
-def _mean(values: Score, where: Mask | Integer[Array, " rows"]) -> Scalar:
-    return jnp.sum(jnp.where(where != 0, values, 0)) / jnp.sum(where != 0)
+def _weights(
+    score: Score, where: Mask | None, weight: Number | None
+) -> Float[Array, " rows"] | None:
+    """Checked weights in at least float32, 0 at masked rows; None without weights."""
+    if weight is None:
+        return None
+    check_same_length(score=score, weight=weight)
+    weight = jnp.asarray(weight)
+    if weight.dtype == bool:
+        raise TypeError("weight: expected numbers, got bool; a mask is where")
+    check_weights(where, weight=weight)
+    weight = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
+    return weight if where is None else jnp.where(where, weight, 0)
+
+
+def _mean(values: Score, count: Mask | Real[Array, " rows"]) -> Scalar:
+    """Mean of the values, each with its count; NaN where nothing counts."""
+    return jnp.sum(jnp.where(count != 0, values * count, 0)) / jnp.sum(count)
 
 
 def _nan_if_any(values: Array, result: Array) -> Array:

@@ -53,6 +53,9 @@ def test_it_fails_at_most_as_often_as_allowed(trials, probability) -> None:
     bounds = [binomial.upper_bound(int(n), trials, delta=0.1) for n in counts]
     mass = stats.binom.pmf(counts, trials, probability)
     assert mass[np.array(bounds) < probability].sum() <= 0.1
+    ends = [binomial.interval(int(n), trials, level=0.9) for n in counts]
+    covers = [low <= probability <= high for low, high in ends]
+    assert mass[covers].sum() >= 0.9
     assert np.all(np.diff(bounds) > 0)
 
 

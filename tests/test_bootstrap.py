@@ -62,16 +62,48 @@ def test_bootstrap_batch_size_changes_nothing() -> None:
         np.testing.assert_allclose(run(batch_size=batch_size), whole, rtol=1e-6)
 
 
-def test_bootstrap_leaves_undefined_resamples_out() -> None:
-    """A rare class is missing from some resamples; the ends are finite all the same."""
-    score, label = jnp.arange(8.0), jnp.arange(8) == 6
+@pytest.mark.parametrize("positives", [1, 2, 3, 4, 8])
+def test_resamples_that_lost_a_class_are_no_evidence(positives) -> None:
+    """They could have had any value; few of them leave the ends, many take them."""
+    score = jnp.arange(30.0)
+    label = jnp.isin(score, jnp.array([20.0, 5, 28, 14, 25, 9, 17, 22])[:positives])
     estimate, low, high = jax.jit(
         lambda s, y: bootstrap.bootstrap_interval(
-            metrics.auroc, (s, y), key=jax.random.key(0), num_samples=200
+            metrics.auroc, (s, y), key=jax.random.key(0), num_samples=500
         )
     )(score, label)
-    assert jnp.isfinite(high - low)
-    assert low <= estimate <= high
+    # Without any of k positives is a share of about exp(-k) of the resamples.
+    assert jnp.isnan(low) == jnp.isnan(high) == (positives < 4)
+    assert positives < 4 or low < estimate < high
+
+
+def test_no_interval_from_one_row_or_from_nan() -> None:
+    for values in ([3.0], [1.0, jnp.nan, 2.0, 5.0, 4.0, 3.0]):
+        estimate, low, high = bootstrap.bootstrap_interval(
+            lambda x: {"mean": jnp.mean(x), "rows": jnp.float32(x.size)},
+            (jnp.array(values),),
+            key=jax.random.key(0),
+            num_samples=50,
+        )
+        assert jnp.isnan(low["mean"])
+        assert jnp.isnan(high["mean"])
+        assert estimate["rows"] == len(values)
+        assert bool(jnp.isnan(low["rows"])) == (len(values) == 1)
+
+
+@pytest.mark.parametrize(("rows", "covered"), [(5, 0.84), (10, 0.9), (30, 0.94)])
+def test_coverage_at_few_rows_is_what_the_page_says(rows, covered) -> None:
+    values = np.random.default_rng(0).normal(size=(1000, rows))
+    _, low, high = jax.jit(
+        jax.vmap(
+            lambda x, key: bootstrap.bootstrap_interval(
+                jnp.mean, (x,), key=key, num_samples=200
+            )
+        )
+    )(jnp.asarray(values, jnp.float32), jax.random.split(jax.random.key(0), 1000))
+    found = float(jnp.mean((low <= 0) & (high >= 0)))
+    # Four standard deviations of a share of a thousand draws.
+    assert abs(found - covered) < 4 * np.sqrt(covered * (1 - covered) / 1000)
 
 
 PROB, LABEL = jnp.array([0.1, 0.4, 0.3]), jnp.array([0, 1, 1])

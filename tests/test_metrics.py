@@ -299,3 +299,61 @@ def test_bad_input(call: Callable[[], object], name: str) -> None:
     """Wrong shapes, dtypes and options are refused by name."""
     with pytest.raises((ValueError, TypeError), match=rf"\b{name}\b"):
         call()
+
+
+def test_a_weight_is_so_many_rows() -> None:
+    """Whole weights are repeated rows; others are scikit-learn's."""
+    peer = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(3)
+    score = rng.integers(0, 9, 80) / 8
+    label = rng.integers(0, 2, 80)
+    weight = rng.integers(0, 4, 80)
+    rows = np.repeat(np.arange(80), weight)
+    fine = rng.random(80)
+    for metric, theirs in (
+        (metrics.auroc, peer.roc_auc_score),
+        (metrics.accuracy, lambda y, p, **k: peer.accuracy_score(y, p >= 0.5, **k)),
+    ):
+        call = functools.partial(metric, jnp.asarray(score), jnp.asarray(label))
+        once = metric(jnp.asarray(score[rows]), jnp.asarray(label[rows]))
+        assert call(weight=jnp.asarray(weight)) == pytest.approx(float(once), abs=1e-6)
+        expected = theirs(label, score, sample_weight=fine)
+        assert call(weight=jnp.asarray(fine)) == pytest.approx(expected, abs=1e-6)
+        where = jnp.arange(80) > 9
+        odd = jnp.asarray(fine).at[:10].set(jnp.nan)
+        expected = theirs(label[10:], score[10:], sample_weight=fine[10:])
+        assert call(weight=odd, where=where) == pytest.approx(expected, abs=1e-6)
+        assert jnp.isnan(jax.jit(lambda w, call=call: call(weight=w))(jnp.zeros(80)))
+
+
+@pytest.mark.parametrize("metric", [metrics.accuracy, metrics.auroc])
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        ([1.0, -1.0], "weight: expected finite numbers of at least 0, got -1"),
+        ([1.0, np.nan], "weight: expected finite numbers of at least 0, got nan"),
+        ([0.0, 0.0], "weight: expected some above 0, got only 0"),
+        ([True, True], "weight: expected numbers, got bool"),
+        ([1.0], "weight"),
+    ],
+)
+def test_bad_weights(metric, weight, words) -> None:
+    """Weights out of range are refused by name."""
+    with pytest.raises((ValueError, TypeError), match=words):
+        metric(jnp.array([0.2, 0.8]), jnp.array([0, 1]), weight=jnp.array(weight))
+
+
+@pytest.mark.parametrize("codes", [[1, 2], [-1, 1], [0.0, np.nan]])
+def test_labels_that_are_not_0_and_1_are_refused(codes) -> None:
+    """A label of 2 or -1 would count as positive."""
+    prob = jnp.array([0.2, 0.8])
+    for metric in (
+        metrics.accuracy,
+        metrics.auroc,
+        metrics.average_precision,
+        metrics.brier_score,
+        metrics.expected_calibration_error,
+        metrics.area_under_risk_coverage,
+    ):
+        with pytest.raises((ValueError, TypeError), match=r"label|correct"):
+            metric(prob, jnp.array(codes))

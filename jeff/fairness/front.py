@@ -10,15 +10,17 @@ References:
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from jeff.checks import check_floating, check_same_length
+from jeff.fairness.examples import Column, as_array
 
 __all__ = ["hypervolume", "monotone_levels", "pareto_front"]
 
 
 def pareto_front(
-    errors: Float[Array, " points"], gaps: Float[Array, " points"]
+    errors: Float[Array, " points"] | Column, gaps: Float[Array, " points"] | Column
 ) -> Bool[Array, " points"]:
     """Mask of the points that no other point dominates.
 
@@ -41,7 +43,7 @@ def pareto_front(
     >>> pareto_front(jnp.array([0.15, 0.2, 0.2]), jnp.array([0.1, 0.05, 0.2]))
     Array([ True,  True, False], dtype=bool)
     """
-    _check(errors, gaps)
+    errors, gaps = _checked(errors, gaps)
     finite = jnp.isfinite(errors) & jnp.isfinite(gaps)
     errors, gaps = jnp.where(finite, errors, jnp.inf), jnp.where(finite, gaps, jnp.inf)
     # By error, then gap: the first of several points with one error is the best, and a
@@ -55,8 +57,8 @@ def pareto_front(
 
 
 def hypervolume(
-    errors: Float[Array, " points"],
-    gaps: Float[Array, " points"],
+    errors: Float[Array, " points"] | Column,
+    gaps: Float[Array, " points"] | Column,
     reference: tuple[float, float],
     *,
     normalize: bool = True,
@@ -86,7 +88,7 @@ def hypervolume(
     >>> hypervolume(jnp.array([0.0, 0.25]), jnp.array([0.5, 0.0]), (0.5, 1.0))
     Array(0.75, dtype=float32)
     """
-    _check(errors, gaps)
+    errors, gaps = _checked(errors, gaps)
     if len(reference) != 2 or not all(0 < bound < float("inf") for bound in reference):
         raise ValueError(
             f"reference: expected two positive numbers (error, gap), got {reference}"
@@ -102,7 +104,7 @@ def hypervolume(
     return area / (worst_error * worst_gap) if normalize else area
 
 
-def monotone_levels(gaps: Float[Array, " levels"]) -> Int[Array, " levels"]:
+def monotone_levels(gaps: Float[Array, " levels"] | Column) -> Int[Array, " levels"]:
     """For each level, the level to serve so that the gap never grows along the line.
 
     ``argmin_{j <= i} gap_j``, the first where several tie. The gap of a line may grow
@@ -116,13 +118,20 @@ def monotone_levels(gaps: Float[Array, " levels"]) -> Int[Array, " levels"]:
       Indices of levels, shape [levels]: non-decreasing, and each at most its own place.
 
     Raises:
-      ValueError: if ``gaps`` is not a vector.
+      ValueError: if ``gaps`` is not a vector, or has NaN; under jit, where values are
+        unknown, a level with NaN serves nobody.
       TypeError: if ``gaps`` is not floating point.
 
     >>> monotone_levels(jnp.array([0.2, 0.1, 0.0, 0.1]))
     Array([0, 1, 2, 2], dtype=int32)
     """
-    _check(gaps, gaps)
+    _, gaps = _checked(gaps, gaps)
+    if not isinstance(gaps, Tracer) and bool(jnp.isnan(gaps).any()):
+        raise ValueError(
+            "gaps: expected numbers, got NaN; a level of unknown gap cannot be chosen: "
+            "leave it out"
+        )
+    gaps = jnp.where(jnp.isnan(gaps), jnp.inf, gaps)
     smallest = jax.lax.cummin(gaps)
     # Strictly smaller gaps alone: of equal ones the level nearer the accurate end
     # serves.
@@ -131,6 +140,8 @@ def monotone_levels(gaps: Float[Array, " levels"]) -> Int[Array, " levels"]:
     return jax.lax.cummax(places)
 
 
-def _check(errors: Array, gaps: Array) -> None:
+def _checked(errors: Column, gaps: Column) -> tuple[Array, Array]:
+    errors, gaps = as_array(errors, "errors"), as_array(gaps, "gaps")
     check_same_length(errors=errors, gaps=gaps)
     check_floating(errors=errors, gaps=gaps)
+    return errors, gaps

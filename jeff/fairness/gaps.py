@@ -8,12 +8,14 @@ Common to all functions:
 
 * ``where`` marks the people to count. Values of other people are ignored, even NaN.
 * ``weight`` holds sample weights; a group's rate is then a weighted mean.
+* Arrays may be of any kind: JAX, numpy, columns of pandas, lists.
 * ``axis_name`` joins the parts of a batch that is spread over devices. Sums and counts
   are added with ``lax.psum``, so the result is that of the whole batch, not the mean of
   the gaps of its parts.
 * A group without members gives no disparity (gap 0, ratio 1) and no gradient, which
   suits a loss on small batches. A guarantee must not rely on this:
-  `jeff.fairness.choose_alpha` rejects an empty group.
+  `jeff.fairness.choose_alpha` rejects an empty group, and `jeff.fairness.evaluate`
+  gives NaN. A NaN probability makes the result NaN.
 * Groups and labels are 0 and 1; concrete arrays with other codes are rejected.
 * Sums are accumulated in float32 or wider, for any dtype of ``prob``.
 
@@ -24,19 +26,14 @@ References:
   Parity", TMLR 2023.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float
 
-from jeff.checks import (
-    check_binary,
-    check_choice,
-    check_floating,
-    check_mask,
-    check_same_length,
-)
+from jeff.checks import check_choice, check_floating
+from jeff.fairness.cells import AxisName, Flag, Mask, Prob, Weight, cell_rates, prepare
+from jeff.fairness.examples import Column, as_array
 
 __all__ = [
     "abcc",
@@ -48,15 +45,9 @@ __all__ = [
     "p_rule",
 ]
 
-Prob: TypeAlias = Float[Array, " people"]
-Flag: TypeAlias = Bool[Array, " people"] | Integer[Array, " people"]
-Mask: TypeAlias = Bool[Array, " people"]
-Weight: TypeAlias = Float[Array, " people"]
-AxisName: TypeAlias = str | tuple[str, ...]
-
 
 def harden(
-    prob: Float[Array, "*shape"], threshold: float = 0.5
+    prob: Float[Array, "*shape"] | Column, threshold: float = 0.5
 ) -> Float[Array, "*shape"]:
     """Turn probabilities into decisions, 0 and 1 in floating point.
 
@@ -76,6 +67,7 @@ def harden(
     >>> harden(jnp.array([0.2, 0.5, 0.7]))
     Array([0., 1., 1.], dtype=float32)
     """
+    prob = as_array(prob, "prob")
     check_floating(prob=prob)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
@@ -118,7 +110,7 @@ def group_rates(
     >>> group_rates(jnp.array([0.9, 0.5, 0.1]), jnp.array([1, 0, 0]))
     Array([0.3, 0.9], dtype=float32)
     """
-    return _rates(prob, group, label, where, weight, axis_name=axis_name)[0]
+    return cell_rates(prob, group, label, where, weight, axis_name=axis_name)[0]
 
 
 def demographic_parity_gap(
@@ -156,7 +148,7 @@ def demographic_parity_gap(
     >>> demographic_parity_gap(jnp.array([1.0, 0.25]), jnp.array([True, False]))
     Array(0.75, dtype=float32)
     """
-    return _gap(*_rates(prob, group, None, where, weight, axis_name=axis_name))
+    return _gap(*cell_rates(prob, group, None, where, weight, axis_name=axis_name))
 
 
 def equal_opportunity_gap(
@@ -195,7 +187,7 @@ def equal_opportunity_gap(
     >>> equal_opportunity_gap(prob, jnp.array([1, 1, 0, 0]), jnp.array([1, 1, 1, 0]))
     Array(0., dtype=float32)
     """
-    return _gap(*_rates(prob, group, label, where, weight, axis_name=axis_name))[1]
+    return _gap(*cell_rates(prob, group, label, where, weight, axis_name=axis_name))[1]
 
 
 def equalized_odds_gap(
@@ -238,7 +230,7 @@ def equalized_odds_gap(
     Array(0.75, dtype=float32)
     """
     check_choice("reduce", reduce, ("sum", "max"))
-    gaps = _gap(*_rates(prob, group, label, where, weight, axis_name=axis_name))
+    gaps = _gap(*cell_rates(prob, group, label, where, weight, axis_name=axis_name))
     return gaps.sum() if reduce == "sum" else gaps.max()
 
 
@@ -278,10 +270,10 @@ def p_rule(
     >>> p_rule(jnp.array([1.0, 0.5, 0.375]), jnp.array([True, True, False]))
     Array(0.5, dtype=float32)
     """
-    rates, present = _rates(prob, group, None, where, weight, axis_name=axis_name)
+    rates, present = cell_rates(prob, group, None, where, weight, axis_name=axis_name)
     low, high = rates.min(), rates.max()
-    # Two rates of 0 are parity, not 0 / 0.
-    defined = present.all() & (high > 0)
+    # Two rates of 0 are parity, not 0 / 0; NaN is not, and is passed on.
+    defined = present.all() & ~(high <= 0)
     return jnp.where(defined, low / jnp.where(defined, high, 1), 1)
 
 
@@ -322,7 +314,7 @@ def abcc(
     >>> abcc(jnp.array([0.0, 1.0, 0.5, 0.5]), jnp.array([1, 1, 0, 0]))
     Array(0.5, dtype=float32)
     """
-    prob, group, _, weight = _prepare(prob, group, None, where, weight)
+    prob, group, _, weight = prepare(prob, group, None, where, weight)
     order = jnp.argsort(prob)
     prob, group, weight = prob[order], group[order], weight[order]
     member = jnp.stack([~group, group])
@@ -333,54 +325,6 @@ def abcc(
     share = cumulative / jnp.where(present, count, 1)
     area = jnp.sum(jnp.abs(share[1] - share[0])[:-1] * jnp.diff(prob))
     return jnp.where(present, area, 0)
-
-
-def _prepare(
-    prob: Prob,
-    group: Flag,
-    label: Flag | None,
-    where: Mask | None,
-    weight: Weight | None,
-) -> tuple[Prob, Mask, Mask | None, Weight]:
-    """Check the arguments, and set weight and probability of masked people to 0."""
-    check_same_length(prob=prob, group=group, label=label, where=where, weight=weight)
-    check_floating(prob=prob, weight=weight)
-    check_mask(where=where)
-    check_binary(where, group=group, label=label)
-    dtype = jnp.promote_types(prob.dtype, jnp.float32)
-    prob = prob.astype(dtype)
-    weight = jnp.ones_like(prob) if weight is None else weight.astype(dtype)
-    if where is not None:
-        # The weight alone would not do, since 0 times NaN is NaN.
-        prob, weight = jnp.where(where, prob, 0), jnp.where(where, weight, 0)
-    label = None if label is None else label.astype(bool)
-    return prob, group.astype(bool), label, weight
-
-
-def _rates(
-    prob: Prob,
-    group: Flag,
-    label: Flag | None,
-    where: Mask | None,
-    weight: Weight | None,
-    *,
-    axis_name: AxisName | None,
-) -> tuple[Float[Array, "*cells"], Bool[Array, "*cells"]]:
-    """Rate of each cell, and whether it has members; cells are (label,) group."""
-    prob, group, label, weight = _prepare(prob, group, label, where, weight)
-    member = jnp.stack([~group, group])
-    if label is not None:
-        member = jnp.stack([~label, label])[:, None] & member
-    total = jnp.sum(jnp.where(member, weight * prob, 0), axis=-1)
-    count = jnp.sum(jnp.where(member, weight, 0), axis=-1)
-    if axis_name is not None:
-        # Add before dividing: the mean of the rates of the parts is not the rate of
-        # the whole batch.
-        total, count = jax.lax.psum((total, count), axis_name)
-    # Replace the divisor as well: 0 / 0 would make the gradient NaN even where the
-    # outer where discards the value.
-    present = count > 0
-    return jnp.where(present, total / jnp.where(present, count, 1), 0), present
 
 
 def _gap(

@@ -15,8 +15,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import line as lines
-from jeff.checks import check_binary
 from jeff.fairness import gaps
+from jeff.fairness.examples import (
+    Column,
+    Examples,
+    as_array,
+    as_examples,
+    as_inputs,
+    check_codes,
+)
 
 __all__ = [
     "GAPS",
@@ -27,18 +34,21 @@ __all__ = [
     "call",
     "check_codes",
     "error_and_gap",
+    "gap_of",
     "named_gap",
     "predict",
     "predict_each",
+    "weighted_mean",
 ]
 
 ApplyFn: TypeAlias = Callable[..., Float[Array, " people"]]
-GapFn: TypeAlias = Callable[[Array, Array, Array], Float[Array, ""]]
+GapFn: TypeAlias = Callable[..., Float[Array, ""]]
 
-# Gaps by name; a gap is any differentiable function of (prob, group, label).
+# Gaps by name; a gap is any differentiable function of (prob, group, label), and of
+# weight= where people have weights.
 GAPS: dict[str, GapFn] = {
-    "demographic_parity": lambda prob, group, label: gaps.demographic_parity_gap(
-        prob, group
+    "demographic_parity": lambda prob, group, label, **options: (
+        gaps.demographic_parity_gap(prob, group, **options)
     ),
     "equal_opportunity": gaps.equal_opportunity_gap,
     "equalized_odds": gaps.equalized_odds_gap,
@@ -57,20 +67,6 @@ class Line(NamedTuple):
 
     start: PyTree
     end: PyTree
-
-
-class Examples(NamedTuple):
-    """People with their outcomes and groups; every leaf has a leading axis ``people``.
-
-    Attributes:
-      inputs: inputs of the network, any pytree of arrays.
-      label: 1 for the favourable outcome, else 0; shape [people].
-      group: 1 for the protected group, else 0; shape [people].
-    """
-
-    inputs: PyTree
-    label: Shaped[Array, " people"]
-    group: Shaped[Array, " people"]
 
 
 def call(
@@ -111,22 +107,24 @@ def error_and_gap(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean cross-entropy and soft gap of one model on one batch.
 
+    Both are weighted where the people have weights.
+
     Args:
       apply_fn: as in `call`.
       params: parameters of one model.
       batch: the people.
-      gap: a name in `GAPS`, or a function of (prob, group, label).
+      gap: a name in `GAPS`, or a function of (prob, group, label), and of ``weight=``
+        where the people have weights.
       key: as in `call`.
 
     Returns:
       ``(error, gap)``, scalars; the error in nats.
 
     Raises:
-      ValueError: if the logits are not [people], the gap's name is unknown, or a label
-        or group is neither 0 nor 1.
+      ValueError: if the logits are not [people], the gap's name is unknown, a gap that
+        takes no weights would need them, or as `jeff.fairness.examples.as_examples`.
     """
-    check_codes(batch.label, batch.group)
-    gap_fn = gap if callable(gap) else named_gap(gap)
+    batch = as_examples(batch)
     logit = call(apply_fn, params, batch.inputs, key)
     if logit.shape != batch.label.shape:
         raise ValueError(
@@ -135,32 +133,66 @@ def error_and_gap(
         )
     label = batch.label.astype(logit.dtype)
     # Computed from logits: the logarithm of a saturated sigmoid would be infinite.
-    error = optax.sigmoid_binary_cross_entropy(logit, label).mean()
-    return error, gap_fn(jax.nn.sigmoid(logit), batch.group, batch.label)
+    each = optax.sigmoid_binary_cross_entropy(logit, label)
+    value = gap_of(gap, jax.nn.sigmoid(logit), batch.group, batch)
+    return weighted_mean(each, batch.weight), value
 
 
-def check_codes(
-    label: Shaped[Array, " people"], group: Shaped[Array, " people"]
-) -> None:
-    """Check that labels and groups are 0 or 1, if their values are concrete.
+def weighted_mean(
+    values: Float[Array, " people"], weight: Float[Array, " people"] | None
+) -> Float[Array, ""]:
+    """Mean over people, weighted where there are weights.
 
     Args:
-      label: outcomes; floating point is also accepted.
-      group: groups.
+      values: a number a person.
+      weight: weight of each person, or None.
+
+    Returns:
+      ``sum(w v) / sum(w)``; 0 where all weights are 0, as in an unlucky batch.
+    """
+    if weight is None:
+        return values.mean()
+    total = weight.sum()
+    return (weight * values).sum() / jnp.where(total > 0, total, 1)
+
+
+def gap_of(
+    gap: str | GapFn,
+    prob: Float[Array, " people"],
+    group: Shaped[Array, " people"],
+    batch: Examples,
+) -> Float[Array, ""]:
+    """A gap of probabilities, weighted where the people have weights.
+
+    Args:
+      gap: a name in `GAPS`, or a function of (prob, group, label).
+      prob: probability of the favourable outcome.
+      group: the groups, which may be one column of several in ``batch``.
+      batch: the people.
+
+    Returns:
+      The gap.
 
     Raises:
-      TypeError: if the groups are not bool or integers.
-      ValueError: if an argument has another value; names the argument.
+      ValueError: if the name is unknown, or the function takes no weights and the
+        people have some.
     """
-    check_binary(group=group)
-    if jnp.issubdtype(jnp.result_type(label), jnp.floating):
-        # The comparison is exact: a valid float label is 0.0 or 1.0. NaN equals
-        # neither, becomes -1 and is rejected.
-        check_binary(
-            label=jnp.where((label == 0) | (label == 1), label, -1).astype(int)
+    gap_fn = gap if callable(gap) else named_gap(gap)
+    if batch.weight is None:
+        return gap_fn(prob, group, batch.label)
+    if callable(gap) and not _takes(gap, "weight"):
+        raise ValueError(
+            "gap: expected a function with a parameter weight, since the people have "
+            "weights, got one without; add it, or leave out Examples.weight"
         )
-    else:
-        check_binary(label=label)
+    return gap_fn(prob, group, batch.label, weight=batch.weight)
+
+
+def _takes(function: Callable[..., object], name: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(
+        p.kind is p.VAR_KEYWORD for p in parameters.values()
+    )
 
 
 def named_gap(name: str) -> GapFn:
@@ -180,12 +212,11 @@ def named_gap(name: str) -> GapFn:
     return GAPS[name]
 
 
-@functools.partial(jax.jit, static_argnames=("apply_fn", "alphas_at_once"))
 def predict(
     apply_fn: ApplyFn,
     line: Line,
     inputs: PyTree,
-    alphas: Float[Array, "*levels"] | float,
+    alphas: Float[Array, "*levels"] | Column | float,
     *,
     alphas_at_once: int = 1,
 ) -> Float[Array, "*levels people"]:
@@ -195,7 +226,7 @@ def predict(
       apply_fn: ``apply_fn(params, inputs) -> logits [people]``; compiled once per
         function object, so pass the same object in every call.
       line: the two ends.
-      inputs: inputs of the network, leading axis ``people``.
+      inputs: inputs of the network, leading axis ``people``; arrays of any kind.
       alphas: a scalar, or levels of shape [levels]; in [0, 1].
       alphas_at_once: number of levels computed in parallel. A larger number needs more
         memory, and is faster on an accelerator.
@@ -206,8 +237,12 @@ def predict(
     Raises:
       ValueError: if ``alphas`` has more than one axis.
     """
-    alphas = jnp.asarray(alphas, jnp.float32)
+    levels = as_array(alphas, "alphas").astype(jnp.float32)
+    return _predict(apply_fn, line, as_inputs(inputs), levels, alphas_at_once)
 
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _predict(apply_fn, line, inputs, alphas, alphas_at_once):
     def at(alpha: Array) -> Array:
         return jax.nn.sigmoid(
             apply_fn(lines.interpolate(line.start, line.end, alpha), inputs)
@@ -224,12 +259,11 @@ def predict(
     return jax.lax.map(at, alphas, batch_size=alphas_at_once)
 
 
-@functools.partial(jax.jit, static_argnames=("apply_fn", "people_at_once"))
 def predict_each(
     apply_fn: ApplyFn,
     line: Line,
     inputs: PyTree,
-    alphas: Float[Array, " people"],
+    alphas: Float[Array, " people"] | Column,
     *,
     people_at_once: int = 32,
 ) -> Float[Array, " people"]:
@@ -238,7 +272,7 @@ def predict_each(
     Args:
       apply_fn: as in `predict`.
       line: the two ends.
-      inputs: inputs of the network, leading axis ``people``.
+      inputs: inputs of the network, leading axis ``people``; arrays of any kind.
       alphas: level of each person, in [0, 1].
       people_at_once: number of models interpolated in parallel; limits the memory to
         this number of copies of the parameters.
@@ -249,7 +283,12 @@ def predict_each(
     Raises:
       ValueError: if there is not exactly one level per person.
     """
-    alphas = jnp.asarray(alphas, jnp.float32)
+    levels = as_array(alphas, "alphas").astype(jnp.float32)
+    return _predict_each(apply_fn, line, as_inputs(inputs), levels, people_at_once)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _predict_each(apply_fn, line, inputs, alphas, people_at_once):
     people = {leaf.shape[0] for leaf in jax.tree.leaves(inputs)}
     if alphas.ndim != 1 or people != {alphas.shape[0]}:
         raise ValueError(

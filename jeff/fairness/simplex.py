@@ -16,7 +16,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jeff import line as lines
-from jeff.fairness.model import ApplyFn, Examples, GapFn, call, named_gap
+from jeff.fairness.examples import Column, as_array, as_examples, as_inputs
+from jeff.fairness.model import (
+    ApplyFn,
+    Examples,
+    GapFn,
+    call,
+    gap_of,
+    weighted_mean,
+)
 from jeff.steps import Metrics, Step, make_step
 
 __all__ = ["loss", "predict", "sample_weights", "stack", "train_step"]
@@ -70,7 +78,7 @@ def loss(
     apply_fn: ApplyFn,
     points: PyTree,
     batch: Examples,
-    weights: Float[Array, " ends"],
+    weights: Float[Array, " ends"] | Column,
     *,
     strengths: Sequence[float],
     gaps: Sequence[str | GapFn],
@@ -88,7 +96,8 @@ def loss(
       points: vertices, stacked (see `stack`).
       batch: people; ``batch.group`` has shape [people] (one attribute for all ends) or
         [people, ends - 1] (an attribute an end).
-      weights: point of the simplex, shape [ends].
+      weights: point of the simplex, shape [ends]; not the weights of people, which are
+        ``batch.weight``.
       strengths: weight of each fair end's gap.
       gaps: gap of each fair end, a name or a function of (prob, group, label).
       cosine_weight: weight of the term that keeps the vertices apart.
@@ -100,6 +109,7 @@ def loss(
     Raises:
       ValueError: if the numbers of ends, strengths, gaps and attributes disagree.
     """
+    batch, weights = as_examples(batch), as_array(weights, "weights")
     num_fair = weights.shape[0] - 1
     group = batch.group
     if group.ndim == 1:
@@ -114,12 +124,10 @@ def loss(
     params = lines.simplex(points, weights)
     logit = call(apply_fn, params, batch.inputs, key)
     label = batch.label.astype(logit.dtype)
-    error = optax.sigmoid_binary_cross_entropy(logit, label).mean()
+    each = optax.sigmoid_binary_cross_entropy(logit, label)
+    error = weighted_mean(each, batch.weight)
     prob = jax.nn.sigmoid(logit)
-    values = [
-        (gap if callable(gap) else named_gap(gap))(prob, group[:, k], batch.label)
-        for k, gap in enumerate(gaps)
-    ]
+    values = [gap_of(gap, prob, group[:, k], batch) for k, gap in enumerate(gaps)]
     penalty = sum(
         weight * strength * value
         for weight, strength, value in zip(weights[1:], strengths, values, strict=True)
@@ -161,12 +169,11 @@ def train_step(
     return make_step(step_loss, optimizer)
 
 
-@functools.partial(jax.jit, static_argnames="apply_fn")
 def predict(
     apply_fn: ApplyFn,
     points: PyTree,
     inputs: PyTree,
-    weights: Float[Array, "mixtures ends"],
+    weights: Float[Array, "mixtures ends"] | Column,
 ) -> Float[Array, "mixtures people"]:
     """Probability of the favourable outcome at many points of the simplex.
 
@@ -182,10 +189,14 @@ def predict(
     Raises:
       ValueError: if ``weights`` is not a matrix or its width is not the number of ends.
     """
-    if jnp.ndim(weights) != 2:
-        raise ValueError(
-            f"weights: expected [mixtures, ends], got {jnp.shape(weights)}"
-        )
+    mixtures = as_array(weights, "weights")
+    if mixtures.ndim != 2:
+        raise ValueError(f"weights: expected [mixtures, ends], got {mixtures.shape}")
+    return _predict(apply_fn, points, as_inputs(inputs), mixtures)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict(apply_fn, points, inputs, weights):
     # One mixture after the other, so that memory stays that of one model.
     return jax.lax.map(
         lambda mixture: jax.nn.sigmoid(

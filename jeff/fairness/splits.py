@@ -16,11 +16,13 @@ class Dataset(NamedTuple):
     """People with features, outcomes and groups, as numpy arrays.
 
     Attributes:
-      inputs: features, float32 [people, ...].
+      inputs: features, [people, ...]; those of a table in float64, so that large
+        numbers that differ little keep their digits until they are standardised.
       label: 1 for the favourable outcome, int32 [people].
       group: 1 for the group named second in ``groups``, int32 [people].
       features: names of the columns of ``inputs``; empty for images.
       groups: names of groups 0 and 1.
+      weight: weight of each person, [people], or None where all count alike.
     """
 
     inputs: np.ndarray
@@ -28,6 +30,7 @@ class Dataset(NamedTuple):
     group: np.ndarray
     features: tuple[str, ...]
     groups: tuple[str, str]
+    weight: np.ndarray | None = None
 
 
 class Splits(NamedTuple):
@@ -52,35 +55,60 @@ def split(
       key: random key of the split.
       fractions: shares of training and validation; the rest is the test.
       standardize: subtract each feature's training mean and divide by its training
-        standard deviation (constant features become 0).
+        standard deviation, in float64. Features that are constant in training become 0
+        in every part.
 
     Returns:
       `Splits` of `Examples`.
 
     Raises:
-      ValueError: if the shares leave a part empty, or a part lacks an outcome or group.
+      ValueError: if the shares leave a part empty, a part lacks an outcome or group, or
+        a feature is not finite or beyond float32.
     """
     indices = stratified_indices(dataset.label, key=key, fractions=fractions)
-    mean, scale = np.float32(0), np.float32(1)
+    _check_finite(dataset)
+    inputs = dataset.inputs
     if standardize:
-        seen = dataset.inputs[indices[0]]
-        mean, scale = seen.mean(0), seen.std(0)
         # Statistics of the training part alone: those of the test would leak into it.
-        scale = np.where(scale > 0, scale, 1)
+        inputs = _standardized(np.asarray(inputs, np.float64), indices[0])
     names = ("train", "validation", "test")
     for name, rows in zip(names, indices, strict=True):
         for what in ("label", "group"):
             check_both(getattr(dataset, what)[rows], f"{name} part: {what}")
+    weight = dataset.weight
     return Splits(
         *(
             Examples(
-                jnp.asarray((dataset.inputs[rows] - mean) / scale, jnp.float32),
+                jnp.asarray(inputs[rows], jnp.float32),
                 jnp.asarray(dataset.label[rows]),
                 jnp.asarray(dataset.group[rows]),
+                weight if weight is None else jnp.asarray(weight[rows], jnp.float32),
             )
             for rows in indices
         )
     )
+
+
+def _check_finite(dataset: Dataset) -> None:
+    # Beyond float32 a feature would be infinite on the device, and its loss NaN.
+    largest = np.finfo(np.float32).max
+    bad = np.argwhere(~(np.abs(np.asarray(dataset.inputs, np.float64)) <= largest))
+    if len(bad):
+        row, *column = bad[0].tolist()
+        name = dataset.features[column[0]] if dataset.features else column
+        raise ValueError(
+            f"inputs: expected finite numbers that float32 holds, got "
+            f"{dataset.inputs[tuple(bad[0])]} for person {row}, feature {name}; "
+            "leave the feature out, or scale it"
+        )
+
+
+def _standardized(inputs: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    train = inputs[seen]
+    # Not by the deviation, which rounding keeps from 0: the mean of many .1 is not .1.
+    constant = (train == train[:1]).all(0)
+    scale = np.where(constant, 1, train.std(0))
+    return np.where(constant, 0, (inputs - train.mean(0)) / scale)
 
 
 def stratified_indices(

@@ -4,8 +4,6 @@ Every loader returns a `Dataset` of raw features on the host; `jeff.fairness.spl
 divides it, standardises it by the training part, and returns `Examples` for the device.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from jeff import assets
-from jeff.csv_rows import csv_rows
 from jeff.extras import require
-from jeff.fairness.splits import Dataset, Splits, check_both, split
+from jeff.fairness.splits import Dataset, Splits, split
+from jeff.fairness.table import make_dataset, read_csv
 
 __all__ = [
     "Dataset",
@@ -26,8 +24,6 @@ __all__ = [
     "read_csv",
     "split",
 ]
-
-_ROWS = 8192  # rows whose text is in memory at a time
 
 
 def adult(sensitive: str = "sex", *, path: str | Path | None = None) -> Dataset:
@@ -150,63 +146,12 @@ def acs(
     frame = source.get_data(states=list(states), download=download)
     inputs, label, _ = problem.df_to_numpy(frame)
     names = list(problem.features)
-    return _dataset(
+    return make_dataset(
         names,
-        np.asarray(inputs, np.float32),
+        np.asarray(inputs, np.float64),
         label=np.asarray(label).astype(np.int32),
         group=(inputs[:, names.index(column)] == 1).astype(np.int32),
         exactly=(column,),
-        groups=groups,
-    )
-
-
-def read_csv(
-    path: str | Path,
-    *,
-    label: str,
-    group: str,
-    drop: Sequence[str] = (),
-    groups: tuple[str, str] = ("0", "1"),
-    favourable: int = 1,
-) -> Dataset:
-    """A data set from your own table of numbers with a header.
-
-    Args:
-      path: csv, csv.gz, or a zip that holds one csv.
-      label: column of the outcome, 0 or 1.
-      group: column of the group, 0 or 1.
-      drop: columns to leave out of the features, by prefix. The label and the group
-        are left out in any case.
-      groups: names of groups 0 and 1.
-      favourable: which of 0 and 1 is the favourable outcome in the file.
-
-    Returns:
-      A `Dataset`, whose label is 1 for the favourable outcome.
-
-    Raises:
-      FileNotFoundError: if there is no file.
-      ValueError: if a column is missing, a value is not a finite number, or the outcome
-        or the group is not both 0 and 1; names file, column and row.
-    """
-    path = Path(path)
-    names, table = _read_table(path)
-    for name in (label, group):
-        if name not in names:
-            raise ValueError(
-                f"{path}: expected a column {name!r}, got {len(names)} columns: "
-                f"{', '.join(names[:8])}, ..."
-            )
-    binary = {
-        name: check_both(table[:, names.index(name)], f"{path}: column {name!r}")
-        for name in (label, group)
-    }
-    return _dataset(
-        names,
-        table,
-        label=binary[label] if favourable else 1 - binary[label],
-        group=binary[group],
-        drop=drop,
-        exactly=(label, group),
         groups=groups,
     )
 
@@ -215,78 +160,3 @@ def _choose(name: str, options: dict[str, Any], argument: str = "sensitive") -> 
     if name not in options:
         raise ValueError(f"{argument}: expected one of {sorted(options)}, got {name!r}")
     return options[name]
-
-
-def _dataset(
-    names: Sequence[str],
-    table: np.ndarray,
-    *,
-    label: np.ndarray,
-    group: np.ndarray,
-    drop: Sequence[str] = (),
-    exactly: Sequence[str] = (),
-    groups: tuple[str, str],
-) -> Dataset:
-    kept = [
-        place
-        for place, name in enumerate(names)
-        if name not in exactly and not name.startswith(tuple(drop))
-    ]
-    if not kept:
-        raise ValueError(f"drop: expected some features to remain, got none of {names}")
-    features = tuple(names[i] for i in kept)
-    return Dataset(table[:, kept].astype(np.float32), label, group, features, groups)
-
-
-def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
-    """Header, and the numbers under it in float32, which features are held in."""
-    rows = csv_rows(path, "a csv, csv.gz or zip with one csv")
-    _, names = next(rows, ("", []))
-    if len(names) == 1:
-        raise ValueError(
-            f"{path}: expected columns separated by commas, got the one column "
-            f"{names[0]!r:.60}; save it with commas, and numbers with points"
-        )
-    chunks = []
-    # In parts: rows of text take ten times the memory of their numbers.
-    while part := list(itertools.islice(rows, _ROWS)):
-        # Ragged rows would become an array of objects, and fail far from the file.
-        for place, row in part:
-            if len(row) != len(names):
-                raise ValueError(
-                    f"{place}: expected {len(names)} numbers (the header's length), "
-                    f"got {len(row)}"
-                )
-        chunks.append(_numbers(names, part))
-    if not chunks:
-        raise ValueError(
-            f"{path}: expected a header and rows of numbers, got {len(names)} names "
-            "and no row"
-        )
-    return names, np.concatenate(chunks)
-
-
-def _numbers(names: list[str], rows: list[tuple[str, list[str]]]) -> np.ndarray:
-    texts = [row for _, row in rows]
-    try:
-        # One conversion; a number beyond float32 becomes infinite, and is found below.
-        with np.errstate(over="ignore"):
-            numbers = np.array(texts, np.float64).astype(np.float32)
-    except ValueError:
-        numbers = np.array([[_number(text) for text in row] for row in texts])
-    bad = np.argwhere(~np.isfinite(numbers))
-    if len(bad):
-        row, column = bad[0]
-        raise ValueError(
-            f"{rows[row][0]}: column {names[column]!r}: expected a finite number, got "
-            f"{texts[row][column]!r:.40}; encode categories one-hot, drop or impute "
-            "missing values"
-        )
-    return numbers
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

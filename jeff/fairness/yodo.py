@@ -9,6 +9,7 @@ Deliberately different from the official code:
 * Evaluation runs without dropout; the official code never leaves training mode, which
   costs up to 0.6 points of accuracy.
 * A batch without one of the groups has no gap instead of NaN.
+* People may have weights, in loss and gap.
 * The accurate end is protected. Half of the steps draw an end (``end_mass``; 0 is
   the paper's uniform draw, which visits an end with probability zero), and the weight
   of the gap may grow as ``alpha^ramp`` (1 is the paper's). With a large strength the
@@ -36,13 +37,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jeff import line as lines
 from jeff.batches import Shuffled
 from jeff.fairness.evaluation import choose_alpha, evaluate
+from jeff.fairness.examples import as_examples
 from jeff.fairness.model import (
     GAPS,
     ApplyFn,
     Examples,
     GapFn,
     Line,
-    check_codes,
     error_and_gap,
     predict,
     predict_each,
@@ -212,7 +213,7 @@ def train(
     Args:
       apply_fn: as in `loss`.
       line: initial ends, drawn independently.
-      examples: the training people.
+      examples: the training people; arrays of any kind.
       key: random key of order, levels and dropout.
       optimizer: any optax transformation.
       num_epochs: passes over the people.
@@ -227,10 +228,10 @@ def train(
       The trained line.
 
     Raises:
-      ValueError: if an argument is out of range, the shapes do not fit, or a label or
-        group is neither 0 nor 1.
+      ValueError: if an argument is out of range, the shapes do not fit, a label or
+        group is neither 0 nor 1, or a weight is negative or NaN.
     """
-    check_codes(examples.label, examples.group)
+    examples = as_examples(examples)
     # Separate keys: another order of people must not change the levels drawn.
     order, steps = jax.random.split(key)
     step_fn = train_step(

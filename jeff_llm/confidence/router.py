@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
 from jeff.binomial import upper_bound
+from jeff.checks import check_binary
 from jeff_llm.confidence import routing
 from jeff_llm.confidence.checks import check_confidence, check_queries, check_share
 
@@ -186,8 +187,8 @@ def for_budget(
 
 
 def with_guarantee(
-    confidence: Float[Array, " queries"],
-    correct: Bool[Array, " queries"],
+    confidence: Float[Array | np.ndarray, " queries"],
+    correct: Shaped[Array | np.ndarray, " queries"],
     *,
     max_error: float,
     delta: float = 0.1,
@@ -214,14 +215,20 @@ def with_guarantee(
       a tenth and a tenth.
 
     Raises:
-      ValueError: if lengths differ, a confidence is not a finite number, there are
-        fewer than two queries, or a level is outside (0, 1).
+      ValueError: if lengths differ, a confidence is not a finite number, an answer is
+        neither right nor wrong, there are fewer than two queries, or a level is outside
+        (0, 1).
+      TypeError: if ``correct`` is floating point: it may not be a share.
     """
     for name, value in (("max_error", max_error), ("delta", delta)):
         if not 0 < value < 1:
             raise ValueError(f"{name}: expected a number in (0, 1), got {value}")
-    check_queries(confidence, correct, correct, None, None)
-    values, right = _values(confidence), np.asarray(correct).astype(bool)
+    # In the router's precision: a threshold between two confidences that are one there
+    # would keep others than were tested.
+    sure, marks = jnp.asarray(confidence), jnp.asarray(correct)
+    check_queries(sure, marks, marks, None, None)
+    check_binary(correct=marks)  # a half-right answer would count as right
+    values, right = _values(sure), np.asarray(marks).astype(bool)
     if len(values) < 2:
         raise ValueError("confidence: expected at least 2 queries, got 1")
     # Stable, so that the same log gives the same threshold on every machine.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jeff.fairness.front import hypervolume, pareto_front
+from jeff.fairness.front import hypervolume, monotone_levels, pareto_front
 
 # Multiples of 1/64 keep every area below exact in float32.
 coordinate = st.integers(0, 64).map(lambda steps: steps / 64)
@@ -159,3 +159,10 @@ def test_bad_input(call, name: str) -> None:
     """Wrong shapes, dtypes and references are refused by name."""
     with pytest.raises((ValueError, TypeError), match=name):
         call()
+
+
+def test_a_level_of_unknown_gap_serves_nobody():
+    unknown = jnp.array([0.3, jnp.nan, 0.2, 0.25])
+    with pytest.raises(ValueError, match="gaps: expected numbers, got NaN"):
+        monotone_levels(unknown)
+    assert jax.jit(monotone_levels)(unknown).tolist() == [0, 0, 2, 2]

@@ -305,7 +305,7 @@ def test_codes_of_masked_people_do_not_matter() -> None:
         (lambda: gaps.demographic_parity_gap(LABEL, GROUP), "prob"),
         (lambda: gaps.demographic_parity_gap(PROB[None], GROUP), "prob"),
         (lambda: gaps.p_rule(PROB, GROUP, where=LABEL), "where"),
-        (lambda: gaps.abcc(PROB, GROUP, weight=LABEL), "weight"),
+        (lambda: gaps.abcc(PROB, GROUP, weight=GROUP), "weight"),
         (lambda: gaps.equal_opportunity_gap(PROB, GROUP, PROB), "label"),
         (lambda: gaps.equalized_odds_gap(PROB, GROUP, LABEL, reduce="mean"), "reduce"),
         (lambda: gaps.harden(PROB, 1.5), "threshold"),

@@ -200,3 +200,97 @@ def test_many_rows_come_in_their_order(tmp_path):
     path.write_text("\n".join(["age,sex,pay", *rows]))
     found = tabular.read_csv(path, label="pay", group="sex")
     np.testing.assert_array_equal(found.inputs[:, 0], np.arange(20_000))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (",age,s,y\n0,3,0,1\n1,4,1,0\n", r"none over column 1 of 4; .*index=False"),
+        ("age, ,s,y\n3,0,0,1\n4,1,1,0\n", "none over column 2 of 4"),
+        ("age,y,s,y\n3,1,0,0\n4,0,1,1\n", "got 'y' 2 times; rename or remove one"),
+        ("age,age ,s,y\n3,1,0,0\n4,0,1,1\n", "got 'age' 2 times"),
+        ("age,copy,s,y\n3,1,0,1\n4,0,1,0\n5,0,0,0\n", "'copy': .* column 'y', or"),
+        ("age,man,s,y\n3,1,0,1\n4,0,1,0\n5,1,0,0\n", "'man': .*column 's', or 1 less"),
+    ],
+)
+def test_a_column_that_is_no_feature(tmp_path, text, words):
+    with pytest.raises(ValueError, match=words):
+        read(tmp_path, text, group="s", drop=())
+
+
+def test_a_mark_and_spaces_of_a_spreadsheet_are_read(tmp_path):
+    found = read(tmp_path, "\ufeff y , age,s\n1,3,0\n0,4,1\n", group="s", drop=())
+    assert found.features == ("age",)
+    np.testing.assert_array_equal(found.label, [1, 0])
+
+
+def test_weights_of_people_are_a_column_and_no_feature(tmp_path, key):
+    rows = "".join(f"{n},{n % 2},{n // 2 % 2},{n + 0.5}\n" for n in range(80))
+    text = f"age,s,y,w\n{rows}"
+    found = read(tmp_path, text, group="s", drop=(), weight="w")
+    assert found.features == ("age",)
+    np.testing.assert_array_equal(found.weight, np.arange(80) + 0.5)
+    parts = tabular.split(found, key=key, standardize=False)
+    for part in parts:
+        np.testing.assert_array_equal(part.weight, part.inputs[:, 0] + 0.5)
+    for wrong, words in [
+        ({"weight": "none"}, "expected a column 'none'"),
+        ({"weight": "s"}, "label: expected a column apart from .*, got y, s, s"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            read(tmp_path, text, **{"group": "s", "drop": (), **wrong})
+    with pytest.raises(ValueError, match=r"'w': expected weights of at least 0.* -1"):
+        read(tmp_path, text.replace("0.5\n", "-1\n", 1), group="s", weight="w")
+
+
+def made(column, people=200):
+    label, group = np.arange(people) % 2, np.arange(people) // 2 % 2
+    inputs = np.asarray(column)[:, None]
+    return tabular.Dataset(inputs, label, group, ("a",), ("0", "1"))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_constant_column_becomes_0_in_every_part(key, dtype):
+    parts = tabular.split(made(np.full(200, 0.1, dtype)), key=key)
+    for part in parts:
+        np.testing.assert_array_equal(part.inputs, 0)
+
+
+def test_a_column_constant_in_training_becomes_0_in_the_test(key):
+    rows = tabular.split(made(np.arange(200.0)), key=key, standardize=False)
+    column = np.full(200, 5.0)
+    column[np.asarray(rows.test.inputs[:, 0], int)] = 1e6
+    parts = tabular.split(made(column), key=key)
+    np.testing.assert_array_equal(parts.test.inputs, 0)
+
+
+def test_seconds_close_to_each_other_keep_their_digits(tmp_path, key):
+    rows = "".join(
+        f"{1_700_000_000 + n / 2},{n % 2},{n // 2 % 2}\n" for n in range(200)
+    )
+    found = read(tmp_path, f"time,s,y\n{rows}", group="s", drop=())
+    parts = tabular.split(found, key=key)
+    together = np.concatenate([np.asarray(part.inputs)[:, 0] for part in parts])
+    assert len(np.unique(together)) == 200
+    expected = np.asarray(found.inputs[:, 0] - 1_700_000_000)
+    scale = np.polyfit(np.sort(expected), np.sort(together), 1)
+    fitted = np.polyval(scale, np.sort(expected))
+    np.testing.assert_allclose(np.sort(together), fitted, atol=1e-5)
+
+
+def test_half_precision_is_standardised_without_overflow(key):
+    column = (np.arange(200) % 50 + 60_000).astype(np.float16)
+    parts = tabular.split(made(column), key=key)
+    assert np.isfinite(parts.train.inputs).all()
+    assert np.asarray(parts.train.inputs).std() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [1e39, np.nan, -np.inf])
+def test_numbers_that_float32_does_not_hold_are_refused(key, value):
+    column = np.arange(200.0)
+    column[7] = value
+    for standardize in (True, False):
+        with pytest.raises(
+            ValueError, match=r"inputs: expected finite .*person 7, .*a"
+        ):
+            tabular.split(made(column), key=key, standardize=standardize)

@@ -180,7 +180,7 @@ ROWS = [
         lambda tmp: gaps.demographic_parity_gap(LABEL, GROUP),
         T, "prob", "floating-point", "int32"),
     Row("groups of floats", lambda tmp: gaps.demographic_parity_gap(PROB, PROB),
-        T, "group", "bool or 0/1 integer", "float32"),
+        V, "group", "only 0 and 1", r"values 0\.2"),
     Row("a mask of integers", lambda tmp: gaps.p_rule(PROB, GROUP, where=LABEL),
         T, "where", "a bool array", "int32"),
     Row("lengths that differ",
@@ -223,7 +223,7 @@ ROWS = [
     Row("a confidence in percent", lambda tmp: choose(at_most=0.1, confidence=95),
         V, "confidence", r"in \(0, 1\)", "95"),
     Row("a limit that no level keeps", lambda tmp: choose(at_most=1e-6),
-        "NoLevelError", "at_most", "at or below 1e-06", r"smallest bound is \d"),
+        "NoLevelError", "at_most", "at or below 1e-06", r"alpha 1, is 0\.\d"),
     Row("a share above 1", lambda tmp: yodo.sample_alpha(key=KEY, end_mass=2.0),
         V, "end_mass", r"in \[0, 1\]", "2.0"),
     # Training.

@@ -70,14 +70,17 @@ def _choice_claim(config: Config, seeds: list[Seed]) -> Claim:
     found = [seed for seed in seeds if seed.choice and seed.chosen]
     # A seed without a choice counts against the claim; leaving it out would hide it.
     if len(found) < len(seeds):
-        measured = f"no level was certain enough in {len(seeds) - len(found)} seeds"
+        measured = (
+            f"no level was certain enough in {len(seeds) - len(found)} of {len(seeds)} "
+            "seeds"
+        )
         return Claim(text, "not in the paper", measured, False)
     values = [seed.chosen[config.gap] for seed in found if seed.chosen]
     accuracy = np.array([seed.chosen["accuracy"] for seed in found if seed.chosen])
     return Claim(
         text,
         "not in the paper",
-        f"{', '.join(f'{value:.3f}' for value in values)} at "
+        f"{', '.join(spread(value, 3) for value in values)} at "
         f"{spread(100 * accuracy, 2)}% accuracy",
         at_most(values, config.gap_limit),
     )

@@ -144,7 +144,7 @@ def measure(
     seconds = time.perf_counter() - began
     held_out = sweep(parts.validation, alphas)
     gaps = getattr(levels, config.gap)
-    served = gaps[monotone_levels(getattr(held_out, config.gap))]
+    served = _served(gaps, getattr(held_out, config.gap))
     prob = jax.lax.map(
         lambda params: jax.nn.sigmoid(apply_fn(params, test.inputs)), trained.fixed
     )
@@ -152,7 +152,7 @@ def measure(
     choice = _choose(config, seed, parts.validation, apply_fn, trained.line, alphas)
     return summary.Seed(
         line=levels,
-        fixed=evaluation.measure(prob, test.label, test.group, at),
+        fixed=evaluation.measure(prob, test.label, test.group, at, weight=test.weight),
         choice=choice,
         chosen=levels_at(levels, choice.alpha) if choice else None,
         tau=float(metrics.kendall_tau(alphas, gaps)),
@@ -165,8 +165,18 @@ def measure(
     )
 
 
+def _served(gaps: jax.Array, held_out: jax.Array) -> jax.Array:
+    """Gaps of the levels that serve; NaN where the validation part has no gap."""
+    if jnp.isnan(held_out).any():
+        return jnp.full_like(gaps, jnp.nan)
+    return gaps[monotone_levels(held_out)]
+
+
 def _growth(gaps: jax.Array) -> float:
-    """Largest increase of the gap over the smallest gap at any earlier level."""
+    """Largest increase of the gap over the smallest gap at any earlier level.
+
+    NaN where a gap is.
+    """
     return float(jnp.max(gaps - jax.lax.cummin(gaps)))
 
 
@@ -189,7 +199,8 @@ def _choose(
             at_most=config.gap_limit,
             confidence=config.confidence,
         )
-    except evaluation.NoLevelError:  # reported by the claim
+    # Reported by the claim; the work of the training is not lost.
+    except (evaluation.NoLevelError, evaluation.EmptyCellError):
         return None
 
 

@@ -67,7 +67,11 @@ def run(
     summary.plot(seeds, groups, workdir)
     explorer = summary.explorer(config, seeds, groups)
     files.write_json(workdir / "explorer.json", explorer, indent=None)
-    part = results.Part(summary.numbers(seeds), claims.claims(config, seeds))
+    part = results.Part(
+        summary.numbers(seeds),
+        claims.claims(config, seeds),
+        summary.unknown_note(seeds),
+    )
     return results.finish("yodo", preset, config.seeds[0], began, part, workdir)
 
 
@@ -95,7 +99,10 @@ def _load(config: Config, seed: int) -> tuple[tabular.Splits, tuple[str, str]]:
         data = images.utkface(config.data)
     else:
         data = tabular.read_csv(
-            config.data, label=config.outcome, group=config.sensitive
+            config.data,
+            label=config.outcome,
+            group=config.sensitive,
+            weight=config.weight or None,
         )
     return tabular.split(data, key=key, standardize=bool(data.features)), data.groups
 

@@ -12,7 +12,7 @@ from jeff.fairness.evaluation import Choice, Evaluation
 from train_scripts.running import plots
 from train_scripts.running.seeds import mean_and_std
 
-__all__ = ["Seed", "each_seed", "explorer", "numbers", "plot"]
+__all__ = ["Seed", "each_seed", "explorer", "numbers", "plot", "unknown_note"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +101,42 @@ def each_seed(seeds: list[Seed]) -> dict[str, list[float]]:
 def numbers(seeds: list[Seed]) -> dict[str, float]:
     """Mean of every headline number, and its standard deviation over the seeds.
 
+    A number that some seed does not have is left out (`unknown_note`): the mean of the
+    other seeds would be that of a selection.
+
     Args:
       seeds: measurements of each seed.
 
     Returns:
       ``name``, and ``name_std`` if there are at least two seeds.
     """
-    return mean_and_std(each_seed(seeds))
+    rows = each_seed(seeds)
+    return mean_and_std(
+        {n: each for n, each in rows.items() if n not in _unknown(rows)}
+    )
+
+
+def unknown_note(seeds: list[Seed]) -> str:
+    """Say which numbers are left out.
+
+    Args:
+      seeds: measurements of each seed.
+
+    Returns:
+      A sentence; empty where all numbers are known.
+    """
+    missing = _unknown(each_seed(seeds))
+    if not missing:
+        return ""
+    return (
+        f"Left out, since these data do not determine them: {', '.join(missing)}. A "
+        "correlation needs a gap that varies; a gap needs people of both groups, with "
+        "the outcomes that it compares, in the parts for validation and test.\n"
+    )
+
+
+def _unknown(rows: dict[str, list[float]]) -> list[str]:
+    return [name for name, each in rows.items() if not np.isfinite(each).all()]
 
 
 def explorer(
@@ -137,6 +166,9 @@ def explorer(
     def stacked(name: str) -> np.ndarray:
         return np.stack([getattr(seed.line, name) for seed in seeds])
 
+    def known(readout: dict[str, Any]) -> bool:
+        return bool(np.isfinite(readout["values"]).all())
+
     rates = stacked("group_rates")
     return {
         "title": "Choose the trade-off after training",
@@ -146,13 +178,18 @@ def explorer(
             "low_label": "accurate",
             "high_label": "fair",
         },
-        "readouts": [
-            percent("Accuracy", stacked("accuracy")),
-            percent("Demographic parity gap", stacked("demographic_parity")),
-            percent("Equal opportunity gap", stacked("equal_opportunity")),
-            percent(f"Favourable decisions: {groups[0]}", rates[..., 0]),
-            percent(f"Favourable decisions: {groups[1]}", rates[..., 1]),
-        ],
+        "readouts": list(
+            filter(
+                known,
+                [
+                    percent("Accuracy", stacked("accuracy")),
+                    percent("Demographic parity gap", stacked("demographic_parity")),
+                    percent("Equal opportunity gap", stacked("equal_opportunity")),
+                    percent(f"Favourable decisions: {groups[0]}", rates[..., 0]),
+                    percent(f"Favourable decisions: {groups[1]}", rates[..., 1]),
+                ],
+            )
+        ),
         "curve": {
             "x": 1,
             "y": 0,

@@ -80,6 +80,34 @@ def test_the_guarantee_holds_in_a_thousand_draws() -> None:
     assert 0.3 < np.mean(kept) < 0.548
 
 
+@pytest.mark.parametrize("queries", [2, 3, 10, 30, 100])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_guarantee_holds_for_few_queries(queries, ties) -> None:
+    """Every answer is wrong with probability .35; none may be kept for a .3 limit."""
+    rng, draws, broken = np.random.default_rng(queries), 500, 0
+    for _ in range(draws):
+        sure = rng.integers(0, 3, queries) / 2 if ties else rng.random(queries)
+        right = rng.random(queries) > 0.35
+        found = router.with_guarantee(sure, right, max_error=0.3, delta=0.2)
+        broken += found.threshold < math.inf
+    assert broken / draws <= 0.2 + 3 * math.sqrt(0.2 * 0.8 / draws)
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_a_share_of_right_is_neither_right_nor_wrong(error) -> None:
+    correct = {ValueError: np.array([0, 1, 2, 1]), TypeError: np.full(4, 0.5)}[error]
+    with pytest.raises(error, match="correct: expected"):
+        router.with_guarantee(SURE, correct, max_error=0.1)
+
+
+def test_confidences_that_differ_in_double_alone_are_ties() -> None:
+    """The router compares in its own precision, so the guarantee is tested there."""
+    sure = np.concatenate([0.5 + np.arange(200) * 1e-12, np.zeros(200)])
+    right = np.arange(400) < 200
+    found = router.with_guarantee(sure, right, max_error=0.1)
+    assert found.rate == float(found(jnp.asarray(sure)).mean()) == 0.5
+
+
 def test_the_guarantee_is_not_free() -> None:
     """Without the bound's margin it would fail far more often than delta."""
     rng = np.random.default_rng(1)

@@ -1,0 +1,205 @@
+"""The choice of a level on validation data, with a guarantee on its gap.
+
+Levels are tested in a fixed order, from the fair end to the accurate one, each at the
+whole confidence, and the test stops at the first level that is not certain enough
+(fixed sequence testing). A level with too large a gap is accepted only if the first
+such level in the order is, so the error is that of one test, however many levels there
+are; among the accepted ones the most accurate may be chosen. `jeff.fairness.bounds` has
+the tests. The paper has no such choice.
+
+References:
+  Angelopoulos et al., "Learn then Test: Calibrating Predictive Algorithms to Achieve
+  Risk Control", 2021, section 3.2.2 (fixed sequence testing).
+  Hsu and Berger, "Stepwise Confidence Intervals without Multiplicity Adjustment for
+  Dose-Response and Toxicity Studies", JASA 1999 (the bound that goes with it).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jeff import metrics
+from jeff.fairness import gaps
+from jeff.fairness.bounds import gap_bound, weighted_gap_bound
+from jeff.fairness.examples import Column, as_array, as_examples
+from jeff.fairness.model import ApplyFn, Examples, Line, gap_of, named_gap, predict
+
+__all__ = ["Choice", "EmptyCellError", "NoLevelError", "choose_alpha"]
+
+
+class Choice(NamedTuple):
+    """The level that `choose_alpha` picked.
+
+    Attributes:
+      alpha: the level.
+      accuracy: its accuracy on the validation data.
+      gap: its gap on the validation data.
+      gap_upper: upper confidence bound of its gap that accounts for the choice: the
+        limit, or, where all levels passed, the largest of their bounds.
+    """
+
+    alpha: float
+    accuracy: float
+    gap: float
+    gap_upper: float
+
+
+class EmptyCellError(ValueError):
+    """Raised when nobody belongs to a cell whose rate the gap compares."""
+
+
+class NoLevelError(ValueError):
+    """Raised when no level keeps the gap within the limit at the given confidence."""
+
+
+def choose_alpha(
+    apply_fn: ApplyFn,
+    line: Line,
+    examples: Examples,
+    alphas: Float[Array, " levels"] | Column,
+    *,
+    key: PRNGKeyArray,
+    metric: str = "demographic_parity",
+    at_most: float | int,
+    confidence: float = 0.95,
+) -> Choice:
+    """Choose the most accurate level whose gap is within a limit, with confidence.
+
+    ``P(true gap of the chosen level > at_most) <= 1 - confidence``, over the draw of
+    the validation people, at any number of members of the groups and any number of
+    levels. Levels are tested from the largest alpha down, until the bound of one is
+    above the limit.
+
+    The bound of a gap between two rates is exact (`jeff.fairness.bounds.gap_bound`).
+    Equalized odds is a sum of two gaps, each bounded with half of the error. With
+    weights it is `jeff.fairness.bounds.weighted_gap_bound`, which takes the largest
+    weight given for the largest of the population.
+
+    Args:
+      apply_fn: as in `jeff.fairness.predict`.
+      line: the two ends.
+      examples: validation people, used neither in training nor in testing; their
+        outcomes and groups, 0 or 1. Independent draws from the population.
+      alphas: candidate levels, shape [levels].
+      key: random key of the order in which weighted people are counted; without
+        weights the result does not depend on it.
+      metric: a name in `jeff.fairness.model.GAPS`, computed on hard decisions.
+      at_most: limit on the gap, in (0, 1].
+      confidence: probability that the gap is within the limit, in (0, 1).
+
+    Returns:
+      A `Choice`.
+
+    Raises:
+      ValueError: if an argument is out of range, an outcome or group is neither 0 nor
+        1, a weight is negative or NaN, or the model predicts NaN.
+      EmptyCellError: if a group whose rate the gap compares has no members; a
+        ValueError too.
+      NoLevelError: if not even the fair end satisfies the limit; the message gives its
+        bound.
+    """
+    named_gap(metric)
+    if not 0 < at_most <= 1:
+        raise ValueError(f"at_most: expected a gap in (0, 1], got {at_most}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a number in (0, 1), got {confidence}")
+    people = as_examples(examples)
+    levels = np.asarray(as_array(alphas, "alphas"))
+    if levels.ndim != 1 or not levels.size or not np.isfinite(levels).all():
+        raise ValueError(f"alphas: expected a vector of levels, got {levels}")
+    pairs = _pairs(metric, people)
+    prob = predict(apply_fn, line, people.inputs, jnp.asarray(levels))
+    if not jnp.isfinite(prob).all():
+        bad = int((~jnp.isfinite(prob)).any(0).sum())
+        raise ValueError(
+            f"apply_fn: expected finite probabilities, got NaN for {bad} of "
+            f"{prob.shape[1]} people; a gap cannot be bounded from them"
+        )
+    hard = gaps.harden(prob)
+    decided = np.asarray(hard).astype(bool)
+    order = np.asarray(jax.random.permutation(key, len(people.label)))
+    bounds: dict[int, float] = {}
+    # Stable: of equal levels the first comes first, on every machine.
+    for place in np.argsort(-levels, kind="stable").tolist():
+        bound = _bound(decided[place], pairs, people.weight, order, 1 - confidence)
+        if bound > at_most:
+            break
+        bounds[place] = bound
+    else:
+        bound = max(bounds.values())
+    if not bounds:
+        raise NoLevelError(
+            f"at_most: no level keeps the {metric} gap at or below {at_most} with "
+            f"confidence {confidence}; the bound at the fair end, alpha "
+            f"{levels.max():g}, is {bound:.4f}; raise the limit, train with a larger "
+            "strength, or validate on more people"
+        )
+    accuracy = {
+        each: float(metrics.accuracy(prob[each], people.label, weight=people.weight))
+        for each in bounds
+    }
+    best = max(accuracy, key=lambda each: accuracy[each])
+    gap = gap_of(metric, hard[best], people.group, people)
+    upper = min(bound, float(at_most))
+    return Choice(float(levels[best]), accuracy[best], float(gap), upper)
+
+
+def _pairs(metric: str, people: Examples) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Members of the two cells of each difference that a gap is the sum of."""
+    label, group = (np.asarray(x).astype(bool) for x in (people.label, people.group))
+    counts = np.ones(len(label), bool)
+    if people.weight is not None:
+        counts = np.asarray(people.weight) > 0
+    among = {
+        "demographic_parity": {"": counts},
+        "equal_opportunity": {" with outcome 1": counts & label},
+        "equalized_odds": {
+            " with outcome 0": counts & ~label,
+            " with outcome 1": counts & label,
+        },
+    }[metric]
+    cells = {
+        f"group {number}{words}": rows & member
+        for words, rows in among.items()
+        for number, member in enumerate((~group, group))
+    }
+    empty = sorted(name for name, member in cells.items() if not member.any())
+    if empty:
+        raise EmptyCellError(
+            f"group: expected people in every cell that the {metric} gap compares, got "
+            f"none in {', '.join(empty)}; nothing can be guaranteed about a rate that "
+            "was never seen: validate on people of both groups"
+        )
+    members = list(cells.values())
+    return list(zip(members[::2], members[1::2], strict=True))
+
+
+def _bound(
+    decided: np.ndarray,
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+    weight: Array | None,
+    order: np.ndarray,
+    delta: float,
+) -> float:
+    # By the union bound: the sum holds where each of its parts does.
+    each = delta / len(pairs)
+    total = 0.0
+    for low, high in pairs:
+        if weight is None:
+            events = int(decided[low].sum()), int(decided[high].sum())
+            sizes = int(low.sum()), int(high.sum())
+            total += gap_bound(events, sizes, delta=each)
+            continue
+        rows = order[(low | high)[order]]
+        weights = np.asarray(weight, np.float64)
+        total += weighted_gap_bound(
+            decided[rows],
+            high[rows],
+            weights[rows],
+            largest=float(weights.max()),
+            delta=each,
+        )
+    return total
