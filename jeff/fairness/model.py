@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import line as lines
+from jeff.calls import call
 from jeff.fairness import gaps
 from jeff.fairness.examples import (
     Column,
@@ -31,7 +32,6 @@ __all__ = [
     "Examples",
     "GapFn",
     "Line",
-    "call",
     "check_codes",
     "error_and_gap",
     "gap_of",
@@ -67,34 +67,6 @@ class Line(NamedTuple):
 
     start: PyTree
     end: PyTree
-
-
-def call(
-    apply_fn: ApplyFn, params: PyTree, inputs: PyTree, key: PRNGKeyArray | None
-) -> Array:
-    """Call a network, with a random key if one is given and the network accepts it.
-
-    Args:
-      apply_fn: ``apply_fn(params, inputs)``. If it has a parameter named ``key``, it
-        gets the key; if it has one named ``rngs``, as Linen's ``module.apply`` has,
-        ``rngs={"dropout": key}``.
-      params: parameters of the network.
-      inputs: inputs of the network.
-      key: random key, or None to run without noise.
-
-    Returns:
-      Logits, shape [people].
-    """
-    if key is None:
-        return apply_fn(params, inputs)
-    # Look for the parameter by name, so that a network without dropout need not have
-    # an unused one.
-    parameters = inspect.signature(apply_fn).parameters
-    if "key" in parameters:
-        return apply_fn(params, inputs, key=key)
-    if "rngs" in parameters:
-        return apply_fn(params, inputs, rngs={"dropout": key})
-    return apply_fn(params, inputs)
 
 
 def error_and_gap(

@@ -16,12 +16,12 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jeff import line as lines
+from jeff.calls import call
 from jeff.fairness.examples import Column, as_array, as_examples, as_inputs
 from jeff.fairness.model import (
     ApplyFn,
     Examples,
     GapFn,
-    call,
     gap_of,
     weighted_mean,
 )
