@@ -226,7 +226,7 @@ def _edit(
     earlier = earlier & ~target
     edit = Edit(target, earlier)
     done = edit_once(method, params, state, task, edit, *limits)
-    lost = predictions_lost(reference, method.logits(done.params, task), task)
+    lost = predictions_lost(reference, done.logits, task)
     kept = jnp.sum(done.right & earlier) / jnp.maximum(earlier.sum(), 1)
     kept = jnp.where(earlier.any(), kept, 1.0)
     return done.params, done.right[node], done.steps, points(lost, test), kept

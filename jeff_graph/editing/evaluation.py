@@ -212,7 +212,7 @@ def sequential(
         # Memory never changes; in the carry of a scan it would be copied each step.
         state = state._replace(memory=memory)
         done = edit_once(method, params, state, task, edit, max_steps, bisections)
-        lost = predictions_lost(reference, method.logits(done.params, task), task)
+        lost = predictions_lost(reference, done.logits, task)
         carry = done.params, done.state._replace(memory=None), earlier | edit.target
         return carry, (at(done.right, target), done.steps, points(lost, test))
 
@@ -265,7 +265,7 @@ def batch(
     edit = Edit(nothing.at[targets].set(True), nothing)
     # All targets in one mask: steps stop when every one of them is right.
     done = edit_once(method, params, state, task, edit, max_steps, bisections)
-    logits = method.logits(done.params, task)
+    logits = done.logits
     success = at(done.right, targets)
     steps = jnp.broadcast_to(done.steps, targets.shape)
     lost = points(predictions_lost(reference, logits, task), test)

@@ -10,7 +10,7 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import optax
@@ -24,6 +24,7 @@ from jeff_graph.editing.gre import (
     rewired_adam,
 )
 from jeff_graph.editing.task import (
+    Advance,
     ApplyFn,
     Edit,
     EditTask,
@@ -36,7 +37,9 @@ from jeff_graph.editing.task import (
 
 __all__ = [
     "EditLoss",
+    "LogitLoss",
     "check_positive",
+    "from_logit_loss",
     "from_loss",
     "gradient_descent",
     "gre",
@@ -46,6 +49,8 @@ __all__ = [
 
 # (editable, task, edit, memory, key) -> scalar
 EditLoss: TypeAlias = Callable[[PyTree, EditTask, Edit, PyTree, PRNGKeyArray], Array]
+# (logits, task, edit, memory) -> scalar
+LogitLoss: TypeAlias = Callable[[Array, EditTask, Edit, PyTree], Array]
 
 
 def from_loss(
@@ -58,7 +63,7 @@ def from_loss(
     keeps: bool = False,
     random: bool = False,
 ) -> Method:
-    """A method that descends a given loss.
+    """A method that descends a given loss of the parameters.
 
     Args:
       apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
@@ -89,17 +94,69 @@ def from_loss(
     ) -> tuple[PyTree, MethodState]:
         key, draw = jax.random.split(state.key) if random else (state.key, state.key)
         gradient = jax.grad(loss_fn)(params, task, edit, state.memory, draw)
-        # An optax transformation is only functions: made anew in each step, it takes
-        # anchors as arguments of the program and not as its constants.
-        optimizer = make_optimizer(state.memory)
-        updates, moments = optimizer.update(gradient, state.optimizer, params)
-        params = optax.apply_updates(params, updates)
-        return params, MethodState(moments, state.memory, key)
+        params, state = _descended(make_optimizer, params, state, gradient)
+        return params, state._replace(key=key)
 
     def logits(params: PyTree, task: EditTask) -> Array:
         return apply_fn(params, task.inputs)
 
     return Method(_as_it_is, init, begin, step, logits, keeps)
+
+
+def from_logit_loss(
+    apply_fn: ApplyFn,
+    loss_fn: LogitLoss,
+    make_optimizer: Callable[[PyTree], optax.GradientTransformation],
+    **options: Any,
+) -> Method:
+    """A method that descends a loss of the logits that it is tested on.
+
+    One forward pass tells whether the targets are right and, if not, carries the
+    gradient: an edit of k steps takes k + 1 passes instead of 2 k + 1.
+
+    Args:
+      apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
+      loss_fn: ``(logits, task, edit, memory) -> loss``.
+      make_optimizer: ``memory -> optimiser``.
+      **options: ``remember``, ``restart`` and ``keeps`` of `from_loss`.
+
+    Returns:
+      The method.
+    """
+
+    def look(
+        params: PyTree, state: MethodState, task: EditTask, edit: Edit
+    ) -> tuple[Array, Advance]:
+        logits, pull_back = jax.vjp(lambda p: apply_fn(p, task.inputs), params)
+
+        def advance() -> tuple[PyTree, MethodState]:
+            slope = jax.grad(loss_fn)(logits, task, edit, state.memory)
+            (gradient,) = pull_back(slope)
+            return _descended(make_optimizer, params, state, gradient)
+
+        return logits, advance
+
+    def loss(
+        params: PyTree, task: EditTask, edit: Edit, memory: PyTree, key: PRNGKeyArray
+    ) -> Array:
+        del key
+        return loss_fn(apply_fn(params, task.inputs), task, edit, memory)
+
+    base = from_loss(apply_fn, loss, make_optimizer, **options)
+    return base._replace(look=look)
+
+
+def _descended(
+    make_optimizer: Callable[[PyTree], optax.GradientTransformation],
+    params: PyTree,
+    state: MethodState,
+    gradient: PyTree,
+) -> tuple[PyTree, MethodState]:
+    # An optax transformation is only functions: made anew in each step, it takes
+    # anchors as arguments of the program and not as its constants.
+    optimizer = make_optimizer(state.memory)
+    updates, moments = optimizer.update(gradient, state.optimizer, params)
+    return optax.apply_updates(params, updates), state._replace(optimizer=moments)
 
 
 def gradient_descent(apply_fn: ApplyFn, *, learning_rate: float = 0.01) -> Method:
@@ -116,9 +173,7 @@ def gradient_descent(apply_fn: ApplyFn, *, learning_rate: float = 0.01) -> Metho
       ValueError: if the learning rate is not positive.
     """
     check_positive(learning_rate=learning_rate)
-    return from_loss(
-        apply_fn, target_loss(apply_fn), lambda _: optax.adam(learning_rate)
-    )
+    return from_logit_loss(apply_fn, target_loss, lambda _: optax.adam(learning_rate))
 
 
 def gre(
@@ -166,9 +221,9 @@ def gre(
             return optax.chain(adam, rewire_update(anchors))
         return optax.chain(rewire(anchors, gamma), adam)
 
-    return from_loss(
+    return from_logit_loss(
         apply_fn,
-        target_loss(apply_fn),
+        target_loss,
         make_optimizer,
         remember=remember_anchors(apply_fn, num_anchors),
     )
@@ -179,23 +234,20 @@ def _as_it_is(params: PyTree, task: EditTask, key: PRNGKeyArray) -> PyTree:
     return params
 
 
-def target_loss(apply_fn: ApplyFn) -> EditLoss:
+def target_loss(logits: Array, task: EditTask, edit: Edit, memory: PyTree) -> Array:
     """The loss of plain fine-tuning: mean cross-entropy of the targets.
 
     Args:
-      apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
+      logits: of all nodes.
+      task: has the right classes.
+      edit: the targets.
+      memory: without effect.
 
     Returns:
-      A loss for `from_loss`.
+      A scalar in nats, for `from_logit_loss`.
     """
-
-    def loss(
-        params: PyTree, task: EditTask, edit: Edit, memory: PyTree, key: PRNGKeyArray
-    ) -> Array:
-        del memory, key
-        return mean_error(apply_fn(params, task.inputs), task.labels, edit.target)
-
-    return loss
+    del memory
+    return mean_error(logits, task.labels, edit.target)
 
 
 def remember_anchors(

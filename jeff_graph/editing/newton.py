@@ -21,9 +21,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from jeff_graph.editing.methods import check_positive, from_loss
+from jeff_graph.editing.methods import check_positive, from_logit_loss
 from jeff_graph.editing.replay import distilled_loss
-from jeff_graph.editing.task import ApplyFn, Edit, EditTask, Method, MethodState
+from jeff_graph.editing.task import (
+    Advance,
+    ApplyFn,
+    Edit,
+    EditTask,
+    Method,
+    MethodState,
+)
 
 __all__ = ["minimal_edit"]
 
@@ -67,38 +74,49 @@ def minimal_edit(
     check_positive(damping=damping, iterations=iterations)
     if halvings < 0:
         raise ValueError(f"halvings: expected at least 0, got {halvings}")
-    loss_fn = distilled_loss(apply_fn, replay, locality)
+    loss_fn = distilled_loss(replay, locality)
+
+    def look(
+        params: PyTree, state: MethodState, task: EditTask, edit: Edit
+    ) -> tuple[Array, Advance]:
+        logits, forward = jax.linearize(lambda p: apply_fn(p, task.inputs), params)
+
+        def advance() -> tuple[PyTree, MethodState]:
+            backward = jax.linear_transpose(forward, params)
+            value, slope = jax.value_and_grad(loss_fn)(logits, task, edit, state.memory)
+            weights = _weights(task, edit, replay, locality)
+            curvature = _curvature(logits, forward, backward, weights)
+            direction = _solve(curvature, backward(slope)[0], damping, iterations)
+            wanted = (edit.target | edit.earlier) & (task.labels >= 0)
+
+            def at(length: Array) -> PyTree:
+                return _moved(params, direction, length)
+
+            def succeeds(length: Array) -> Array:
+                logits = apply_fn(at(length), task.inputs)
+                return ~jnp.any(wanted & (logits.argmax(1) != task.labels))
+
+            def falls(length: Array) -> Array:
+                logits = apply_fn(at(length), task.inputs)
+                return loss_fn(logits, task, edit, state.memory) <= value
+
+            return at(_search(succeeds, falls, halvings)), state
+
+        return logits, advance
 
     def step(
         params: PyTree, state: MethodState, task: EditTask, edit: Edit
     ) -> tuple[PyTree, MethodState]:
-        def loss(params: PyTree) -> Array:
-            return loss_fn(params, task, edit, state.memory, state.key)
+        return look(params, state, task, edit)[1]()
 
-        weights = _weights(task, edit, replay, locality)
-        value, gradient = jax.value_and_grad(loss)(params)
-        curvature = _curvature(lambda p: apply_fn(p, task.inputs), params, weights)
-        direction = _solve(curvature, gradient, damping, iterations)
-        wanted = (edit.target | edit.earlier) & (task.labels >= 0)
-
-        def at(length: Array) -> PyTree:
-            return _moved(params, direction, length)
-
-        def succeeds(length: Array) -> Array:
-            logits = apply_fn(at(length), task.inputs)
-            return ~jnp.any(wanted & (logits.argmax(1) != task.labels))
-
-        length = _search(succeeds, lambda t: loss(at(t)) <= value, halvings)
-        return at(length), state
-
-    base = from_loss(
+    base = from_logit_loss(
         apply_fn,
         loss_fn,
         lambda _: optax.identity(),  # steps need no state
         remember=lambda params, task: apply_fn(params, task.inputs),
         keeps=True,
     )
-    return base._replace(step=step)
+    return base._replace(step=step, look=look)
 
 
 def _weights(
@@ -118,13 +136,12 @@ def _weights(
 
 
 def _curvature(
-    logits_fn: Callable[[PyTree], Array],
-    params: PyTree,
+    logits: Float[Array, "nodes classes"],
+    forward: Callable[[PyTree], Array],
+    backward: Callable[[Array], tuple[PyTree]],
     weights: Float[Array, " nodes"],
 ) -> Callable[[PyTree], PyTree]:
-    """``v -> J' W J v``, linearised once."""
-    logits, forward = jax.linearize(logits_fn, params)
-    backward = jax.linear_transpose(forward, params)
+    """``v -> J' W J v``, from products with J and J'."""
     p = jax.nn.softmax(logits)
 
     def product(vector: PyTree) -> PyTree:

@@ -19,13 +19,15 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jeff_graph.editing.gre import rewire_gradient
 from jeff_graph.editing.methods import (
-    EditLoss,
+    LogitLoss,
     check_positive,
+    from_logit_loss,
     from_loss,
     remember_anchors,
     target_loss,
 )
 from jeff_graph.editing.task import (
+    Advance,
     ApplyFn,
     Edit,
     EditTask,
@@ -59,12 +61,12 @@ def rehearsal(
       ValueError: if an argument is not positive.
     """
     check_positive(weight=weight, learning_rate=learning_rate)
-    plain_loss = target_loss(apply_fn)
 
     def loss(
         params: PyTree, task: EditTask, edit: Edit, memory: PyTree, key: PRNGKeyArray
     ) -> Array:
-        error = plain_loss(params, task, edit, memory, key)
+        del key
+        error = target_loss(apply_fn(params, task.inputs), task, edit, memory)
         return error + weight * training_error(apply_fn, params, task)
 
     return from_loss(apply_fn, loss, lambda _: optax.adam(learning_rate))
@@ -91,34 +93,43 @@ def memory_rewiring(
     """
     check_positive(learning_rate=learning_rate, num_anchors=num_anchors)
     adam = optax.adam(learning_rate)
-    base = from_loss(
+    base = from_logit_loss(
         apply_fn,
-        target_loss(apply_fn),
+        target_loss,
         lambda _: adam,
         remember=remember_anchors(apply_fn, num_anchors),
     )
 
+    def look(
+        params: PyTree, state: MethodState, task: EditTask, edit: Edit
+    ) -> tuple[Array, Advance]:
+        # One forward pass serves both gradients: of the target and of earlier targets.
+        logits, pull_back = jax.vjp(lambda p: apply_fn(p, task.inputs), params)
+
+        def advance() -> tuple[PyTree, MethodState]:
+            pulls = [
+                pull_back(jax.grad(mean_error)(logits, task.labels, nodes))[0]
+                for nodes in edit
+            ]
+            anchors = jax.tree.map(
+                lambda stacked, extra: jnp.concatenate([stacked, extra[None]]),
+                state.memory,
+                pulls[1],
+            )
+            # Without earlier targets the further anchor is 0, and constrains nothing.
+            gradient, _ = rewire_gradient(pulls[0], anchors)
+            updates, moments = adam.update(gradient, state.optimizer)
+            moved = optax.apply_updates(params, updates)
+            return moved, state._replace(optimizer=moments)
+
+        return logits, advance
+
     def step(
         params: PyTree, state: MethodState, task: EditTask, edit: Edit
     ) -> tuple[PyTree, MethodState]:
-        # One forward pass serves both gradients: of the target and of earlier targets.
-        logits, pull_back = jax.vjp(lambda p: apply_fn(p, task.inputs), params)
-        pulls = [
-            pull_back(jax.grad(mean_error)(logits, task.labels, nodes))[0]
-            for nodes in edit
-        ]
-        anchors = jax.tree.map(
-            lambda stacked, extra: jnp.concatenate([stacked, extra[None]]),
-            state.memory,
-            pulls[1],
-        )
-        # Without earlier targets the further anchor is 0, and constrains nothing.
-        gradient, _ = rewire_gradient(pulls[0], anchors)
-        updates, moments = adam.update(gradient, state.optimizer)
-        params = optax.apply_updates(params, updates)
-        return params, state._replace(optimizer=moments)
+        return look(params, state, task, edit)[1]()
 
-    return base._replace(step=step)
+    return base._replace(step=step, look=look)
 
 
 def distilled_replay(
@@ -148,9 +159,9 @@ def distilled_replay(
       ValueError: if a weight is negative, or the learning rate not positive.
     """
     check_positive(learning_rate=learning_rate)
-    return from_loss(
+    return from_logit_loss(
         apply_fn,
-        distilled_loss(apply_fn, replay, locality),
+        distilled_loss(replay, locality),
         lambda _: optax.adam(learning_rate),
         remember=lambda params, task: apply_fn(params, task.inputs),
         restart=True,
@@ -158,17 +169,16 @@ def distilled_replay(
     )
 
 
-def distilled_loss(apply_fn: ApplyFn, replay: float, locality: float) -> EditLoss:
+def distilled_loss(replay: float, locality: float) -> LogitLoss:
     """``CE(target) + replay CE(earlier) + locality KL(trained || edited)``.
 
     Args:
-      apply_fn: ``(params, inputs) -> logits [nodes, classes]``.
       replay: weight of the mean cross-entropy of the earlier targets.
       locality: weight of the mean divergence at the nodes that are no target, from the
         trained model's logits, which are the loss's memory.
 
     Returns:
-      A loss for `jeff_graph.editing.methods.from_loss`.
+      A loss for `jeff_graph.editing.methods.from_logit_loss`.
 
     Raises:
       ValueError: if a weight is negative.
@@ -177,11 +187,7 @@ def distilled_loss(apply_fn: ApplyFn, replay: float, locality: float) -> EditLos
         if not weight >= 0:
             raise ValueError(f"{name}: expected a weight of at least 0, got {weight}")
 
-    def loss(
-        params: PyTree, task: EditTask, edit: Edit, memory: PyTree, key: PRNGKeyArray
-    ) -> Array:
-        del key
-        logits = apply_fn(params, task.inputs)
+    def loss(logits: Array, task: EditTask, edit: Edit, memory: PyTree) -> Array:
         # Nodes that were asked to change must not be held to what they were.
         rest = task.where & ~edit.target & ~edit.earlier
         return (

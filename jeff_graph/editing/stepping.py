@@ -1,13 +1,13 @@
 """One edit: steps until the target is right, inside jit."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jeff.line import interpolate
-from jeff_graph.editing.task import Edit, EditTask, Method, MethodState
+from jeff_graph.editing.task import Advance, Edit, EditTask, Method, MethodState
 
 __all__ = ["Progress", "edit_once"]
 
@@ -19,6 +19,7 @@ class Progress(NamedTuple):
       params: what is edited.
       before: the same, a step ago; None without bisections.
       state: the method's.
+      logits: of all nodes.
       right: nodes whose class is right.
       steps: steps taken.
     """
@@ -26,6 +27,7 @@ class Progress(NamedTuple):
     params: PyTree
     before: PyTree
     state: MethodState
+    logits: Float[Array, "nodes classes"]
     right: Bool[Array, " nodes"]
     steps: Int[Array, ""]
 
@@ -59,35 +61,61 @@ def edit_once(
     memory = state.memory
     wanted = edit.target | edit.earlier if method.keeps else edit.target
 
-    def right(params: PyTree) -> Array:
-        return method.logits(params, task).argmax(1) == task.labels
-
     def lacks(right: Array, nodes: Array) -> Array:
         return jnp.any(nodes & ~right & (task.labels >= 0))
 
-    def goes_on(now: Progress) -> Array:
+    def goes_on(right: Array, steps: Array) -> Array:
         # Earlier targets keep an edit going, but do not start one.
-        nodes = jnp.where(now.steps > 0, wanted, edit.target)
-        return lacks(now.right, nodes) & (now.steps < max_steps)
+        nodes = jnp.where(steps > 0, wanted, edit.target)
+        return lacks(right, nodes) & (steps < max_steps)
 
-    def step(now: Progress) -> Progress:
-        held = now.state._replace(memory=memory)
-        params, state = method.step(now.params, held, task, edit)
-        before = now.params if bisections else None
-        state = state._replace(memory=None)
-        return Progress(params, before, state, right(params), now.steps + 1)
+    def tested(params: PyTree) -> tuple[Array, Array]:
+        logits = method.logits(params, task)
+        return logits, logits.argmax(1) == task.labels
+
+    def with_memory(state: MethodState) -> MethodState:
+        return state._replace(memory=memory)
+
+    look = method.look or _look(method)
+
+    # The test comes first in each round, so that the step shares its forward pass; the
+    # last round only tests.
+    def one(now: tuple[Progress, Array]) -> tuple[Progress, Array]:
+        done, _ = now
+        logits, advance = look(done.params, with_memory(done.state), task, edit)
+        right = logits.argmax(1) == task.labels
+        more = goes_on(right, done.steps)
+
+        def moved() -> tuple[PyTree, MethodState, PyTree]:
+            params, state = advance()
+            return params, state._replace(memory=None), done.params
+
+        def still() -> tuple[PyTree, MethodState, PyTree]:
+            return done.params, done.state, done.before if bisections else done.params
+
+        params, state, before = jax.lax.cond(more, moved, still)
+        before = before if bisections else None
+        return Progress(params, before, state, logits, right, done.steps + more), more
 
     begun = method.begin(params, state)._replace(memory=None)
     before = params if bisections else None
-    start = Progress(params, before, begun, right(params), jnp.zeros((), jnp.int32))
-    done = jax.lax.while_loop(goes_on, step, start)
+    shape = jax.eval_shape(method.logits, params, task)
+    start = Progress(
+        params,
+        before,
+        begun,
+        jnp.zeros(shape.shape, shape.dtype),
+        jnp.zeros(task.labels.shape, bool),
+        jnp.zeros((), jnp.int32),
+    )
+    done, _ = jax.lax.while_loop(lambda now: now[1], one, (start, jnp.ones((), bool)))
 
     # On the segment of the last step: 0 fails and 1 succeeds, so each half keeps a
     # success at its upper end.
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
-        held = right(interpolate(done.before, done.params, middle))
+        _, held = tested(interpolate(done.before, done.params, middle))
         fails = lacks(held, wanted)
         return jnp.where(fails, middle, low), jnp.where(fails, high, middle)
 
@@ -96,5 +124,18 @@ def edit_once(
         # A failed edit, or one without a step, has no segment to search.
         t = jnp.where(lacks(done.right, wanted) | (done.steps == 0), 1.0, t)
         params = interpolate(done.before, done.params, t)
-        done = done._replace(params=params, right=right(params))
-    return done._replace(before=None, state=done.state._replace(memory=memory))
+        logits, right = tested(params)
+        done = done._replace(params=params, logits=logits, right=right)
+    return done._replace(before=None, state=with_memory(done.state))
+
+
+def _look(method: Method) -> Any:
+    """The test and the step of a method that cannot share a forward pass."""
+
+    def look(
+        params: PyTree, state: MethodState, task: EditTask, edit: Edit
+    ) -> tuple[Array, Advance]:
+        logits = method.logits(params, task)
+        return logits, lambda: method.step(params, state, task, edit)
+
+    return look

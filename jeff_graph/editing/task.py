@@ -21,6 +21,7 @@ from jeff_graph.editing.hops import topology
 from jeff_graph.editing.rows import filled, labelled_rows
 
 __all__ = [
+    "Advance",
     "ApplyFn",
     "Edit",
     "EditTask",
@@ -95,8 +96,11 @@ class MethodState(NamedTuple):
     key: PRNGKeyArray
 
 
+Advance: TypeAlias = Callable[[], tuple[PyTree, MethodState]]
+
+
 class Method(NamedTuple):
-    """An editing method: five pure functions and a stopping rule.
+    """An editing method: pure functions and a stopping rule.
 
     Attributes:
       prepare: ``(params, task, key) -> editable``: what is edited. Most methods edit
@@ -106,6 +110,9 @@ class Method(NamedTuple):
       step: ``(editable, state, task, edit) -> (editable, state)``.
       logits: ``(editable, task) -> [nodes, classes]``, in evaluation mode.
       keeps: an edit that took a step continues until its earlier targets are right.
+      look: ``(editable, state, task, edit) -> (logits, advance)``, where ``advance()``
+        is what ``step`` gives. Testing and differentiating then share a forward pass.
+        None for methods whose loss is no function of those logits.
     """
 
     prepare: Callable[[PyTree, EditTask, PRNGKeyArray], PyTree]
@@ -114,6 +121,9 @@ class Method(NamedTuple):
     step: Callable[[PyTree, MethodState, EditTask, Edit], tuple[PyTree, MethodState]]
     logits: Callable[[PyTree, EditTask], Array]
     keeps: bool = False
+    look: (
+        Callable[[PyTree, MethodState, EditTask, Edit], tuple[Array, Advance]] | None
+    ) = None
 
 
 def make_task(
