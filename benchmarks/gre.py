@@ -42,8 +42,10 @@ from benchmarks.gre_torch import Torch
 from configs.gre import PRESETS
 from jeff import files
 from jeff_graph.editing import Editor, evaluation, methods, replay
+from jeff_graph.editing.graphs import as_graph
 from jeff_graph.editing.nearby import nearby_tasks
 from jeff_graph.editing.task import Edit
+from train_scripts.gre import run
 from train_scripts.running import results
 
 
@@ -73,10 +75,13 @@ class Setting:
     """A trained network and its mistakes."""
 
     def __init__(self, config: Config):
-        preset = PRESETS[config.dataset]
-        run = dataclasses.replace(preset, seeds=(0,), edits=config.edits)
-        self.graph = run.load(run)
-        self.apply_fn, trained = run.train_all(run, self.graph, "gcn")
+        published = {"features": "sum", "inductive": True}
+        wanted = dataclasses.replace(
+            PRESETS[config.dataset], seeds=(0,), edits=config.edits, **published
+        )
+        data = run.load(wanted)
+        self.graph, self.labels = as_graph(data.graph), data.labels
+        self.apply_fn, trained = run.train_all(wanted, data, "gcn")
         self.trained = trained[0]
         self.targets = jnp.asarray(self.trained.wrong[: config.edits], jnp.int32)
 
@@ -96,7 +101,7 @@ class Jeff:
 
     def edit(self) -> tuple[np.ndarray, float]:
         s = self.setting
-        near = None if self.whole else nearby_tasks(s.graph, s.targets, 2)
+        near = None if self.whole else nearby_tasks(s.graph, s.labels, s.targets, 2)
         report = self.call(
             s.trained.params,
             self.task,

@@ -38,7 +38,7 @@ class Torch:
         weight = (degree[pairs[0]] * degree[pairs[1]]) ** -0.5
         self.part = self.matrix(pairs, weight, nodes)
         self.x = torch.tensor(np.asarray(graph.features)).to(self.device)
-        labels = torch.tensor(np.asarray(graph.labels), dtype=torch.long)
+        labels = torch.tensor(np.asarray(task.labels), dtype=torch.long)
         self.labels = labels.to(self.device)
         self.train = torch.tensor(train).to(self.device)
         self.test = torch.tensor(np.asarray(test)).to(self.device)

@@ -49,9 +49,10 @@ NAMES = {
     "rehearsal": "rehearsal",
     "memory-rewiring": "memory rewiring",
     "distilled-replay": "distilled replay",
+    "minimal-edit": "minimal edit",
 }
 # Methods that are plotted; there are more methods than colours.
-_SHOWN = ("gd", "gre", "gre+5", "egnn", "distilled-replay")
+_SHOWN = ("gd", "gre", "gre+5", "distilled-replay", "minimal-edit")
 
 
 class Cell(NamedTuple):
