@@ -14,6 +14,7 @@ import pytest
 
 from jeff import assets, checkpoint, fairness, sharding
 from jeff.fairness import nets
+from jeff_graph import editing
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -78,7 +79,7 @@ def readers_names(key):
 
 def test_example_of_the_readme_and_yodo_page(readers_names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (block,) = blocks("README.md")
+    block, _ = blocks("README.md")
     exec(compile(block, "README.md", "exec"), readers_names)
     assert readers_names["prob"].shape == (101, 4096)
     assert 0 <= readers_names["best"].alpha <= 1
@@ -126,9 +127,12 @@ def graph_readers_names(key):
     train = jnp.arange(60) < 30
 
     def apply_fn(params, graph):
-        return graph.features @ params
+        return graph.nodes @ params
 
+    hidden = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
     return {
+        "kernels": [hidden, -hidden.T[:, :3] / 3],
+        "graph": editing.make_graph(features, np.zeros((0, 2), int)),
         "features": features,
         "labels": features[:, :3].argmax(1),
         "edges": rng.integers(0, 60, (100, 2)),
@@ -140,9 +144,18 @@ def graph_readers_names(key):
     }
 
 
+def test_jraph_example_of_the_readme(graph_readers_names):
+    names = graph_readers_names
+    exec(compile(blocks("README.md")[1], "README.md", "exec"), names)
+    assert names["outcome"].success and names["outcome"].steps > 0
+    assert names["editor"].logits()[17].argmax() == 2
+
+
 def test_editing_of_the_graph_page(graph_readers_names):
     names = graph_readers_names
-    edit, undo = blocks("docs/gre.md")[:2]
+    of_jraph, edit, undo = blocks("docs/gre.md")[:3]
+    exec(compile(of_jraph, "docs/gre.md", "exec"), names)
+    assert names["fitted"].valid > 0.5 and names["outcome"].success
     exec(compile(edit, "docs/gre.md", "exec"), names)
     assert names["outcome"].success and names["outcome"].steps > 0
     assert names["editor"].logits()[17].argmax() == 2
@@ -197,7 +210,7 @@ def test_rewiring_of_the_graph_page(key):
         "loss_fn": lambda params, rows: error(params, rows, labels[rows]),
         "edit_loss": lambda params: error(params, jnp.array([7]), labels[7:8] - 1),
     }
-    exec(compile(blocks("docs/gre.md")[2], "docs/gre.md", "exec"), names)
+    exec(compile(blocks("docs/gre.md")[3], "docs/gre.md", "exec"), names)
     changes = [
         sum(jnp.vdot(u, g[k]) for u, g in zip(*map(jax.tree.leaves, pair), strict=True))
         for pair in [(names["updates"], names["anchors"])]
