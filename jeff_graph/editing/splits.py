@@ -1,11 +1,13 @@
 """Training, validation and test parts of the nodes of a graph."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
+
+from jeff_graph.editing.checks import as_labels
 
 __all__ = ["Split", "split"]
 
@@ -18,13 +20,12 @@ class Split(NamedTuple):
     test: Bool[Array, " nodes"]
 
 
-def split(
-    labels: Int[Array, " nodes"], train: int, valid: int, *, key: PRNGKeyArray
-) -> Split:
+def split(labels: Any, train: int, valid: int, *, key: PRNGKeyArray) -> Split:
     """Random split of the labelled nodes; the rest is the test.
 
     Args:
-      labels: class of each node; nodes with -1, such as padding, are in no part.
+      labels: class of each node, in any kind of array; nodes with -1, such as
+        padding, are in no part.
       train: number of training nodes.
       valid: number of validation nodes.
       key: random key.
@@ -33,8 +34,10 @@ def split(
       A `Split`.
 
     Raises:
+      TypeError: if labels are not integers.
       ValueError: if a number is below 1 or nothing is left for the test.
     """
+    labels = as_labels("labels", labels)
     known = labels >= 0
     count = labels.shape[0] if isinstance(known, Tracer) else int(known.sum())
     if min(train, valid) < 1 or train + valid >= count:
