@@ -47,7 +47,7 @@ def check_same_length(**vectors: Array | None) -> None:
             )
 
 
-def check_floating(**arrays: Array | None) -> None:
+def check_floating(**arrays: Array | np.ndarray | None) -> None:
     """Check that every argument is floating point.
 
     Args:
@@ -132,7 +132,7 @@ def _concrete(array: Array | None) -> bool:
     return getattr(array, "is_fully_addressable", True)
 
 
-def check_mask(**arrays: Array | None) -> None:
+def check_mask(**arrays: Array | np.ndarray | None) -> None:
     """Check that every argument is bool, since integers could be meant as indices.
 
     Args:

@@ -36,6 +36,8 @@ def check_classes(name: str, labels: Any, classes: int) -> None:
     """
     if isinstance(labels, Tracer) or not labels.size:
         return
+    # By numpy: inside jit, JAX would trace even the maximum of a known array.
+    labels = np.asarray(labels)
     high = int(labels.max())
     if high >= classes:
         least = int(labels[labels >= 0].min())
@@ -60,6 +62,7 @@ def check_node_numbers(name: str, nodes: Any, count: int) -> None:
     # Out of range, JAX would drop or clamp the index in silence.
     if isinstance(nodes, Tracer) or not nodes.size:
         return
+    nodes = np.asarray(nodes)
     low, high = int(nodes.min()), int(nodes.max())
     if low < 0 or high >= count:
         raise ValueError(
@@ -96,7 +99,7 @@ def check_parts(**parts: Array) -> None:
       ValueError: naming the first that is empty.
     """
     for name, part in parts.items():
-        if not part.any():
+        if not np.asarray(part).any():
             raise ValueError(f"split.{name}: expected at least one node, got none")
 
 

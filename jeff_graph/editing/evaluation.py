@@ -305,7 +305,7 @@ def _check(
             f"test: expected a bool mask of shape {task.labels.shape}, got "
             f"{test.dtype} of {test.shape}"
         )
-    if not isinstance(test, Tracer) and not test.any():
+    if not isinstance(test, Tracer) and not np.asarray(test).any():
         raise ValueError("test: expected at least one node, got none")
     if hops is not None and hops.shape != (*targets.shape, *test.shape):
         raise ValueError(

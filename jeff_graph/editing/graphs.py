@@ -257,16 +257,24 @@ def _padding(graph: GraphsTuple) -> tuple[int, int]:
     n_node, n_edge = np.asarray(graph.n_node), np.asarray(graph.n_edge)
     filled = np.flatnonzero(n_node)
     # Padding is a graph of its own, so a single one has none.
-    if len(filled) < 2 or isinstance(graph.nodes, BCSR):
+    if len(filled) < 2:
         return 0, 0
     last = int(filled[-1])
     nodes = int(n_node[last])
     first = num_nodes(graph) - nodes
     edges = int(n_edge[last:].sum())
     tails = [np.asarray(each)[each.shape[0] - edges :] for each in ends(graph)]
-    empty = all(not np.asarray(x[first:]).any() for x in jax.tree.leaves(graph.nodes))
+    empty = all(not rows.any() for rows in _rows_from(graph.nodes, first))
     loops = all((each == first).all() for each in tails)
     return (len(n_node) - last, nodes) if empty and loops else (0, 0)
+
+
+def _rows_from(nodes: Any, first: int) -> list[np.ndarray]:
+    """Features of the last nodes, on the host."""
+    if isinstance(nodes, BCSR):
+        entries = slice(int(nodes.indptr[first]), int(nodes.indptr[-1]))
+        return [np.asarray(nodes.data)[entries]]
+    return [np.asarray(leaf[first:]) for leaf in jax.tree.leaves(nodes)]
 
 
 def as_graph(graph: AnyGraph) -> Graph:
@@ -402,7 +410,14 @@ def pad(graph: AnyGraph, nodes: int, edges: int) -> Any:
         if size < least:
             raise ValueError(f"{name}: expected at least the {least} slots, got {size}")
     if not isinstance(graph, Graph):
-        return jraph.pad_with_graphs(graph, nodes, edges, graph.n_node.shape[0] + 1)
+        # jraph pads each array by itself, which a sparse matrix does not survive.
+        sparse = isinstance(graph.nodes, BCSR)
+        dense = graph._replace(nodes=np.zeros((num_nodes(graph), 0)))
+        grown_by = nodes, edges, graph.n_node.shape[0] + 1
+        padded = jraph.pad_with_graphs(dense if sparse else graph, *grown_by)
+        if not sparse:
+            return padded
+        return padded._replace(nodes=append_rows(graph.nodes, nodes))
 
     def grown(array: Any, size: int, value: Any = 0) -> Any:
         xp = np if isinstance(array, np.ndarray) else jnp

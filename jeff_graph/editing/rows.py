@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Int
 
 from jeff_graph.editing.graphs import (
@@ -18,7 +20,7 @@ __all__ = ["filled", "labelled_rows", "real_rows"]
 
 def labelled_rows(
     graph: AnyGraph, labels: Int[Array, " labels"]
-) -> tuple[Bool[Array, " rows"], bool]:
+) -> tuple[Bool[Array | np.ndarray, " rows"], bool]:
     """The rows to which labels belong.
 
     Args:
@@ -32,21 +34,29 @@ def labelled_rows(
     Raises:
       ValueError: if the number of labels fits neither.
     """
-    nodes = jnp.asarray(real_nodes(graph))
+    nodes = real_nodes(graph)
     if isinstance(graph, Graph):
-        graphs = jnp.ones(1 if graph.n_node is None else graph.n_node.shape[0], bool)
+        graphs = np.ones(1 if graph.n_node is None else graph.n_node.shape[0], bool)
     else:
-        graphs = jnp.asarray(real_graphs(graph))
+        graphs = real_graphs(graph)
     for real, are_nodes in ((nodes, True), (graphs, False)):
-        if labels.shape[0] in (real.shape[0], int(real.sum())):
+        if labels.shape[0] in (real.shape[0], _count(real)):
             return real, are_nodes
     raise ValueError(
-        f"labels: expected one for each of {int(nodes.sum())} nodes or "
-        f"{int(graphs.sum())} graphs, got {labels.shape[0]}"
+        f"labels: expected one for each of {_count(nodes)} nodes or {_count(graphs)} "
+        f"graphs, got {labels.shape[0]}"
     )
 
 
-def real_rows(inputs: Any, labels: Array) -> Bool[Array, " rows"]:
+def _count(real: Any) -> int:
+    """Number of real rows; under jit, where a mask has no values, all count."""
+    if isinstance(real, Tracer):
+        return real.shape[0]
+    # By numpy: inside jit, JAX would trace even the sum of a known array.
+    return int(np.asarray(real).sum())
+
+
+def real_rows(inputs: Any, labels: Array) -> Bool[Array | np.ndarray, " rows"]:
     """The rows of a task that are no padding, whether they count or not.
 
     Args:
@@ -58,10 +68,12 @@ def real_rows(inputs: Any, labels: Array) -> Bool[Array, " rows"]:
     """
     if isinstance(inputs, Graph | GraphsTuple):
         return labelled_rows(inputs, labels)[0]
-    return jnp.ones(labels.shape, bool)
+    return np.ones(labels.shape, bool)
 
 
-def filled(name: str, values: Any, real: Bool[Array, " rows"], fill: Any) -> Array:
+def filled(
+    name: str, values: Any, real: Bool[Array | np.ndarray, " rows"], fill: Any
+) -> Array:
     """Values of all rows, from values of all or of the real ones, which come first.
 
     Args:
@@ -77,10 +89,10 @@ def filled(name: str, values: Any, real: Bool[Array, " rows"], fill: Any) -> Arr
       ValueError: if their number fits neither.
     """
     values = jnp.asarray(values)
-    slots, count = real.shape[0], int(real.sum())
+    slots, count = real.shape[0], _count(real)
     if values.shape == (slots,):
         return values
-    if values.shape != (count,) or not bool(real[:count].all()):
+    if values.shape != (count,) or _count(real[:count]) < count:
         raise ValueError(
             f"{name}: expected shape ({slots},), or ({count},) without padding, got "
             f"{values.shape}"

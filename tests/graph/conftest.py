@@ -19,12 +19,11 @@ def unchecked() -> Any:
 
 @pytest.fixture
 def small() -> Any:
-    """``(features, labels, edges)`` of 12 nodes, the last two of them isolated."""
+    """``(features, edges)`` of 12 nodes, the last two of them isolated."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(12, 5)).astype(np.float32)
-    labels = rng.integers(0, 3, 12)
     pairs = rng.integers(0, 10, (16, 2))
-    return features, labels, pairs[pairs[:, 0] != pairs[:, 1]]
+    return features, pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 @pytest.fixture

@@ -81,15 +81,16 @@ def compact_graph(path: Path) -> Path:
     return path
 
 
-def check_graph(path: Path, graph: Any) -> None:
-    finite(graph.features)
+def check_graph(path: Path, loaded: Any) -> None:
+    graph, known = loaded
+    finite(graph.nodes)
     with np.load(path) as raw:
         labels = raw["labels"] if "labels" in raw else raw["y"]
         # A number that does not fit must not come back as another one.
-        np.testing.assert_array_equal(np.asarray(graph.labels), labels.astype(float))
+        np.testing.assert_array_equal(known, labels.astype(float))
         if "x_indices" in raw:
             assert (raw["x_indices"] >= 0).all() and (raw["adj_indices"] >= 0).all()
-            assert np.asarray(graph.features).shape == tuple(raw["shape"])
+            assert graph.nodes.shape == tuple(raw["shape"])
 
 
 # Cells.

@@ -27,6 +27,7 @@ def config(tmp_path_factory):
         methods=("gd", "distilled-replay"),
         protocols=("independent", "sequential"),
         edits=4,
+        features="as-is",
         num_epochs=5,
         hidden=4,
         train_nodes=40,

@@ -16,6 +16,14 @@ def unchecked() -> Any:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(params=["jraph", "inner"])
+def kind(request: pytest.FixtureRequest) -> Any:
+    """``graph -> graph``: as `make_graph` gives it, or as networks compute on it."""
+    from jeff_graph.editing import as_graph
+
+    return as_graph if request.param == "inner" else lambda graph: graph
+
+
 @pytest.fixture(scope="session")
 def linear() -> Any:
     """``apply_fn(params, x) -> logits``."""

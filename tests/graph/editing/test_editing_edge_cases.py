@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jeff_graph import editing
-from jeff_graph.editing import methods, nets, replay, training
+from jeff_graph.editing import loaders, methods, nets, replay, training
 
 METHODS = {
     "gd": methods.gradient_descent,
@@ -45,26 +45,32 @@ def network():
 @pytest.fixture
 def ready(arrays, network):
     """``(params, graph, parts, wrong)`` of the graph as it is."""
-    graph, parts = editing.make_graph(*arrays), fixed_parts()
-    params = trained(network, graph, parts)
-    return params, graph, parts, wrong_nodes(network, params, graph)
+    data, parts = labelled(*arrays), fixed_parts()
+    params = trained(network, data, parts)
+    return params, data, parts, wrong_nodes(network, params, data)
 
 
-def trained(network, graph, parts, epochs=20):
+def labelled(features, labels, edges):
+    graph = editing.make_graph(features, edges)
+    return loaders.Labelled(graph, np.asarray(labels, np.int32))
+
+
+def trained(network, data, parts, epochs=20):
     apply_fn, params = network
-    return training.fit(
-        apply_fn, params, graph, parts, key=jax.random.key(1), num_epochs=epochs
-    ).params
+    settings = {"num_epochs": epochs, "inductive": True}
+    key = jax.random.key(1)
+    return training.fit(apply_fn, params, *data, parts, key=key, **settings).params
 
 
-def task_of(graph, parts):
+def task_of(data, parts):
+    graph, labels = data
     return editing.make_task(
         graph,
-        graph.labels,
+        labels,
         parts.train,
-        where=graph.node_mask & (graph.labels >= 0),
+        where=labels >= 0,
         training_inputs=editing.subgraph(graph, parts.train),
-        training_labels=graph.labels,
+        training_labels=labels,
         training_where=parts.train,
     )
 
@@ -100,18 +106,18 @@ def assert_sound(params, report):
     assert ((report.steps >= 0) & (report.steps <= 20)).all()
 
 
-def wrong_nodes(network, params, graph):
-    return np.flatnonzero(network[0](params, graph).argmax(1) != graph.labels)
+def wrong_nodes(network, params, data):
+    return np.flatnonzero(network[0](params, data.graph).argmax(1) != data.labels)
 
 
 @EVERY
 def test_isolated_nodes_are_edited(ready, network, name):
     """Beside tied ones: both isolated nodes are asked for another class."""
-    params, graph, parts, wrong = ready
-    np.testing.assert_array_equal(editing.degrees(graph)[38:], 0)
-    said = network[0](params, graph).argmax(1)
-    labels = graph.labels.at[38:].set((said[38:] + 1) % 3)
-    asked = dataclasses.replace(task_of(graph, parts), labels=labels)
+    params, data, parts, wrong = ready
+    np.testing.assert_array_equal(editing.degrees(data.graph)[38:], 0)
+    said = network[0](params, data.graph).argmax(1)
+    labels = jnp.asarray(data.labels).at[38:].set((said[38:] + 1) % 3)
+    asked = dataclasses.replace(task_of(data, parts), labels=labels)
     test = parts.test & (jnp.arange(40) < 38)
     for protocol in PROTOCOLS:
         targets = [38, wrong[0], 39]
@@ -127,13 +133,13 @@ def test_self_loops_and_duplicates_change_nothing(arrays, ready, network, name):
     params, clean, parts, wrong = ready
     loops = np.repeat(np.arange(40), 2).reshape(40, 2)
     many = np.concatenate([loops, edges[::-1], edges[:, ::-1], edges, loops])
-    graph = editing.make_graph(features, labels, many)
-    chex.assert_trees_all_equal(graph, clean)
-    chex.assert_trees_all_equal(trained(network, graph, parts), params)
+    data = labelled(features, labels, many)
+    chex.assert_trees_all_equal(data, clean)
+    chex.assert_trees_all_equal(trained(network, data, parts), params)
     for protocol in PROTOCOLS:
         found, wanted = (
             edited(protocol, name, network, params, task, wrong[:3], parts.test)
-            for task in (task_of(graph, parts), task_of(clean, parts))
+            for task in (task_of(data, parts), task_of(clean, parts))
         )
         chex.assert_trees_all_equal(found, wanted)
         assert_sound(*found)
@@ -141,11 +147,11 @@ def test_self_loops_and_duplicates_change_nothing(arrays, ready, network, name):
 
 @EVERY
 def test_right_targets_take_no_step(ready, network, name):
-    params, graph, parts, wrong = ready
+    params, data, parts, wrong = ready
     targets = np.setdiff1d(np.arange(12, 40), wrong)[:3]
     for protocol in PROTOCOLS:
         after, report = edited(
-            protocol, name, network, params, task_of(graph, parts), targets, parts.test
+            protocol, name, network, params, task_of(data, parts), targets, parts.test
         )
         assert_untouched(params, after, report)
 
@@ -167,11 +173,11 @@ def assert_still(params, after, report):
 def one_class(arrays, network):
     """``(params, task, valid)``; the best validation is without a mistake."""
     features, labels, edges = arrays
-    graph = editing.make_graph(features, np.zeros_like(labels), edges)
+    data = labelled(features, np.zeros_like(labels), edges)
     parts = fixed_parts(valid=28)
-    params = trained(network, graph, parts, epochs=60)
-    assert wrong_nodes(network, params, graph).size == 0
-    return params, task_of(graph, parts), parts.valid
+    params = trained(network, data, parts, epochs=60)
+    assert wrong_nodes(network, params, data).size == 0
+    return params, task_of(data, parts), parts.valid
 
 
 @EVERY
@@ -196,18 +202,17 @@ def test_one_logit(arrays, protocol):
 
 @pytest.mark.parametrize("part", ["train", "valid"])
 def test_training_without_nodes(arrays, network, part):
-    graph = editing.make_graph(*arrays)
     parts = fixed_parts()._replace(**{part: jnp.zeros(40, bool)})
     with pytest.raises(ValueError, match=rf"split\.{part}: expected at least one"):
-        trained(network, graph, parts)
+        trained(network, labelled(*arrays), parts)
 
 
 @pytest.mark.parametrize("name", ["gre", "gre+5"])
 def test_without_training_nodes_gre_is_gradient_descent(ready, network, name):
     """Anchors are zero; a half of the gradient is the same to Adam, up to epsilon."""
-    params, graph, parts, wrong = ready
+    params, data, parts, wrong = ready
     none = jnp.zeros(40, bool)
-    task = task_of(graph, editing.Split(none, none, ~none))
+    task = task_of(data, editing.Split(none, none, ~none))
     count = {"gre": 1, "gre+5": 5}[name]
     anchors = methods.remember_anchors(network[0], count)(params, task)
     zeros = jax.tree.map(lambda x: jnp.zeros((count, *x.shape)), params)
@@ -223,13 +228,13 @@ def test_without_training_nodes_gre_is_gradient_descent(ready, network, name):
 
 
 def test_replay_needs_no_training_nodes(ready, network):
-    params, graph, parts, wrong = ready
+    params, data, parts, wrong = ready
     none = jnp.zeros(40, bool)
-    task = task_of(graph, editing.Split(none, none, ~none))
+    task = task_of(data, editing.Split(none, none, ~none))
     for protocol in PROTOCOLS:
         with_none, with_some = (
             edited(protocol, "replay", network, params, each, wrong[:3], parts.test)
-            for each in (task, task_of(graph, parts))
+            for each in (task, task_of(data, parts))
         )
         chex.assert_trees_all_equal(with_none, with_some)
 
@@ -238,10 +243,10 @@ def test_replay_needs_no_training_nodes(ready, network):
 def test_a_graph_without_edges(arrays, network, name):
     """Every node is isolated; an edit acts through the parameters alone."""
     features, labels, _ = arrays
-    graph = editing.make_graph(features, labels, [])
+    data = labelled(features, labels, [])
     parts = fixed_parts()
-    params = trained(network, graph, parts)
-    targets, task = wrong_nodes(network, params, graph)[:2], task_of(graph, parts)
+    params = trained(network, data, parts)
+    targets, task = wrong_nodes(network, params, data)[:2], task_of(data, parts)
     found = edited("sequential", name, network, params, task, targets, parts.test)
     assert_sound(*found)
     assert found[1].success[0] and found[1].steps[0] > 0
@@ -253,10 +258,10 @@ def partly(arrays, network):
     features, labels, edges = arrays
     labels = labels.copy()
     labels[[3, 30, 35]] = -1
-    graph = editing.make_graph(features, labels, edges)
-    parts = editing.split(graph.labels, 12, 12, key=jax.random.key(3))
+    data = labelled(features, labels, edges)
+    parts = editing.split(labels, 12, 12, key=jax.random.key(3))
     assert not (parts.train | parts.valid | parts.test)[jnp.array([3, 30, 35])].any()
-    return trained(network, graph, parts), task_of(graph, parts), parts.test
+    return trained(network, data, parts), task_of(data, parts), parts.test
 
 
 @EVERY

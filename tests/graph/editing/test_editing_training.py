@@ -16,7 +16,7 @@ from jeff_graph.editing.training import accuracy, fit
 
 @pytest.fixture
 def communities():
-    """Two groups with noisy features; an edge mostly stays within its group."""
+    """Features, labels, edges: two noisy groups; an edge mostly stays within one."""
     rng = np.random.default_rng(0)
     labels = np.arange(80) % 2
     features = rng.normal(size=(80, 6)) + 0.4 * labels[:, None]
@@ -38,34 +38,37 @@ def test_loss_and_accuracy_by_hand():
     assert jnp.isfinite(gradient[jnp.array([0, 2, 3])]).all()
 
 
-def test_training_is_a_plain_loop(communities, key):
-    """On the training nodes cut out, best validation kept, first of equals."""
+@pytest.mark.parametrize("inductive", [True, False])
+def test_training_is_a_plain_loop(communities, kind, inductive, key):
+    """On the training nodes cut out or the whole; best validation, first of equals."""
     features, labels, edges = communities
-    graph = pad(make_graph(*communities), 90, 2000)
-    parts = split(graph.labels, 30, 20, key=key)
+    graph = pad(kind(make_graph(features, edges)), 90, 2000)
+    parts = split(labels, 30, 20, key=key)
     net = make_net("gcn", 6, 2, hidden=8, dropout_rate=0.0, key=key)
     apply_fn, params = split_net(net)
-    found = fit(apply_fn, params, graph, parts, key=key, num_epochs=12)
+    settings = {"num_epochs": 12, "inductive": inductive}
+    found = fit(apply_fn, params, graph, labels, parts, key=key, **settings)
 
     keep = np.flatnonzero(parts.train)
     inside = edges[np.isin(edges, keep).all(1)]
-    small = make_graph(features[keep], labels[keep], np.searchsorted(keep, inside))
-    whole = make_graph(*communities)
+    cut = make_graph(features[keep], np.searchsorted(keep, inside))
+    whole = make_graph(features, edges)
+    seen, rows = (cut, np.arange(30)) if inductive else (whole, keep)
     optimizer = optax.adam(0.01)
     state, best = optimizer.init(params), (-1.0, params)
 
     @jax.jit
     def step(params, state):
         def loss(params):
-            chances = jax.nn.log_softmax(apply_fn(params, small))
-            return -chances[jnp.arange(30), small.labels].mean()
+            chances = jax.nn.log_softmax(apply_fn(params, seen))
+            return -chances[rows, labels[keep]].mean()
 
         updates, state = optimizer.update(jax.grad(loss)(params), state)
         return optax.apply_updates(params, updates), state
 
     for _ in range(12):
         params, state = step(params, state)
-        right = np.asarray(apply_fn(params, whole).argmax(1) == whole.labels)
+        right = np.asarray(apply_fn(params, whole).argmax(1) == labels)
         rates = [right[np.flatnonzero(part)].mean() for part in parts]
         if rates[1] > best[0]:
             best = (rates[1], params, rates)
@@ -77,12 +80,15 @@ def test_training_is_a_plain_loop(communities, key):
 
 
 def test_it_learns_what_the_edges_tell(communities, key):
-    graph = make_graph(*communities)
-    parts = split(graph.labels, 40, 20, key=key)
+    features, labels, edges = communities
+    graph = make_graph(features, edges)
+    parts = split(labels, 40, 20, key=key)
     found = {}
     for name in ("gcn", "mlp"):
         apply_fn, params = split_net(make_net(name, 6, 2, hidden=16, key=key))
-        found[name] = fit(apply_fn, params, graph, parts, key=key, num_epochs=60).test
+        settings = {"num_epochs": 60, "inductive": True}
+        trained = fit(apply_fn, params, graph, labels, parts, key=key, **settings)
+        found[name] = trained.test
     assert found["gcn"] > 0.9 > found["mlp"]
 
 
@@ -90,24 +96,27 @@ def test_it_learns_what_the_edges_tell(communities, key):
 def test_cora(key):
     """Inductive training on 500 nodes: edges are worth a dozen points over an MLP."""
     try:
-        graph = loaders.load_planetoid("cora")
+        graph, labels = loaders.load_planetoid("cora")
     except FileNotFoundError as error:
         pytest.skip(f"Cora is not here: {error}")
-    parts = split(graph.labels, 500, 500, key=key)
+    parts = split(labels, 500, 500, key=key)
     found = {}
     for name in ("gcn", "mlp"):
         apply_fn, params = split_net(make_net(name, 1433, 7, key=key))
-        found[name] = fit(apply_fn, params, graph, parts, key=key).test
+        found[name] = fit(
+            apply_fn, params, graph, labels, parts, key=key, inductive=True
+        ).test
     assert found["gcn"] > 0.76
     assert found["gcn"] - found["mlp"] > 0.1
 
 
 def test_mistakes(communities, key):
-    graph = make_graph(*communities)
+    features, labels, edges = communities
+    graph = make_graph(features, edges)
     apply_fn, params = split_net(make_net("mlp", 6, 2, key=key))
-    parts = split(graph.labels, 40, 20, key=key)
+    parts = split(labels, 40, 20, key=key)
     with pytest.raises(ValueError, match="num_steps: expected at least 1, got 0"):
-        fit(apply_fn, params, graph, parts, key=key, num_epochs=0)
+        fit(apply_fn, params, graph, labels, parts, key=key, num_epochs=0)
     short = Split(*(part[:70] for part in parts))
-    with pytest.raises(ValueError, match="keep: expected one value for each of 80"):
-        fit(apply_fn, params, graph, short, key=key)
+    with pytest.raises(ValueError, match=r"split.train: expected shape \(80,\), .*70"):
+        fit(apply_fn, params, graph, labels, short, key=key)

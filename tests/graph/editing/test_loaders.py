@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jeff_graph.editing import loaders
-from jeff_graph.editing.graphs import degrees
+from jeff_graph.editing.graphs import num_edges, num_nodes
+from jeff_graph.editing.hops import degrees
 
 GOOD = {
     "features": np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]),
@@ -37,38 +38,45 @@ def shared(load):
     [("cora", 2708, 5278, 1433, 7), ("citeseer", 3327, 4552, 3703, 6)],
 )
 def test_citations(name, nodes, edges, width, classes):
-    graph = shared(lambda: loaders.load_planetoid(name))
-    assert (graph.num_nodes, graph.num_edges) == (nodes, 2 * edges)
-    assert graph.features.shape == (nodes, width)
-    np.testing.assert_array_equal(np.unique(graph.labels), range(classes))
-    sums = np.asarray(graph.features.sum(1))
+    graph, labels = shared(lambda: loaders.load_planetoid(name))
+    assert (num_nodes(graph), num_edges(graph)) == (nodes, 2 * edges)
+    assert graph.nodes.shape == (nodes, width)
+    np.testing.assert_array_equal(np.unique(labels), range(classes))
+    norms = np.sqrt((graph.nodes**2).sum(1))
     empty = {"cora": 0, "citeseer": 15}[name]  # papers without a word of the list
-    np.testing.assert_allclose(np.sort(sums)[empty:], 1, rtol=1e-5)
-    np.testing.assert_array_equal(np.sort(sums)[:empty], 0)
+    np.testing.assert_allclose(np.sort(norms)[empty:], 1, rtol=1e-5)
+    np.testing.assert_array_equal(np.sort(norms)[:empty], 0)
     parts = loaders.planetoid_split(name)
     assert [int(part.sum()) for part in parts] == [20 * classes, 500, 1000]
     assert (
         not (parts.train & parts.valid).any() and not (parts.test & parts.valid).any()
     )
-    counts = np.bincount(np.asarray(graph.labels)[np.asarray(parts.train)])
+    counts = np.bincount(labels[np.asarray(parts.train)])
     np.testing.assert_array_equal(counts, 20)
 
 
-def test_purchases():
-    graph = shared(loaders.load_amazon_photo)
-    assert (graph.num_nodes, graph.num_edges) == (7650, 238162)
-    assert graph.features.shape == (7650, 745)
-    np.testing.assert_array_equal(np.unique(graph.labels), range(8))
+@pytest.mark.parametrize(
+    ("load", "nodes", "edges", "width", "classes"),
+    [
+        (loaders.load_amazon_photo, 7650, 119081, 745, 8),
+        (loaders.load_amazon_computers, 13752, 245861, 767, 10),
+    ],
+)
+def test_purchases(load, nodes, edges, width, classes):
+    graph, labels = shared(load)
+    assert (num_nodes(graph), num_edges(graph)) == (nodes, 2 * edges)
+    assert graph.nodes.shape == (nodes, width)
+    np.testing.assert_array_equal(np.unique(labels), range(classes))
 
 
 def test_digits():
     sklearn = pytest.importorskip("sklearn.datasets")
-    graph = loaders.load_digits_graph(5)
-    assert graph.features.shape == (1797, 64) and graph.features.max() == 1
-    np.testing.assert_array_equal(graph.labels, sklearn.load_digits().target)
+    graph, labels = loaders.load_digits_graph(5)
+    assert graph.nodes.shape == (1797, 64) and graph.nodes.max() == 1
+    np.testing.assert_array_equal(labels, sklearn.load_digits().target)
     assert degrees(graph).min() >= 5
-    assert 1797 * 5 < graph.num_edges < 1797 * 10
-    same = graph.labels[graph.senders] == graph.labels[graph.receivers]
+    assert 1797 * 5 < num_edges(graph) < 1797 * 10
+    same = labels[graph.senders] == labels[graph.receivers]
     assert same.mean() > 0.97
 
 
@@ -88,24 +96,25 @@ def test_neighbours_are_those_of_scikit_learn():
 @pytest.mark.parametrize("arrays", [GOOD, COMPACT])
 def test_a_file_of_ones_own(tmp_path, arrays):
     np.savez(tmp_path / "g.npz", **arrays)
-    graph = loaders.load_npz(tmp_path / "g.npz")
-    np.testing.assert_array_equal(graph.features, GOOD["features"])
-    np.testing.assert_array_equal(graph.labels, [0, 1, 1])
+    graph, labels = loaders.load_npz(tmp_path / "g.npz")
+    np.testing.assert_array_equal(graph.nodes, GOOD["features"])
+    np.testing.assert_array_equal(labels, [0, 1, 1])
+    assert labels.dtype == np.int32 and graph.edges is None
     np.testing.assert_array_equal(graph.senders, [1, 0, 2, 1])
     np.testing.assert_array_equal(graph.receivers, [0, 1, 1, 2])
 
 
 def test_one_number_for_all_entries(tmp_path):
     np.savez(tmp_path / "g.npz", **COMPACT | {"x_data": np.ones(1)})
-    graph = loaders.load_npz(tmp_path / "g.npz")
-    np.testing.assert_array_equal(graph.features, [[1, 0], [0, 1], [1, 1]])
+    graph, _ = loaders.load_npz(tmp_path / "g.npz")
+    np.testing.assert_array_equal(graph.nodes, [[1, 0], [0, 1], [1, 1]])
 
 
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
         ({"features": GOOD["features"]}, "expected the arrays .* 'labels' is missing"),
-        ({"weights": np.ones(3)}, "'shape' is missing among .'weights'."),
+        ({"adj_data": np.ones(3)}, "'shape' is missing among .'adj_data'."),
         (GOOD | {"edges": np.array([[0, 3]])}, r"g.npz: edges: .* got \[0, 3\] in row"),
         (GOOD | {"labels": np.ones(3)}, "g.npz: labels: expected integers"),
         (COMPACT | {"adj_indptr": np.array([0, 4])}, "expected 4 row pointers"),
@@ -156,12 +165,13 @@ def test_graphs_of_other_libraries():
         y=torch.tensor([[0], [1], [1]]),
         edge_index=torch.tensor(index),
     )
-    graph = loaders.from_pyg(data)
+    graph, labels = loaders.from_pyg(data)
+    np.testing.assert_array_equal(labels, [0, 1, 1])
     np.testing.assert_array_equal(graph.senders, [0, 1])
     np.testing.assert_array_equal(graph.receivers, [1, 2])
     item = {"node_feat": GOOD["features"], "edge_index": index}
-    graph = loaders.from_ogb(item, np.array([[0.0], [np.nan], [1.0]]))
-    np.testing.assert_array_equal(graph.labels, [0, -1, 1])
+    graph, labels = loaders.from_ogb(item, np.array([[0.0], [np.nan], [1.0]]))
+    np.testing.assert_array_equal(labels, [0, -1, 1])
     np.testing.assert_array_equal(graph.receivers, [0, 1, 1, 2])
 
 

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jeff_graph.editing.graphs import Graph, num_edges
 from jeff_graph.editing.nets import make_net, split_net
 from jeff_graph.editing.sampled import fit_sampled
 from jeff_graph.editing.simulate import simulate_graph
@@ -12,37 +13,42 @@ from jeff_graph.editing.training import fit
 
 
 @pytest.fixture(scope="module")
-def graph():
+def made():
     return simulate_graph(600, 3000, width=8, classes=3, seed=1)
 
 
-def test_the_made_graph(graph):
+def test_the_made_graph(made):
     """Sizes as asked, hubs among the first nodes, edges mostly within a class."""
-    assert graph.features.shape == (600, 8)
-    assert 5000 < graph.num_edges <= 6000
-    assert set(np.bincount(graph.labels)) == {200}
+    graph, labels = made
+    assert graph.nodes.shape == (600, 8)
+    assert 5000 < num_edges(graph) <= 6000
+    assert set(np.bincount(labels)) == {200}
     degree = np.bincount(graph.receivers, minlength=600)
     assert degree[:60].mean() > 2 * degree[300:].mean()
-    same = np.asarray(graph.labels)[np.stack([graph.senders, graph.receivers])]
+    same = labels[np.stack([graph.senders, graph.receivers])]
     # Within a class by design, or else by chance.
     assert abs((same[0] == same[1]).mean() - (0.65 + 0.35 / 3)) < 0.04
     again = simulate_graph(600, 3000, width=8, classes=3, seed=1)
-    np.testing.assert_array_equal(again.features, graph.features)
+    np.testing.assert_array_equal(again.graph.nodes, graph.nodes)
 
 
-def test_all_neighbours_in_one_batch_are_the_whole_graph(graph, key):
+def test_all_neighbours_in_one_batch_are_the_whole_graph(made, kind, key):
     """With nothing left out, the steps are those of training on whole graphs."""
-    parts = split(graph.labels, 200, 100, key=key)
+    graph, labels = kind(made.graph), made.labels
+    # Without the degrees of the inner form, one hop more makes them right.
+    fanouts = [None] * (2 if isinstance(graph, Graph) else 3)
+    parts = split(labels, 200, 100, key=key)
     net = make_net("gcn", 8, 3, hidden=8, dropout_rate=0.0, key=key)
     apply_fn, params = split_net(net)
     settings = {"num_epochs": 6, "key": key}
-    whole = fit(apply_fn, params, graph, parts, **settings)
+    whole = fit(apply_fn, params, graph, labels, parts, inductive=True, **settings)
     sampled = fit_sampled(
         apply_fn,
         params,
         graph,
+        labels,
         parts,
-        fanouts=(None, None),
+        fanouts=fanouts,
         batch_size=1000,
         chunk_steps=1,
         **settings,
@@ -53,8 +59,9 @@ def test_all_neighbours_in_one_batch_are_the_whole_graph(graph, key):
     assert sampled[1:] == whole[1:]
 
 
-def test_it_learns_and_goes_on_where_it_broke_off(graph, key, tmp_path):
-    parts = split(graph.labels, 200, 100, key=key)
+def test_it_learns_and_goes_on_where_it_broke_off(made, kind, key, tmp_path):
+    graph, labels = kind(made.graph), made.labels
+    parts = split(labels, 200, 100, key=key)
     net = make_net("sage", 8, 3, hidden=16, key=key)
     apply_fn, params = split_net(net)
 
@@ -63,6 +70,7 @@ def test_it_learns_and_goes_on_where_it_broke_off(graph, key, tmp_path):
             apply_fn,
             params,
             graph,
+            labels,
             parts,
             key=key,
             fanouts=(5, 3),
@@ -80,12 +88,13 @@ def test_it_learns_and_goes_on_where_it_broke_off(graph, key, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_mistakes(graph, key, unchecked):
+def test_mistakes(made, key, unchecked):
+    graph, labels = made
     apply_fn, params = split_net(make_net("mlp", 8, 3, key=key))
-    parts = split(graph.labels, 200, 100, key=key)
+    parts = split(labels, 200, 100, key=key)
 
     def run(parts=parts, **settings):
-        return fit_sampled(apply_fn, params, graph, parts, key=key, **settings)
+        return fit_sampled(apply_fn, params, graph, labels, parts, key=key, **settings)
 
     with pytest.raises(ValueError, match="num_steps: expected at least 1, got 0"):
         run(num_epochs=0)
