@@ -44,6 +44,7 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.decoder
 	$(BIN)/python -m benchmarks.kv
 	$(BIN)/python -m benchmarks.gre
+	$(BIN)/python -m benchmarks.gre_accuracy
 	$(BIN)/python -m benchmarks.wds
 	$(BIN)/python -m benchmarks.routing
 	$(BIN)/python -m benchmarks.reasoning
