@@ -19,6 +19,11 @@ class Config:
     data: str = ""
     # Matrix of the file: X, raw, or a name in layers; empty takes X, and raw of pbmc.
     layer: str = ""
+    # Column of var with symbols of genes, where the index has ids; empty for the index.
+    symbols: str = ""
+    # What the values are: counts (raw or normalised), log, or auto to tell by them,
+    # with a warning where they leave a doubt.
+    values: Literal["auto", "counts", "log"] = "auto"
     # Column of obs that the network learns to predict.
     label: str = "bulk_labels"
     # Column of obs with cell types, to show which are over-represented; empty for none.

@@ -11,12 +11,12 @@ intervals, a null, and a test of the product term.
 """
 
 from jeff_graph.cells import baselines, enrichment, evaluation, nid, rivals
+from jeff_graph.cells.columns import label_codes, missing, plain_column
 from jeff_graph.cells.confirm import PairTest, product_test
 from jeff_graph.cells.expression import (
     Expression,
     Source,
     collect,
-    label_codes,
     make_expression,
 )
 from jeff_graph.cells.h5ad import CellFile, load_pbmc, open_cells
@@ -31,13 +31,11 @@ from jeff_graph.cells.interactions import (
     pair_sums,
     permutation_null,
 )
+from jeff_graph.cells.moments import choose_genes, gene_moments, merge_moments
 from jeff_graph.cells.preprocess import (
     Recipe,
     apply_recipe,
-    choose_genes,
-    gene_moments,
     make_recipe,
-    merge_moments,
     prepare,
 )
 from jeff_graph.cells.rows import Rows, make_rows
@@ -111,12 +109,14 @@ __all__ = [
     "merge_processes",
     "merge_sums",
     "min_max_similarity",
+    "missing",
     "nid",
     "open_cells",
     "pair_interval",
     "pair_scores",
     "pair_sums",
     "permutation_null",
+    "plain_column",
     "prepare",
     "product_test",
     "rivals",

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from configs.wds import Config
 from jeff.csv_rows import csv_rows
 from jeff_graph.cells import evaluation, expression, h5ad, preprocess, simulate
+from jeff_graph.cells.columns import label_codes
 from jeff_graph.cells.expression import Source
 from jeff_graph.cells.preprocess import Recipe
 from jeff_graph.cells.simulate import Truth
@@ -66,17 +67,19 @@ def load(config: Config, seed: int) -> Iterator[Cells]:
         truth = None
         if config.data:
             layer = config.layer or "X"
-            source = stack.enter_context(h5ad.open_cells(config.data, layer))
+            source = stack.enter_context(
+                h5ad.open_cells(config.data, layer, symbols=config.symbols or None)
+            )
         elif config.dataset == "simulated":
             source: Any = simulate.simulate_cells(config.cells, seed=seed)
             truth = source.truth
         else:
             source = h5ad.load_pbmc()
-        codes, classes = expression.label_codes(
+        codes, classes = label_codes(
             source.column(config.label), name=f"label {config.label!r}"
         )
         recipe = preprocess.make_recipe(
-            source, num_genes=config.genes, keep=config.keep
+            source, num_genes=config.genes, keep=config.keep, values=config.values
         )
         prepared: Any = preprocess.prepare(source, recipe)
         if source.num_cells <= _IN_MEMORY:
@@ -115,7 +118,14 @@ def known_pairs(
         index = {str(name): i for i, name in enumerate(names)}
         rows = [row[:2] for _, row in csv_rows(config.pairs) if len(row) >= 2]
         found = [[index.get(a.strip(), -1), index.get(b.strip(), -1)] for a, b in rows]
-        pairs = np.array([pair for pair in found if min(pair) >= 0]).reshape(-1, 2)
+        # Of integers, also where none is left.
+        pairs = np.array([pair for pair in found if min(pair) >= 0], int).reshape(-1, 2)
+        if not len(pairs):
+            raise ValueError(
+                f"{config.pairs}: expected pairs of genes of the cells, got none in "
+                f"{len(rows)} rows; theirs are like {', '.join(map(str, names[:3]))}"
+                " (--symbols names a column of symbols)"
+            )
     else:
         return None, None, 0
     # A pair with a gene outside the map has no score there, so it is only counted.
