@@ -22,16 +22,14 @@ from jeff_graph.cells.expression import (
 from jeff_graph.cells.h5ad import CellFile, load_pbmc, open_cells
 from jeff_graph.cells.hessian import make_hessian
 from jeff_graph.cells.interactions import (
-    Null,
     PairSums,
-    false_discovery_rate,
     merge_sums,
     pair_interval,
     pair_scores,
     pair_sums,
-    permutation_null,
 )
 from jeff_graph.cells.moments import choose_genes, gene_moments, merge_moments
+from jeff_graph.cells.null import Null, false_discovery_rate, permutation_null
 from jeff_graph.cells.preprocess import (
     Recipe,
     apply_recipe,
@@ -39,14 +37,7 @@ from jeff_graph.cells.preprocess import (
     prepare,
 )
 from jeff_graph.cells.rows import Rows, make_rows
-from jeff_graph.cells.sampling import (
-    Sample,
-    Weights,
-    diversity_weights,
-    effective_size,
-    inclusion_probabilities,
-    sample,
-)
+from jeff_graph.cells.sampling import Sample, inclusion_probabilities, sample
 from jeff_graph.cells.simulate import Design, SimulatedCells, simulate_cells
 from jeff_graph.cells.stream import (
     merge_processes,
@@ -66,6 +57,7 @@ from jeff_graph.cells.wds import (
     scores,
     update,
 )
+from jeff_graph.cells.weights import Weights, diversity_weights, effective_size
 
 __all__ = [
     "CellFile",

@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 from scipy.sparse import csr_array
 
+from jeff_graph.cells.arrays import means_nan
 from jeff_graph.cells.rows import Rows, make_rows
 from jeff_graph.cells.wds import (
     HashParameters,
@@ -70,6 +71,7 @@ def sketch_cells(
     return total
 
 
+@means_nan
 def score_cells(
     chunks: Iterable[csr_array | np.ndarray],
     params: HashParameters,

@@ -31,7 +31,8 @@ class Cells(NamedTuple):
       recipe: the preprocessing that was applied.
       codes: class of each cell, -1 for none.
       classes: names of the classes.
-      types: type of each cell, or None.
+      types: type of each cell as a number, -1 where it is missing, or None.
+      type_names: names of the types.
       known: mask over pairs that are known to interact, or None.
       within: mask over pairs of markers of one type, in a simulation, or None.
       lost: number of known pairs with a gene that was not chosen.
@@ -43,6 +44,7 @@ class Cells(NamedTuple):
     codes: np.ndarray
     classes: tuple[str, ...]
     types: np.ndarray | None
+    type_names: tuple[str, ...]
     known: Array | None
     within: Array | None
     lost: int
@@ -84,10 +86,14 @@ def load(config: Config, seed: int) -> Iterator[Cells]:
         prepared: Any = preprocess.prepare(source, recipe)
         if source.num_cells <= _IN_MEMORY:
             prepared = expression.collect(prepared)
-        types = source.column(config.type) if config.type else None
+        types, type_names = None, ()
+        if config.type:
+            types, type_names = label_codes(
+                source.column(config.type), name=f"type {config.type!r}", least=1
+            )
         kept = np.arange(len(source.genes)) if recipe.genes is None else recipe.genes
         known = known_pairs(config, source.genes, kept, truth)
-        yield Cells(source, prepared, recipe, codes, classes, types, *known)
+        yield Cells(source, prepared, recipe, codes, classes, types, type_names, *known)
 
 
 def known_pairs(
