@@ -91,7 +91,8 @@ def _check_values(scores: Array, hits: Array, listed: Array) -> None:
         raise ValueError(
             "scores: expected numbers, got NaN; leave such items out by where"
         )
-    if not 0 < (number := int(hits.sum())) < (total := int(listed.sum())):
+    number, total = int(hits.sum()), int(listed.sum())
+    if not 0 < number < total:
         raise ValueError(
             f"hits: expected some of the {total} listed items and not all, got {number}"
         )

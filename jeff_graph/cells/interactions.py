@@ -105,7 +105,7 @@ def pair_sums(
         as_real(tokens.values, "tokens.values"),
     )
     weights = jnp.ones(cells) if weights is None else as_real(weights, "weights")
-    check_same_length(tokens=tokens.genes[:, 0], weights=weights)
+    check_same_length(tokens=jnp.asarray(tokens.genes[:, 0]), weights=weights)
     _check_weights(weights)
     # Of one scale, so that sums neither vanish nor depend on the weights' unit.
     weights = weights * (cells / weights.sum())

@@ -153,6 +153,8 @@ def _count(params: HashParameters, rows: Rows) -> Sketch:
     return update(empty_sketch(params), hashes(params, rows))
 
 
+# Marked here as well, since workers are threads of their own.
+@means_nan
 @jax.jit
 def _score(params: HashParameters, sketch: Sketch, rows: Rows) -> Array:
     density = scores(sketch, hashes(params, rows))
@@ -196,9 +198,14 @@ def _map(
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
 
+    # JAX keeps this setting by thread.
+    wide = bool(jax.config.jax_enable_x64)
+
     def run(chunk: Any) -> tuple[T, int]:
         _check_genes(chunk, params)
-        result = function(make_rows(chunk, num_rows=_round_rows(chunk.shape[0])))
+        rows = make_rows(chunk, num_rows=_round_rows(chunk.shape[0]))
+        with jax.enable_x64(wide):
+            result = function(rows)
         # Waiting in the thread: dispatch alone would queue every chunk in memory.
         return jax.block_until_ready(result), chunk.shape[0]
 

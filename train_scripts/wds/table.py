@@ -261,6 +261,7 @@ def _sweep(first: First) -> tuple[list[float], dict[str, list[float]], list[str]
     density, types = jnp.asarray(first.density), first.cells.types
     effective, multiples = [], {}
     names = first.cells.type_names
+    typed = np.zeros(0, bool) if types is None else types >= 0
     share, rare = np.zeros(0), np.zeros(0, bool)
     if types is not None:
         share, rare = type_shares(types, len(names))
@@ -270,7 +271,7 @@ def _sweep(first: First) -> tuple[list[float], dict[str, list[float]], list[str]
         chance = np.asarray(jax.nn.softmax(weights.log_weight))
         for code, (name, part) in enumerate(zip(names, share, strict=True)):
             multiples.setdefault(name, []).append(
-                float(chance[types == code].sum() / chance[types >= 0].sum() / part)
+                float(chance[types == code].sum() / chance[typed].sum() / part)
             )
     shown = [name for name, few in zip(names, rare, strict=True) if few]
     return effective, multiples, shown

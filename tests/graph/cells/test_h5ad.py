@@ -90,6 +90,44 @@ def test_layers_and_raw(tmp_path, counts):
             np.testing.assert_array_equal(found, factor * counts.toarray()[:, :genes])
 
 
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_layers_without_x(tmp_path, counts, suffix, dense):
+    var = pd.DataFrame({"symbol": [*"ABCDEFGHIJK", None]}, index=map(str, range(12)))
+    made = anndata.AnnData(None, obs=obs(90), var=var)
+    made.layers["counts"] = counts.toarray() if dense else counts
+    path = tmp_path / f"cells{suffix}"
+    made.write_zarr(path) if suffix == ".zarr" else made.write_h5ad(path)
+    with h5ad.open_cells(path, "counts", symbols="symbol") as source:
+        np.testing.assert_array_equal(next(source.chunks()).toarray(), counts.toarray())
+        assert source.genes[-2:].tolist() == ["K", "11"]
+    with pytest.raises(ValueError, match="expected a layer among counts, got 'X'"):
+        h5ad.open_cells(path)
+    with pytest.raises(ValueError, match="var: expected one of symbol, got 'name'"):
+        h5ad.open_cells(path, "counts", symbols="name")
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_half_precision_and_the_note_of_scanpy(tmp_path, counts, dense):
+    made = anndata.AnnData(counts.toarray() if dense else counts, obs=obs(90))
+    made.obs["flag"] = pd.array([True, None, False] * 30, "boolean")
+    made.uns["log1p"] = {"base": None}
+    made.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        place = "X" if dense else "X/data"
+        half, notes = file[place][:].astype("f2"), dict(file[place].attrs)
+        del file[place]
+        file[place] = half
+        file[place].attrs.update(notes)
+    with h5ad.open_cells(tmp_path / "cells.h5ad") as source:
+        assert source.logged
+        assert source.column("flag")[:3].tolist() == ["True", "", "False"]
+        found = sp.vstack(list(source.chunks(37))).toarray()
+        np.testing.assert_array_equal(found, counts.toarray())
+        some = source.take(np.array([80, 3, 3])).toarray()
+        np.testing.assert_array_equal(some, counts.toarray()[[80, 3, 3]])
+
+
 def test_mistakes_in_a_file(tmp_path, counts, unchecked):
     negative = counts.copy()
     negative.data = negative.data - 5
