@@ -15,6 +15,16 @@ def student_over_normal(
 
     Student's t has ``P(T > t) = I_x(f / 2, 1 / 2) / 2`` for ``x = f / (f + t^2)``; jax
     has the incomplete beta function I and not its inverse.
+
+    Args:
+      freedom: degrees of freedom, above 0.
+      tail: probability beyond the quantile, in (0, 1 / 2).
+
+    Returns:
+      Their ratio, at least 1.
+
+    >>> student_over_normal(jnp.array([1.0]), 0.025).round(2).tolist()
+    [6.48...]
     """
 
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
