@@ -19,9 +19,15 @@ class Config:
     data: str = ""
     # Matrix of the file: X, raw, or a name in layers; empty takes X, and raw of pbmc.
     layer: str = ""
+    # Column of var with symbols of genes, where the index has ids; empty for the index.
+    symbols: str = ""
+    # What the values are: counts (raw or normalised), log, or auto to tell by them,
+    # with a warning where they leave a doubt.
+    values: Literal["auto", "counts", "log"] = "auto"
     # Column of obs that the network learns to predict.
     label: str = "bulk_labels"
     # Column of obs with cell types, to show which are over-represented; empty for none.
+    # Cells without a type, as without a label, are left out and counted.
     type: str = ""
     # CSV file of known pairs, two gene names per row; empty for none.
     pairs: str = ""
@@ -86,6 +92,9 @@ class Config:
 
     def __post_init__(self):
         """Check names and ranges."""
+        # An iterator would be empty at its second reading.
+        for name in ("keep", "samplers", "shares", "seeds"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not set(self.samplers) <= set(SAMPLERS) or "wds" not in self.samplers:
             raise ValueError(
                 f"samplers: expected some of {SAMPLERS}, wds among them, got "

@@ -11,44 +11,33 @@ intervals, a null, and a test of the product term.
 """
 
 from jeff_graph.cells import baselines, enrichment, evaluation, nid, rivals
+from jeff_graph.cells.columns import label_codes, missing, plain_column
 from jeff_graph.cells.confirm import PairTest, product_test
 from jeff_graph.cells.expression import (
     Expression,
     Source,
     collect,
-    label_codes,
     make_expression,
 )
 from jeff_graph.cells.h5ad import CellFile, load_pbmc, open_cells
 from jeff_graph.cells.hessian import make_hessian
 from jeff_graph.cells.interactions import (
-    Null,
     PairSums,
-    false_discovery_rate,
     merge_sums,
     pair_interval,
     pair_scores,
     pair_sums,
-    permutation_null,
 )
+from jeff_graph.cells.moments import choose_genes, gene_moments, merge_moments
+from jeff_graph.cells.null import Null, false_discovery_rate, permutation_null
 from jeff_graph.cells.preprocess import (
     Recipe,
     apply_recipe,
-    choose_genes,
-    gene_moments,
     make_recipe,
-    merge_moments,
     prepare,
 )
 from jeff_graph.cells.rows import Rows, make_rows
-from jeff_graph.cells.sampling import (
-    Sample,
-    Weights,
-    diversity_weights,
-    effective_size,
-    inclusion_probabilities,
-    sample,
-)
+from jeff_graph.cells.sampling import Sample, inclusion_probabilities, sample
 from jeff_graph.cells.simulate import Design, SimulatedCells, simulate_cells
 from jeff_graph.cells.stream import (
     merge_processes,
@@ -68,6 +57,7 @@ from jeff_graph.cells.wds import (
     scores,
     update,
 )
+from jeff_graph.cells.weights import Weights, diversity_weights, effective_size
 
 __all__ = [
     "CellFile",
@@ -111,12 +101,14 @@ __all__ = [
     "merge_processes",
     "merge_sums",
     "min_max_similarity",
+    "missing",
     "nid",
     "open_cells",
     "pair_interval",
     "pair_scores",
     "pair_sums",
     "permutation_null",
+    "plain_column",
     "prepare",
     "product_test",
     "rivals",

@@ -8,13 +8,14 @@ References:
   data", Nature Communications 2023 (CS-CORE).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from jeff.checks import check_same_length
+from jeff_graph.cells.arrays import as_real, is_concrete
 
 __all__ = ["Coexpression", "cs_core", "pearson", "spearman"]
 
@@ -37,7 +38,7 @@ class Coexpression(NamedTuple):
 
 
 def pearson(
-    x: Float[Array, "cells genes"], *, weights: Float[Array, " cells"] | None = None
+    x: Shaped[Any, "cells genes"], *, weights: Shaped[Any, " cells"] | None = None
 ) -> Float[Array, "genes genes"]:
     """Correlation of every pair of genes over cells.
 
@@ -56,19 +57,24 @@ def pearson(
     >>> pearson(jnp.array([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]]))[0].round(3).tolist()
     [1.0, 1.0]
     """
-    check_same_length(x=x[:, 0], weights=weights)
-    share = jnp.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
+    x = _matrix(x, "x")
+    if weights is None:
+        share = jnp.full(len(x), 1 / len(x), x.dtype)
+    else:
+        weights = as_real(weights, "weights")
+        share = weights.astype(x.dtype) / weights.sum().astype(x.dtype)
+    check_same_length(x=x[:, 0], weights=share)
     mean = share @ x
     # Centred before the product: E[xy] - E[x]E[y] would cancel in float32.
-    centred = (x - mean) * jnp.sqrt(share)[:, None]
+    centred = (x - mean[None]) * jnp.sqrt(share)[:, None]
     covariance = centred.T @ centred
     # A constant gene keeps a little variance from rounding, which does not count.
     real = jnp.diag(covariance) > 1e-11 * mean**2
-    return _correlation(jnp.where(real[:, None] & real, covariance, 0.0))
+    return _correlation(jnp.where(real[:, None] & real[None], covariance, 0.0))
 
 
 def spearman(
-    x: Float[Array, "cells genes"], *, weights: Float[Array, " cells"] | None = None
+    x: Shaped[Any, "cells genes"], *, weights: Shaped[Any, " cells"] | None = None
 ) -> Float[Array, "genes genes"]:
     """Correlation of ranks; cells that tie share their mean rank.
 
@@ -82,7 +88,7 @@ def spearman(
     Raises:
       ValueError: if the lengths differ.
     """
-    return pearson(jax.vmap(mean_ranks, 1, 1)(x), weights=weights)
+    return pearson(jax.vmap(mean_ranks, 1, 1)(_matrix(x, "x")), weights=weights)
 
 
 def mean_ranks(values: Float[Array, " items"]) -> Float[Array, " items"]:
@@ -100,13 +106,12 @@ def mean_ranks(values: Float[Array, " items"]) -> Float[Array, " items"]:
     ordered = jnp.sort(values)
     first = jnp.searchsorted(ordered, values, side="left")
     last = jnp.searchsorted(ordered, values, side="right") - 1
-    return (first + last) / 2
+    return (first + last).astype(values.dtype) / 2
 
 
-@jax.jit
 def cs_core(
-    counts: Float[Array, "cells genes"],
-    depth: Float[Array, " cells"],
+    counts: Shaped[Any, "cells genes"],
+    depth: Shaped[Any, " cells"],
     *,
     num_iterations: int = 50,
 ) -> Coexpression:
@@ -127,30 +132,42 @@ def cs_core(
       `Coexpression`.
 
     Raises:
-      ValueError: if the lengths differ.
+      ValueError: if the lengths differ, or a depth is not positive.
 
     References:
       Su et al., 2023, Methods.
     """
+    counts, depth = _matrix(counts, "counts"), as_real(depth, "depth")
     check_same_length(counts=counts[:, 0], depth=depth)
+    if is_concrete(depth) and not (depth > 0).all():
+        raise ValueError(
+            "depth: expected positive numbers, got "
+            f"{float(depth.min())}; leave out cells without counts"
+        )
+    return _cs_core(counts, depth, num_iterations)
+
+
+@jax.jit
+def _cs_core(counts: Array, depth: Array, num_iterations: int | Array) -> Coexpression:
     s = (depth / depth.mean())[:, None]
 
     def moments(v: Array) -> tuple[Array, Array]:
         mean = (s * counts / v).sum(0) / (s**2 / v).sum(0)
-        excess = (counts - s * mean) ** 2 - s * mean
+        expected = s * mean[None]
+        excess = (counts - expected) ** 2 - expected
         variance = (s**2 * excess / v**2).sum(0) / (s**4 / v**2).sum(0)
         return mean, jnp.maximum(variance, 0.0)
 
     def step(_: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, variance = found
-        return moments(jnp.maximum(s * mean + s**2 * variance, 1e-8))
+        return moments(jnp.maximum(s * mean[None] + s**2 * variance[None], 1e-8))
 
     mean, variance = jax.lax.fori_loop(
         0, num_iterations, step, moments(jnp.ones_like(counts))
     )
     # A gene without counts has no variance to divide by.
-    v = jnp.maximum(s * mean + s**2 * variance, 1e-8)
-    residual, scale = s * (counts - s * mean) / v, s**2 / v
+    v = jnp.maximum(s * mean[None] + s**2 * variance[None], 1e-8)
+    residual, scale = s * (counts - s * mean[None]) / v, s**2 / v
     above, below = residual.T @ residual, scale.T @ scale
     covariance = (above / below).at[jnp.diag_indices(len(mean))].set(variance)
     return Coexpression(
@@ -158,8 +175,17 @@ def cs_core(
     )
 
 
+def _matrix(values: Any, name: str) -> Array:
+    matrix = as_real(values, name)
+    if matrix.ndim != 2 or not matrix.shape[0]:
+        raise ValueError(
+            f"{name}: expected [cells, genes] of at least one cell, got {matrix.shape}"
+        )
+    return matrix
+
+
 def _correlation(covariance: Array) -> Array:
     variance = jnp.diag(covariance)
     # A gene without variance gets scale 0 and correlation 0, not NaN.
     scale = jnp.where(variance > 0, variance, jnp.inf) ** -0.5
-    return jnp.clip(covariance * scale[:, None] * scale, -1.0, 1.0)
+    return jnp.clip(covariance * scale[:, None] * scale[None], -1.0, 1.0)

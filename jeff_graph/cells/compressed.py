@@ -11,10 +11,62 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+from scipy.sparse import csr_array
 
 from jeff.opening import check_expansion
 
-__all__ = ["check_indices", "check_pointers", "check_stated", "refuse_links"]
+__all__ = [
+    "HalfRows",
+    "check_indices",
+    "check_pointers",
+    "check_stated",
+    "refuse_links",
+]
+
+
+class HalfRows:
+    """Compressed rows of float16 in a file, which are read as float32.
+
+    Attributes:
+      shape: rows and columns.
+    """
+
+    shape: tuple[int, int]
+
+    def __init__(self, element: Any):
+        """Read from an open group, which `check_pointers` has passed.
+
+        Args:
+          element: the group.
+        """
+        self._element = element
+        rows, columns = np.asarray(element.attrs["shape"]).tolist()
+        self.shape = (rows, columns)
+        self._pointers = np.asarray(element["indptr"][:]).astype(np.int64)
+
+    def __getitem__(self, rows: slice | Int[np.ndarray, " rows"]) -> csr_array:
+        """Rows of a slice, or ascending rows."""
+        chosen = np.arange(self.shape[0])[rows]
+        # One read for each run of neighbours.
+        runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)
+        ends = [
+            slice(int(self._pointers[run[0]]), int(self._pointers[run[-1] + 1]))
+            for run in runs
+            if run.size
+        ]
+        counts = self._pointers[chosen + 1] - self._pointers[chosen]
+        data, indices = (
+            np.concatenate([np.zeros(0, dtype), *(part[end] for end in ends)])
+            for part, dtype in (
+                (self._element["data"], np.float16),
+                (self._element["indices"], np.int64),
+            )
+        )
+        pointers = np.concatenate([[0], np.cumsum(counts)])
+        made = csr_array((len(chosen), self.shape[1]), dtype=np.float32)
+        # Set without scipy's checks: the caller checks the indices, by row of the file.
+        made.data, made.indices, made.indptr = data.astype("f4"), indices, pointers
+        return made
 
 
 def check_pointers(element: Any, place: str) -> None:

@@ -9,13 +9,14 @@ Reference: Rao, "Large sample tests of statistical hypotheses", 1948.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Shaped
 
 from jeff.checks import check_mask, check_same_length
+from jeff_graph.cells.arrays import as_array, as_codes, as_real
 
 __all__ = ["PairTest", "product_test"]
 
@@ -34,9 +35,9 @@ class PairTest(NamedTuple):
 
 
 def product_test(
-    x: Float[Array, "cells genes"],
-    label: Bool[Array, " cells"],
-    pairs: Int[Array, "pairs 2"],
+    x: Shaped[Any, "cells genes"],
+    label: Shaped[Any, " cells"],
+    pairs: Shaped[Any, "pairs 2"],
     *,
     num_iterations: int = 6,
     batch_size: int = 64,
@@ -58,11 +59,16 @@ def product_test(
       `PairTest`.
 
     Raises:
-      ValueError: if the lengths differ or there is no pair.
+      ValueError: if the lengths differ, there is no cell or pair, or a pair has a gene
+        outside the expression.
       TypeError: if the label is not a mask.
     """
+    x, label = as_real(x, "x"), as_array(label, "label")
+    if x.ndim != 2 or not x.shape[0]:
+        raise ValueError(f"x: expected [cells, genes] with a cell, got {x.shape}")
     check_same_length(x=x[:, 0], label=label)
     check_mask(label=label)
+    pairs = as_codes(pairs, "pairs", x.shape[1])
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not pairs.shape[0]:
         raise ValueError(f"pairs: expected shape [pairs, 2], got {pairs.shape}")
     statistic = _statistics(x, label, pairs, num_iterations, batch_size)
@@ -76,10 +82,10 @@ def _statistics(
     target = label.astype(x.dtype)
     # Standardised, so that one ridge fits all genes and Newton's steps stay bounded.
     deviation = x.std(0)
-    x = (x - x.mean(0)) / jnp.where(deviation > 0, deviation, 1.0)
+    x = (x - x.mean(0)[None]) / jnp.where(deviation > 0, deviation, 1.0)[None]
     # Too small to change an estimate; it keeps a gene without variance from dividing
     # by 0.
-    ridge = 1e-4 * jnp.eye(3)
+    ridge = 1e-4 * jnp.eye(3, dtype=x.dtype)
 
     def one(pair: Array) -> Array:
         first, second = x[:, pair[0]], x[:, pair[1]]
@@ -87,16 +93,16 @@ def _statistics(
 
         def newton(_: Array, weight: Array) -> Array:
             chance = jax.nn.sigmoid(weight @ design)
-            curve = (design * (chance * (1 - chance))) @ design.T + ridge
+            curve = (design * (chance * (1 - chance))[None]) @ design.T + ridge
             return weight + jnp.linalg.solve(curve, design @ (target - chance))
 
         # A fixed number of steps: pairs are vmapped, and a branch would run for all of
         # them.
-        weight = jax.lax.fori_loop(0, num_iterations, newton, jnp.zeros(3))
+        weight = jax.lax.fori_loop(0, num_iterations, newton, jnp.zeros(3, x.dtype))
         chance = jax.nn.sigmoid(weight @ design)
         variance = chance * (1 - chance)
         product = first * second
-        scaled = design * variance
+        scaled = design * variance[None]
         rest = jnp.linalg.solve(scaled @ design.T + ridge, scaled @ product)
         left = product - rest @ design
         spread = (variance * left**2).sum()

@@ -9,13 +9,14 @@ References:
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jeff.checks import check_mask, check_same_length
+from jeff_graph.cells.arrays import as_array, as_real, is_concrete, means_nan
 
 __all__ = ["Enrichment", "prerank"]
 
@@ -26,7 +27,8 @@ class Enrichment(NamedTuple):
     Attributes:
       score: the running sum farthest from 0, in [-1, 1].
       normalised: NES: the score over the mean score of random sets of its sign.
-      p_value: share of the random sets of its sign that lie as far out.
+      p_value: share of the random sets of its sign that lie as far out, the set itself
+        counted among them, so that no p-value is 0.
       leading: members of the set before the running sum's farthest point (behind it,
         where the score is negative).
     """
@@ -37,14 +39,15 @@ class Enrichment(NamedTuple):
     leading: Int[Array, ""]
 
 
+@means_nan
 def prerank(
-    scores: Float[Array, " items"],
-    hits: Bool[Array, " items"],
+    scores: Shaped[Any, " items"],
+    hits: Shaped[Any, " items"],
     *,
     key: PRNGKeyArray,
-    where: Bool[Array, " items"] | None = None,
+    where: Shaped[Any, " items"] | None = None,
     num_permutations: int = 1000,
-    weight: float = 1.0,
+    weight: float | int = 1.0,
     batch_size: int = 50,
 ) -> Enrichment:
     """Enrichment of a set towards the top of a list.
@@ -59,12 +62,16 @@ def prerank(
       batch_size: random sets at a time; bounds the memory, not the result.
 
     Returns:
-      `Enrichment`; NaN where no random set has the score's sign.
+      `Enrichment`; NaN where no random set has the score's sign, and under jit where
+      values would raise an error.
 
     Raises:
-      ValueError: if the lengths differ or ``num_permutations`` is below 1.
+      ValueError: if the lengths differ, ``num_permutations`` is below 1, none or all of
+        the listed items are hits, or a listed score is NaN.
       TypeError: if ``hits`` is not a mask.
     """
+    scores, hits = as_real(scores, "scores"), as_array(hits, "hits")
+    where = None if where is None else as_array(where, "where")
     check_same_length(scores=scores, hits=hits, where=where)
     check_mask(hits=hits, where=where)
     if num_permutations < 1:
@@ -73,7 +80,22 @@ def prerank(
         )
     listed = jnp.ones(len(scores), bool) if where is None else where
     sizes = (num_permutations, min(batch_size, num_permutations))
-    return _prerank(scores, hits & listed, listed, key, weight, sizes)
+    hits = hits & listed
+    if is_concrete(scores, hits):
+        _check_values(scores, hits, listed)
+    return _prerank(scores, hits, listed, key, weight, sizes)
+
+
+def _check_values(scores: Array, hits: Array, listed: Array) -> None:
+    if jnp.isnan(jnp.where(listed, scores, 0)).any():
+        raise ValueError(
+            "scores: expected numbers, got NaN; leave such items out by where"
+        )
+    number, total = int(hits.sum()), int(listed.sum())
+    if not 0 < number < total:
+        raise ValueError(
+            f"hits: expected some of the {total} listed items and not all, got {number}"
+        )
 
 
 @functools.partial(jax.jit, static_argnames="sizes")
@@ -104,12 +126,21 @@ def _prerank(
     null = jax.lax.map(random, jax.random.split(key, sizes[0]), batch_size=sizes[1])
     # GSEA normalises by random sets of the score's own sign.
     same = (null >= 0) == (score >= 0)
-    mean = jnp.where(same, jnp.abs(null), 0).sum() / same.sum()
+    number = same.sum(dtype=score.dtype)
+    mean = jnp.where(same, jnp.abs(null), 0).sum() / number
     beyond = same & (jnp.abs(null) >= jnp.abs(score))
     at = jnp.arange(len(hits))
     lead = jnp.where(score >= 0, at <= place, at > place)
+    # The set counts as one of the random ones: from few of them no p-value is 0.
+    p_value = (1 + beyond.sum(dtype=score.dtype)) / (1 + number)
+    # A set of nothing, or of everything, is enriched nowhere.
+    real = (hits.sum() > 0) & (hits.sum() < listed.sum()) & jnp.isfinite(score)
+    known = real & (number > 0)
     return Enrichment(
-        score, score / mean, beyond.sum() / same.sum(), (lead & hits).sum()
+        jnp.where(real, score, jnp.nan),
+        jnp.where(known, score / mean, jnp.nan),
+        jnp.where(known, p_value, jnp.nan),
+        (lead & hits).sum(),
     )
 
 
@@ -122,7 +153,7 @@ def _running(
     of misses.
     """
     gain = jnp.where(hits, jnp.abs(scores) ** weight, 0.0)
-    missed = listed & ~hits
+    missed = (listed & ~hits).astype(scores.dtype)
     loss = missed / jnp.maximum(missed.sum(), 1)
     running = jnp.cumsum(gain / jnp.maximum(gain.sum(), 1e-30) - loss)
     high, low = running.argmax(), running.argmin()

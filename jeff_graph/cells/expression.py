@@ -5,29 +5,26 @@ cells at once. `Expression` holds them in memory, `jeff_graph.cells.h5ad` stream
 from a file, `jeff_graph.cells.simulate` makes them.
 """
 
-import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from math import isnan
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Int
 from scipy.sparse import csr_array, vstack
 
-from jeff_graph.cells.rows import mark_checked
+from jeff_graph.cells.columns import check_genes, find_column, plain_column
+from jeff_graph.cells.rows import mark_checked, to_rows
 
 __all__ = [
     "Expression",
     "Source",
-    "check_genes",
+    "check_cells",
+    "check_size",
     "clean_chunk",
     "collect",
-    "label_codes",
     "make_expression",
 ]
-
-_SHOWN = 5
 
 
 @runtime_checkable
@@ -131,26 +128,30 @@ class Expression:
         """Expression of some cells, in the requested order.
 
         Args:
-          cells: indices.
+          cells: indices, from 0; may repeat.
 
         Returns:
           Rows of ``values``.
+
+        Raises:
+          IndexError: if there is no such cell.
         """
-        return mark_checked(self.values[np.asarray(cells)])
+        return mark_checked(self.values[check_cells(cells, self.num_cells)])
 
 
 def make_expression(
     values: Any,
-    genes: Sequence[str] | np.ndarray | None = None,
-    obs: Mapping[str, Any] | None = None,
+    genes: Iterable[Any] | None = None,
+    obs: Mapping[str, Any] | Any = None,
 ) -> Expression:
     """Bring cells into the form that this package reads.
 
     Args:
-      values: counts, or their logarithm, [cells, genes]: a dense array or a scipy
-        sparse matrix of any format and real dtype.
-      genes: names; "gene0" and so on by default.
-      obs: columns, one value per cell.
+      values: counts, or their logarithm, [cells, genes]: a dense array, a scipy sparse
+        matrix of any format and real dtype, or a data frame of pandas.
+      genes: names; those of the data frame, or "gene0" and so on, by default.
+      obs: columns, one value per cell: a mapping, or a data frame such as
+        ``adata.obs``.
 
     Returns:
       An `Expression`.
@@ -164,14 +165,19 @@ def make_expression(
     >>> cells.values.toarray().tolist()
     [[0.0, 3.0], [1.0, 0.0]]
     """
-    if np.ndim(values) != 2:
+    if genes is None:
+        genes = getattr(values, "columns", None)
+    if not hasattr(values, "tocsr"):
+        values = np.asarray(values)
+    if values.ndim != 2:
         raise ValueError(
-            f"values: expected [cells, genes], got {np.ndim(values)} dimensions"
+            f"values: expected [cells, genes], got {values.ndim} dimensions"
         )
     rows: Any = clean_chunk(values, "values")
     number, width = rows.shape
     names = [f"gene{i}" for i in range(width)] if genes is None else genes
-    columns = {name: np.asarray(column) for name, column in (obs or {}).items()}
+    given = {} if obs is None else obs
+    columns = {str(name): plain_column(given[name]) for name in given}
     for name, column in columns.items():
         if column.shape != (number,):
             raise ValueError(
@@ -214,17 +220,12 @@ def clean_chunk(
       ValueError: if a value is negative or not finite; names the place of the first.
       TypeError: if the values are not real numbers.
     """
-    if np.dtype(values.dtype).kind not in "buif":
-        raise TypeError(f"{place}: expected real numbers, got {values.dtype}")
-    given: Any = csr_array(values)
-    # Cast before the check: a float64 beyond float32's range is infinite here.
-    data = given.data.astype(np.float32)
-    rows = csr_array((data, given.indices, given.indptr), shape=given.shape)
-    bad = ~(np.isfinite(data) & (data >= 0))
+    rows = to_rows(values, place)
+    bad = ~(np.isfinite(rows.data) & (rows.data >= 0))
     if bad.any():
         raise ValueError(_describe(rows, bad, place, genes, first))
     # Stored zeros would count as expressed genes, and duplicates as two.
-    if not given.has_canonical_format or (data == 0).any():
+    if not rows.has_canonical_format or (rows.data == 0).any():
         rows = rows.copy()  # its indices are the caller's
         rows.sum_duplicates()
         rows.eliminate_zeros()
@@ -248,102 +249,28 @@ def _describe(
     )
 
 
-def check_genes(genes: Any, number: int, place: str) -> np.ndarray:
-    """Check the names of genes.
+def check_cells(cells: Any, number: int) -> Int[np.ndarray, " rows"]:
+    """Check indices of cells: numpy would count negative ones from the end.
 
     Args:
-      genes: the names.
-      number: how many are expected.
-      place: their name in an error.
+      cells: the indices.
+      number: how many cells there are.
 
     Returns:
-      An array of strings.
+      The indices as an array.
 
     Raises:
-      ValueError: if their number is another, or names repeat.
+      IndexError: if there is no such cell.
     """
-    names = np.array([str(gene) for gene in genes], dtype=np.str_)
-    if len(names) != number:
-        raise ValueError(f"{place}: expected {number} names, got {len(names)}")
-    # Columns of one name would share a rank, a token and a pair.
-    counts = collections.Counter(names.tolist())
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"{place}: expected distinct names, got {len(twice)} that repeat, such as "
-            f"{', '.join(twice[:_SHOWN])}; make them unique first (in anndata "
-            "`adata.var_names_make_unique()`), or sum the columns of a gene"
+    given = np.asarray(cells)
+    # An empty list is an array of floats to numpy.
+    given = given.astype(int) if not given.size else given
+    if given.size and not 0 <= given.min() <= given.max() < number:
+        raise IndexError(
+            f"cells: expected indices from 0 to {number - 1}, got {given.min()} to "
+            f"{given.max()}"
         )
-    return names
-
-
-def label_codes(
-    column: np.ndarray, *, name: str = "label"
-) -> tuple[Int[np.ndarray, " cells"], tuple[str, ...]]:
-    """Number the classes of a label.
-
-    Args:
-      column: one value per cell; None, NaN and the empty string are missing.
-      name: its name in an error.
-
-    Returns:
-      ``(codes, classes)``: int32 codes in the order of ``classes``, -1 for missing
-      labels; classes are sorted.
-
-    Raises:
-      ValueError: if fewer than two classes occur, or the label is a continuous number.
-
-    >>> label_codes(np.array(["sick", "well", "", "sick"]))
-    (array([ 0,  1, -1,  0], dtype=int32), ('sick', 'well'))
-    """
-    values = np.asarray(column)
-    missing = np.array([_is_missing(value) for value in values.tolist()], bool)
-    # pandas stores whole numbers with a gap as floats; their names should be "1", not
-    # "1.0".
-    if values.dtype.kind == "f":
-        kinds = np.unique(values[~missing])
-        if len(kinds) > 20 and (kinds != np.round(kinds)).any():
-            raise ValueError(
-                f"{name}: expected classes, got {len(kinds)} different numbers; cut "
-                "them into classes first"
-            )
-        if (kinds == np.round(kinds)).all():
-            values = np.where(missing, 0, values).astype(np.int64)
-    present, codes = np.unique(values[~missing], return_inverse=True)
-    if len(present) < 2:
-        raise ValueError(
-            f"{name}: expected at least two classes, got {len(present)} "
-            f"({', '.join(map(str, present)) or 'every value is missing'})"
-        )
-    full = np.full(len(values), -1, np.int32)
-    full[~missing] = codes
-    return full, tuple(str(value) for value in present.tolist())
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and isnan(value))
-
-
-def find_column(columns: Mapping[str, Any], name: str, place: str) -> np.ndarray:
-    """A column, or an error that lists those there are.
-
-    Args:
-      columns: by name.
-      name: the one wanted.
-      place: their name in an error.
-
-    Returns:
-      Its values.
-
-    Raises:
-      ValueError: if it is not there.
-    """
-    if name not in columns:
-        raise ValueError(
-            f"{place}: expected one of {', '.join(map(str, columns)) or 'none'}, got "
-            f"{name!r}"
-        )
-    return np.asarray(columns[name])
+    return given
 
 
 def check_size(size: int) -> None:

@@ -67,11 +67,17 @@ def make_hessian(
         tokens = len(values)
         # A scan over points, so that one Hessian is in memory at a time.
         total, _ = jax.lax.scan(
-            add, jnp.zeros((tokens, tokens)), (jnp.asarray(points, "f4"), factors)
+            add,
+            jnp.zeros((tokens, tokens), values.dtype),
+            (jnp.asarray(points, values.dtype), factors.astype(values.dtype)),
         )
         # Zero at padding by its value, and on the diagonal by choice: a pair has two
         # genes.
-        pair = values[:, None] * values[None, :] * (1 - jnp.eye(tokens))
+        pair = (
+            values[:, None]
+            * values[None, :]
+            * (1 - jnp.eye(tokens, dtype=values.dtype))
+        )
         return jnp.abs(pair * (total + total.T) / 2)
 
     def pair_fn(params: PyTree, tokens: Tokens) -> Array:

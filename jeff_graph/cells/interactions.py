@@ -14,25 +14,24 @@ Reference: arXiv 2410.15616, section 3.2.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from jeff.checks import check_same_length
+from jeff_graph.cells.arrays import as_codes, as_real, is_concrete, means_nan
+from jeff_graph.cells.student import student_over_normal
 from jeff_graph.cells.tokens import Tokens
 
 __all__ = [
     "AttentionFn",
-    "Null",
     "PairSums",
-    "false_discovery_rate",
     "merge_sums",
     "pair_interval",
     "pair_scores",
     "pair_sums",
-    "permutation_null",
 ]
 
 # attention_fn(params, tokens) -> [cells, tokens, tokens], rows summing to 1.
@@ -56,27 +55,13 @@ class PairSums(NamedTuple):
     cells: Int[Array, "genes genes"]
 
 
-class Null(NamedTuple):
-    """Comparison of each pair with networks that learned from permuted labels.
-
-    Attributes:
-      lift: ``(score - mean) / sd`` over the permutations; NaN for unseen pairs.
-      p_value: of the lift, one-sided, in (0, 1]; 1 for unseen pairs.
-      q_value: smallest false discovery rate at which the pair is reported.
-    """
-
-    lift: Float[Array, "genes genes"]
-    p_value: Float[Array, "genes genes"]
-    q_value: Float[Array, "genes genes"]
-
-
 def pair_sums(
     pair_fn: AttentionFn,
     params: PyTree,
     tokens: Tokens,
     num_genes: int,
     *,
-    weights: Float[Array, " cells"] | None = None,
+    weights: Shaped[Any, " cells"] | None = None,
     num_bootstrap: int = 0,
     key: PRNGKeyArray | None = None,
     batch_size: int = 64,
@@ -103,8 +88,8 @@ def pair_sums(
       `PairSums`, ``1 + num_bootstrap`` replicates.
 
     Raises:
-      ValueError: if a number is out of range, lengths differ, or resamples are asked
-        for without a key.
+      ValueError: if a number or a gene is out of range, lengths differ, a weight is
+        negative or NaN, all are 0, or resamples are asked for without a key.
     """
     cells = tokens.genes.shape[0]
     if cells < 1 or num_genes < 1 or batch_size < 1 or num_bootstrap < 0:
@@ -115,13 +100,29 @@ def pair_sums(
         )
     if num_bootstrap and key is None:
         raise ValueError("key: expected a random key with num_bootstrap, got None")
+    tokens = Tokens(
+        as_codes(tokens.genes, "tokens.genes", num_genes),
+        as_real(tokens.values, "tokens.values"),
+    )
+    weights = jnp.ones(cells) if weights is None else as_real(weights, "weights")
     check_same_length(tokens=jnp.asarray(tokens.genes[:, 0]), weights=weights)
-    weights = jnp.ones(cells) if weights is None else jnp.asarray(weights)
+    _check_weights(weights)
     # Of one scale, so that sums neither vanish nor depend on the weights' unit.
     weights = weights * (cells / weights.sum())
     key = jax.random.key(0) if key is None else key
     sizes = (num_genes, num_bootstrap, min(batch_size, cells))
     return _pair_sums(pair_fn, sizes, params, tokens, weights, key)
+
+
+def _check_weights(weights: Array) -> None:
+    if not is_concrete(weights):
+        return
+    fine = jnp.isfinite(weights) & (weights >= 0)
+    if not (fine.all() and (weights > 0).any()):
+        raise ValueError(
+            "weights: expected finite numbers of at least 0, some above, got "
+            f"{float(weights.min())} to {float(weights.max())}"
+        )
 
 
 @functools.partial(jax.jit, static_argnames=("pair_fn", "sizes"))
@@ -151,13 +152,15 @@ def _pair_sums(
         copies = jax.random.poisson(
             jax.random.fold_in(key, number), 1.0, (num_bootstrap, size)
         )
-        copies = jnp.concatenate([jnp.ones((1, size)), copies])
+        copies = jnp.concatenate(
+            [jnp.ones((1, size), weights.dtype), copies.astype(weights.dtype)]
+        )
         found = pair_fn(params, tokens)
         parts = _batch_sums(found, tokens, copies, weights, num_genes)
         return jax.tree.map(jnp.add, sums, parts), None
 
     shape = (1 + num_bootstrap, num_genes, num_genes)
-    zero = jnp.zeros(shape)
+    zero = jnp.zeros(shape, weights.dtype)
     start = PairSums(zero, zero, zero, jnp.zeros(shape[1:], int))
     numbers = jnp.arange(weights.shape[0])
     return jax.lax.scan(add, start, (tokens, weights, numbers))[0]
@@ -170,28 +173,31 @@ def _batch_sums(
     both = mask[:, :, None] & mask[:, None, :]
     cell = jnp.arange(mask.shape[0])
     # Set by max, since padding may point at a gene that the cell has.
-    held = jnp.zeros((len(cell), num_genes)).at[cell[:, None], tokens.genes].max(mask)
+    zero = jnp.zeros((len(cell), num_genes), weights.dtype)
+    held = zero.at[cell[:, None], tokens.genes].max(mask.astype(zero.dtype))
+    found = found.astype(zero.dtype)
     # A copy of a cell counts as another cell: squares are of its weight, not of copies.
-    first, second = copies * weights, copies * weights**2
+    first, second = copies * weights[None], copies * weights[None] ** 2
     # Without resamples scatter straight into the map. With them, one dense map a cell
     # serves all replicates as a matrix product.
     if copies.shape[0] == 1:
         flat = jnp.where(both, found, 0) * first[0][:, None, None]
         place = (tokens.genes[:, :, None], tokens.genes[:, None, :])
-        score = jnp.zeros((1, num_genes, num_genes)).at[0, *place].add(flat)
+        zero = jnp.zeros((1, num_genes, num_genes), flat.dtype)
+        score = zero.at[0, *place].add(flat)
     else:
         place = (
             cell[:, None, None],
             tokens.genes[:, :, None],
             tokens.genes[:, None, :],
         )
-        dense = jnp.zeros((len(cell), num_genes, num_genes))
+        dense = jnp.zeros((len(cell), num_genes, num_genes), found.dtype)
         dense = dense.at[place].add(jnp.where(both, found, 0))
         score = jnp.tensordot(first, dense, 1)
     weight, square = (
         jnp.einsum("rc,ci,cj->rij", power, held, held) for power in (first, second)
     )
-    counts = (held * (weights > 0)[:, None]).T @ held
+    counts = jnp.where((weights > 0)[:, None], held, 0).T @ held
     return PairSums(score, weight, square, counts.astype(int))
 
 
@@ -219,8 +225,9 @@ def merge_sums(*sums: PairSums) -> PairSums:
     return jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts), *sums)
 
 
+@means_nan
 def pair_scores(
-    sums: PairSums, *, prior_cells: float = 0.0
+    sums: PairSums, *, prior_cells: float | int = 0.0
 ) -> Float[Array, "genes genes"]:
     """Z, symmetrised: ``(S(i, j) + S(j, i)) / (2 W(i, j))``.
 
@@ -239,10 +246,17 @@ def pair_scores(
     return _maps(sums, prior_cells)[0]
 
 
+@means_nan
 def pair_interval(
-    sums: PairSums, *, confidence: float = 0.95, prior_cells: float = 0.0
+    sums: PairSums, *, confidence: float = 0.95, prior_cells: float | int = 0.0
 ) -> tuple[Float[Array, "genes genes"], Float[Array, "genes genes"]]:
-    """Percentile bootstrap interval of each pair's score over cells.
+    """Bootstrap interval of each pair's score over cells.
+
+    The percentile interval, whose ends are moved away from the score by
+    ``sqrt(n / (n - 1)) t / z``, for quantiles t of Student's distribution of n - 1
+    degrees of freedom and z of the normal one, and n the effective number of the pair's
+    cells. Without it, an interval at 95% from 2 cells holds the truth half of the time,
+    and one from a single cell never.
 
     Args:
       sums: result of `pair_sums` with resamples.
@@ -250,7 +264,8 @@ def pair_interval(
       prior_cells: as in `pair_scores`.
 
     Returns:
-      ``(low, high)``; resamples without a cell that expresses both are left out.
+      ``(low, high)``; NaN for pairs of fewer than 2 effective cells, which have no
+      spread. Resamples without a cell that expresses both are left out.
 
     Raises:
       ValueError: if there are no resamples or ``confidence`` is out of range.
@@ -259,13 +274,28 @@ def pair_interval(
         raise ValueError(f"confidence: expected a number in (0, 1), got {confidence}")
     if sums.score.shape[0] < 2:
         raise ValueError("sums: expected resamples, got none; pass num_bootstrap")
-    ends = jnp.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    low, high = jnp.nanquantile(_maps(sums, prior_cells)[1:], ends, axis=0)
+    maps = _maps(sums, prior_cells)
+    ends = jnp.array([(1 - confidence) / 2, (1 + confidence) / 2], maps.dtype)
+    low, high = jnp.nanquantile(maps[1:], ends, axis=0)
+    weight, square = sums.weight[0], sums.square[0]
+    number = weight**2 / jnp.where(square > 0, square, 1)
+    # Two even weights make 2 but for rounding.
+    enough = number > 1.999
+    number = jnp.where(enough, number, 2.0)
+    wider = jnp.sqrt(number / (number - 1)) * student_over_normal(
+        number - 1, (1 - confidence) / 2
+    )
+    low, high = (
+        jnp.where(enough, maps[0] + wider * (end - maps[0]), jnp.nan)
+        for end in (low, high)
+    )
     return low, high
 
 
-def _maps(sums: PairSums, prior_cells: float) -> Float[Array, "replicates genes genes"]:
-    seen = (sums.weight > 0) & ~jnp.eye(sums.weight.shape[-1], dtype=bool)
+def _maps(
+    sums: PairSums, prior_cells: float | int
+) -> Float[Array, "replicates genes genes"]:
+    seen = (sums.weight > 0) & ~jnp.eye(sums.weight.shape[-1], dtype=bool)[None]
     # Attention has a direction, a pair has none.
     score = jnp.where(seen, sums.score + sums.score.mT, 0) / 2
     weight = jnp.where(seen, sums.weight, 0)
@@ -279,88 +309,3 @@ def _maps(sums: PairSums, prior_cells: float) -> Float[Array, "replicates genes 
         seen, number + prior_cells, 1
     )
     return jnp.where(seen, ratio, jnp.nan)
-
-
-def permutation_null(
-    scores: Float[Array, "genes genes"],
-    permuted: Float[Array, "permutations genes genes"],
-) -> Null:
-    """Compare a map with maps of networks that were trained on permuted labels.
-
-    A pair's lift is ``(Z - mean) / sd`` over the permutations, with half of the
-    variance from the pair and half from the median pair, because a few permutations
-    estimate a pair's variance poorly. Each permutation's map gets a lift against the
-    others, and the p-value is the share of those, pooled over pairs, that reach the
-    lift.
-
-    Args:
-      scores: the map of the network that learned from the real labels.
-      permuted: maps of networks with the same training on permuted labels, over the
-        same cells; at least 3.
-
-    Returns:
-      `Null`; the p-value is at least 1 / (1 + permutations * pairs).
-
-    Raises:
-      ValueError: if shapes do not fit, or there are fewer than 3 permutations.
-    """
-    if permuted.shape[1:] != scores.shape or permuted.shape[0] < 3:
-        raise ValueError(
-            f"permuted: expected shape [3 or more, *{scores.shape}], got "
-            f"{permuted.shape}"
-        )
-    number = permuted.shape[0]
-    lift = _lift(scores, permuted)
-    others = [
-        _lift(permuted[i], jnp.delete(permuted, i, axis=0)) for i in range(number)
-    ]
-    pair = jnp.triu_indices(scores.shape[0], 1)
-    pooled = jnp.stack(others)[:, *pair].ravel()
-    # Sorted once, and counted by bisection: all pairs against all permutations would
-    # not fit into memory.
-    pooled = jnp.sort(jnp.where(jnp.isnan(pooled), jnp.inf, pooled))
-    total = jnp.isfinite(pooled).sum()
-    reach = total - jnp.searchsorted(pooled, lift, side="left")
-    # The real map counts as one of the permutations, so no p-value is 0.
-    p_value = jnp.where(jnp.isnan(lift), 1.0, (1 + reach) / (1 + total))
-    flat = false_discovery_rate(p_value[pair], where=~jnp.isnan(lift[pair]))
-    q_value = jnp.ones_like(lift).at[pair].set(flat)
-    return Null(lift, p_value, jnp.minimum(q_value, q_value.T))
-
-
-def _lift(scores: Array, permuted: Array) -> Array:
-    variance = permuted.var(axis=0, ddof=1)
-    typical = jnp.nanmedian(variance)
-    return (scores - permuted.mean(axis=0)) / jnp.sqrt((variance + typical) / 2)
-
-
-def false_discovery_rate(
-    p_value: Float[Array, " tests"], *, where: Bool[Array, " tests"] | None = None
-) -> Float[Array, " tests"]:
-    """Benjamini and Hochberg's q-values: ``min over p' >= p of p' n / rank(p')``.
-
-    Args:
-      p_value: in [0, 1].
-      where: tests to count; all by default. The others get 1.
-
-    Returns:
-      Smallest false discovery rate at which each test is reported.
-
-    Raises:
-      ValueError: if the lengths differ.
-
-    References:
-      Benjamini and Hochberg, "Controlling the False Discovery Rate", Journal of the
-      Royal Statistical Society B, 1995.
-
-    >>> false_discovery_rate(jnp.array([0.125, 0.5, 0.25])).tolist()
-    [0.375, 0.5, 0.375]
-    """
-    check_same_length(p_value=p_value, where=where)
-    counted = jnp.ones(len(p_value), bool) if where is None else where
-    order = jnp.argsort(jnp.where(counted, p_value, 2.0))
-    rank = jnp.arange(1, len(p_value) + 1)
-    scaled = jnp.where(counted[order], p_value[order] * counted.sum() / rank, 1.0)
-    # A q-value must not fall as p rises: the least of all larger p.
-    least = jax.lax.cummin(scaled, reverse=True)
-    return jnp.ones_like(p_value).at[order].set(jnp.minimum(least, 1.0))

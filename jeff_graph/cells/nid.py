@@ -12,16 +12,19 @@ Weights", ICLR 2018.
 
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from jeff.batches import Shuffled
+from jeff.checks import check_same_length
 from jeff.steps import Metrics, Step, init_state, make_step, run_epochs
+from jeff_graph.cells.arrays import as_codes, as_real
+from jeff_graph.cells.training import promoting
 
 __all__ = ["Weights", "nid_scores", "train_mlp"]
 
@@ -29,7 +32,7 @@ __all__ = ["Weights", "nid_scores", "train_mlp"]
 Weights: TypeAlias = list[Float[Array, "fan_in fan_out"]]
 
 
-def nid_scores(kernels: Sequence[Float[Array, "_ _"]]) -> Float[Array, "genes genes"]:
+def nid_scores(kernels: Iterable[Shaped[Any, "_ _"]]) -> Float[Array, "genes genes"]:
     """Strength of every pair: ``sum_h z_h min(|W1[i, h]|, |W1[j, h]|)``.
 
     ``z = |W2| |W3| ... |W_L| 1`` is the strength of a first-layer unit's paths to the
@@ -47,6 +50,7 @@ def nid_scores(kernels: Sequence[Float[Array, "_ _"]]) -> Float[Array, "genes ge
     >>> nid_scores([jnp.array([[1.0], [-3.0]]), jnp.array([[2.0]])])[0, 1].item()
     2.0
     """
+    kernels = [as_real(kernel, "kernels") for kernel in kernels]
     if len(kernels) < 2 or any(
         one.shape[1] != other.shape[0] for one, other in itertools.pairwise(kernels)
     ):
@@ -68,17 +72,17 @@ def nid_scores(kernels: Sequence[Float[Array, "_ _"]]) -> Float[Array, "genes ge
         weight, way = unit
         return total + way * jnp.minimum(weight[:, None], weight[None, :]), None
 
-    zero = jnp.zeros((first.shape[0], first.shape[0]))
+    zero = jnp.zeros((first.shape[0], first.shape[0]), first.dtype)
     return jax.lax.scan(add, zero, (first.T, ways))[0]
 
 
 def train_mlp(
-    x: Float[Array, "cells genes"],
-    labels: Int[Array, " cells"],
+    x: Shaped[Any, "cells genes"],
+    labels: Shaped[Any, " cells"],
     *,
     key: PRNGKeyArray,
     num_classes: int = 2,
-    hidden: tuple[int, ...] = (64, 32),
+    hidden: Iterable[int] = (64, 32),
     l1: float = 1e-4,
     num_epochs: int = 30,
     batch_size: int = 128,
@@ -101,26 +105,32 @@ def train_mlp(
       The kernels, first to last, without the linear term.
 
     Raises:
-      ValueError: if a number is below 1.
+      ValueError: if a number is below 1, lengths differ, there is no cell, or a label
+        is no class.
     """
+    hidden = tuple(hidden)
     if min(num_epochs, batch_size, num_classes, *hidden) < 1 or not hidden:
         raise ValueError(
             "num_epochs, batch_size, num_classes, hidden: expected at least 1 each, "
             f"got {num_epochs}, {batch_size}, {num_classes}, {hidden}"
         )
+    x, labels = as_real(x, "x"), as_codes(labels, "labels", num_classes)
+    if x.ndim != 2 or not x.shape[0]:
+        raise ValueError(f"x: expected [cells, genes] with a cell, got {x.shape}")
+    check_same_length(x=x[:, 0], labels=labels)
     deviation = x.std(0)
-    x = (x - x.mean(0)) / jnp.where(deviation > 0, deviation, 1.0)
+    x = (x - x.mean(0)[None]) / jnp.where(deviation > 0, deviation, 1.0)[None]
     widths = (x.shape[1], *hidden, num_classes)
     init, order, steps = jax.random.split(key, 3)
     keys = jax.random.split(init, len(widths) - 1)
     make = jax.nn.initializers.he_normal()
     layers = [
-        (make(k, shape), jnp.zeros(shape[1]))
+        (make(k, shape, x.dtype), jnp.zeros(shape[1], x.dtype))
         for k, shape in zip(keys, itertools.pairwise(widths), strict=True)
     ]
     # Not penalised, unlike the kernels, so that main effects are cheaper here.
-    linear = jnp.zeros((x.shape[1], num_classes))
-    optimizer = optax.adam(learning_rate)
+    linear = jnp.zeros((x.shape[1], num_classes), x.dtype)
+    optimizer = promoting(optax.adam(learning_rate))
     state = init_state((layers, linear), optimizer, key=steps)
     batches = Shuffled((x, labels), min(batch_size, len(x)), order)
     state, _ = run_epochs(_step(optimizer, l1), state, batches, num_epochs=num_epochs)
@@ -134,8 +144,8 @@ def _step(optimizer: optax.GradientTransformation, l1: float) -> Step:
         (layers, linear), (x, labels) = params, batch
         units = x
         for kernel, bias in layers[:-1]:
-            units = jax.nn.relu(units @ kernel + bias)
-        logits = units @ layers[-1][0] + layers[-1][1] + x @ linear
+            units = jax.nn.relu(units @ kernel + bias[None])
+        logits = units @ layers[-1][0] + layers[-1][1][None] + x @ linear
         error = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return error + l1 * sum(jnp.abs(kernel).sum() for kernel, _ in layers), {}
 

@@ -13,26 +13,22 @@ References:
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 from scipy.sparse import csr_array
 
-from jeff.checks import check_choice
 from jeff_graph.cells.expression import Source
+from jeff_graph.cells.moments import choose_genes, gene_moments
 from jeff_graph.cells.rows import is_checked, mark_checked
+from jeff_graph.cells.scales import Values, empty_scale, taken_as
 
 __all__ = [
-    "Moments",
     "Prepared",
     "Recipe",
     "apply_recipe",
-    "choose_genes",
-    "gene_moments",
-    "is_counts",
     "make_recipe",
-    "merge_moments",
     "prepare",
 ]
 
@@ -50,32 +46,6 @@ class Recipe:
     genes: np.ndarray | None = None
     target: float | None = None
     log: bool = False
-
-
-class Moments(NamedTuple):
-    """Sums over cells, from which a gene's mean and variance follow; they add.
-
-    Attributes:
-      num_cells: number of cells.
-      total: sum of each gene's expression.
-      square: sum of its squares.
-      detected: number of cells that express it.
-    """
-
-    num_cells: int
-    total: Float[np.ndarray, " genes"]
-    square: Float[np.ndarray, " genes"]
-    detected: Int[np.ndarray, " genes"]
-
-    @property
-    def mean(self) -> Float[np.ndarray, " genes"]:
-        """Mean of each gene."""
-        return self.total / max(self.num_cells, 1)
-
-    @property
-    def variance(self) -> Float[np.ndarray, " genes"]:
-        """Variance of each gene, with the number of cells below."""
-        return np.maximum(self.square / max(self.num_cells, 1) - self.mean**2, 0.0)
 
 
 class Prepared:
@@ -190,117 +160,6 @@ def apply_recipe(recipe: Recipe, chunk: csr_array) -> csr_array:
     return note(rows)
 
 
-def is_counts(chunk: csr_array) -> bool:
-    """Whether all values are whole numbers.
-
-    Args:
-      chunk: expression.
-
-    Returns:
-      True for counts.
-    """
-    return bool((chunk.data == np.round(chunk.data)).all())
-
-
-def gene_moments(chunks: Iterable[csr_array]) -> Moments:
-    """Sums for each gene's mean, variance and detection, in one pass.
-
-    Args:
-      chunks: expression, at least one chunk.
-
-    Returns:
-      `Moments`, in float64.
-
-    Raises:
-      ValueError: if there is no chunk.
-    """
-    total: Moments | None = None
-    for chunk in chunks:
-        given: Any = chunk
-        genes, (cells, number) = chunk.indices, given.shape
-        # Sums over millions of cells: float32 would stop counting at 2^24.
-        values = chunk.data.astype(np.float64)
-        powers = (values, values**2, np.ones_like(values))
-        sums = [np.bincount(genes, power, minlength=number) for power in powers]
-        part = Moments(cells, sums[0], sums[1], sums[2].astype(np.int64))
-        total = part if total is None else merge_moments(total, part)
-    if total is None:
-        raise ValueError("chunks: expected at least one, got none")
-    return total
-
-
-def merge_moments(*parts: Moments) -> Moments:
-    """Moments of the cells of several parts: the sums.
-
-    Args:
-      *parts: at least one.
-
-    Returns:
-      Their sum.
-
-    Raises:
-      ValueError: if there is none, or numbers of genes differ.
-    """
-    if len({part.total.shape for part in parts}) != 1:
-        raise ValueError("parts: expected at least one, all with one number of genes")
-    return Moments(
-        sum(part.num_cells for part in parts),
-        np.sum([part.total for part in parts], axis=0),
-        np.sum([part.square for part in parts], axis=0),
-        np.sum([part.detected for part in parts], axis=0),
-    )
-
-
-def choose_genes(
-    moments: Moments,
-    num_genes: int,
-    *,
-    method: Literal["dispersion", "variance"] = "dispersion",
-    keep: Int[np.ndarray, " kept"] | None = None,
-) -> Int[np.ndarray, " chosen"]:
-    """Genes in which cells differ.
-
-    "dispersion" ranks by ``variance / mean``, which the markers of a rare cell type
-    reach as well as those of a common one; "variance" by the variance, which they do
-    not. Genes found in fewer than 3 cells are not chosen. Ties go to the first.
-
-    Args:
-      moments: of prepared expression.
-      num_genes: how many to choose, the kept ones among them.
-      method: how they are ranked.
-      keep: genes that are chosen in any case.
-
-    Returns:
-      Indices in ascending order; fewer than asked where fewer are expressed.
-
-    Raises:
-      ValueError: if ``num_genes`` is below 2 or the number kept, fewer than 2 genes are
-        expressed, or the method is unknown.
-    """
-    check_choice("method", method, ("dispersion", "variance"))
-    kept = np.zeros(0, int) if keep is None else np.unique(keep)
-    if num_genes < max(2, len(kept)):
-        raise ValueError(
-            f"num_genes: expected at least {max(2, len(kept))}, got {num_genes}"
-        )
-    score = moments.variance.copy()
-    if method == "dispersion":
-        # A gene without expression is excluded below, not divided by 0.
-        score /= np.maximum(moments.mean, 1e-12)
-    # A gene of one or two cells has the greatest dispersion, and no pairs.
-    score[(moments.detected < 3) | (moments.variance <= 0)] = -np.inf
-    score[kept] = np.inf
-    # Stable, so that equal scores choose the same genes on every machine.
-    chosen = np.argsort(-score, kind="stable")[:num_genes]
-    chosen = np.sort(chosen[score[chosen] > -np.inf])
-    if len(chosen) < 2:
-        raise ValueError(
-            "moments: expected at least 2 genes that differ between cells and are "
-            f"found in 3 of them, got {len(chosen)}"
-        )
-    return chosen
-
-
 def make_recipe(
     source: Source,
     *,
@@ -308,11 +167,13 @@ def make_recipe(
     target: float | Literal["median"] | None = "median",
     method: Literal["dispersion", "variance"] = "dispersion",
     keep: Iterable[str] = (),
+    values: Values = "auto",
 ) -> Recipe:
     """Choose a recipe from all cells: one pass over them, two to choose genes.
 
-    Counts are scaled to one depth and their logarithm is taken. Values that are not
-    whole numbers are taken for logarithms and stay unchanged.
+    Counts are scaled to one depth and their logarithm is taken; logarithms stay
+    unchanged. Which of the two the values are is told by
+    `jeff_graph.cells.scales.taken_as`, or by you.
 
     Args:
       source: the cells.
@@ -320,32 +181,35 @@ def make_recipe(
       target: depth, or "median" for that of the cells; None leaves the depth.
       method: as in `choose_genes`.
       keep: names of genes that are kept in any case.
+      values: "counts", raw or normalised, "log", or "auto" to tell by the values, with
+        a warning where they leave a doubt.
 
     Returns:
       A `Recipe`.
 
     Raises:
-      ValueError: if a name in ``keep`` is unknown, there is no cell with a gene, or
-        as `choose_genes`.
+      ValueError: if a name in ``keep`` is unknown, there is no cell with a gene,
+        ``values`` is unknown, or as `choose_genes`.
     """
     names = {str(name): i for i, name in enumerate(source.genes)}
+    # An iterator is read once; one name is not a sequence of letters.
+    keep = [keep] if isinstance(keep, str) else [str(name) for name in keep]
     unknown = [name for name in keep if name not in names]
     if unknown:
         raise ValueError(
             f"keep: expected names of genes, got {', '.join(unknown[:5])}, which the "
             f"cells do not have; theirs are like {', '.join(list(names)[:3])}"
         )
-    counts, depths = True, []
+    scale = empty_scale()
     for chunk in source.chunks():
-        counts = counts and is_counts(chunk)
-        depths.append(np.asarray(chunk.sum(axis=1, dtype=np.float64)).ravel())
-    depth = np.concatenate(depths) if depths else np.zeros(0)
-    if not (depth > 0).any():
+        scale = scale.add(chunk)
+    if not scale.largest > 0:
         raise ValueError("source: expected cells that express genes, got none")
+    place = str(getattr(source, "path", "source"))
+    logged = bool(getattr(source, "logged", False))
     recipe = Recipe()
-    if counts:
-        # Cells without genes have no depth.
-        middle = float(np.median(depth[depth > 0]))
+    if taken_as(scale, values, logged=logged, place=place) == "counts":
+        middle = scale.median_depth
         recipe = Recipe(target=middle if target == "median" else target, log=True)
     if num_genes is None:
         return recipe

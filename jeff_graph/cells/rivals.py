@@ -13,9 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-from scipy.sparse import csr_array
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from scipy.sparse.linalg import LinearOperator, svds
+
+from jeff_graph.cells.arrays import as_real, is_concrete
+from jeff_graph.cells.rows import to_rows
 
 __all__ = ["geosketch_cells", "k_centre", "principal_components", "uniform"]
 
@@ -39,7 +41,7 @@ def uniform(num_cells: int, number: int, *, key: PRNGKeyArray) -> Int[Array, " d
 
 
 def k_centre(
-    x: Float[Array, "cells dims"], number: int, *, key: PRNGKeyArray
+    x: Shaped[Any, "cells dims"], number: int, *, key: PRNGKeyArray
 ) -> Int[Array, " draws"]:
     """Cells such that no cell is far from one: farthest-first traversal.
 
@@ -55,9 +57,12 @@ def k_centre(
       Distinct indices, in the order picked.
 
     Raises:
-      ValueError: if more are asked than there are.
+      ValueError: if more are asked than there are, or a coordinate is not finite.
     """
+    x = as_real(x, "x")
     _check_number(number, len(x))
+    if is_concrete(x) and not jnp.isfinite(x).all():
+        raise ValueError("x: expected finite coordinates, got NaN or infinity")
     return _farthest_first(x, number, jax.random.randint(key, (), 0, len(x)))
 
 
@@ -65,17 +70,17 @@ def k_centre(
 def _farthest_first(x: Array, number: int, first: Array) -> Array:
     def pick(distance: Array, _: None) -> tuple[Array, Array]:
         chosen = distance.argmax()
-        nearer = jnp.minimum(distance, ((x - x[chosen]) ** 2).sum(1))
+        nearer = jnp.minimum(distance, ((x - x[chosen][None]) ** 2).sum(1))
         # Below any distance, so that no cell is chosen twice.
         return nearer.at[chosen].set(-1.0), chosen
 
-    nearest = ((x - x[first]) ** 2).sum(1).at[first].set(-1.0)
+    nearest = ((x - x[first][None]) ** 2).sum(1).at[first].set(-1.0)
     _, rest = jax.lax.scan(pick, nearest, length=number - 1)
     return jnp.append(first, rest)
 
 
 def geosketch_cells(
-    x: Float[np.ndarray, "cells dims"], number: int, *, seed: int
+    x: Shaped[Any, "cells dims"], number: int, *, seed: int
 ) -> Int[np.ndarray, " draws"]:
     """Cells by geometric sketching: evenly from the boxes of a cover.
 
@@ -102,12 +107,12 @@ def geosketch_cells(
 
 
 def principal_components(
-    cells: csr_array, number: int, *, seed: int = 0
+    cells: Any, number: int, *, seed: int = 0
 ) -> Float[np.ndarray, "cells components"]:
     """Coordinates of cells along the directions of greatest variance.
 
     Args:
-      cells: expression, sparse; it stays so, centred implicitly.
+      cells: expression; a sparse one stays so, centred implicitly.
       number: of components, below the numbers of cells and genes.
       seed: of the iteration's start.
 
@@ -117,7 +122,7 @@ def principal_components(
     Raises:
       ValueError: if ``number`` is out of range.
     """
-    given: Any = cells.astype(np.float64)
+    given: Any = to_rows(cells, "cells").astype(np.float64)
     if not 1 <= number < min(given.shape):
         raise ValueError(
             f"number: expected 1 to {min(given.shape) - 1} components, got {number}"

@@ -6,7 +6,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array
 
-__all__ = ["Rows", "is_checked", "make_rows", "mark_checked", "sparse_values"]
+__all__ = [
+    "Rows",
+    "is_checked",
+    "make_rows",
+    "mark_checked",
+    "sparse_values",
+    "to_rows",
+]
 
 
 class Rows(NamedTuple):
@@ -113,9 +120,9 @@ def sparse_values(cells: Any) -> tuple[csr_array, Float[np.ndarray, " nonzeros"]
     Raises:
       ValueError: if values are negative or not finite.
     """
-    sparse = csr_array(cells)
+    sparse = to_rows(cells, "cells")
     # Check after the cast, which turns a float64 beyond the float32 range to infinity.
-    values = np.asarray(sparse.data, np.float32)
+    values = sparse.data
     fine = is_checked(cells) or (np.isfinite(values).all() and (values >= 0).all())
     if not fine:
         raise ValueError(
@@ -123,12 +130,40 @@ def sparse_values(cells: Any) -> tuple[csr_array, Float[np.ndarray, " nonzeros"]
             f"got {int((values < 0).sum())} negative and "
             f"{int((~np.isfinite(values)).sum())} not finite; take unscaled expression"
         )
-    if (values == 0).any():
-        # csr_array may share memory with the caller's matrix, which must not change.
+    if is_checked(cells):
+        return sparse, values
+    # A gene stored twice is one gene, and a stored zero is none.
+    if not sparse.has_canonical_format or (values == 0).any():
+        # It may share memory with the caller's matrix, which must not change.
         sparse = sparse.copy()
+        sparse.sum_duplicates()
         sparse.eliminate_zeros()
-        values = np.asarray(sparse.data, np.float32)
+        values = sparse.data
     return sparse, values
+
+
+def to_rows(cells: Any, place: str) -> csr_array:
+    """Cells as compressed rows of float32, not yet checked.
+
+    Args:
+      cells: dense array, data frame or scipy sparse matrix, [cells, genes].
+      place: their name in an error.
+
+    Returns:
+      The rows; they may share indices with the argument.
+
+    Raises:
+      TypeError: if the values are not real numbers.
+    """
+    if not hasattr(cells, "tocsr"):
+        cells = np.asarray(cells)
+    if np.dtype(cells.dtype).kind not in "buif":
+        raise TypeError(f"{place}: expected real numbers, got {cells.dtype}")
+    # Cast first: scipy has no float16, and sums of doubled uint8 would wrap at 256.
+    if cells.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            cells = cells.astype(np.float32)
+    return csr_array(cells)
 
 
 def _rounded(count: int) -> int:

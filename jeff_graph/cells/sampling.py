@@ -1,55 +1,34 @@
 """Drawing cells by their diversity, with weights for a named estimand.
 
-A cell's weight is ``K^-power`` for its density K of `jeff_graph.cells.wds.scores`; the
-paper's is power 1. Draws are by Gumbel top-k on the logarithm: without replacement, in
-one pass. The paper draws by the weights and then weights by them again, which targets
-neither the mean over the cells nor a uniform mean over kinds of cells. Here the
-estimand is named, and the sample has the weights for it.
+Weights are those of `jeff_graph.cells.weights`. Draws are by Gumbel top-k on the
+logarithm: without replacement, in one pass. The paper draws by the weights and then
+weights by them again, which targets neither the mean over the cells nor a uniform mean
+over kinds of cells. Here the estimand is named, and the sample has the weights for it.
 
 Reference: arXiv 2410.15616, section 4. Inclusion probabilities: Cohen and Kaplan,
 "Summarizing Data Using Bottom-k Sketches", PODC 2007; Rosen, "Asymptotic Theory for
 Order Sampling", Journal of Statistical Planning and Inference, 1997.
 """
 
-import functools
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jeff.checks import check_choice, check_same_length
+from jeff_graph.cells.arrays import as_codes, as_real, is_concrete
 
 __all__ = [
     "Estimand",
     "Sample",
-    "Weights",
-    "diversity_weights",
-    "effective_size",
     "inclusion_probabilities",
     "sample",
 ]
 
 Estimand: TypeAlias = Literal["population", "diverse", "published"]
 _ESTIMANDS = ("population", "diverse", "published")
-
-
-class Weights(NamedTuple):
-    """Weights by which cells are drawn.
-
-    Attributes:
-      log_weight: natural logarithm; -inf for a cell that is never drawn.
-      power: the exponent of 1 / K that was used: as asked, or less where the floor on
-        the effective size asked for it.
-      effective: effective size of a sample as a share of its cells, as of
-        `effective_size`.
-    """
-
-    log_weight: Float[Array, " cells"]
-    power: Float[Array, ""]
-    effective: Float[Array, ""]
 
 
 class Sample(NamedTuple):
@@ -69,93 +48,8 @@ class Sample(NamedTuple):
     effective: Float[Array, ""]
 
 
-def effective_size(
-    log_weight: Float[Array, " cells"],
-) -> Float[Array, ""]:
-    """Effective share of a weighted sample, for means over all cells.
-
-    Drawn with probability p, weighted by 1 / p, k cells are worth ``k (E 1/p)^2 /
-    E (1/p)^2 = k / (mean(w) mean(1 / w))`` uniform ones, by Kish's formula, for
-    w proportional to p.
-
-    Args:
-      log_weight: natural logarithm of the weights; cells at -inf are left out.
-
-    Returns:
-      The share, in (0, 1]; NaN where no cell has a weight.
-
-    >>> float(effective_size(jnp.log(jnp.array([1.0, 1.0, 1.0]))))
-    1.0
-    """
-    # In logarithms: weights of a high power span more than float32's range.
-    real = log_weight > -jnp.inf
-    number = jnp.log(real.sum())
-    up = jax.nn.logsumexp(log_weight, where=real) - number
-    down = jax.nn.logsumexp(-log_weight, where=real) - number
-    return jnp.exp(-(up + down))
-
-
-@functools.partial(jax.jit, static_argnames="kind")
-def diversity_weights(
-    density: Float[Array | np.ndarray, " cells"],
-    *,
-    where: Bool[Array, " cells"] | None = None,
-    power: float | Float[Array, ""] = 1.0,
-    least_effective: float | Float[Array, ""] = 0.0,
-    kind: Literal["inverse", "softmax"] = "inverse",
-) -> Weights:
-    """Weights ``K^-power``, with the power lowered until enough of a sample counts.
-
-    The effective size falls steadily with the power, so the largest power that keeps
-    the floor is found by bisection.
-
-    Args:
-      density: K of each cell, positive; NaN for a cell that is not to be drawn.
-      where: cells that may be drawn; all with a density by default. Give the cells
-        that have genes: cells without any are few and equal, so they look diverse.
-      power: exponent; 1 as published, 0 draws uniformly.
-      least_effective: floor on `effective_size`, in [0, 1].
-      kind: "inverse", or "softmax": the weights ``exp(power / (n K))`` that the paper's
-        text names, for comparison; they collapse on the rarest cell; static.
-
-    Returns:
-      `Weights`.
-
-    Raises:
-      ValueError: if ``kind`` is unknown or the lengths differ.
-
-    >>> weights = diversity_weights(jnp.array([0.5, 0.5, 0.25]))
-    >>> jnp.exp(weights.log_weight).round(2).tolist()
-    [2.0, 2.0, 4.0]
-    """
-    check_choice("kind", kind, ("inverse", "softmax"))
-    density = jnp.asarray(density)
-    check_same_length(density=density, where=where)
-    real = density > 0
-    if where is not None:
-        real &= where
-    # Replaced before the logarithm, whose NaN would pass through a later where.
-    safe = jnp.where(real, density, 1.0)
-    score = -jnp.log(safe) if kind == "inverse" else 1 / (safe * real.sum())
-
-    def at(power: Array) -> Array:
-        return jnp.where(real, power * score, -jnp.inf)
-
-    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        middle = (ends[0] + ends[1]) / 2
-        enough = effective_size(at(middle)) >= least_effective
-        low = jnp.where(enough, middle, ends[0])
-        return low, jnp.where(enough, ends[1], middle)
-
-    asked = jnp.asarray(power, jnp.float32)
-    low, _ = jax.lax.fori_loop(0, 24, halve, (jnp.zeros(()), asked))
-    # As asked where that suffices: bisection only approaches its upper end.
-    used = jnp.where(effective_size(at(asked)) >= least_effective, asked, low)
-    return Weights(at(used), used, effective_size(at(used)))
-
-
 def inclusion_probabilities(
-    log_weight: Float[Array, " cells"], num_cells: int
+    log_weight: Shaped[Any, " cells"], num_cells: int
 ) -> Float[Array, " cells"]:
     """Probability of each cell to be among Gumbel's top k.
 
@@ -171,12 +65,13 @@ def inclusion_probabilities(
       The probabilities; they sum to k.
 
     Raises:
-      ValueError: if ``num_cells`` is not within 1 and the number of cells.
+      ValueError: if ``num_cells`` is not within 1 and the number of cells that can be
+        drawn, or a weight is NaN.
 
     References:
       Rosen, "Asymptotic Theory for Order Sampling", 1997.
     """
-    _check_number(num_cells, len(log_weight))
+    log_weight = _checked(log_weight, num_cells)
     possible = log_weight > -jnp.inf
     shifted = log_weight - jnp.max(log_weight)
 
@@ -196,12 +91,12 @@ def inclusion_probabilities(
 
 
 def sample(
-    log_weight: Float[Array, " cells"],
+    log_weight: Shaped[Any, " cells"],
     num_cells: int,
     *,
     key: PRNGKeyArray,
     estimand: Estimand = "population",
-    strata: Int[Array, " cells"] | None = None,
+    strata: Shaped[Any, " cells"] | None = None,
     replace: bool = False,
 ) -> Sample:
     """Draw cells by weight.
@@ -226,8 +121,9 @@ def sample(
       `Sample`.
 
     Raises:
-      ValueError: if more cells are asked than can be drawn, the estimand is unknown, a
-        length differs, or both strata and replacement are given.
+      ValueError: if more cells are asked than can be drawn, a weight is NaN, the
+        estimand is unknown, a length differs, a stratum is negative, or both strata
+        and replacement are given.
 
     References:
       Cohen and Kaplan, "Summarizing Data Using Bottom-k Sketches", PODC 2007.
@@ -237,11 +133,11 @@ def sample(
     [0.25, 0.25, 0.25, 0.25]
     """
     check_choice("estimand", estimand, _ESTIMANDS)
+    log_weight = _checked(log_weight, num_cells, replace)
+    strata = None if strata is None else as_codes(strata, "strata")
     check_same_length(log_weight=log_weight, strata=strata)
     if strata is not None and replace:
         raise ValueError("strata, replace: expected at most one of them, got both")
-    if not isinstance(log_weight, Tracer):
-        _check_number(num_cells, int((log_weight > -jnp.inf).sum()), replace)
     if replace:
         cells = jax.random.categorical(key, log_weight, shape=(num_cells,))
         inclusion = num_cells * jax.nn.softmax(log_weight)[cells]
@@ -295,8 +191,6 @@ def _quotas(log_weight: np.ndarray, num_cells: int, strata: np.ndarray) -> np.nd
 
     Rounded by largest remainders; what a small stratum cannot give goes to the others.
     """
-    if strata.min() < 0:
-        raise ValueError("strata: expected kinds from 0, got a negative one")
     weight = np.exp(log_weight - log_weight.max(), dtype=np.float64)
     size = np.bincount(strata, weights=weight > 0).astype(int)
     share = np.bincount(strata, weights=weight)
@@ -311,6 +205,23 @@ def _quotas(log_weight: np.ndarray, num_cells: int, strata: np.ndarray) -> np.nd
             given[np.argmax(np.where(room, target - quota, -np.inf))] = 1
         quota += given
     return quota
+
+
+def _checked(log_weight: Any, num_cells: int, replace: bool = False) -> Array:
+    """Weights as an array, from which so many cells can be drawn."""
+    log_weight = as_real(log_weight, "log_weight")
+    check_same_length(log_weight=log_weight)
+    available = len(log_weight)
+    if is_concrete(log_weight):
+        # Of NaN the race makes the first to come.
+        if jnp.isnan(log_weight).any() or (log_weight == jnp.inf).any():
+            raise ValueError(
+                "log_weight: expected logarithms of weights, -inf for cells that are "
+                "never drawn, got NaN or infinity"
+            )
+        available = int((log_weight > -jnp.inf).sum())
+    _check_number(num_cells, available, replace)
+    return log_weight
 
 
 def _check_number(num_cells: int, available: int, replace: bool = False) -> None:

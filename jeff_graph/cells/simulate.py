@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array, vstack
 
+from jeff_graph.cells.expression import check_cells, check_size
+
 __all__ = ["Design", "SimulatedCells", "Truth", "simulate_cells"]
 
 # Cells are drawn in blocks of this size, whatever chunks are asked for.
@@ -58,6 +60,8 @@ class Design:
 
     def __post_init__(self):
         """Check that the parts fit together."""
+        # An iterator would be empty at its second reading.
+        object.__setattr__(self, "shares", tuple(self.shares))
         if min(self.shares, default=0) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
             raise ValueError(
                 f"shares: expected positive shares that sum to 1, got {self.shares}"
@@ -166,8 +170,7 @@ class SimulatedCells:
         Raises:
           ValueError: if ``size`` is below 1.
         """
-        if size < 1:
-            raise ValueError(f"size: expected at least 1, got {size}")
+        check_size(size)
         waiting: list[csr_array] = []
         held = 0
         for number in range(self._num_blocks):
@@ -194,12 +197,7 @@ class SimulatedCells:
         Raises:
           IndexError: if there is no such cell.
         """
-        cells = np.asarray(cells)
-        if cells.size and not 0 <= cells.min() <= cells.max() < self.num_cells:
-            raise IndexError(
-                f"cells: expected indices from 0 to {self.num_cells - 1}, got "
-                f"{cells.min()} to {cells.max()}"
-            )
+        cells = check_cells(cells, self.num_cells)
         parts = [csr_array((0, len(self.genes)), dtype=np.float32)]
         # A block is drawn once, however many of its cells are asked for.
         order = np.argsort(cells // _BLOCK, kind="stable")

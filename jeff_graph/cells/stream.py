@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 from scipy.sparse import csr_array
 
+from jeff_graph.cells.arrays import means_nan
 from jeff_graph.cells.rows import Rows, make_rows
 from jeff_graph.cells.wds import (
     HashParameters,
@@ -70,6 +71,7 @@ def sketch_cells(
     return total
 
 
+@means_nan
 def score_cells(
     chunks: Iterable[csr_array | np.ndarray],
     params: HashParameters,
@@ -151,6 +153,8 @@ def _count(params: HashParameters, rows: Rows) -> Sketch:
     return update(empty_sketch(params), hashes(params, rows))
 
 
+# Marked here as well, since workers are threads of their own.
+@means_nan
 @jax.jit
 def _score(params: HashParameters, sketch: Sketch, rows: Rows) -> Array:
     density = scores(sketch, hashes(params, rows))
@@ -194,9 +198,14 @@ def _map(
     if workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
 
+    # JAX keeps this setting by thread.
+    wide = bool(jax.config.jax_enable_x64)
+
     def run(chunk: Any) -> tuple[T, int]:
         _check_genes(chunk, params)
-        result = function(make_rows(chunk, num_rows=_round_rows(chunk.shape[0])))
+        rows = make_rows(chunk, num_rows=_round_rows(chunk.shape[0]))
+        with jax.enable_x64(wide):
+            result = function(rows)
         # Waiting in the thread: dispatch alone would queue every chunk in memory.
         return jax.block_until_ready(result), chunk.shape[0]
 

@@ -8,23 +8,23 @@ and the paper's constant 1e-5 takes far more than its 4 epochs on small data.
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree, Shaped
 
 from jeff import training
 from jeff.batches import Shuffled
+from jeff.frozen import Frozen
 from jeff.steps import Metrics, Step, init_state, make_step
+from jeff_graph.cells.arrays import as_codes, as_real
 from jeff_graph.cells.tokens import Tokens
 
 # apply_fn(params, tokens, key=None) -> logits [cells, classes].
 ApplyFn: TypeAlias = Callable[..., Array]
 
-__all__ = ["Trained", "accuracy", "fit"]
+__all__ = ["Trained", "accuracy", "fit", "promoting"]
 
 
 class Trained(NamedTuple):
@@ -43,9 +43,10 @@ def fit(
     apply_fn: ApplyFn,
     params: PyTree,
     tokens: Tokens,
-    labels: Int[Array | np.ndarray, " cells"],
+    labels: Shaped[Any, " cells"],
     *,
     key: PRNGKeyArray,
+    frozen: Frozen | None = None,
     num_epochs: int = 4,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
@@ -60,8 +61,10 @@ def fit(
         the same object to train again without compiling again.
       params: initial parameters.
       tokens: the cells.
-      labels: class of each, from 0.
+      labels: class of each, from 0, below the number of logits.
       key: random key of batches and dropout.
+      frozen: parameters that are not trained, such as running statistics, as in
+        `jeff.frozen.is_frozen`.
       num_epochs: passes over the cells.
       batch_size: cells per step; all of them where there are fewer.
       learning_rate: the highest.
@@ -74,21 +77,16 @@ def fit(
 
     Raises:
       FloatingPointError: at the first loss that is not finite.
-      ValueError: if the lengths differ, a label is negative, or a number is below 1.
+      ValueError: if the lengths differ, a label is no class, a number is below 1, or
+        running statistics would be trained.
     """
-    if labels.shape != tokens.genes.shape[:1] or not labels.size or labels.min() < 0:
-        raise ValueError(
-            f"labels: expected {tokens.genes.shape[0]} classes from 0, one a cell, got "
-            f"shape {labels.shape} and a least class of {labels.min(initial=0)}; leave "
-            "cells without a label out"
-        )
+    tokens, labels = _examples(apply_fn, params, tokens, labels)
     order, dropout = jax.random.split(key)
-    data = jax.tree.map(jnp.asarray, (tokens, labels))
-    batches = Shuffled(data, min(batch_size, len(labels)), order)
+    batches = Shuffled((tokens, labels), min(batch_size, len(labels)), order)
     steps = num_epochs * batches.steps_per_epoch
     optimizer = _optimizer(steps, learning_rate, weight_decay)
     result = training.fit(
-        _step(apply_fn, optimizer),
+        _step(apply_fn, optimizer, _hashable(frozen)),
         init_state(params, optimizer, key=dropout),
         batches,
         num_steps=steps,
@@ -103,7 +101,7 @@ def accuracy(
     apply_fn: ApplyFn,
     params: PyTree,
     tokens: Tokens,
-    labels: Int[Array | np.ndarray, " cells"],
+    labels: Shaped[Any, " cells"],
     *,
     batch_size: int = 256,
 ) -> float:
@@ -118,9 +116,62 @@ def accuracy(
 
     Returns:
       The share, in [0, 1].
+
+    Raises:
+      ValueError: if the lengths differ, there is no cell, or a label is no class.
     """
+    tokens, labels = _examples(apply_fn, params, tokens, labels)
     predicted = _predict(apply_fn, min(batch_size, len(labels)), params, tokens)
     return float((predicted == labels).mean())
+
+
+def promoting(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """An optimiser that works under strict promotion of dtypes.
+
+    optax's Adam raises a float to an integer, which ``jax_numpy_dtype_promotion``
+    refuses where it is "strict".
+
+    Args:
+      optimizer: the optimiser.
+
+    Returns:
+      The same, with standard promotion while it updates.
+    """
+    inner = optax.with_extra_args_support(optimizer)
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, Any]:
+        with jax.numpy_dtype_promotion("standard"):
+            return inner.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _examples(
+    apply_fn: ApplyFn, params: PyTree, tokens: Tokens, labels: Any
+) -> tuple[Tokens, Array]:
+    """Cells and their classes, checked against each other and the logits."""
+    tokens = Tokens(
+        as_codes(tokens.genes, "tokens.genes"), as_real(tokens.values, "tokens.values")
+    )
+    one = jax.tree.map(lambda leaf: leaf[:1], tokens)
+    logits = jax.eval_shape(apply_fn, params, one)
+    labels = as_codes(labels, "labels", logits.shape[-1])
+    if labels.shape != tokens.genes.shape[:1] or not labels.size:
+        raise ValueError(
+            f"labels: expected {tokens.genes.shape[0]} classes, one a cell, and at "
+            f"least one, got shape {labels.shape}; leave cells without a label out"
+        )
+    return tokens, labels
+
+
+def _hashable(frozen: Frozen | None) -> Any:
+    if frozen is None or isinstance(frozen, str) or callable(frozen):
+        return frozen
+    return tuple(frozen)
 
 
 # One object for the same numbers, or `fit` would compile its step again.
@@ -131,14 +182,15 @@ def _optimizer(
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, max(steps // 10, 1), max(steps, 2)
     )
-    return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay)
-    )
+    adam = optax.adamw(schedule, weight_decay=weight_decay)
+    return promoting(optax.chain(optax.clip_by_global_norm(1.0), adam))
 
 
 # One object for one network and optimiser, or `fit` would compile again.
 @functools.lru_cache(maxsize=16)
-def _step(apply_fn: ApplyFn, optimizer: optax.GradientTransformation) -> Step:
+def _step(
+    apply_fn: ApplyFn, optimizer: optax.GradientTransformation, frozen: Any
+) -> Step:
     """The step of `fit`, one object for one network and optimiser."""
 
     def loss(
@@ -149,7 +201,7 @@ def _step(apply_fn: ApplyFn, optimizer: optax.GradientTransformation) -> Step:
         error = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return error.mean(), {}
 
-    return make_step(loss, optimizer)
+    return make_step(loss, optimizer, frozen=frozen)
 
 
 @functools.partial(jax.jit, static_argnames=("apply_fn", "size"))

@@ -21,14 +21,16 @@ References:
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
+from jeff.checks import check_same_length
+from jeff_graph.cells.arrays import as_real, means_nan
 from jeff_graph.cells.rows import Rows
 
 __all__ = [
@@ -120,7 +122,7 @@ def hash_parameters(
 
 def hashes(
     params: HashParameters,
-    cells: Rows | Float[Array, "cells genes"],
+    cells: Rows | Shaped[Any, "cells genes"],
     *,
     block: int | None = None,
 ) -> Int[Array, "cells hashes"]:
@@ -153,6 +155,7 @@ def hashes(
     if block is not None and block < 1:
         raise ValueError(f"block: expected at least 1, got {block}")
     if not isinstance(cells, Rows):
+        cells = as_real(cells, "cells")
         if cells.shape[-1:] != (params.num_genes,) or cells.ndim != 2:
             raise ValueError(
                 f"cells: expected shape [cells, {params.num_genes}], got {cells.shape}"
@@ -292,6 +295,7 @@ def merge(*sketches: Sketch) -> Sketch:
     return jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts), *sketches)
 
 
+@means_nan
 def scores(
     sketch: Sketch, hashed: Int[Array, "cells hashes"]
 ) -> Float[Array, " cells"]:
@@ -306,7 +310,7 @@ def scores(
 
     Returns:
       Densities in [0, 1]; at least ``1 / num_cells`` for a cell that was counted, NaN
-      for padding rows.
+      for padding rows, and where no cell was counted.
 
     Raises:
       ValueError: if the numbers of hashes differ.
@@ -316,12 +320,13 @@ def scores(
     """
     _check_hashes(sketch, hashed)
     found = sketch.counts[jnp.arange(hashed.shape[1]), hashed]
-    density = found.astype(jnp.float32).mean(-1) / sketch.num_cells
+    number = sketch.num_cells.astype(jnp.float32)
+    density = found.astype(jnp.float32).mean(-1) / number
     return jnp.where(hashed[:, 0] < 0, jnp.nan, density)
 
 
 def min_max_similarity(
-    x: Float[Array, " genes"], y: Float[Array, " genes"]
+    x: Shaped[Any, " genes"], y: Shaped[Any, " genes"]
 ) -> Float[Array, ""]:
     """Min-max similarity, ``sum_i min(x_i, y_i) / sum_i max(x_i, y_i)``.
 
@@ -332,9 +337,14 @@ def min_max_similarity(
     Returns:
       A number in [0, 1]; 1 for two cells without genes.
 
+    Raises:
+      ValueError: if the numbers of genes differ.
+
     >>> float(min_max_similarity(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0])))
     0.5
     """
+    x, y = as_real(x, "x"), as_real(y, "y")
+    check_same_length(x=x, y=y)
     largest = jnp.maximum(x, y).sum()
     ratio = jnp.minimum(x, y).sum() / jnp.where(largest > 0, largest, 1)
     return jnp.where(largest > 0, ratio, 1.0)

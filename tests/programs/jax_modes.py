@@ -16,6 +16,12 @@ import optax
 
 from jeff import fairness, training
 from jeff import line as lines
+from jeff_graph import cells
+from jeff_graph.cells import (
+    celluformer,
+    evaluation,
+)
+from jeff_graph.cells import training as cell_training
 from jeff_graph.editing import gre
 
 MODES = {
@@ -133,7 +139,41 @@ def gre_part():
         assert state.params["w"].dtype == jnp.float32
 
 
+def cells_part():
+    """Counts to a map of pairs, in which NaN means "not seen" and is no error."""
+    design = cells.Design(num_genes=60, shares=(0.7, 0.3), markers=20)
+    source = cells.simulate_cells(60, design=design)
+    view = cells.collect(cells.prepare(source, cells.make_recipe(source, num_genes=8)))
+    x = view.values.toarray()
+    case = (source.column("label") == "case").astype(np.int32)
+    hashing = cells.hash_parameters(jax.random.key(0), 8, 5)
+    density = cells.score_cells([x], hashing, cells.sketch_cells([x], hashing))
+    density[3] = np.nan
+    weights = cells.diversity_weights(density, power=2.0, least_effective=0.3)
+    few = cells.sample(weights.log_weight, 20, key=jax.random.key(1))
+    finite((few.weights, few.inclusion))
+    config = celluformer.Config(8, 2, width=8, heads=2, layers=1, hidden=8)
+    network = celluformer.make_apply(config)
+    start = celluformer.init(config, key=jax.random.key(2))
+    tokens = cells.make_tokens(x)
+    cell_training.fit(network, start, tokens, case, key=jax.random.key(3), num_epochs=1)
+    sums = cells.pair_sums(
+        celluformer.make_attention(config),
+        start,
+        tokens,
+        8,
+        num_bootstrap=3,
+        key=jax.random.key(4),
+    )
+    pairs = cells.pair_scores(sums, prior_cells=3.0)
+    cells.pair_interval(sums)
+    evaluation.rank_pairs(pairs)
+    evaluation.rank_agreement(pairs, pairs)
+    cells.product_test(x, case == 1, np.stack(np.triu_indices(8, 1), 1))
+
+
 PARTS = {
+    "cells": cells_part,
     "line": line_part,
     "training": training_part,
     "fairness": fairness_part,

@@ -9,9 +9,10 @@ import pytest
 
 from configs.wds import PRESETS, Config
 from jeff_graph.cells import simulate
+from jeff_graph.cells.columns import label_codes
 from train_scripts.cli import main
 from train_scripts.running import results
-from train_scripts.wds import claims, summary
+from train_scripts.wds import claims, data, measure, summary
 from train_scripts.wds import run as wds
 
 TINY = dataclasses.replace(
@@ -118,6 +119,37 @@ def test_mistakes_in_the_data(tmp_path, options, message):
 def test_mistakes_in_a_configuration(options, message):
     with pytest.raises(ValueError, match=message):
         Config(**options)
+
+
+def test_pairs_of_no_known_gene(tmp_path):
+    (tmp_path / "pairs.csv").write_text("TP53,MYC\nKRAS,EGFR\n")
+    config = dataclasses.replace(
+        TINY, dataset="simulated", pairs=str(tmp_path / "pairs.csv")
+    )
+    names = np.array(["gene0", "gene1"])
+    with pytest.raises(ValueError, match=r"pairs.csv: .*got none in 2 rows; .*symbols"):
+        data.known_pairs(config, names, np.arange(2), None)
+
+
+def test_a_missing_type_is_no_type_and_a_type_of_one_cell_not_judged():
+    types, names = label_codes(["T"] * 90 + ["B"] * 8 + ["", "one"], least=1)
+    shares, rare = measure.type_shares(types, len(names))
+    assert names == ("B", "T", "one")
+    np.testing.assert_allclose(shares * 99, [8, 90, 1])
+    assert rare.tolist() == [True, False, False]
+    assert not measure.type_shares(np.zeros(9, int), 1)[1].any()
+
+
+def test_a_seed_without_a_number_keeps_the_others_in_pairs():
+    made = report()
+    del made.rows[0]["all_auroc"], made.rows[2]["wds_0.1_auroc"]
+    few, whole = summary.paired(made, "wds_0.1_auroc", "all_auroc")
+    assert few.tolist() == [0.891] and whole.tolist() == [0.9]
+    assert [claim.holds for claim in claims.claims(made)][:2] == [True, None]
+
+
+def test_sequences_of_a_configuration_are_read_once():
+    assert Config(seeds=iter([3, 4]), keep=iter(["A"])).seeds == (3, 4)
 
 
 def report(**values):

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from configs.wds import Config
 from jeff.csv_rows import csv_rows
 from jeff_graph.cells import evaluation, expression, h5ad, preprocess, simulate
+from jeff_graph.cells.columns import label_codes
 from jeff_graph.cells.expression import Source
 from jeff_graph.cells.preprocess import Recipe
 from jeff_graph.cells.simulate import Truth
@@ -30,7 +31,8 @@ class Cells(NamedTuple):
       recipe: the preprocessing that was applied.
       codes: class of each cell, -1 for none.
       classes: names of the classes.
-      types: type of each cell, or None.
+      types: type of each cell as a number, -1 where it is missing, or None.
+      type_names: names of the types.
       known: mask over pairs that are known to interact, or None.
       within: mask over pairs of markers of one type, in a simulation, or None.
       lost: number of known pairs with a gene that was not chosen.
@@ -42,6 +44,7 @@ class Cells(NamedTuple):
     codes: np.ndarray
     classes: tuple[str, ...]
     types: np.ndarray | None
+    type_names: tuple[str, ...]
     known: Array | None
     within: Array | None
     lost: int
@@ -66,25 +69,31 @@ def load(config: Config, seed: int) -> Iterator[Cells]:
         truth = None
         if config.data:
             layer = config.layer or "X"
-            source = stack.enter_context(h5ad.open_cells(config.data, layer))
+            source = stack.enter_context(
+                h5ad.open_cells(config.data, layer, symbols=config.symbols or None)
+            )
         elif config.dataset == "simulated":
             source: Any = simulate.simulate_cells(config.cells, seed=seed)
             truth = source.truth
         else:
             source = h5ad.load_pbmc()
-        codes, classes = expression.label_codes(
+        codes, classes = label_codes(
             source.column(config.label), name=f"label {config.label!r}"
         )
         recipe = preprocess.make_recipe(
-            source, num_genes=config.genes, keep=config.keep
+            source, num_genes=config.genes, keep=config.keep, values=config.values
         )
         prepared: Any = preprocess.prepare(source, recipe)
         if source.num_cells <= _IN_MEMORY:
             prepared = expression.collect(prepared)
-        types = source.column(config.type) if config.type else None
+        types, type_names = None, ()
+        if config.type:
+            types, type_names = label_codes(
+                source.column(config.type), name=f"type {config.type!r}", least=1
+            )
         kept = np.arange(len(source.genes)) if recipe.genes is None else recipe.genes
         known = known_pairs(config, source.genes, kept, truth)
-        yield Cells(source, prepared, recipe, codes, classes, types, *known)
+        yield Cells(source, prepared, recipe, codes, classes, types, type_names, *known)
 
 
 def known_pairs(
@@ -115,7 +124,14 @@ def known_pairs(
         index = {str(name): i for i, name in enumerate(names)}
         rows = [row[:2] for _, row in csv_rows(config.pairs) if len(row) >= 2]
         found = [[index.get(a.strip(), -1), index.get(b.strip(), -1)] for a, b in rows]
-        pairs = np.array([pair for pair in found if min(pair) >= 0]).reshape(-1, 2)
+        # Of integers, also where none is left.
+        pairs = np.array([pair for pair in found if min(pair) >= 0], int).reshape(-1, 2)
+        if not len(pairs):
+            raise ValueError(
+                f"{config.pairs}: expected pairs of genes of the cells, got none in "
+                f"{len(rows)} rows; theirs are like {', '.join(map(str, names[:3]))}"
+                " (--symbols names a column of symbols)"
+            )
     else:
         return None, None, 0
     # A pair with a gene outside the map has no score there, so it is only counted.

@@ -16,6 +16,7 @@ from jeff_graph.cells import (
     nid,
     preprocess,
 )
+from jeff_graph.cells.scales import is_counts
 from train_scripts.running.seeds import seed_key
 from train_scripts.wds.data import Cells
 from train_scripts.wds.network import tokens_of
@@ -63,7 +64,8 @@ def judge(cells: Cells, scores: Array, known: Array, seed: int) -> dict[str, flo
 
     Returns:
       The share of pairs seen, and the enrichment of the known pairs. If the truth is
-      known, also the AUROC over all pairs, and over pairs of markers of one type.
+      known, also the AUROC over all pairs, and over pairs of markers of one type. A
+      number that cannot be computed is left out.
     """
     values = evaluation.pair_values(scores)
     seen = ~jnp.isnan(values)
@@ -72,14 +74,14 @@ def judge(cells: Cells, scores: Array, known: Array, seed: int) -> dict[str, flo
         enriched = enrichment.prerank(
             values, known, key=seed_key(seed, 7), where=seen, num_permutations=_SETS
         )
-        found["nes"] = float(jnp.nan_to_num(enriched.normalised))
+        found["nes"] = float(enriched.normalised)
     if cells.known is not None:
         found["auroc"] = float(evaluation.planted_auroc(scores, cells.known))
     if cells.within is not None:
         found["auroc_within"] = float(
             evaluation.planted_auroc(scores, known, where=cells.within)
         )
-    return found
+    return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def known_or_correlated(cells: Cells, chosen: np.ndarray) -> Array:
@@ -103,10 +105,9 @@ def without_network(
         "spearman": jnp.abs(baselines.spearman(x)),
     }
     counts: Any = preprocess.Recipe(genes=cells.recipe.genes)
-    # CS-CORE models counts. Without a logarithm in the recipe, the file itself holds
-    # logarithms and there are no counts.
-    if cells.recipe.log:
-        raw = cells.source.take(chosen)
+    raw = cells.source.take(chosen)
+    # CS-CORE models raw counts: neither logarithms nor normalised counts will do.
+    if cells.recipe.log and is_counts(raw):
         depth = np.asarray(raw.sum(axis=1), np.float32).ravel()
         rows = preprocess.apply_recipe(counts, raw).toarray()
         held = depth > 0

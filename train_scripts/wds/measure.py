@@ -16,7 +16,8 @@ from jeff_graph.cells import (
     hessian,
     interactions,
 )
-from jeff_graph.cells.sampling import Sample, Weights, diversity_weights
+from jeff_graph.cells.sampling import Sample
+from jeff_graph.cells.weights import Weights, diversity_weights
 from train_scripts.running.seeds import seed_key
 from train_scripts.wds.data import Cells
 from train_scripts.wds.maps import (
@@ -29,10 +30,12 @@ from train_scripts.wds.maps import (
 from train_scripts.wds.network import Network, fit, held_out_accuracy
 from train_scripts.wds.samples import at_most, densities, pick
 
-__all__ = ["RARE", "First", "measure"]
+__all__ = ["RARE", "First", "measure", "type_shares"]
 
 # A cell type is rare if at most this share of the cells belongs to it.
 RARE = 0.02
+# A share of fewer cells of a type than this says nothing of how often it is drawn.
+FEWEST = 5
 
 
 class First(NamedTuple):
@@ -98,7 +101,10 @@ def measure(
         "power": float(weights.power),
         "effective": float(weights.effective),
         "pairs_lost": float(cells.lost),
+        "cells_without_label": float((cells.codes < 0).sum()),
     }
+    if cells.types is not None:
+        row["cells_without_type"] = float((cells.types < 0).sum())
     row |= {
         f"all_{name}": v for name, v in judge(cells, reference, known, seed).items()
     }
@@ -157,13 +163,31 @@ def _compare(
     found["agreement"] = float(evaluation.rank_agreement(scores, reference))
     found["effective"] = float(picked.effective) / len(rows)
     if cells.types is not None:
-        names, counts = np.unique(cells.types, return_counts=True)
-        share = counts / counts.sum()
-        drawn = np.array([(cells.types[rows] == name).mean() for name in names])
-        # The rarest type always counts, so that the measure is defined for all data.
-        rare = share <= max(RARE, share.min())
-        found["rare_multiple"] = float((drawn / share)[rare].min())
+        share, rare = type_shares(cells.types, len(cells.type_names))
+        drawn = cells.types[rows]
+        drawn = np.bincount(drawn[drawn >= 0], minlength=len(share))
+        if rare.any() and drawn.sum():
+            multiple = (drawn / drawn.sum())[rare] / share[rare]
+            found["rare_multiple"] = float(multiple.min())
     return found
+
+
+def type_shares(types: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each type among the cells that have one, and which types are rare.
+
+    Args:
+      types: number of each cell's type, -1 for none.
+      number: how many types there are.
+
+    Returns:
+      ``(shares, rare)``. The rarest type counts as rare whatever its share, but no type
+      of fewer than 5 cells, and none where there is only one.
+    """
+    counts = np.bincount(types[types >= 0], minlength=number)
+    share = counts / max(counts.sum(), 1)
+    enough = counts >= FEWEST
+    least = share[enough].min(initial=1.0)
+    return share, enough & (share <= max(RARE, least)) & (share < 1)
 
 
 def _summary(name: str, found: list[dict[str, float]]) -> dict[str, float]:

@@ -6,7 +6,8 @@ import numpy as np
 
 from configs.wds import Config
 from jeff_graph.cells import rivals, stream, wds
-from jeff_graph.cells.sampling import Sample, Weights, sample
+from jeff_graph.cells.sampling import Sample, sample
+from jeff_graph.cells.weights import Weights
 from train_scripts.running.seeds import seed_key
 from train_scripts.wds.data import Cells
 

@@ -10,7 +10,7 @@ from train_scripts.running import plots
 from train_scripts.running.seeds import mean_and_std
 from train_scripts.wds.table import Table
 
-__all__ = ["NAMES", "Report", "numbers", "plot", "values"]
+__all__ = ["NAMES", "Report", "numbers", "paired", "plot", "values"]
 
 NAMES = {
     "wds": "weighted diversified",
@@ -45,7 +45,21 @@ def values(report: Report, name: str) -> np.ndarray:
     Returns:
       The values, at most one per seed.
     """
-    return np.array([row[name] for row in report.rows if name in row], float)
+    return paired(report, name)[0]
+
+
+def paired(report: Report, *names: str) -> tuple[np.ndarray, ...]:
+    """Several numbers of every seed that has them all, so that they stay in pairs.
+
+    Args:
+      report: measurements of the run.
+      *names: names of the numbers.
+
+    Returns:
+      The values of each name, one per seed.
+    """
+    rows = [row for row in report.rows if all(name in row for name in names)]
+    return tuple(np.array([row[name] for row in rows], float) for name in names)
 
 
 def numbers(report: Report) -> dict[str, float]:
@@ -57,7 +71,9 @@ def numbers(report: Report) -> dict[str, float]:
     Returns:
       Numbers by name.
     """
-    columns = {n: values(report, n) for n in report.rows[0] if n != "step"}
+    # A number may be missing in the first seed and there in another.
+    names = dict.fromkeys(name for row in report.rows for name in row)
+    columns = {n: values(report, n) for n in names if n != "step"}
     return mean_and_std({n: v for n, v in columns.items() if np.isfinite(v).all()})
 
 
@@ -129,9 +145,10 @@ def _plot_curves(axes: Any, report: Report, measure: str, label: str) -> None:
     shares = np.array(report.config.shares)
     order = np.argsort(shares)
     for way in report.config.samplers:
-        runs = np.stack(
-            [values(report, f"{way}_{share:g}_{measure}") for share in shares[order]], 1
-        )
+        names = [f"{way}_{share:g}_{measure}" for share in shares[order]]
+        runs = np.stack(paired(report, *names), 1)
+        if not runs.size:
+            continue
         plots.band(
             axes, 100 * shares[order], runs, NAMES[way], plots.COLOURS[_COLOURS[way]]
         )

@@ -15,11 +15,12 @@ from jaxtyping import Array
 from configs.wds import Config
 from jeff import files
 from jeff_graph.cells import celluformer, confirm, evaluation, interactions
-from jeff_graph.cells.sampling import diversity_weights
+from jeff_graph.cells.null import Null, false_discovery_rate, permutation_null
+from jeff_graph.cells.weights import diversity_weights
 from train_scripts.running.seeds import seed_key
 from train_scripts.wds.data import Cells
 from train_scripts.wds.maps import judge, pair_map
-from train_scripts.wds.measure import RARE, First
+from train_scripts.wds.measure import First, type_shares
 from train_scripts.wds.network import fit
 
 __all__ = ["Table", "read", "write"]
@@ -132,7 +133,7 @@ def _null(
     scores: Array,
     workdir: Path,
     say: Callable[[str], None],
-) -> interactions.Null:
+) -> Null:
     maps = []
     for number in range(config.permutations):
         say(f"training on permuted labels, {number + 1} of {config.permutations}")
@@ -146,7 +147,7 @@ def _null(
             weights=first.sample.weights,
         )
         maps.append(interactions.pair_scores(sums, prior_cells=config.prior_cells))
-    return interactions.permutation_null(scores, jnp.stack(maps))
+    return permutation_null(scores, jnp.stack(maps))
 
 
 def _test(
@@ -161,6 +162,8 @@ def _test(
     number = min(config.tested, int((~jnp.isnan(ranked.score)).sum()))
     pairs = jnp.stack([ranked.first, ranked.second], 1)[:number]
     unseen = first.network.held_out
+    if not number or not len(unseen):
+        return np.zeros(0), np.zeros(0)
     x = jnp.asarray(cells.prepared.take(unseen).toarray())
     labels = cells.codes[unseen]
     classes = range(1, 2) if len(cells.classes) == 2 else range(len(cells.classes))
@@ -172,7 +175,7 @@ def _test(
     )
     # Bonferroni over the classes, then false discovery rate over the pairs.
     least = jnp.minimum(p.min(0) * len(classes), 1.0)
-    return np.asarray(least), np.asarray(interactions.false_discovery_rate(least))
+    return np.asarray(least), np.asarray(false_discovery_rate(least))
 
 
 def _ranked_known(cells: Cells, ranked: evaluation.RankedPairs) -> np.ndarray | None:
@@ -223,13 +226,13 @@ def _plots(
     names = cells.prepared.genes
     order = np.stack([ranked.first, ranked.second], 1).ravel()
     top = np.asarray(list(dict.fromkeys(order.tolist()))[:_GENES])
-    ends = [columns.get(name, scores) for name in ("low", "high")]
+    ends = [np.asarray(columns.get(name, scores)) for name in ("low", "high")]
     pairs = [
         [
             str(names[a]),
             str(names[b]),
             float(scores[a, b]),
-            *(float(e[a, b]) for e in ends),
+            *(None if np.isnan(e[a, b]) else float(e[a, b]) for e in ends),
         ]
         for a, b in zip(
             ranked.first[:40].tolist(), ranked.second[:40].tolist(), strict=True
@@ -257,19 +260,18 @@ def _sweep(first: First) -> tuple[list[float], dict[str, list[float]], list[str]
     """Effective size, and over-representation of every cell type, at each power."""
     density, types = jnp.asarray(first.density), first.cells.types
     effective, multiples = [], {}
-    names, counts = (
-        ([], np.ones(0)) if types is None else np.unique(types, return_counts=True)
-    )
-    share = counts / max(counts.sum(), 1)
+    names = first.cells.type_names
+    typed = np.zeros(0, bool) if types is None else types >= 0
+    share, rare = np.zeros(0), np.zeros(0, bool)
+    if types is not None:
+        share, rare = type_shares(types, len(names))
     for power in _POWERS.tolist():
         weights = diversity_weights(density, power=power)
         effective.append(float(weights.effective))
         chance = np.asarray(jax.nn.softmax(weights.log_weight))
-        for name, part in zip(names, share, strict=True):
-            multiples.setdefault(str(name), []).append(
-                float(chance[types == name].sum() / part)
+        for code, (name, part) in enumerate(zip(names, share, strict=True)):
+            multiples.setdefault(name, []).append(
+                float(chance[types == code].sum() / chance[typed].sum() / part)
             )
-    rare = [
-        str(n) for n, s in zip(names, share, strict=True) if s <= max(RARE, share.min())
-    ]
-    return effective, multiples, rare
+    shown = [name for name, few in zip(names, rare, strict=True) if few]
+    return effective, multiples, shown

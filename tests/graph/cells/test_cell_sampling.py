@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jeff_graph.cells import sampling
+from jeff_graph.cells import weights as weights_
 
 
 @pytest.fixture(scope="module")
@@ -88,27 +89,27 @@ def test_strata_are_drawn_by_their_weights():
 
 def test_the_floor_lowers_the_power_just_enough():
     density = jnp.asarray(np.random.default_rng(0).beta(1, 20, 2000) + 1e-3)
-    free = sampling.diversity_weights(density, power=2.0)
+    free = weights_.diversity_weights(density, power=2.0)
     assert float(free.power) == 2.0
-    held = sampling.diversity_weights(density, power=2.0, least_effective=0.5)
+    held = weights_.diversity_weights(density, power=2.0, least_effective=0.5)
     assert 0 < float(held.power) < 2
     assert float(held.effective) == pytest.approx(0.5, abs=1e-3)
-    assert float(sampling.effective_size(held.log_weight)) == pytest.approx(
+    assert float(weights_.effective_size(held.log_weight)) == pytest.approx(
         float(held.effective)
     )
 
 
 def test_the_softmax_of_the_paper_collapses():
     density = jnp.array([1e-4] + [0.5] * 999)
-    kept = sampling.diversity_weights(density)
-    lost = sampling.diversity_weights(density, kind="softmax")
+    kept = weights_.diversity_weights(density)
+    lost = weights_.diversity_weights(density, kind="softmax")
     assert jax.nn.softmax(lost.log_weight)[0] > jax.nn.softmax(kept.log_weight)[0] * 0.9
     assert float(lost.effective) < float(kept.effective)
 
 
 def test_cells_without_density_are_never_drawn():
     density = jnp.array([0.5, jnp.nan, 0.25, 0.1])
-    weights = sampling.diversity_weights(
+    weights = weights_.diversity_weights(
         density, where=jnp.array([True, True, True, False])
     )
     assert np.isneginf(weights.log_weight[jnp.array([1, 3])]).all()
@@ -139,13 +140,13 @@ def test_jit_is_no_jit(log_weight):
         ),
         (
             lambda w, k: sampling.sample(w, 2, key=k, strata=jnp.array([0, -1, 0])),
-            "strata: expected kinds from 0",
+            "strata: expected codes from 0",
         ),
         (lambda w, k: sampling.sample(w, 2, key=k, strata=jnp.zeros(2, int)), "strata"),
         (lambda w, k: sampling.inclusion_probabilities(w, 4), "expected 1 to 3"),
-        (lambda w, k: sampling.diversity_weights(w, kind="odd"), "kind: expected"),
+        (lambda w, k: weights_.diversity_weights(w, kind="odd"), "kind: expected"),
         (
-            lambda w, k: sampling.diversity_weights(w, where=jnp.ones(2, bool)),
+            lambda w, k: weights_.diversity_weights(w, where=jnp.ones(2, bool)),
             "where: expected 3",
         ),
     ],

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jeff_graph.cells import expression, preprocess, simulate
+from jeff_graph.cells import columns, expression, preprocess, simulate
+from jeff_graph.cells import moments as moments_
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint16, np.float32, np.float64, bool])
@@ -85,7 +86,7 @@ def test_more_mistakes(unchecked):
     ],
 )
 def test_labels_are_numbered(column, codes, classes):
-    found, names = expression.label_codes(np.array(column))
+    found, names = columns.label_codes(np.array(column))
     assert found.tolist() == codes
     assert names == classes
 
@@ -93,14 +94,14 @@ def test_labels_are_numbered(column, codes, classes):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (["a", "a", ""], r"disease: .*at least two classes, got 1 \(a\)"),
+        (["a", "a", ""], r"disease: .*at least 2 classes, got 1 \(a\)"),
         (["", ""], "every value is missing"),
         (np.linspace(0, 1, 50), "got 50 different numbers; cut"),
     ],
 )
 def test_a_label_needs_classes(column, message):
     with pytest.raises(ValueError, match=message):
-        expression.label_codes(np.array(column), name="disease")
+        columns.label_codes(np.array(column), name="disease")
 
 
 def test_a_recipe_worked_by_hand():
@@ -127,13 +128,13 @@ def test_counts_are_told_from_logarithms():
 
 def test_moments_stream_and_merge():
     cells = simulate.simulate_cells(500, seed=1)
-    whole = preprocess.gene_moments(cells.chunks(500))
+    whole = moments_.gene_moments(cells.chunks(500))
     dense = cells.take(np.arange(500)).toarray().astype(float)
     np.testing.assert_allclose(whole.mean, dense.mean(0), rtol=1e-6)
     np.testing.assert_allclose(whole.variance, dense.var(0), rtol=1e-5, atol=1e-9)
     np.testing.assert_array_equal(whole.detected, (dense > 0).sum(0))
-    parts = [preprocess.gene_moments([part]) for part in cells.chunks(77)]
-    for one, other in zip(preprocess.merge_moments(*parts), whole, strict=True):
+    parts = [moments_.gene_moments([part]) for part in cells.chunks(77)]
+    for one, other in zip(moments_.merge_moments(*parts), whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
@@ -166,10 +167,10 @@ def test_kept_genes_are_kept():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: preprocess.choose_genes(m, 1), "num_genes: expected at least 2"),
-        (lambda m: preprocess.choose_genes(m, 5, method="odd"), "method: expected"),
-        (lambda m: preprocess.merge_moments(), "expected at least one"),
-        (lambda m: preprocess.gene_moments([]), "chunks: expected at least one"),
+        (lambda m: moments_.choose_genes(m, 1), "num_genes: expected at least 2"),
+        (lambda m: moments_.choose_genes(m, 5, method="odd"), "method: expected"),
+        (lambda m: moments_.merge_moments(), "expected at least one"),
+        (lambda m: moments_.gene_moments([]), "chunks: expected at least one"),
         (
             lambda m: preprocess.make_recipe(
                 expression.make_expression(np.zeros((4, 3)))
@@ -185,6 +186,6 @@ def test_kept_genes_are_kept():
     ],
 )
 def test_recipe_mistakes(unchecked, call, message):
-    moments = preprocess.gene_moments(simulate.simulate_cells(50).chunks())
+    moments = moments_.gene_moments(simulate.simulate_cells(50).chunks())
     with pytest.raises(ValueError, match=message):
         call(moments)

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from jeff import assets
-from jeff_graph.cells import expression, h5ad
+from jeff_graph.cells import columns, expression, h5ad
 
 anndata = pytest.importorskip("anndata", reason="reading h5ad files needs anndata")
 h5py = pytest.importorskip("h5py")
@@ -72,7 +72,7 @@ def test_every_form_streams_the_same(tmp_path, counts, suffix, logged, dtype, de
         assert source.take(np.zeros(0, int)).shape == (0, 12)
         assert source.column("disease")[:3].tolist() == ["ill", "well", ""]
         assert source.column("age")[4] == 4.0
-        codes, classes = expression.label_codes(source.column("disease"))
+        codes, classes = columns.label_codes(source.column("disease"))
         assert codes[:3].tolist() == [0, 1, -1]
         assert classes == ("ill", "well")
 
@@ -88,6 +88,44 @@ def test_layers_and_raw(tmp_path, counts):
             assert len(source.genes) == genes
             found = next(source.chunks(90)).toarray()
             np.testing.assert_array_equal(found, factor * counts.toarray()[:, :genes])
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_layers_without_x(tmp_path, counts, suffix, dense):
+    var = pd.DataFrame({"symbol": [*"ABCDEFGHIJK", None]}, index=map(str, range(12)))
+    made = anndata.AnnData(None, obs=obs(90), var=var)
+    made.layers["counts"] = counts.toarray() if dense else counts
+    path = tmp_path / f"cells{suffix}"
+    made.write_zarr(path) if suffix == ".zarr" else made.write_h5ad(path)
+    with h5ad.open_cells(path, "counts", symbols="symbol") as source:
+        np.testing.assert_array_equal(next(source.chunks()).toarray(), counts.toarray())
+        assert source.genes[-2:].tolist() == ["K", "11"]
+    with pytest.raises(ValueError, match="expected a layer among counts, got 'X'"):
+        h5ad.open_cells(path)
+    with pytest.raises(ValueError, match="var: expected one of symbol, got 'name'"):
+        h5ad.open_cells(path, "counts", symbols="name")
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_half_precision_and_the_note_of_scanpy(tmp_path, counts, dense):
+    made = anndata.AnnData(counts.toarray() if dense else counts, obs=obs(90))
+    made.obs["flag"] = pd.array([True, None, False] * 30, "boolean")
+    made.uns["log1p"] = {"base": None}
+    made.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        place = "X" if dense else "X/data"
+        half, notes = file[place][:].astype("f2"), dict(file[place].attrs)
+        del file[place]
+        file[place] = half
+        file[place].attrs.update(notes)
+    with h5ad.open_cells(tmp_path / "cells.h5ad") as source:
+        assert source.logged
+        assert source.column("flag")[:3].tolist() == ["True", "", "False"]
+        found = sp.vstack(list(source.chunks(37))).toarray()
+        np.testing.assert_array_equal(found, counts.toarray())
+        some = source.take(np.array([80, 3, 3])).toarray()
+        np.testing.assert_array_equal(some, counts.toarray()[[80, 3, 3]])
 
 
 def test_mistakes_in_a_file(tmp_path, counts, unchecked):
@@ -199,7 +237,7 @@ def test_files_that_are_none(tmp_path, counts):
         h5ad.open_cells(tmp_path / "cut.h5ad")
     with h5py.File(tmp_path / "other.h5ad", "w") as file:
         file["table"] = np.zeros(3)
-    with pytest.raises(ValueError, match="one without X, obs, var"):
+    with pytest.raises(ValueError, match="one without obs, var"):
         h5ad.open_cells(tmp_path / "other.h5ad")
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match="folder: expected an h5ad file or a zarr"):
@@ -213,7 +251,7 @@ def test_blood_cells():
         pytest.skip(f"the blood cells are not here: {error}")
     cells = h5ad.load_pbmc()
     assert cells.values.shape == (700, 765)
-    codes, classes = expression.label_codes(cells.column("bulk_labels"))
+    codes, classes = columns.label_codes(cells.column("bulk_labels"))
     assert len(classes) == 10
     assert np.bincount(codes).max() == 240
     with h5ad.open_cells(path) as scaled, pytest.raises(ValueError, match="negative"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jeff_graph.cells import confirm, hessian, interactions, simulate
+from jeff_graph.cells import null as nulls
 from jeff_graph.cells.tokens import Tokens, make_tokens
 
 
@@ -111,7 +112,7 @@ def test_the_null_finds_what_stands_out_and_nothing_else():
     maps = rng.normal(0, 1, (17, 20, 20)) + rng.normal(0, 5, (1, 20, 20))
     maps = jnp.asarray((maps + maps.swapaxes(1, 2)) / 2, jnp.float32)
     real = maps[0].at[2, 3].add(8.0).at[3, 2].add(8.0).at[4, 5].set(jnp.nan)
-    null = interactions.permutation_null(real, maps[1:])
+    null = nulls.permutation_null(real, maps[1:])
     pairs = np.triu_indices(20, 1)
     p = np.asarray(null.p_value)[pairs]
     assert null.q_value[2, 3] < 0.1
@@ -125,7 +126,7 @@ def test_false_discovery_rate_is_scipys():
     from scipy.stats import false_discovery_control
 
     p = np.random.default_rng(0).beta(0.5, 2, 200)
-    found = interactions.false_discovery_rate(jnp.asarray(p, jnp.float32))
+    found = nulls.false_discovery_rate(jnp.asarray(p, jnp.float32))
     np.testing.assert_allclose(found, false_discovery_control(p), rtol=1e-5)
 
 
@@ -215,9 +216,7 @@ def simple(**options):
             "confidence: expected",
         ),
         (
-            lambda: interactions.permutation_null(
-                jnp.ones((2, 2)), jnp.ones((2, 2, 2))
-            ),
+            lambda: nulls.permutation_null(jnp.ones((2, 2)), jnp.ones((2, 2, 2))),
             ValueError,
             "3 or more",
         ),
