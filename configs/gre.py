@@ -152,7 +152,9 @@ PRESETS: dict[str, Config] = {
     "citeseer": dataclasses.replace(_TABLE, dataset="citeseer"),
     "amazon-photo": dataclasses.replace(_TABLE, dataset="amazon-photo"),
     # A dense graph on which no setting was chosen.
-    "amazon-computers": Config(dataset="amazon-computers", seeds=(0, 1, 2, 3, 4)),
+    "amazon-computers": Config(
+        dataset="amazon-computers", networks=("gcn", "sage"), seeds=(0, 1, 2, 3, 4)
+    ),
     # A graph of 170,000 nodes; the network is trained on sampled neighbourhoods.
     "large": Config(
         dataset="simulated",

@@ -199,7 +199,7 @@ def _map(
         raise ValueError(f"workers: expected at least 1, got {workers}")
 
     # JAX keeps this setting by thread.
-    wide = bool(jax.config.jax_enable_x64)
+    wide = jnp.result_type(float) == jnp.float64
 
     def run(chunk: Any) -> tuple[T, int]:
         _check_genes(chunk, params)

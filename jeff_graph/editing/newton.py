@@ -41,8 +41,8 @@ def minimal_edit(
     apply_fn: ApplyFn,
     *,
     replay: float = 10.0,
-    locality: float = 10.0,
-    damping: float = 0.1,
+    locality: float = 30.0,
+    damping: float = 0.03,
     iterations: int = 10,
     halvings: int = 8,
 ) -> Method:
