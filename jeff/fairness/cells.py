@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
+from jeff.as_arrays import as_array
 from jeff.checks import (
     check_binary,
     check_floating,
@@ -16,7 +17,7 @@ from jeff.checks import (
     check_same_length,
     check_weights,
 )
-from jeff.fairness.examples import Column, as_array, as_codes
+from jeff.fairness.examples import Column, as_codes
 
 __all__ = [
     "AxisName",

@@ -22,9 +22,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jeff import metrics
+from jeff.as_arrays import as_array
 from jeff.fairness import gaps
 from jeff.fairness.bounds import gap_bound, weighted_gap_bound
-from jeff.fairness.examples import Column, as_array, as_examples
+from jeff.fairness.examples import Column, as_examples
 from jeff.fairness.model import ApplyFn, Examples, Line, gap_of, named_gap, predict
 
 __all__ = ["Choice", "EmptyCellError", "NoLevelError", "choose_alpha"]

@@ -15,9 +15,10 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import metrics
+from jeff.as_arrays import as_array
 from jeff.fairness import cells, gaps
 from jeff.fairness.choice import Choice, EmptyCellError, NoLevelError, choose_alpha
-from jeff.fairness.examples import Column, as_array, as_examples
+from jeff.fairness.examples import Column, as_examples
 from jeff.fairness.front import hypervolume
 from jeff.fairness.model import (
     ApplyFn,

@@ -13,12 +13,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PyTree, Shaped
 
+from jeff.as_arrays import as_array
 from jeff.checks import check_binary, check_weights
 
 __all__ = [
     "Column",
     "Examples",
-    "as_array",
     "as_codes",
     "as_examples",
     "as_inputs",
@@ -55,50 +55,6 @@ class Examples(NamedTuple):
     weight: Shaped[Any, " people"] | None = None
 
 
-def as_array(value: Any, name: str) -> Array:
-    """Convert numbers of any kind to a JAX array.
-
-    Args:
-      value: a JAX or numpy array, a column or frame of pandas, or nested lists.
-      name: its name in errors.
-
-    Returns:
-      The array, in JAX's precision.
-
-    Raises:
-      TypeError: if there is a value that is no number, or a missing one.
-      ValueError: if a value does not fit JAX's precision.
-    """
-    if isinstance(value, jax.Array):
-        return value
-    array = np.asarray(value)
-    if array.dtype == object:
-        # Nullable columns and frames of several dtypes hold Python objects.
-        array = np.asarray(array.tolist())
-    if array.dtype.kind not in "biuf" and not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: expected numbers without missing values, got {array.dtype}; "
-            "encode categories one-hot, drop or impute missing values"
-        )
-    with np.errstate(over="ignore"):
-        converted = jnp.asarray(
-            array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
-        )
-    if array.dtype.itemsize > converted.dtype.itemsize:
-        _check_kept(array, np.asarray(converted), name)
-    return converted
-
-
-def _check_kept(array: np.ndarray, converted: np.ndarray, name: str) -> None:
-    whole = array.dtype.kind in "iu"
-    lost = array != converted if whole else np.isinf(converted) & np.isfinite(array)
-    if lost.any():
-        raise ValueError(
-            f"{name}: expected numbers that {converted.dtype} holds, got "
-            f"{array[lost][0]}; standardise them first, in float64"
-        )
-
-
 def as_inputs(inputs: PyTree) -> PyTree:
     """Convert the inputs of a network, a pytree of arrays of any kind.
 
@@ -109,8 +65,8 @@ def as_inputs(inputs: PyTree) -> PyTree:
       The pytree, with JAX arrays as leaves.
 
     Raises:
-      TypeError: as `as_array`.
-      ValueError: as `as_array`.
+      TypeError: as `jeff.as_arrays.as_array`.
+      ValueError: as `jeff.as_arrays.as_array`.
     """
     leaves = jax.tree.leaves(inputs)
     numbers = bool(leaves) and all(isinstance(x, bool | int | float) for x in leaves)
@@ -182,7 +138,7 @@ def as_codes(value: Any, name: str, *, where: Array | None = None) -> Array:
       The codes; concrete ones of floating point as integers.
 
     Raises:
-      TypeError: as `as_array`.
+      TypeError: as `jeff.as_arrays.as_array`.
       ValueError: if there is another value, NaN for one.
     """
     values = as_array(value, name)

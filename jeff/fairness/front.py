@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from jeff.as_arrays import as_array
 from jeff.checks import check_floating, check_same_length
-from jeff.fairness.examples import Column, as_array
+from jeff.fairness.examples import Column
 
 __all__ = ["hypervolume", "monotone_levels", "pareto_front"]
 

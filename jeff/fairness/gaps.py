@@ -31,9 +31,10 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jeff.as_arrays import as_array
 from jeff.checks import check_choice, check_floating
 from jeff.fairness.cells import AxisName, Flag, Mask, Prob, Weight, cell_rates, prepare
-from jeff.fairness.examples import Column, as_array
+from jeff.fairness.examples import Column
 
 __all__ = [
     "abcc",

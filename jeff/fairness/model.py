@@ -15,12 +15,12 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from jeff import line as lines
+from jeff.as_arrays import as_array
 from jeff.calls import call
 from jeff.fairness import gaps
 from jeff.fairness.examples import (
     Column,
     Examples,
-    as_array,
     as_examples,
     as_inputs,
     check_codes,

@@ -16,8 +16,9 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jeff import line as lines
+from jeff.as_arrays import as_array
 from jeff.calls import call
-from jeff.fairness.examples import Column, as_array, as_examples, as_inputs
+from jeff.fairness.examples import Column, as_examples, as_inputs
 from jeff.fairness.model import (
     ApplyFn,
     Examples,

@@ -6,49 +6,23 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from jeff.checks import check_integers_fit
+from jeff.as_arrays import as_array
 from jeff_graph.cells.columns import plain_column
 
-__all__ = ["as_array", "as_codes", "as_mask", "as_real", "is_concrete", "means_nan"]
+__all__ = ["as_codes", "as_mask", "as_real", "is_concrete", "means_nan"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def as_array(values: Any, name: str) -> Array:
-    """An array of JAX from an array of any kind.
-
-    Args:
-      values: an array of JAX or numpy, a list, a column or frame of pandas.
-      name: its name in an error.
-
-    Returns:
-      The array; one of JAX is returned as it is.
-
-    Raises:
-      TypeError: if the values are not numbers.
-      ValueError: if an integer needs more than 32 bits.
-    """
-    if isinstance(values, jax.Array):
-        return values
-    array = np.asarray(values)
-    if array.dtype.kind == "O":
-        array = plain_column(array)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected numbers, got {array.dtype}")
-    check_integers_fit(**{name: array})
-    return jnp.asarray(array)
 
 
 def as_real(values: Any, name: str) -> Float[Array, "..."]:
     """Real numbers of at least 32 bits: sums in fewer lose digits or overflow.
 
     Args:
-      values: as in `as_array`.
+      values: as in `jeff.as_arrays.as_array`.
       name: its name in an error.
 
     Returns:
@@ -56,7 +30,7 @@ def as_real(values: Any, name: str) -> Float[Array, "..."]:
 
     Raises:
       TypeError: if the values are not real numbers.
-      ValueError: if an integer needs more than 32 bits.
+      ValueError: if a value does not fit JAX's precision.
     """
     array = as_array(values, name)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
@@ -69,7 +43,7 @@ def as_mask(values: Any, name: str) -> Array:
     """A mask; bools of pandas and lists of bools are taken.
 
     Args:
-      values: as in `as_array`.
+      values: as in `jeff.as_arrays.as_array`.
       name: its name in an error.
 
     Returns:
@@ -92,7 +66,7 @@ def as_codes(values: Any, name: str, number: int | None = None) -> Int[Array, ".
     """Integer codes from 0; their values are checked where they are concrete.
 
     Args:
-      values: as in `as_array`.
+      values: as in `jeff.as_arrays.as_array`.
       name: its name in an error.
       number: how many codes there are; None where any may occur.
 

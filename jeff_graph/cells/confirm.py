@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from jeff.as_arrays import as_array
 from jeff.checks import check_mask, check_same_length
-from jeff_graph.cells.arrays import as_array, as_codes, as_real
+from jeff_graph.cells.arrays import as_codes, as_real
 
 __all__ = ["PairTest", "product_test"]
 

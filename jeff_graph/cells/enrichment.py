@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
+from jeff.as_arrays import as_array
 from jeff.checks import check_mask, check_same_length
-from jeff_graph.cells.arrays import as_array, as_real, is_concrete, means_nan
+from jeff_graph.cells.arrays import as_real, is_concrete, means_nan
 
 __all__ = ["Enrichment", "prerank"]
 

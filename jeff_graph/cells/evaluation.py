@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jeff import metrics
-from jeff_graph.cells.arrays import as_array, as_real, means_nan
+from jeff.as_arrays import as_array
+from jeff_graph.cells.arrays import as_real, means_nan
 from jeff_graph.cells.baselines import mean_ranks, pearson
 
 __all__ = [

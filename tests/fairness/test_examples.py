@@ -7,8 +7,9 @@ import optax
 import pytest
 
 from jeff import fairness
+from jeff.as_arrays import as_array
 from jeff.fairness import evaluation, gaps, simplex, yodo
-from jeff.fairness.examples import as_array, as_examples
+from jeff.fairness.examples import as_examples
 
 PEOPLE = 40
 

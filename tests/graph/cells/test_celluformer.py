@@ -120,12 +120,12 @@ def test_it_learns_a_product_of_two_genes():
         (
             lambda: training.fit(
                 celluformer.make_apply(CONFIG),
-                {},
+                celluformer.init(CONFIG, key=jax.random.key(0)),
                 make_tokens(np.ones((2, 3))),
                 jnp.array([0, -1]),
                 key=jax.random.key(0),
             ),
-            "labels: expected 2 classes from 0",
+            "labels: expected codes from 0 to 2",
         ),
     ],
 )
