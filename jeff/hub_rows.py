@@ -254,7 +254,10 @@ def _drop(name: str) -> str:
 
 def _check_finite(value: Any, place: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{place}: expected finite numbers, got {value}")
+        raise ValueError(
+            f"{place}: expected finite numbers, got {value}; leave the column out with "
+            "remove_columns, or the row"
+        )
     if isinstance(value, dict | list):
         inner = value.items() if isinstance(value, dict) else enumerate(value)
         for name, each in inner:

@@ -137,7 +137,8 @@ def _saved_numbers(found: hub_rows.Columns, name: str) -> np.ndarray:
         numbers[numbers == -1] = math.nan  # no class
     bad = np.flatnonzero(_too_large(numbers))
     if len(bad):
-        raise _no_number(f"{found.source}:{bad[0] + 1}", name, values[bad[0]])
+        shown = values[bad].tolist()[0]
+        raise _no_number(f"{found.source}:{bad[0] + 1}", name, shown)
     return numbers
 
 

@@ -155,7 +155,7 @@ def _query(
         _number(where, small, row[small], 1.0, flag=True),
         _number(where, large, row[large], 1.0, flag=True),
         price,
-        str(row.get(dataset, "")),
+        "" if row.get(dataset) is None else str(row[dataset]),
     )
 
 
