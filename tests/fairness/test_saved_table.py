@@ -1,6 +1,7 @@
 """Test Hugging Face data sets of people: the checks of a CSV, and a run of YODO."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ PEOPLE = {
     "pay": [i // 2 % 2 > 0 for i in range(60)],
     "fnlwgt": [1 + i % 4 for i in range(60)],
 }
-OPTIONS = {"label": "pay", "group": "sex", "weight": "fnlwgt"}
+OPTIONS: dict[str, Any] = {"label": "pay", "group": "sex", "weight": "fnlwgt"}
 
 
 @pytest.fixture
