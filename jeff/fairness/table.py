@@ -100,10 +100,9 @@ def read_saved(
     found = hub_rows.read_columns(source)
     names = list(found.columns)
     _check_names(found.source, names)
-    # What `datasets` calls the row numbers of a table of pandas.
     if (index := "__index_level_0__") in names:
         raise ValueError(
-            f"{found.source}: expected features, got the row numbers {index!r}; leave "
+            f"{found.source}: expected features, got pandas' row numbers {index!r}; leave "
             f"them out with remove_columns({index!r})"
         )
     table = np.stack([_saved_numbers(found, name) for name in names], axis=1)
@@ -135,8 +134,7 @@ def _saved_numbers(found: hub_rows.Columns, name: str) -> np.ndarray:
                 f"got {len(classes)}: {', '.join(classes)!r:.60}; encode them one-hot"
             )
         numbers[numbers == -1] = math.nan  # no class
-    bad = np.flatnonzero(_too_large(numbers))
-    if len(bad):
+    if len(bad := np.flatnonzero(_too_large(numbers))):
         shown = values[bad].tolist()[0]
         raise _no_number(f"{found.source}:{bad[0] + 1}", name, shown)
     return numbers
