@@ -102,8 +102,8 @@ def read_saved(
     _check_names(found.source, names)
     if (index := "__index_level_0__") in names:
         raise ValueError(
-            f"{found.source}: expected features, got pandas' row numbers {index!r}; leave "
-            f"them out with remove_columns({index!r})"
+            f"{found.source}: expected features, got pandas' row numbers {index!r}; "
+            f"leave them out with remove_columns({index!r})"
         )
     table = np.stack([_saved_numbers(found, name) for name in names], axis=1)
     classes = found.classes.get(group, ("0", "1"))
