@@ -26,7 +26,9 @@ DETECTORS = ("knn", "lof", "mahalanobis")
 class Config:
     """Settings of a run of the anomaly script."""
 
-    # Your own normal texts: JSON lines, CSV, or a text per line; empty runs the parts.
+    # Your own normal texts: JSON lines, CSV, a text per line, or a Hugging Face data
+    # set (hf:NAME, hf:NAME:CONFIG@SPLIT or a saved folder); empty runs the
+    # parts.
     data: str = ""
     # Your own texts to score, in one of the same formats; "-" reads lines from the
     # standard input.

@@ -17,7 +17,8 @@ class Config:
     """Settings of a run of the dialogue script."""
 
     # Your own questions: JSON lines with vignette, question, options and answer, or a
-    # folder saved by Hugging Face datasets; empty runs the parts.
+    # Hugging Face data set with these columns, hf:NAME, hf:NAME:CONFIG@SPLIT or a saved
+    # folder; empty runs the parts.
     data: str = ""
     # Language of your questions, ISO 639-1, for the ends of sentences.
     language: str = "en"

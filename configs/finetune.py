@@ -12,6 +12,8 @@ class Config:
 
     # Training data, JSON lines: {"prompt": text or messages, "answer": text}, or
     # {"messages": [{"role", "content"}, ...]}, whose assistant turns are all learned.
+    # Or a Hugging Face data set with these columns: hf:NAME, hf:NAME:CONFIG@SPLIT or a
+    # saved folder.
     data: str
     # Output folder for adapters, merged model, log and checkpoints. The same command
     # resumes an interrupted run in it.

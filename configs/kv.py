@@ -12,7 +12,9 @@ class Config:
 
     # Model: asset, GGUF file, directory of safetensors, installed package or hub id.
     model: str = "smollm2"
-    # Your own text file; empty uses the help texts of Python.
+    # Your own text file, or the column "text" of a Hugging Face data set
+    # (hf:NAME, hf:NAME:CONFIG@SPLIT or a saved folder); empty uses the help
+    # texts of Python.
     data: str = ""
     # Bit widths from 2, 4, 8 and 16, with 2 and 4 among them. Every pair of a key and
     # a value width is measured, and full precision.

@@ -40,7 +40,9 @@ class Config:
     """Settings of a run of the efficient-reasoning script."""
 
     # Your own traces, JSON lines (also .gz): one sample per line, or one question per
-    # line with several samples in the field named by `samples`; empty runs the parts.
+    # line with several samples in the field named by `samples`; or a Hugging Face data
+    # set with these columns, hf:NAME, hf:NAME:CONFIG@SPLIT or a saved folder. Empty
+    # runs the parts.
     data: str = ""
     # Name of your traces' field that identifies the question.
     question: str = "question"

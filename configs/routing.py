@@ -12,7 +12,9 @@ class Config:
     """Settings of a routing run."""
 
     # Your own logs, one JSON line per query: {"confidence" or "token_logprobs",
-    # "small_correct", "large_correct", "cost", "dataset"}; empty runs the parts below.
+    # "small_correct", "large_correct", "cost", "dataset"}; or a Hugging Face data set
+    # with these columns, hf:NAME, hf:NAME:CONFIG@SPLIT or a saved folder. Empty runs
+    # the parts below.
     data: str = ""
     # Name of your logs' field with the small model's confidence.
     confidence: str = "confidence"

@@ -11,7 +11,8 @@ class Config:
     """Settings of a Self-REF run."""
 
     # Your own questions, JSON lines: {"prompt", "answer"}, or answers that you have
-    # marked, {"prompt", "response", "correct"}; empty asks about cities.
+    # marked, {"prompt", "response", "correct"}; or a Hugging Face data set with these
+    # columns, hf:NAME, hf:NAME:CONFIG@SPLIT or a saved folder. Empty asks about cities.
     data: str = ""
     # Share of your questions held out for evaluation and calibration, in (0, 1).
     holdout: float = 0.3

@@ -24,8 +24,10 @@ class Config:
     # Column with the weights of people, such as those of a survey (csv only); empty for
     # people who count alike.
     weight: str = ""
-    # File or folder of the data; with dataset "csv", your own table. The other data
-    # sets are located automatically if this is empty.
+    # File or folder of the data; with dataset "csv", your own table: a CSV, or a
+    # Hugging Face data set, hf:NAME, hf:NAME:CONFIG@SPLIT or a folder that its
+    # save_to_disk wrote. The other data sets are located automatically if this is
+    # empty.
     data: str = ""
     # Fairness gap to minimise.
     gap: Literal["demographic_parity", "equal_opportunity", "equalized_odds"] = (

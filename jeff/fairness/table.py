@@ -1,4 +1,4 @@
-"""Your own table of numbers as a data set: a CSV with a header.
+"""Your own table of numbers as a data set: a CSV, or a Hugging Face data set.
 
 Numbers stay in float64 until `jeff.fairness.splits` has standardised them. A column
 that can be no feature is rejected: one without a name, two of one name, one that
@@ -9,13 +9,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jeff import hub_rows
 from jeff.csv_rows import csv_rows
 from jeff.fairness.splits import Dataset, check_both
 
-__all__ = ["make_dataset", "read_csv"]
+__all__ = ["make_dataset", "read_csv", "read_saved"]
 
 _ROWS = 8192  # rows whose text is in memory at a time
 
@@ -53,6 +55,103 @@ def read_csv(
     """
     path = Path(path)
     names, table = _read_table(path)
+    return _dataset(
+        path,
+        names,
+        table,
+        label=label,
+        group=group,
+        drop=drop,
+        groups=groups,
+        favourable=favourable,
+        weight=weight,
+    )
+
+
+def read_saved(
+    source: str | Path,
+    *,
+    label: str,
+    group: str,
+    drop: Sequence[str] = (),
+    groups: tuple[str, str] | None = None,
+    favourable: int = 1,
+    weight: str | None = None,
+) -> Dataset:
+    """A data set from a Hugging Face data set, with the checks of `read_csv`.
+
+    Args:
+      source: ``hf:NAME:CONFIG@SPLIT`` or a saved folder, as in `jeff.hub_rows`.
+      label: as in `read_csv`; also of bools, or a ``ClassLabel`` of two classes.
+      group: likewise.
+      drop: as in `read_csv`.
+      groups: as in `read_csv`; None takes the names of the group's classes, if any.
+      favourable: as in `read_csv`.
+      weight: as in `read_csv`.
+
+    Returns:
+      A `Dataset`, whose label is 1 for the favourable outcome.
+
+    Raises:
+      FileNotFoundError: if there is no such folder.
+      ImportError: if `datasets` is missing.
+      ValueError: as in `read_csv` and `jeff.hub_rows.read_columns`.
+    """
+    found = hub_rows.read_columns(source)
+    names = list(found.columns)
+    _check_names(found.source, names)
+    if (index := "__index_level_0__") in names:
+        raise ValueError(
+            f"{found.source}: expected features, got pandas' row numbers {index!r}; "
+            f"leave them out with remove_columns({index!r})"
+        )
+    table = np.stack([_saved_numbers(found, name) for name in names], axis=1)
+    classes = found.classes.get(group, ("0", "1"))
+    return _dataset(
+        found.source,
+        names,
+        table,
+        label=label,
+        group=group,
+        drop=drop,
+        groups=groups or (classes[0], classes[-1]),
+        favourable=favourable,
+        weight=weight,
+    )
+
+
+def _saved_numbers(found: hub_rows.Columns, name: str) -> np.ndarray:
+    """A column in float64."""
+    values = found.columns[name]
+    if values.dtype.kind == "O":
+        numbers = np.array([_number("" if v is None else v) for v in values])
+    else:
+        numbers = values.astype(np.float64)
+    if classes := found.classes.get(name):
+        if len(classes) > 2:
+            raise ValueError(
+                f"{found.source}: column {name!r}: expected numbers or two classes, "
+                f"got {len(classes)}: {', '.join(classes)!r:.60}; encode them one-hot"
+            )
+        numbers[numbers == -1] = math.nan  # no class
+    if len(bad := np.flatnonzero(_too_large(numbers))):
+        shown = values[bad].tolist()[0]
+        raise _no_number(f"{found.source}:{bad[0] + 1}", name, shown)
+    return numbers
+
+
+def _dataset(
+    path: str | Path,
+    names: list[str],
+    table: np.ndarray,
+    *,
+    label: str,
+    group: str,
+    drop: Sequence[str],
+    groups: tuple[str, str],
+    favourable: int,
+    weight: str | None,
+) -> Dataset:
     apart = (label, group) if weight is None else (label, group, weight)
     if len(set(apart)) < len(apart):
         raise ValueError(
@@ -90,7 +189,9 @@ def read_csv(
     return found._replace(weight=weights)
 
 
-def _check_features(path: Path, found: Dataset, apart: dict[str, np.ndarray]) -> None:
+def _check_features(
+    path: str | Path, found: Dataset, apart: dict[str, np.ndarray]
+) -> None:
     """Reject a feature that repeats the outcome or the group, or is its opposite."""
     for name, codes in apart.items():
         for wanted in (codes, 1 - codes):
@@ -172,7 +273,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
     return names, np.concatenate(chunks)
 
 
-def _check_names(path: Path, names: list[str]) -> None:
+def _check_names(path: str | Path, names: list[str]) -> None:
     if "" in names:
         raise ValueError(
             f"{path}: expected a name over each column, got none over column "
@@ -193,16 +294,23 @@ def _numbers(names: list[str], rows: list[tuple[str, list[str]]]) -> np.ndarray:
         numbers = np.array(texts, np.float64)  # one conversion
     except ValueError:
         numbers = np.array([[_number(text) for text in row] for row in texts])
-    # Features end in float32, where a larger number would be infinite.
-    bad = np.argwhere(~(np.abs(numbers) <= np.finfo(np.float32).max))
+    bad = np.argwhere(_too_large(numbers))
     if len(bad):
         row, column = bad[0]
-        raise ValueError(
-            f"{rows[row][0]}: column {names[column]!r}: expected a finite number, got "
-            f"{texts[row][column]!r:.40}; encode categories one-hot, drop or impute "
-            "missing values"
-        )
+        raise _no_number(rows[row][0], names[column], texts[row][column])
     return numbers
+
+
+def _too_large(numbers: np.ndarray) -> np.ndarray:
+    """Which are NaN, or beyond the float32 in which features end."""
+    return ~(np.abs(numbers) <= np.finfo(np.float32).max)
+
+
+def _no_number(place: str, name: str, value: Any) -> ValueError:
+    return ValueError(
+        f"{place}: column {name!r}: expected a finite number, got {value!r:.40}; "
+        "encode categories one-hot, drop or impute missing values"
+    )
 
 
 def _number(text: str) -> float:

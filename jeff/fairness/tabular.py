@@ -13,7 +13,7 @@ import numpy as np
 from jeff import assets
 from jeff.extras import require
 from jeff.fairness.splits import Dataset, Splits, split
-from jeff.fairness.table import make_dataset, read_csv
+from jeff.fairness.table import make_dataset, read_csv, read_saved
 
 __all__ = [
     "Dataset",
@@ -22,6 +22,7 @@ __all__ = [
     "adult",
     "german",
     "read_csv",
+    "read_saved",
     "split",
 ]
 

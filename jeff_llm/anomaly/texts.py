@@ -1,4 +1,4 @@
-"""Texts from files: JSON lines, CSV or TSV, or one text per line."""
+"""Texts from JSON lines, CSV or TSV, plain lines, or a Hugging Face data set."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from jeff import files
+from jeff import files, hub_rows
 
 __all__ = ["Text", "distinct", "read_lines", "read_texts"]
 
@@ -35,7 +35,7 @@ def read_texts(path: str | Path, *, column: str = "") -> list[Text]:
     CSV whose header has semicolons and no comma is read with semicolons.
 
     Args:
-      path: the file, in UTF-8.
+      path: the file, in UTF-8; or a Hugging Face data set, as in `jeff.hub_rows`.
       column: field or column with the text; empty takes "text", or the only one.
 
     Returns:
@@ -47,10 +47,10 @@ def read_texts(path: str | Path, *, column: str = "") -> list[Text]:
     """
     path = Path(path)
     ending = path.suffix.lower()
-    if ending in _JSON:
+    if ending in _JSON or hub_rows.is_saved(path):
         return [
             Text(_field(fields, column, place), place)
-            for place, fields in files.read_json_lines(path)
+            for place, fields in hub_rows.json_rows(path)
         ]
     if ending == ".json":
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Clinical questions from files: JSON lines, or a folder of `datasets`.
+"""Clinical questions from JSON lines, or from a Hugging Face data set.
 
 A line of your own data has these fields; all but the question and the answer may be
 left out:
@@ -16,12 +16,11 @@ Have?", 2021, arXiv 2009.13081).
 """
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jeff import files
-from jeff.extras import require
+from jeff import hub_rows
 from jeff_llm.clinic.items import LEVELS, Question
 
 __all__ = ["Questions", "read_questions"]
@@ -54,11 +53,10 @@ class Questions(NamedTuple):
 
 
 def read_questions(path: str | Path) -> Questions:
-    """Read questions from JSON lines, or from a folder that `datasets` saved.
+    """Read questions from JSON lines, or from a Hugging Face data set.
 
     Args:
-      path: the file, in UTF-8; or the folder of one split, as ``save_to_disk`` writes
-        it.
+      path: the file, in UTF-8; or a data set, as in `jeff.hub_rows`.
 
     Returns:
       The questions, and the fields that were ignored. A question without ``id`` is
@@ -66,16 +64,15 @@ def read_questions(path: str | Path) -> Questions:
 
     Raises:
       FileNotFoundError: if there is no such file or folder.
-      ImportError: if the path is a folder and `datasets` is missing.
+      ImportError: if the path is a data set and `datasets` is missing.
       ValueError: if a line is not as expected, an id occurs twice or there is no line;
         names the file and the line.
     """
     path = Path(path)
-    rows = _saved_rows(path) if path.is_dir() else files.read_json_lines(path)
     questions: list[Question] = []
     places: dict[str, str] = {}
     ignored: set[str] = set()
-    for place, row in rows:
+    for place, row in hub_rows.json_rows(path):
         question = _question(place, row, path)
         if question.id in places:
             raise ValueError(
@@ -88,27 +85,6 @@ def read_questions(path: str | Path) -> Questions:
     if not questions:
         raise ValueError(f"{path}: expected at least one question, got none")
     return Questions(questions, tuple(sorted(ignored)))
-
-
-def _saved_rows(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
-    if (path / "dataset_dict.json").is_file():
-        splits = files.read_json(path / "dataset_dict.json").get("splits", [])
-        raise ValueError(
-            f"{path}: expected the folder of one split, got one of {splits}; name one "
-            "of them, as in FOLDER/SPLIT"
-        )
-    if not (path / "state.json").is_file():
-        raise ValueError(
-            f"{path}: expected JSON lines, or a folder that `datasets` saved with "
-            "save_to_disk, got a folder without state.json"
-        )
-    datasets = require("datasets", extra="data")
-    with files.reading(path, "a folder that `datasets` saved"):
-        # Not memory-mapped, and checked before a text is read: a wrong offset in the
-        # file would otherwise read foreign memory, or end the process.
-        data = datasets.load_from_disk(str(path), keep_in_memory=True)
-        data.data.validate(full=True)
-        return [(f"{path}:{number}", row) for number, row in enumerate(data, 1)]
 
 
 def _question(place: str, row: Mapping[str, Any], path: Path) -> Question:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from jeff import files
+from jeff import hub_rows
 
 __all__ = ["Logs", "from_jsonl"]
 
@@ -61,7 +61,8 @@ def from_jsonl(
     """Read the logs of a small and a large model.
 
     Args:
-      path: JSON lines, a query a row; empty lines are skipped.
+      path: JSON lines, a query a row; empty lines are skipped. Or a Hugging Face data
+        set with the same columns, as in `jeff.hub_rows`.
       confidence: name of the field with the confidence, in [0, 1].
       token_logprobs: name of the field with the answer's log-probabilities, used where
         the confidence is missing.
@@ -89,7 +90,7 @@ def from_jsonl(
     names = (confidence, token_logprobs, small_correct, large_correct, cost, dataset)
     found = [
         _query(where, row, names, measure)
-        for where, row in files.json_lines(path, finite=False)
+        for where, row in hub_rows.json_rows(path, finite=False)
     ]
     if len(found) < 2:
         raise ValueError(f"{path}: expected at least 2 queries, got {len(found)}")
@@ -154,7 +155,7 @@ def _query(
         _number(where, small, row[small], 1.0, flag=True),
         _number(where, large, row[large], 1.0, flag=True),
         price,
-        str(row.get(dataset, "")),
+        "" if row.get(dataset) is None else str(row[dataset]),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jeff import files
+from jeff import hub_rows
 from jeff_llm.reasoning.answers import answer_key
 
 __all__ = ["Sample", "read_samples"]
@@ -58,7 +58,7 @@ def read_samples(path: Path, names: dict[str, str], samples: str) -> list[Sample
     found: list[Sample] = []
     lines: dict[str, str] = {}
     copies: dict[Sample, str] = {}
-    for place, row in files.json_lines(path):
+    for place, row in hub_rows.json_rows(path):
         name = _question(place, names["question"], row)
         if samples and name in lines:
             raise ValueError(

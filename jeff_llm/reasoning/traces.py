@@ -72,7 +72,8 @@ def from_jsonl(
     """Read samples of answers.
 
     Args:
-      path: JSON lines, plain or ``.gz``; empty lines are skipped.
+      path: JSON lines, plain or ``.gz``; empty lines are skipped. Or a Hugging Face
+        data set with the same columns, as in `jeff.hub_rows`.
       question: name of the field that identifies the question.
       answer: name of the field with the final answer.
       correct: name of the field with its correctness.

@@ -45,6 +45,24 @@ def people(path: Path) -> Path:
     return path
 
 
+def saved_people(path: Path) -> Path:
+    import datasets
+
+    columns = {
+        "age": [30.5 + i for i in range(30)],
+        "sex": [i % 2 for i in range(30)],
+        "pay": [i % 4 > 1 for i in range(30)],
+    }
+    data = datasets.Dataset.from_dict(columns)
+    data = data.cast_column("sex", datasets.ClassLabel(names=["f", "m"]))
+    datasets.DatasetDict(train=data).save_to_disk(str(path))
+    return path
+
+
+def read_saved_people(path: Path) -> Any:
+    return tabular.read_saved(path, label="pay", group="sex")
+
+
 def read_people(path: Path) -> Any:
     return tabular.read_csv(path, label="pay", group="sex")
 
@@ -301,6 +319,14 @@ FORMATS = [
     Format("people", "a.csv", people, read_people, check_people),
     Format("people, packed", "a.csv.gz", people, read_people, check_people),
     Format("people, zip", "a.zip", people, read_people, check_people),
+    Format(
+        "people, saved",
+        "saved",
+        saved_people,
+        read_saved_people,
+        check_people,
+        needs="datasets",
+    ),
     Format("graph", "a.npz", dense_graph, loaders.load_npz, check_graph),
     Format("compact graph", "a.npz", compact_graph, loaders.load_npz, check_graph),
     Format("cells", "a.h5ad", cells_file, read_cells, check_cells, weight=3),

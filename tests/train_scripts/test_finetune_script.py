@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from configs.finetune import Config
-from jeff import assets, checkpoint
+from jeff import assets, checkpoint, hub_rows
 from jeff_llm import generate
 from jeff_llm.models import adapters, weights
+from jeff_llm.tuning.finetune import encode_examples
 from train_scripts.finetune import run as finetune
 from train_scripts.running.workdir import hold
 
@@ -168,3 +169,21 @@ def test_other_data_and_a_second_command_are_refused(config, data, capsys, monke
     said = capsys.readouterr().err
     assert said.startswith(f"error: {config.workdir}: expected a folder that is free")
     assert (Path(config.workdir) / "summary.json").read_bytes() == summary
+
+
+def test_rows_of_a_saved_folder(tiny_chat_model, tmp_path):
+    """As from the lines, though each row has all fields there, some of them null."""
+    datasets = pytest.importorskip("datasets")
+    said = {"role": "user", "content": "say two"}
+    rows = [
+        {"prompt": "say red", "answer": "red"},
+        {"messages": [said, {"role": "assistant", "content": "two"}]},
+    ]
+    # Only the first row's fields are taken without this.
+    rows[0] |= {"messages": None}
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    read = [row for _, row in hub_rows.json_rows(tmp_path / "saved")]
+    assert read[1] == {"prompt": None, "answer": None} | rows[1]
+    model = weights.load(tiny_chat_model)
+    found = encode_examples(model, read, max_tokens=64)
+    assert found == encode_examples(model, rows, max_tokens=64)

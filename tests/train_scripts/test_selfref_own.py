@@ -184,3 +184,12 @@ def test_layers_that_learn(model) -> None:
         measure.recipe(Config(first_layer=n), model).first_layer for n in (-1, 0, 1)
     ]
     assert first == [1, 0, 1]
+
+
+def test_questions_of_a_saved_folder(write, model, tmp_path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = [{"prompt": "say red", "answer": ["red", "two"]}, *marked(2)]
+    rows[0] |= dict.fromkeys(rows[1].keys() - rows[0].keys())
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    found = own.read_questions(tmp_path / "saved", model)
+    assert found == own.read_questions(write(rows), model)

@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh
 
 from configs.finetune import Config
-from jeff import files, sharding, training
+from jeff import files, hub_rows, sharding, training
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune
@@ -98,7 +98,7 @@ def run(config: Config, *, progress: bool = True) -> Summary:
 
 
 def _train(config: Config, workdir: Path, progress: bool) -> Summary:
-    lines = files.read_json_lines(config.data)
+    lines = list(hub_rows.json_rows(config.data))
     if not lines:
         raise ValueError(f"{config.data}: expected at least one line, got none")
     places, rows = zip(*lines, strict=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.kv import Config
-from jeff import files
+from jeff import files, hub_rows
+from jeff_llm.anomaly.texts import read_texts
 from jeff_llm.models import weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.kv import claims, measure, summary
@@ -84,6 +85,8 @@ def _load(config: Config, model: LanguageModel) -> Data:
 
 
 def _text(config: Config) -> str:
+    if config.data and hub_rows.is_saved(config.data):
+        return "\n".join(each.text for each in read_texts(config.data))
     if config.data:
         return files.read_text(config.data)
     from pydoc_data.topics import topics

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.selfref import Config
-from jeff import files
+from jeff import hub_rows
 from jeff_llm.confidence import reading, samples, selfref
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
@@ -67,7 +67,8 @@ def read_questions(path: str | Path, model: LanguageModel) -> list[Question]:
     """Read questions.
 
     Args:
-      path: file of JSON lines: ``{"prompt", "answer"}``, where the answer is a text or
+      path: file of JSON lines, or a Hugging Face data set with the same columns, as in
+        `jeff.hub_rows`: ``{"prompt", "answer"}``, where the answer is a text or
         a list of accepted texts; or ``{"prompt", "response", "correct"}``, with the
         model's answer exactly as it followed the prompt, and a mark. A prompt that is a
         text is used unchanged; a list of messages goes through the chat template.
@@ -80,7 +81,7 @@ def read_questions(path: str | Path, model: LanguageModel) -> list[Question]:
       FileNotFoundError: if there is no such file.
       ValueError: if a row is not as expected; names the line and the field.
     """
-    return [_question(where, row, model) for where, row in files.read_json_lines(path)]
+    return [_question(where, row, model) for where, row in hub_rows.json_rows(path)]
 
 
 def teach(config: Config, workdir: Path, say: measure.Say) -> Part:

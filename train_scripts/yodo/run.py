@@ -10,7 +10,7 @@ import jax
 import optax
 
 from configs.yodo import Config
-from jeff import checkpoint, files, training
+from jeff import checkpoint, files, hub_rows, training
 from jeff.fairness import evaluation, images, tabular, yodo
 from train_scripts.running import results
 from train_scripts.running.seeds import seed_key
@@ -98,7 +98,9 @@ def _load(config: Config, seed: int) -> tuple[tabular.Splits, tuple[str, str]]:
     elif config.dataset == "utkface":
         data = images.utkface(config.data)
     else:
-        data = tabular.read_csv(
+        saved = hub_rows.is_saved(config.data)
+        read = tabular.read_saved if saved else tabular.read_csv
+        data = read(
             config.data,
             label=config.outcome,
             group=config.sensitive,

@@ -157,10 +157,10 @@ def test_a_folder_of_datasets(tmp_path):
     lines = [row | {"id": n} for n, row in enumerate(rows)]
     expected = read_questions(write(tmp_path / "q.jsonl", *lines))
     assert read_questions(tmp_path / "one") == expected
-    datasets.DatasetDict(train=data).save_to_disk(tmp_path / "many")
-    with pytest.raises(ValueError, match=r"folder of one split, got one of \['train'"):
+    datasets.DatasetDict(a=data, b=data).save_to_disk(tmp_path / "many")
+    with pytest.raises(ValueError, match=r"one split or 'train'.*\['a', 'b'\]"):
         read_questions(tmp_path / "many")
-    assert read_questions(tmp_path / "many" / "train") == expected
+    assert read_questions(tmp_path / "many" / "b").questions == expected.questions
     data.remove_columns("answer").save_to_disk(tmp_path / "bad")
     with pytest.raises(ValueError, match="bad:1: expected an 'answer'"):
         read_questions(tmp_path / "bad")
