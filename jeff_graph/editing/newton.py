@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jeff_graph.editing.methods import check_positive, from_loss
 from jeff_graph.editing.replay import distilled_loss
+from jeff_graph.editing.rows import right_rows
 from jeff_graph.editing.task import ApplyFn, Edit, EditTask, Method, MethodState
 
 __all__ = ["minimal_edit"]
@@ -86,7 +87,7 @@ def minimal_edit(
 
         def succeeds(length: Array) -> Array:
             logits = apply_fn(at(length), task.inputs)
-            return ~jnp.any(wanted & (logits.argmax(1) != task.labels))
+            return ~jnp.any(wanted & ~right_rows(logits, task.labels))
 
         length = _search(succeeds, lambda t: loss(at(t)) <= value, halvings)
         return at(length), state

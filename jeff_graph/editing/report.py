@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jeff_graph.editing.rows import right_rows
 from jeff_graph.editing.task import EditTask, divergence
 
 __all__ = [
@@ -59,7 +60,9 @@ def at(right: Bool[Array, " nodes"], targets: Array | int) -> Bool[Array, "..."]
     Returns:
       A bool for each target.
     """
-    # Under jit a number cannot be refused, and would be clamped to some other node.
+    # Under jit a number cannot be refused. One that is too large would be clamped, and
+    # a negative one counted from the end: the answer of some other node.
+    targets = jnp.where(jnp.asarray(targets) < 0, right.shape[0], targets)
     return right.at[targets].get(mode="fill", fill_value=False)
 
 
@@ -76,7 +79,7 @@ def predictions_lost(
     Returns:
       1 where one was lost, -1 where one was won, else 0.
     """
-    was, now = (each.argmax(1) == task.labels for each in (reference, logits))
+    was, now = (right_rows(each, task.labels) for each in (reference, logits))
     return was.astype(jnp.int32) - now.astype(jnp.int32)
 
 
@@ -158,7 +161,7 @@ def final_report(
     nearest = None if hops is None else hops.min(0)
     return EditReport(
         success,
-        at(logits.argmax(1) == task.labels, targets),
+        at(right_rows(logits, task.labels), targets),
         steps,
         drawdowns[-1],
         drawdowns,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from jeff_graph.editing.checks import check_trainable
 from jeff_graph.editing.methods import from_loss, gradient_descent
 from jeff_graph.editing.task import (
     ApplyFn,
@@ -88,6 +89,7 @@ def enn(
         )
 
     def prepare(params: PyTree, task: EditTask, key: PRNGKeyArray) -> PyTree:
+        check_trainable(params)
         return _descend(loss, params, task, adam, meta_steps, key)
 
     return gradient_descent(apply_fn, learning_rate=learning_rate)._replace(

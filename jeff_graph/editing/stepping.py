@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jeff.line import interpolate
+from jeff_graph.editing.rows import right_rows
 from jeff_graph.editing.task import Edit, EditTask, Method, MethodState
 
 __all__ = ["Progress", "edit_once"]
@@ -60,7 +61,7 @@ def edit_once(
     wanted = edit.target | edit.earlier if method.keeps else edit.target
 
     def right(params: PyTree) -> Array:
-        return method.logits(params, task).argmax(1) == task.labels
+        return right_rows(method.logits(params, task), task.labels)
 
     def lacks(right: Array, nodes: Array) -> Array:
         return jnp.any(nodes & ~right & (task.labels >= 0))
