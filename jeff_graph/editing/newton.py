@@ -24,7 +24,14 @@ from jaxtyping import Array, Float, PyTree
 from jeff_graph.editing.methods import check_positive, from_loss
 from jeff_graph.editing.replay import distilled_loss
 from jeff_graph.editing.rows import right_rows
-from jeff_graph.editing.task import ApplyFn, Edit, EditTask, Method, MethodState
+from jeff_graph.editing.task import (
+    ApplyFn,
+    Edit,
+    EditTask,
+    Method,
+    MethodState,
+    counted,
+)
 
 __all__ = ["minimal_edit"]
 
@@ -113,7 +120,10 @@ def _weights(
         (locality, task.where & ~edit.target & ~edit.earlier),
     )
     return sum(
-        (weight * nodes / jnp.maximum(nodes.sum(), 1) for weight, nodes in parts),
+        (
+            weight * nodes.astype(jnp.float32) / counted(nodes)
+            for weight, nodes in parts
+        ),
         start=jnp.zeros(task.labels.shape, jnp.float32),
     )
 

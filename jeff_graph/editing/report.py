@@ -17,6 +17,7 @@ __all__ = [
     "hop_points",
     "points",
     "predictions_lost",
+    "share",
 ]
 
 # Distances from the targets at which drawdown is reported.
@@ -83,6 +84,21 @@ def predictions_lost(
     return was.astype(jnp.int32) - now.astype(jnp.int32)
 
 
+def share(part: Int[Array, "..."], whole: Int[Array, "..."]) -> Float[Array, "..."]:
+    """A part in hundredths of the whole.
+
+    Args:
+      part: counts.
+      whole: counts.
+
+    Returns:
+      The shares; NaN where the whole is 0.
+    """
+    # NaN is put there and not computed, so that jax_debug_nans finds faults alone.
+    found = 100 * part.astype(jnp.float32) / jnp.maximum(whole, 1).astype(jnp.float32)
+    return jnp.where(whole > 0, found, jnp.nan)
+
+
 def points(lost: Array, where: Array) -> Float[Array, ""]:
     """Drawdown over some nodes, in points.
 
@@ -93,7 +109,7 @@ def points(lost: Array, where: Array) -> Float[Array, ""]:
     Returns:
       A scalar; NaN where there are none.
     """
-    return 100 * jnp.sum(lost * where) / where.sum()
+    return share(jnp.sum(lost, where=where), where.sum())
 
 
 def hop_counts(
@@ -112,8 +128,9 @@ def hop_counts(
     if distance is None:
         return jnp.zeros((len(HOPS), 2), jnp.int32)
     # Counts, not shares: they add over edits before they are divided.
-    at = test & (distance == jnp.asarray(HOPS)[:, None])
-    return jnp.stack([jnp.sum(lost * at, axis=1), at.sum(1)], axis=1)
+    at = test[None] & (distance[None] == jnp.asarray(HOPS)[:, None])
+    lost = jnp.sum(jnp.where(at, lost[None], 0), axis=1)
+    return jnp.stack([lost, at.sum(1)], axis=1)
 
 
 def hop_points(counts: Int[Array, "hops 2"]) -> Float[Array, " hops"]:
@@ -125,7 +142,7 @@ def hop_points(counts: Int[Array, "hops 2"]) -> Float[Array, " hops"]:
     Returns:
       The drawdowns; NaN where there are no nodes.
     """
-    return 100 * counts[:, 0] / counts[:, 1]
+    return share(counts[:, 0], counts[:, 1])
 
 
 def final_report(

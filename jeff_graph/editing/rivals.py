@@ -249,8 +249,9 @@ def _init_mlp(width: int, hidden: int, classes: int, key: PRNGKeyArray) -> PyTre
 
 
 def _mlp(params: PyTree, x: Float[Array, "nodes width"]) -> Array:
-    x = jax.nn.relu(x @ params["first"]["kernel"] + params["first"]["bias"])
-    return x @ params["last"]["kernel"] + params["last"]["bias"]
+    first, last = params["first"], params["last"]
+    x = jax.nn.relu(x @ first["kernel"] + first["bias"][None])
+    return x @ last["kernel"] + last["bias"][None]
 
 
 def _features(task: EditTask) -> Float[Array, "nodes width"]:

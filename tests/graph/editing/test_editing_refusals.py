@@ -233,7 +233,7 @@ def test_arrays_of_any_kind(trained, key):
     for node in (target, int(target), jnp.asarray(target), np.int16(target)):
         changed, outcome = editor.edit(node)
         assert outcome.success and changed.targets == (int(target),)
-    with pytest.raises(TypeError, match="float|node"):
+    with pytest.raises(TypeError, match=r"float|node"):
         editor.edit(1.0)
     for targets in ([target], np.array([target], np.uint8), pandas.Series([target])):
         report = evaluation.independent(
