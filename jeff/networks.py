@@ -56,7 +56,7 @@ def _small_integers(count: int, width: int, key: Array) -> UInt32[Array, " count
     """Uniform integers below ``2**width``, cut out of 32-bit words."""
     shifts = jnp.arange(0, 32, width, dtype=jnp.uint32)
     words = jax.random.bits(key, (-(-count // len(shifts)),), jnp.uint32)
-    fields = (words[:, None] >> shifts) & jnp.uint32(2**width - 1)
+    fields = (words[:, None] >> shifts[None]) & jnp.uint32(2**width - 1)
     return fields.reshape(-1)[:count]
 
 

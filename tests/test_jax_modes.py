@@ -9,7 +9,8 @@ PROGRAM = Path(__file__).parent / "programs" / "jax_modes.py"
 PENDING = {
     "strict_promotion fairness",
     "rank_promotion fairness",
-    "rank_promotion gre",
+    # optax's own Adam raises a float to an integer.
+    "strict_promotion editing",
 }
 
 
@@ -26,4 +27,4 @@ def test_the_core_works_in_every_mode():
     works = {line.removesuffix(" ok") for line in lines if line.endswith(" ok")}
     failed = {line.removesuffix(" failed:") for line in lines if "failed:" in line}
     assert failed == PENDING, done.stdout
-    assert len(works) + len(failed) == 20
+    assert len(works) + len(failed) == 28

@@ -8,18 +8,27 @@ from jax.core import Tracer
 from jax.experimental.sparse import BCSR
 from jaxtyping import Array
 
+from jeff import frozen, named_leaves
+
 __all__ = [
     "as_labels",
     "check_classes",
     "check_mask_length",
     "check_node_numbers",
     "check_parts",
+    "check_task_classes",
+    "check_trainable",
     "checked_edges",
     "checked_features",
     "checked_labels",
     "checked_weights",
+    "nodes_at",
 ]
 
+_APART = (
+    "apart: trained, rest = jeff.frozen.split(params, 'batch_stats'), or () "
+    "for integers alone, and lambda p, x: apply_fn(jeff.frozen.join(p, rest), x)"
+)
 _MOST_CLASSES = 65_536  # of a graph with fewer nodes
 
 
@@ -48,6 +57,43 @@ def check_classes(name: str, labels: Any, classes: int) -> None:
         )
 
 
+def check_task_classes(task: Any, classes: int) -> None:
+    """Refuse a task whose labels have no logit.
+
+    Args:
+      task: the `jeff_graph.editing.task.EditTask`.
+      classes: number of the network's classes.
+
+    Raises:
+      ValueError: if a label is at least ``classes``.
+    """
+    check_classes("task.labels", task.labels, classes)
+    check_classes("task.training_labels", task.training_labels, classes)
+
+
+def check_trainable(params: Any) -> None:
+    """Refuse parameters that an edit must not move.
+
+    Args:
+      params: what a method edits.
+
+    Raises:
+      TypeError: if a leaf is not floating point.
+      ValueError: if there are running statistics.
+    """
+    try:
+        mask = frozen.is_frozen(params, None)
+    except ValueError as error:
+        raise ValueError(f"{str(error).split(';')[0]}; {_APART}") from error
+    paths, still, _ = named_leaves.flatten(mask)
+    for path, is_still in zip(paths, still, strict=True):
+        if is_still:
+            raise TypeError(
+                f"params: {path}: expected floating point, got a leaf that cannot be "
+                f"edited; {_APART}"
+            )
+
+
 def check_node_numbers(name: str, nodes: Any, count: int) -> None:
     """Refuse numbers of nodes that do not exist; values are read where known.
 
@@ -69,6 +115,22 @@ def check_node_numbers(name: str, nodes: Any, count: int) -> None:
             f"{name}: expected numbers from 0 to {count - 1}, got "
             f"{low if low < 0 else high}"
         )
+
+
+def nodes_at(numbers: Any, count: int) -> Array:
+    """A mask of some nodes; numbers of nodes that do not exist are dropped.
+
+    Args:
+      numbers: node numbers; under jit they cannot be refused.
+      count: number of nodes.
+
+    Returns:
+      A bool mask [count].
+    """
+    numbers = jnp.asarray(numbers)
+    # JAX drops what is too large, but counts negative numbers from the end.
+    known = jnp.where(numbers < 0, count, numbers)
+    return jnp.zeros(count, bool).at[known].set(True, mode="drop")
 
 
 def check_mask_length(name: str, mask: Array, nodes: int) -> None:

@@ -9,14 +9,15 @@ edit is one compiled call, compiled once for all nodes.
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from operator import index
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
-from jeff_graph.editing.checks import check_classes
+from jeff_graph.editing.checks import check_task_classes
 from jeff_graph.editing.log import EditLog
 from jeff_graph.editing.report import points, predictions_lost
 from jeff_graph.editing.rows import filled, real_rows
@@ -74,7 +75,7 @@ class Editor:
         method: Method,
         params: PyTree,
         task: EditTask,
-        test: Bool[Array | np.ndarray, " nodes"],
+        test: Any,
         *,
         key: PRNGKeyArray,
         budget: float | int = math.inf,
@@ -114,7 +115,7 @@ class Editor:
         first, later = jax.random.split(key)
         # Before `prepare`: what a method costs beforehand counts against the budget.
         reference = method.logits(params, task)
-        check_classes("task.labels", task.labels, reference.shape[1])
+        check_task_classes(task, reference.shape[1])
         editable = method.prepare(params, task, first)
         log = EditLog.start(editable, budget=budget)
         state = method.init(editable, task, later)
@@ -139,11 +140,13 @@ class Editor:
         """
         return self.method.logits(self.params, self.task)
 
-    def edit(self, node: int, label: int | None = None) -> tuple["Editor", Outcome]:
+    def edit(
+        self, node: SupportsIndex, label: SupportsIndex | None = None
+    ) -> tuple["Editor", Outcome]:
         """Correct one node.
 
         Args:
-          node: its number.
+          node: its number, an integer of any kind.
           label: the class it should have; that of the task by default.
 
         Returns:
@@ -154,6 +157,7 @@ class Editor:
             `jeff_graph.editing.log.BudgetExceededError`, if the edit would cost too
             much; the model is then unchanged.
         """
+        node, label = index(node), None if label is None else index(label)
         labels = self._asked(node, label)
         task = dataclasses.replace(self.task, labels=labels)
         # From the number of edits, so that undoing and editing again repeats the draw.
@@ -177,7 +181,7 @@ class Editor:
         # A failed edit has moved the model for nothing.
         if not success:
             return self, outcome
-        log = self.log.add(params, int(node), drawdown)
+        log = self.log.add(params, node, drawdown)
         return dataclasses.replace(self, task=task, log=log), outcome
 
     def undo(self, count: int = 1) -> "Editor":

@@ -24,9 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from jeff_graph.editing.checks import check_classes, check_node_numbers
+from jeff_graph.editing.checks import (
+    check_classes,
+    check_node_numbers,
+    check_task_classes,
+    nodes_at,
+)
 from jeff_graph.editing.nearby import Nearby
 from jeff_graph.editing.report import (
     EditReport,
@@ -37,6 +42,7 @@ from jeff_graph.editing.report import (
     points,
     predictions_lost,
 )
+from jeff_graph.editing.rows import filled, real_rows
 from jeff_graph.editing.stepping import edit_once
 from jeff_graph.editing.task import (
     Edit,
@@ -53,8 +59,8 @@ def independent(
     method: Method,
     params: PyTree,
     task: EditTask,
-    targets: Int[Array | np.ndarray, " edits"],
-    test: Bool[Array | np.ndarray, " nodes"],
+    targets: Any,
+    test: Any,
     *,
     key: PRNGKeyArray,
     hops: Int[Array, "edits nodes"] | None = None,
@@ -69,8 +75,8 @@ def independent(
       method: how to edit.
       params: the trained model.
       task: what it is edited on.
-      targets: a node for each edit.
-      test: nodes whose accuracy counts.
+      targets: a node for each edit, integers [edits].
+      test: nodes whose accuracy counts, bool [nodes].
       key: random key of the method.
       hops: distance of every node from each target; no drawdown by distance without.
       max_steps: most steps of an edit.
@@ -94,7 +100,9 @@ def independent(
     first, later = jax.random.split(key)
     # Before `prepare`: what a method costs on top of training counts as drawdown.
     reference = method.logits(params, task)
-    check_classes("task.labels", task.labels, reference.shape[1])
+    check_task_classes(task, reference.shape[1])
+    for place in near.tasks if near else ():
+        check_classes("near.labels", place.labels, reference.shape[1])
     params = method.prepare(params, task, first)
     start = method.init(params, task, later)
 
@@ -168,8 +176,8 @@ def sequential(
     method: Method,
     params: PyTree,
     task: EditTask,
-    targets: Int[Array | np.ndarray, " edits"],
-    test: Bool[Array | np.ndarray, " nodes"],
+    targets: Any,
+    test: Any,
     *,
     key: PRNGKeyArray,
     hops: Int[Array, "edits nodes"] | None = None,
@@ -182,8 +190,8 @@ def sequential(
       method: how to edit.
       params: the trained model.
       task: what it is edited on.
-      targets: a node for each edit, in the order of the edits.
-      test: nodes whose accuracy counts.
+      targets: a node for each edit, integers [edits], in the order of the edits.
+      test: nodes whose accuracy counts, bool [nodes].
       key: random key of the method.
       hops: as in `independent`.
       max_steps: most steps of an edit.
@@ -198,7 +206,7 @@ def sequential(
     targets, test = _check(task, targets, test, hops, max_steps, bisections)
     first, later = jax.random.split(key)
     reference = method.logits(params, task)
-    check_classes("task.labels", task.labels, reference.shape[1])
+    check_task_classes(task, reference.shape[1])
     params = method.prepare(params, task, first)
     state = method.init(params, task, later)
     nodes = jnp.arange(test.shape[0])
@@ -228,8 +236,8 @@ def batch(
     method: Method,
     params: PyTree,
     task: EditTask,
-    targets: Int[Array | np.ndarray, " edits"],
-    test: Bool[Array | np.ndarray, " nodes"],
+    targets: Any,
+    test: Any,
     *,
     key: PRNGKeyArray,
     hops: Int[Array, "edits nodes"] | None = None,
@@ -242,8 +250,8 @@ def batch(
       method: how to edit.
       params: the trained model.
       task: what it is edited on.
-      targets: the nodes.
-      test: nodes whose accuracy counts.
+      targets: the nodes, integers [edits].
+      test: nodes whose accuracy counts, bool [nodes].
       key: random key of the method.
       hops: as in `independent`.
       max_steps: most steps.
@@ -258,11 +266,11 @@ def batch(
     targets, test = _check(task, targets, test, hops, max_steps, bisections)
     first, later = jax.random.split(key)
     reference = method.logits(params, task)
-    check_classes("task.labels", task.labels, reference.shape[1])
+    check_task_classes(task, reference.shape[1])
     params = method.prepare(params, task, first)
     state = method.init(params, task, later)
     nothing = jnp.zeros_like(test)
-    edit = Edit(nothing.at[targets].set(True), nothing)
+    edit = Edit(nodes_at(targets, len(test)), nothing)
     # All targets in one mask: steps stop when every one of them is right.
     done = edit_once(method, params, state, task, edit, max_steps, bisections)
     logits = done.logits
@@ -286,13 +294,17 @@ def batch(
 
 def _check(
     task: EditTask,
-    targets: Array | np.ndarray,
-    test: Array | np.ndarray,
+    targets: Any,
+    test: Any,
     hops: Array | None,
     max_steps: int,
     bisections: int,
 ) -> tuple[Array, Array]:
     """Check the request; return targets and test as JAX arrays."""
+    targets, test = (
+        each if isinstance(each, Array) else np.asarray(each)
+        for each in (targets, test)
+    )
     if targets.ndim != 1 or not targets.size:
         raise ValueError(
             f"targets: expected a vector of at least one node, got {targets.shape}"
@@ -300,11 +312,10 @@ def _check(
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise TypeError(f"targets: expected node numbers, got {targets.dtype}")
     check_node_numbers("targets", targets, task.labels.shape[0])
-    if test.shape != task.labels.shape or test.dtype != jnp.bool_:
-        raise ValueError(
-            f"test: expected a bool mask of shape {task.labels.shape}, got "
-            f"{test.dtype} of {test.shape}"
-        )
+    # A mask of the real rows does for a graph with padding behind them.
+    test = filled("test", test, real_rows(task.inputs, task.labels), False)
+    if test.dtype != jnp.bool_:
+        raise ValueError(f"test: expected a bool mask, got {test.dtype}")
     if not isinstance(test, Tracer) and not np.asarray(test).any():
         raise ValueError("test: expected at least one node, got none")
     if hops is not None and hops.shape != (*targets.shape, *test.shape):

@@ -23,6 +23,7 @@ from jax.experimental.sparse import BCSR
 
 from jeff.extras import require
 from jeff_graph.editing.checks import (
+    check_node_numbers,
     checked_edges,
     checked_features,
     checked_weights,
@@ -188,13 +189,20 @@ def ends(graph: GraphsTuple) -> tuple[Any, Any]:
       Both, integers [edges].
 
     Raises:
-      ValueError: if the graph has none, as jraph allows.
+      TypeError: if they are not integers.
+      ValueError: if the graph has none, as jraph allows, or a known one is no node.
     """
     if graph.senders is None or graph.receivers is None:
         raise ValueError(
             "graph.senders, graph.receivers: expected node numbers, got None; for a "
             "graph without edges, np.zeros(0, np.int32)"
         )
+    # Messages are gathered without checks of bounds.
+    for name in ("senders", "receivers"):
+        numbers = getattr(graph, name)
+        if not jnp.issubdtype(numbers.dtype, jnp.integer):
+            raise TypeError(f"graph.{name}: expected integers, got {numbers.dtype}")
+        check_node_numbers(f"graph.{name}", numbers, num_nodes(graph))
     return graph.senders, graph.receivers
 
 
@@ -224,9 +232,13 @@ def real_nodes(graph: AnyGraph) -> Any:
     """Nodes that are no padding.
 
     Args:
-      graph: the graph. `jraph.pad_with_graphs` is understood: its last graph that holds
-        nodes has features of 0 and no edges but loops on its first node. Under jit,
-        where values cannot be read, all nodes of a ``GraphsTuple`` count.
+      graph: the graph. Padding is what `jraph.pad_with_graphs` appends: of two graphs
+        or more the last that holds nodes, if all its features are 0 (of nodes, edges
+        and globals) and it has no edges but loops on its first node. A real last graph
+        that looks so is taken for padding, such as one node with features of 0: give
+        it another feature, or use `as_graph` and set ``node_mask``. Graphs without
+        nodes before it are real, those behind it are padding. Under jit, where values
+        cannot be read, all nodes of a ``GraphsTuple`` count.
 
     Returns:
       A bool mask [nodes].
@@ -255,6 +267,15 @@ def _padding(graph: GraphsTuple) -> tuple[int, int]:
     if any(isinstance(each, Tracer) for each in jax.tree.leaves(graph)):
         return 0, 0
     n_node, n_edge = np.asarray(graph.n_node), np.asarray(graph.n_edge)
+    for name, sizes, count in (
+        ("n_node", n_node, num_nodes(graph)),
+        ("n_edge", n_edge, num_edges(graph)),
+    ):
+        if sizes.sum() != count:
+            raise ValueError(
+                f"graph.{name}: expected numbers that add up to {count}, got "
+                f"{sizes.tolist()}"
+            )
     filled = np.flatnonzero(n_node)
     # Padding is a graph of its own, so a single one has none.
     if len(filled) < 2:
@@ -262,19 +283,19 @@ def _padding(graph: GraphsTuple) -> tuple[int, int]:
     last = int(filled[-1])
     nodes = int(n_node[last])
     first = num_nodes(graph) - nodes
-    edges = int(n_edge[last:].sum())
-    tails = [np.asarray(each)[each.shape[0] - edges :] for each in ends(graph)]
-    empty = all(not rows.any() for rows in _rows_from(graph.nodes, first))
-    loops = all((each == first).all() for each in tails)
-    return (len(n_node) - last, nodes) if empty and loops else (0, 0)
+    edge = num_edges(graph) - int(n_edge[last:].sum())
+    loops = all((np.asarray(each[edge:]) == first).all() for each in ends(graph))
+    parts = (graph.nodes, first), (graph.edges, edge), (graph.globals, last)
+    filled_in = any(rows.any() for part in parts for rows in _rows_from(*part))
+    return (len(n_node) - last, nodes) if loops and not filled_in else (0, 0)
 
 
-def _rows_from(nodes: Any, first: int) -> list[np.ndarray]:
-    """Features of the last nodes, on the host."""
-    if isinstance(nodes, BCSR):
-        entries = slice(int(nodes.indptr[first]), int(nodes.indptr[-1]))
-        return [np.asarray(nodes.data)[entries]]
-    return [np.asarray(leaf[first:]) for leaf in jax.tree.leaves(nodes)]
+def _rows_from(features: Any, first: int) -> list[np.ndarray]:
+    """The last rows of features, on the host."""
+    if isinstance(features, BCSR):
+        entries = slice(int(features.indptr[first]), int(features.indptr[-1]))
+        return [np.asarray(features.data)[entries]]
+    return [np.asarray(leaf[first:]) for leaf in jax.tree.leaves(features)]
 
 
 def as_graph(graph: AnyGraph) -> Graph:
@@ -301,6 +322,8 @@ def as_graph(graph: AnyGraph) -> Graph:
         )
     mask = real_nodes(graph)
     senders, receivers = map(jnp.asarray, ends(graph))
+    if not jnp.issubdtype(features.dtype, jnp.floating):
+        features = jax.tree.map(jnp.asarray, features).astype(jnp.float32)
     return Graph(
         jax.tree.map(jnp.asarray, features),
         senders,

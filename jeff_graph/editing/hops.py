@@ -13,7 +13,11 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from jeff.checks import check_mask
-from jeff_graph.editing.checks import check_mask_length, check_node_numbers
+from jeff_graph.editing.checks import (
+    check_mask_length,
+    check_node_numbers,
+    nodes_at,
+)
 from jeff_graph.editing.graphs import (
     AnyGraph,
     Graph,
@@ -23,7 +27,7 @@ from jeff_graph.editing.graphs import (
     real_nodes,
 )
 
-__all__ = ["degrees", "hop_distance", "k_hop", "subgraph", "topology"]
+__all__ = ["degrees", "hop_distance", "k_hop", "subgraph", "topology", "weighted"]
 
 
 def topology(graph: AnyGraph) -> Graph:
@@ -45,6 +49,23 @@ def topology(graph: AnyGraph) -> Graph:
         jnp.asarray(real_nodes(graph)),
         senders != receivers,
     )
+
+
+def weighted(graph: AnyGraph) -> Graph:
+    """The nodes, the edges and their weights, whatever features nodes have.
+
+    Args:
+      graph: the graph.
+
+    Returns:
+      As `topology`, with weights where the edges have them.
+
+    Raises:
+      ValueError: if edges have features that are no weights.
+    """
+    if isinstance(graph, Graph):
+        return graph
+    return dataclasses.replace(topology(graph), weights=edge_weights(graph))
 
 
 def subgraph(graph: AnyGraph, keep: Any) -> Any:
@@ -107,13 +128,12 @@ def degrees(graph: AnyGraph) -> Float[Array, " nodes"]:
     Raises:
       ValueError: if edges have features that are no weights.
     """
-    bare = topology(graph)
-    if bare.degree is not None:
-        return bare.degree
-    weights = graph.weights if isinstance(graph, Graph) else edge_weights(graph)
-    each = bare.edge_mask.astype(jnp.float32)
-    each = each if weights is None else each * weights
-    return jnp.zeros(bare.num_nodes, jnp.float32).at[bare.receivers].add(each)
+    graph = weighted(graph)
+    if graph.degree is not None:
+        return graph.degree
+    each = graph.edge_mask.astype(jnp.float32)
+    each = each if graph.weights is None else each * graph.weights
+    return jnp.zeros(graph.num_nodes, jnp.float32).at[graph.receivers].add(each)
 
 
 def k_hop(
@@ -188,5 +208,4 @@ def _start(graph: Graph, name: str, nodes: Any) -> Bool[Array, " nodes"]:
             f"{name}: expected a bool mask or node numbers, got {nodes.dtype}"
         )
     check_node_numbers(name, nodes, graph.num_nodes)
-    mask = jnp.zeros(graph.num_nodes, bool).at[nodes].set(True)
-    return mask & graph.node_mask
+    return nodes_at(nodes, graph.num_nodes) & graph.node_mask

@@ -53,7 +53,7 @@ class DenseLayer(nnx.Module):
         self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
-        return self.project(x) + self.bias[...].astype(self.dtype)
+        return self.project(x) + self.bias[...].astype(self.dtype)[None]
 
     def project(
         self, x: Float[Array, "nodes fan_in"] | BCSR
@@ -76,7 +76,8 @@ class GCNLayer(DenseLayer):
         self, graph: Graph, x: Float[Array, "nodes fan_in"] | BCSR
     ) -> Float[Array, "nodes fan_out"]:
         """Values of each node, [nodes, fan_out]."""
-        return propagate(graph, self.project(x)) + self.bias[...].astype(self.dtype)
+        spread = propagate(graph, self.project(x))
+        return spread + self.bias[...].astype(self.dtype)[None]
 
 
 class SAGELayer(nnx.Module):
@@ -161,13 +162,13 @@ class GATLayer(nnx.Module):
         x = x.reshape(x.shape[0], self.heads, -1)
         # A score of a pair is a sum of two terms, so none is computed per edge here.
         scores = [
-            (x * part[...].astype(self.dtype)).sum(-1)
+            (x * part[...].astype(self.dtype)[None]).sum(-1)
             for part in (self.receiver, self.sender)
         ]
         x = attend(graph, x, *scores)
         # Side by side in hidden layers, averaged in the last one, as in the paper.
         x = x.mean(1) if self.average else x.reshape(x.shape[0], -1)
-        return x + self.bias[...].astype(self.dtype)
+        return x + self.bias[...].astype(self.dtype)[None]
 
 
 class GINLayer(nnx.Module):
@@ -208,5 +209,6 @@ class GINLayer(nnx.Module):
         # The first layer of the MLP is linear, so it is applied before the sum.
         own = (1 + self.epsilon[...]).astype(self.dtype) * sent
         total = own + sum_neighbours(graph, sent)
-        hidden = jax.nn.relu(total + self.first.bias[...].astype(self.dtype))
+        bias = self.first.bias[...].astype(self.dtype)[None]
+        hidden = jax.nn.relu(total + bias)
         return self.second(graph, hidden)

@@ -12,16 +12,16 @@ References:
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import linear_call
 from jax.experimental.sparse import BCSR
 from jaxtyping import Array, Float, Int
 
 from jeff_graph.editing.graphs import AnyGraph, Graph, as_graph
-from jeff_graph.editing.hops import degrees
+from jeff_graph.editing.hops import degrees, topology, weighted
 
 __all__ = [
     "attend",
@@ -36,8 +36,8 @@ def compressed(graph: AnyGraph) -> Graph:
     """The same graph in compressed sparse rows, for steps on a CPU one at a time.
 
     Sums over neighbours, and their gradients, are then products with a sparse matrix,
-    which a CPU computes faster than sums over segments. Not meant for `jax.vmap` or
-    accelerators.
+    which a CPU computes faster than sums over segments; under `jax.vmap` they are no
+    faster. Not meant for accelerators. The weights of edges have no gradient then.
 
     Args:
       graph: an undirected graph, read on the host; of a `Graph` the edges must be in
@@ -82,7 +82,7 @@ def _sorted(graph: Graph) -> Graph:
 
 
 def sum_neighbours(
-    graph: Graph, x: Float[Array, " nodes *width"]
+    graph: AnyGraph, x: Float[Array, " nodes *width"]
 ) -> Float[Array, " nodes *width"]:
     """Sum over the neighbours, ``sum_{j -> i} w_ji x_j``.
 
@@ -93,11 +93,11 @@ def sum_neighbours(
     Returns:
       The sums, an array like ``x``; 0 at a node without edges.
     """
-    return _neighbour_sum(graph, x).astype(x.dtype)
+    return _neighbour_sum(weighted(graph), x).astype(x.dtype)
 
 
 def mean_neighbours(
-    graph: Graph, x: Float[Array, " nodes *width"]
+    graph: AnyGraph, x: Float[Array, " nodes *width"]
 ) -> Float[Array, " nodes *width"]:
     """Mean over the neighbours, ``sum_{j -> i} w_ji x_j / d_i``, d their weight.
 
@@ -108,6 +108,7 @@ def mean_neighbours(
     Returns:
       The means, an array like ``x``; 0 at a node without edges.
     """
+    graph = weighted(graph)
     total = degrees(graph)
     # Without weights a node has none or at least 1.
     count = _each(jnp.where(total > 0, total, 1), x)
@@ -115,7 +116,7 @@ def mean_neighbours(
 
 
 def propagate(
-    graph: Graph, x: Float[Array, " nodes *width"]
+    graph: AnyGraph, x: Float[Array, " nodes *width"]
 ) -> Float[Array, " nodes *width"]:
     """One step of symmetrically normalised propagation with self-loops.
 
@@ -132,6 +133,7 @@ def propagate(
       Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional
       Networks", 2017, eq. 2.
     """
+    graph = weighted(graph)
     # Scaled on both sides of the sum, so that no weight is stored for each edge.
     scale = _each(jax.lax.rsqrt(degrees(graph) + 1), x)
     scaled = x * scale.astype(x.dtype)
@@ -140,7 +142,7 @@ def propagate(
 
 
 def attend(
-    graph: Graph,
+    graph: AnyGraph,
     x: Float[Array, "nodes heads width"],
     receiver_score: Float[Array, "nodes heads"],
     sender_score: Float[Array, "nodes heads"],
@@ -165,6 +167,7 @@ def attend(
     References:
       Veličković et al., "Graph Attention Networks", 2018, eq. 3 and 4.
     """
+    graph = topology(graph)
     receiver, sender = (
         score.astype(jnp.float32) for score in (receiver_score, sender_score)
     )
@@ -207,16 +210,16 @@ def _symmetric_sum(
 ) -> Float[Array, "nodes width"]:
     """Product with a symmetric adjacency matrix, which is its own transpose.
 
-    A linear call and not a rule for gradients, so that it is differentiated forwards
-    as well.
+    As a linear solve, ``y = S x`` is differentiated in both directions, with products
+    alone, and batched by `jax.vmap`; `linear_call` has no rule for that. The equation
+    that y solves is never looked at.
     """
-    return linear_call(_product, _product, (strength, senders, starts), x)
 
+    def product(_: Any, x: Array) -> Array:
+        values = strength.astype(x.dtype)
+        return BCSR((values, senders, starts), shape=(x.shape[0],) * 2) @ x
 
-def _product(rows: tuple[Array, Array, Array], x: Array) -> Float[Array, "nodes width"]:
-    strength, senders, starts = rows
-    matrix = BCSR((strength.astype(x.dtype), senders, starts), shape=(x.shape[0],) * 2)
-    return matrix @ x
+    return jax.lax.custom_linear_solve(lambda y: y, x, product, symmetric=True)
 
 
 def _sent(graph: Graph, x: Array) -> Float[Array, " edges *width"]:

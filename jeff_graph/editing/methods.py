@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jeff.checks import check_choice
+from jeff_graph.editing.checks import check_trainable
 from jeff_graph.editing.gre import (
     anchor_gradients,
     rewire,
@@ -76,10 +77,12 @@ def from_loss(
       random: give the loss another key at every step; by default the same.
 
     Returns:
-      The method.
+      The method. Before the first edit it raises a TypeError if parameters are not
+      floating point, and a ValueError if they are running statistics.
     """
 
     def init(params: PyTree, task: EditTask, key: PRNGKeyArray) -> MethodState:
+        check_trainable(params)
         memory = None if remember is None else remember(params, task)
         return MethodState(make_optimizer(memory).init(params), memory, key)
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jeff_graph.editing.checks import checked_labels
-from jeff_graph.editing.graphs import AnyGraph, num_nodes
+from jeff_graph.editing.checks import as_labels
+from jeff_graph.editing.graphs import AnyGraph, real_nodes
+from jeff_graph.editing.rows import filled
 from jeff_graph.editing.sampling import Neighbourhood, by_size
 from jeff_graph.editing.task import EditTask
 
@@ -35,7 +36,8 @@ def nearby_tasks(graph: AnyGraph, labels: Any, targets: Any, hops: int) -> Nearb
 
     Args:
       graph: the whole graph; read on the host.
-      labels: the right class of each of its nodes, integers [nodes].
+      labels: the right class of each of its nodes, integers [nodes], with padding or
+        without.
       targets: a node for each edit, integers [edits], each once.
       hops: layers of the network, or more.
 
@@ -44,10 +46,13 @@ def nearby_tasks(graph: AnyGraph, labels: Any, targets: Any, hops: int) -> Nearb
       no training nodes: methods whose steps need them take the whole graph.
 
     Raises:
-      TypeError: if the targets are not integers.
-      ValueError: if a node does not exist or comes twice, or ``hops`` is negative.
+      TypeError: if labels or targets are not integers.
+      ValueError: if labels do not fit, a node does not exist or comes twice, or
+        ``hops`` is negative.
     """
-    labels = checked_labels(labels, num_nodes(graph))
+    labels = np.asarray(
+        filled("labels", as_labels("labels", labels), real_nodes(graph), -1)
+    )
     groups = by_size(graph, targets, hops)
     return Nearby(
         tuple(places for places, _ in groups),

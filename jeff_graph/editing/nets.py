@@ -200,7 +200,7 @@ class SGC(Network):
         x = layer.project(graph.features)
         for _ in range(self.steps):
             x = propagate(graph, x)
-        return x + layer.bias[...]
+        return x + layer.bias[...][None]
 
 
 NETWORKS: dict[str, type[Network]] = {

@@ -23,13 +23,22 @@ from jaxtyping import Array, Float, PyTree
 
 from jeff_graph.editing.methods import check_positive, from_logit_loss
 from jeff_graph.editing.replay import distilled_loss
+<<<<<<< HEAD
 from jeff_graph.editing.task import (
     Advance,
+=======
+from jeff_graph.editing.rows import right_rows
+from jeff_graph.editing.task import (
+>>>>>>> fd
     ApplyFn,
     Edit,
     EditTask,
     Method,
     MethodState,
+<<<<<<< HEAD
+=======
+    counted,
+>>>>>>> fd
 )
 
 __all__ = ["minimal_edit"]
@@ -109,7 +118,27 @@ def minimal_edit(
     ) -> tuple[PyTree, MethodState]:
         return look(params, state, task, edit)[1]()
 
+<<<<<<< HEAD
     base = from_logit_loss(
+=======
+        weights = _weights(task, edit, replay, locality)
+        value, gradient = jax.value_and_grad(loss)(params)
+        curvature = _curvature(lambda p: apply_fn(p, task.inputs), params, weights)
+        direction = _solve(curvature, gradient, damping, iterations)
+        wanted = (edit.target | edit.earlier) & (task.labels >= 0)
+
+        def at(length: Array) -> PyTree:
+            return _moved(params, direction, length)
+
+        def succeeds(length: Array) -> Array:
+            logits = apply_fn(at(length), task.inputs)
+            return ~jnp.any(wanted & ~right_rows(logits, task.labels))
+
+        length = _search(succeeds, lambda t: loss(at(t)) <= value, halvings)
+        return at(length), state
+
+    base = from_loss(
+>>>>>>> fd
         apply_fn,
         loss_fn,
         lambda _: optax.identity(),  # steps need no state
@@ -130,7 +159,10 @@ def _weights(
         (locality, task.where & ~edit.target & ~edit.earlier),
     )
     return sum(
-        (weight * nodes / jnp.maximum(nodes.sum(), 1) for weight, nodes in parts),
+        (
+            weight * nodes.astype(jnp.float32) / counted(nodes)
+            for weight, nodes in parts
+        ),
         start=jnp.zeros(task.labels.shape, jnp.float32),
     )
 

@@ -62,7 +62,7 @@ def _solve(gram: Array, linear: Array) -> Array:
     # An anchor of zeros constrains nothing, and must not divide by 0.
     live = scale > 0
     scale = jnp.where(live, scale, 1)
-    unit = gram / scale[:, None] / scale
+    unit = gram / scale[:, None] / scale[None]
     linear = jnp.where(live, linear / scale, 0)
     # The solution is proportional to b, so b is scaled to 1 and the result back.
     size = jnp.abs(linear).max()
@@ -88,7 +88,8 @@ def _active_sets(gram: Array, linear: Array) -> Array:
     candidates, regular = jax.vmap(_solve_support, (None, None, 0))(
         gram, linear, jnp.asarray(supports)
     )
-    slopes = jnp.einsum("kl,sl->sk", gram, candidates, precision="highest") + linear
+    slopes = jnp.einsum("kl,sl->sk", gram, candidates, precision="highest")
+    slopes += linear[None]
     # By how much each candidate breaks v >= 0, w >= 0 or v_k w_k = 0. The least broken
     # one is right; a test against 0 would leave none after rounding.
     broken = jnp.maximum(
@@ -107,7 +108,7 @@ def _solve_support(
     library's factorisation this fuses, and vmaps over edits.
     """
     count = linear.shape[0]
-    both = support[:, None] & support
+    both = support[:, None] & support[None]
     # Unknowns outside the support get a row of the identity, and so stay 0.
     matrix = jnp.where(both, gram, jnp.eye(count, dtype=gram.dtype))
     right = jnp.where(support, -linear, 0)
@@ -117,7 +118,7 @@ def _solve_support(
         regular &= pivot > _PIVOT
         factor = matrix[:, k] / jnp.where(pivot > _PIVOT, pivot, 1)
         factor = jnp.where(jnp.arange(count) > k, factor, 0)
-        matrix -= factor[:, None] * matrix[k]
+        matrix -= factor[:, None] * matrix[k][None]
         right -= factor * right[k]
     solution = jnp.zeros_like(right)
     for k in reversed(range(count)):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jeff_graph.editing.rows import right_rows
 from jeff_graph.editing.task import EditTask, divergence
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "hop_points",
     "points",
     "predictions_lost",
+    "share",
 ]
 
 # Distances from the targets at which drawdown is reported.
@@ -59,7 +61,9 @@ def at(right: Bool[Array, " nodes"], targets: Array | int) -> Bool[Array, "..."]
     Returns:
       A bool for each target.
     """
-    # Under jit a number cannot be refused, and would be clamped to some other node.
+    # Under jit a number cannot be refused. One that is too large would be clamped, and
+    # a negative one counted from the end: the answer of some other node.
+    targets = jnp.where(jnp.asarray(targets) < 0, right.shape[0], targets)
     return right.at[targets].get(mode="fill", fill_value=False)
 
 
@@ -76,8 +80,23 @@ def predictions_lost(
     Returns:
       1 where one was lost, -1 where one was won, else 0.
     """
-    was, now = (each.argmax(1) == task.labels for each in (reference, logits))
+    was, now = (right_rows(each, task.labels) for each in (reference, logits))
     return was.astype(jnp.int32) - now.astype(jnp.int32)
+
+
+def share(part: Int[Array, "..."], whole: Int[Array, "..."]) -> Float[Array, "..."]:
+    """A part in hundredths of the whole.
+
+    Args:
+      part: counts.
+      whole: counts.
+
+    Returns:
+      The shares; NaN where the whole is 0.
+    """
+    # NaN is put there and not computed, so that jax_debug_nans finds faults alone.
+    found = 100 * part.astype(jnp.float32) / jnp.maximum(whole, 1).astype(jnp.float32)
+    return jnp.where(whole > 0, found, jnp.nan)
 
 
 def points(lost: Array, where: Array) -> Float[Array, ""]:
@@ -90,7 +109,7 @@ def points(lost: Array, where: Array) -> Float[Array, ""]:
     Returns:
       A scalar; NaN where there are none.
     """
-    return 100 * jnp.sum(lost * where) / where.sum()
+    return share(jnp.sum(lost, where=where), where.sum())
 
 
 def hop_counts(
@@ -109,8 +128,9 @@ def hop_counts(
     if distance is None:
         return jnp.zeros((len(HOPS), 2), jnp.int32)
     # Counts, not shares: they add over edits before they are divided.
-    at = test & (distance == jnp.asarray(HOPS)[:, None])
-    return jnp.stack([jnp.sum(lost * at, axis=1), at.sum(1)], axis=1)
+    at = test[None] & (distance[None] == jnp.asarray(HOPS)[:, None])
+    lost = jnp.sum(jnp.where(at, lost[None], 0), axis=1)
+    return jnp.stack([lost, at.sum(1)], axis=1)
 
 
 def hop_points(counts: Int[Array, "hops 2"]) -> Float[Array, " hops"]:
@@ -122,7 +142,7 @@ def hop_points(counts: Int[Array, "hops 2"]) -> Float[Array, " hops"]:
     Returns:
       The drawdowns; NaN where there are no nodes.
     """
-    return 100 * counts[:, 0] / counts[:, 1]
+    return share(counts[:, 0], counts[:, 1])
 
 
 def final_report(
@@ -158,7 +178,7 @@ def final_report(
     nearest = None if hops is None else hops.min(0)
     return EditReport(
         success,
-        at(logits.argmax(1) == task.labels, targets),
+        at(right_rows(logits, task.labels), targets),
         steps,
         drawdowns[-1],
         drawdowns,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from jeff_graph.editing.checks import check_trainable
 from jeff_graph.editing.methods import from_loss, gradient_descent
 from jeff_graph.editing.task import (
     ApplyFn,
@@ -88,6 +89,7 @@ def enn(
         )
 
     def prepare(params: PyTree, task: EditTask, key: PRNGKeyArray) -> PyTree:
+        check_trainable(params)
         return _descend(loss, params, task, adam, meta_steps, key)
 
     return gradient_descent(apply_fn, learning_rate=learning_rate)._replace(
@@ -247,8 +249,9 @@ def _init_mlp(width: int, hidden: int, classes: int, key: PRNGKeyArray) -> PyTre
 
 
 def _mlp(params: PyTree, x: Float[Array, "nodes width"]) -> Array:
-    x = jax.nn.relu(x @ params["first"]["kernel"] + params["first"]["bias"])
-    return x @ params["last"]["kernel"] + params["last"]["bias"]
+    first, last = params["first"], params["last"]
+    x = jax.nn.relu(x @ first["kernel"] + first["bias"][None])
+    return x @ last["kernel"] + last["bias"][None]
 
 
 def _features(task: EditTask) -> Float[Array, "nodes width"]:

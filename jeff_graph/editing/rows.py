@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jeff_graph.editing.graphs import (
     AnyGraph,
@@ -15,7 +15,7 @@ from jeff_graph.editing.graphs import (
     real_nodes,
 )
 
-__all__ = ["filled", "labelled_rows", "real_rows"]
+__all__ = ["filled", "labelled_rows", "real_rows", "right_rows"]
 
 
 def labelled_rows(
@@ -71,6 +71,22 @@ def real_rows(inputs: Any, labels: Array) -> Bool[Array | np.ndarray, " rows"]:
     return np.ones(labels.shape, bool)
 
 
+def right_rows(
+    logits: Float[Array, "rows classes"], labels: Int[Array, " rows"]
+) -> Bool[Array, " rows"]:
+    """Rows whose greatest logit is that of their class.
+
+    Args:
+      logits: of each row.
+      labels: class of each row; -1 for none.
+
+    Returns:
+      A bool for each; False where a logit is NaN, of which no class is the greatest.
+    """
+    # To argmax, NaN is the greatest: a network that is broken would say class 0.
+    return (logits.argmax(-1) == labels) & ~jnp.isnan(logits).any(-1)
+
+
 def filled(
     name: str, values: Any, real: Bool[Array | np.ndarray, " rows"], fill: Any
 ) -> Array:
@@ -93,8 +109,8 @@ def filled(
     if values.shape == (slots,):
         return values
     if values.shape != (count,) or _count(real[:count]) < count:
+        other = f", or ({count},) without padding" if count < slots else ""
         raise ValueError(
-            f"{name}: expected shape ({slots},), or ({count},) without padding, got "
-            f"{values.shape}"
+            f"{name}: expected shape ({slots},){other}, got {values.shape}"
         )
     return jnp.pad(values, (0, slots - count), constant_values=fill)

@@ -19,6 +19,7 @@ from jeff.batches import Shuffled
 from jeff.calls import call
 from jeff.steps import Metrics, Step, init_state, make_step
 from jeff.training import EarlyStop, fit
+from jeff_graph.editing.checks import check_classes
 from jeff_graph.editing.graphs import AnyGraph
 from jeff_graph.editing.hops import subgraph
 from jeff_graph.editing.network import ApplyFn
@@ -74,12 +75,14 @@ def fit_sampled(
 
     Raises:
       FloatingPointError: at the first loss that is not finite.
-      ValueError: if a number is out of range, or there is no training or no
-        validation node.
+      ValueError: if a number is out of range, a label has no logit, or there is no
+        training or no validation node.
     """
     labels, split, nodes_labelled = checked_rows(graph, labels, split)
     if not nodes_labelled:
         raise ValueError("labels: expected one for each node, got one for each graph")
+    logits = jax.eval_shape(apply_fn, params, graph)
+    check_classes("labels", labels, logits.shape[1])
     optimizer = _adam() if optimizer is None else optimizer
 
     def score(params: PyTree) -> Split:

@@ -11,9 +11,12 @@ hops computes at the seeds what it computes on the whole graph, symmetric normal
 included.
 
 Of a `jraph.GraphsTuple`, the cut graph is one too, with its padding in a graph of its
-own, for networks of jraph. It carries no degrees: a whole neighbourhood therefore has
-one hop more, so that those which count are right, and nodes of a sample's last hop
-have none. With jeff's networks, sample ``as_graph(graph)``.
+own, for networks of jraph, and stored loops stay. It carries no degrees, and
+`jraph.GraphConvolution` counts the edges that start at a node as well: a whole
+neighbourhood therefore has every edge that starts or ends at one of its nodes. In a
+sample, nodes of the last hop have no edges of their own; two hops more than layers,
+with all neighbours, make both degrees right in an undirected graph. With jeff's
+networks, sample ``as_graph(graph)``.
 
 Reference: Hamilton et al., "Inductive Representation Learning on Large Graphs",
 NeurIPS 2017, algorithm 2; there nodes are drawn with replacement.
@@ -73,13 +76,15 @@ class Incoming:
         """
         self.tuples = not isinstance(graph, Graph)
         self.graph = graph = as_graph(graph)
-        kept = np.flatnonzero(np.asarray(graph.edge_mask))
+        # Networks of jraph read stored loops, as their attention expects.
+        edges = np.asarray(graph.edge_mask) | self.tuples
+        kept = np.flatnonzero(edges)
         receivers = np.asarray(graph.receivers)[kept]
         if (np.diff(receivers) < 0).any():
             # `make_graph` sorts already; other graphs may not.
             order = np.argsort(receivers, kind="stable")
             kept, receivers = kept[order], receivers[order]
-        self.senders = np.asarray(graph.senders)[kept]
+        self.senders, self.receivers = np.asarray(graph.senders)[kept], receivers
         weights = graph.weights
         self.weights = None if weights is None else np.asarray(weights)[kept]
         self.starts = np.searchsorted(receivers, np.arange(graph.num_nodes + 1))
@@ -244,9 +249,11 @@ def _cut_each(graph: AnyGraph, nodes: Any, hops: int) -> list[Neighbourhood]:
     if hops < 0:
         raise ValueError(f"hops: expected at least 0, got {hops}")
     whole = Incoming(graph)
-    fanouts = [None] * (hops + int(whole.tuples))
     nodes = _checked_seeds(whole.graph, nodes)
-    return [_cut(whole, nodes[i : i + 1], fanouts, None) for i in range(len(nodes))]
+    cuts = [
+        _cut(whole, nodes[i : i + 1], [None] * hops, None) for i in range(len(nodes))
+    ]
+    return [_with_rim(whole, cut.ids) for cut in cuts] if whole.tuples else cuts
 
 
 def _stack(cuts: list[Neighbourhood], whole: AnyGraph) -> Neighbourhood:
@@ -294,6 +301,28 @@ def _cut(
         np.concatenate(taken).astype(np.float32),
     )
     return Neighbourhood(small, ids.astype(np.int32))
+
+
+def _with_rim(whole: Incoming, ids: np.ndarray) -> Neighbourhood:
+    """Some nodes with all edges that start or end at one of them."""
+    slot = np.full(whole.graph.num_nodes, -1)
+    slot[ids] = np.arange(len(ids))
+    ends = whole.senders, whole.receivers
+    kept = np.flatnonzero((slot[ends[0]] >= 0) | (slot[ends[1]] >= 0))
+    senders, receivers = (end[kept] for end in ends)
+    both = np.concatenate([senders, receivers])
+    beyond = np.unique(both[slot[both] < 0])
+    slot[beyond] = len(ids) + np.arange(len(beyond))
+    nodes = np.concatenate([ids, beyond])
+    small = Graph(
+        take_rows(whole.graph.features, nodes),
+        slot[senders].astype(np.int32),
+        slot[receivers].astype(np.int32),
+        np.ones(len(nodes), bool),
+        np.ones(len(kept), bool),
+        None if whole.weights is None else whole.weigh(kept).astype(np.float32),
+    )
+    return Neighbourhood(small, nodes.astype(np.int32))
 
 
 def _pad(

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jeff.line import interpolate
+<<<<<<< HEAD
 from jeff_graph.editing.task import Advance, Edit, EditTask, Method, MethodState
+=======
+from jeff_graph.editing.rows import right_rows
+from jeff_graph.editing.task import Edit, EditTask, Method, MethodState
+>>>>>>> fd
 
 __all__ = ["Progress", "edit_once"]
 
@@ -61,6 +66,12 @@ def edit_once(
     memory = state.memory
     wanted = edit.target | edit.earlier if method.keeps else edit.target
 
+<<<<<<< HEAD
+=======
+    def right(params: PyTree) -> Array:
+        return right_rows(method.logits(params, task), task.labels)
+
+>>>>>>> fd
     def lacks(right: Array, nodes: Array) -> Array:
         return jnp.any(nodes & ~right & (task.labels >= 0))
 

@@ -27,6 +27,7 @@ __all__ = [
     "EditTask",
     "Method",
     "MethodState",
+    "counted",
     "divergence",
     "make_task",
     "mean_error",
@@ -237,7 +238,19 @@ def mean_error(
     each = -jnp.take_along_axis(scores, index, axis=1, mode="fill", fill_value=jnp.nan)[
         :, 0
     ]
-    return jnp.sum(jnp.where(where, each, 0)) / jnp.maximum(where.sum(), 1)
+    return jnp.sum(jnp.where(where, each, 0)) / counted(where)
+
+
+def counted(where: Bool[Array, " nodes"]) -> Float[Array, ""]:
+    """Number of nodes to divide by; 1 where there is none.
+
+    Args:
+      where: the nodes.
+
+    Returns:
+      The number, float32.
+    """
+    return jnp.maximum(where.sum(), 1).astype(jnp.float32)
 
 
 def divergence(
@@ -259,7 +272,7 @@ def divergence(
     before = jax.nn.log_softmax(reference.astype(jnp.float32))
     now = jax.nn.log_softmax(logits.astype(jnp.float32))
     each = jnp.sum(jnp.exp(before) * (before - now), axis=1)
-    return jnp.sum(jnp.where(where, each, 0)) / jnp.maximum(where.sum(), 1)
+    return jnp.sum(jnp.where(where, each, 0)) / counted(where)
 
 
 def training_error(
@@ -308,4 +321,4 @@ def training_chunks(
     # Masks of static shape, whatever the number of training nodes.
     rank = jnp.cumsum(where) - 1
     chunk = rank * count // jnp.maximum(where.sum(), 1)
-    return where & (chunk == jnp.arange(count)[:, None])
+    return where[None] & (chunk[None] == jnp.arange(count)[:, None])

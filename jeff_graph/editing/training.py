@@ -31,7 +31,7 @@ from jeff_graph.editing.checks import as_labels, check_classes, check_parts
 from jeff_graph.editing.graphs import AnyGraph
 from jeff_graph.editing.hops import subgraph
 from jeff_graph.editing.network import ApplyFn
-from jeff_graph.editing.rows import filled, labelled_rows
+from jeff_graph.editing.rows import filled, labelled_rows, right_rows
 from jeff_graph.editing.splits import Split
 from jeff_graph.editing.task import mean_error
 
@@ -69,7 +69,7 @@ def accuracy(
     Returns:
       The share, in [0, 1]; 0 where no node counts.
     """
-    right = (logits.argmax(-1) == labels) & where
+    right = right_rows(logits, labels) & where
     return right.sum() / jnp.maximum(where.sum(), 1)
 
 

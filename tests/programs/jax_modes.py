@@ -6,6 +6,7 @@ A part is a function without arguments that raises where something fails; a new 
 added to `PARTS`. Modes come from context managers, so that one process serves all.
 """
 
+import functools
 import sys
 import traceback
 
@@ -16,6 +17,7 @@ import optax
 
 from jeff import fairness, training
 from jeff import line as lines
+<<<<<<< HEAD
 from jeff_graph import cells
 from jeff_graph.cells import (
     celluformer,
@@ -23,6 +25,11 @@ from jeff_graph.cells import (
 )
 from jeff_graph.cells import training as cell_training
 from jeff_graph.editing import gre
+=======
+from jeff_graph import editing
+from jeff_graph.editing import gre, methods, nets, newton, replay, rivals
+from jeff_graph.editing import training as fits
+>>>>>>> fd
 
 MODES = {
     "x64": lambda: jax.enable_x64(True),
@@ -139,6 +146,7 @@ def gre_part():
         assert state.params["w"].dtype == jnp.float32
 
 
+<<<<<<< HEAD
 def cells_part():
     """Counts to a map of pairs, in which NaN means "not seen" and is no error."""
     design = cells.Design(num_genes=60, shares=(0.7, 0.3), markers=20)
@@ -170,6 +178,102 @@ def cells_part():
     evaluation.rank_pairs(pairs)
     evaluation.rank_agreement(pairs, pairs)
     cells.product_test(x, case == 1, np.stack(np.triu_indices(8, 1), 1))
+=======
+def edit_methods(apply_fn):
+    """Every method, its own training cut short."""
+    rate = {"learning_rate": 0.05}
+    return {
+        "gd": methods.gradient_descent(apply_fn, **rate),
+        "gre": methods.gre(apply_fn, **rate),
+        "gre update": methods.gre(apply_fn, num_anchors=3, project="update", **rate),
+        "gre adam": methods.gre(apply_fn, num_anchors=3, project="adam", **rate),
+        "rehearsal": replay.rehearsal(apply_fn, **rate),
+        "memory": replay.memory_rewiring(apply_fn, **rate),
+        "replay": replay.distilled_replay(apply_fn, **rate),
+        "minimal": newton.minimal_edit(apply_fn),
+        "enn": rivals.enn(apply_fn, meta_steps=3, **rate),
+        "egnn": rivals.egnn(apply_fn, warmup_steps=3, **rate),
+        "seed": rivals.seed(apply_fn, **rate),
+    }
+
+
+def graph_task():
+    """``(apply_fn, params, task, test, targets)`` of a GCN on a small graph."""
+    rng = np.random.default_rng(0)
+    graph = editing.make_graph(rows(3, 24), rng.integers(0, 24, (40, 2)))
+    net = nets.make_net("gcn", 3, 3, hidden=4, key=jax.random.key(0))
+    apply_fn, held = nets.split_net(net)
+    asked = np.asarray((apply_fn(held, graph).argmax(1) + 1) % 3)
+    labels = np.where(np.arange(24) < 2, asked, rng.integers(0, 3, 24))
+    task = editing.make_task(graph, labels, np.arange(24) >= 12)
+    return apply_fn, held, task, np.arange(24) < 12, np.arange(2)
+
+
+def edits_by(choose):
+    """An edit by an editor, and protocols, for the methods that are chosen."""
+    apply_fn, held, task, test, targets = graph_task()
+    for name, method in edit_methods(apply_fn).items():
+        if not choose(name):
+            continue
+        options = {"key": jax.random.key(0), "max_steps": 200}
+        start = editing.Editor.start(method, held, task, test, bisections=0, **options)
+        editor, outcome = start.edit(targets[0])
+        assert outcome.success, name
+        finite(editor.params)
+        # Test nodes at every distance: where there is none, drawdown is NaN by design.
+        hops = jnp.tile(jnp.arange(24, dtype=jnp.int32)[None] % 3 + 1, (2, 1))
+        for protocol in PROTOCOLS.get(name, ()):
+            run = jax.jit(functools.partial(protocol, method, max_steps=40))
+            out = run(held, task, targets, test, key=jax.random.key(0), hops=hops)
+            finite(out if protocol is editing.independent else out[0])
+
+
+PROTOCOLS = {
+    "gd": (editing.independent,),
+    "gre": (editing.sequential,),
+    "minimal": (editing.independent, editing.batch),
+}
+
+
+def editing_part():
+    """Every method that steps with optax's Adam, or its own."""
+    edits_by(lambda name: name != "minimal")
+
+
+def minimal_part():
+    edits_by(lambda name: name == "minimal")
+
+
+def total_and_slope(apply_fn, params, graph):
+    return jax.value_and_grad(lambda p: apply_fn(p, graph).sum())(params)
+
+
+def graphs_part():
+    """Layers, distances, samples, and a training without Adam."""
+    apply_fn, held, task, _, _ = graph_task()
+    graph = task.inputs
+    finite((editing.degrees(graph), editing.k_hop(graph, 3, 2).astype(jnp.int32)))
+    editing.hop_distance(graph, 3, 2)
+    for number, name in enumerate(("gcn", "gat", "gin")):
+        net = nets.make_net(name, 3, 4, hidden=4, norm="layer", key=jax.random.key(0))
+        other, start = nets.split_net(net)
+        form = editing.as_graph(graph) if number % 2 else graph
+        finite(jax.jit(total_and_slope, static_argnums=0)(other, start, form))
+    near = editing.sample_neighbours(graph, np.arange(3), (2, 2), key=jax.random.key(0))
+    finite(apply_fn(held, near.graph, jax.random.key(1)))
+    parts = editing.split(task.labels, 8, 8, key=jax.random.key(0))
+    fit = fits.fit(
+        apply_fn,
+        held,
+        graph,
+        task.labels,
+        parts,
+        key=jax.random.key(0),
+        num_epochs=3,
+        optimizer=sgd(),
+    )
+    finite(fit.params)
+>>>>>>> fd
 
 
 PARTS = {
@@ -178,6 +282,9 @@ PARTS = {
     "training": training_part,
     "fairness": fairness_part,
     "gre": gre_part,
+    "graphs": graphs_part,
+    "minimal": minimal_part,
+    "editing": editing_part,
 }
 
 

@@ -149,10 +149,10 @@ def test_each_node_in_a_graph_of_its_own(graph, name, lively, key):
     alone, _ = neighbourhoods(graph, nodes, 0)
     if inner:
         assert alone.node_mask.shape == (4, 1) and alone.edge_mask.shape == (4, 0)
-    else:  # a hop for the degrees, and a node of padding
+    else:  # all edges of the node, for its degrees, and a node of padding
         most = int(degrees(graph)[nodes].max())
         assert alone.nodes.shape[:2] == (4, most + 2)
-        assert alone.senders.shape == (4, most)
+        assert alone.senders.shape == (4, 2 * most)
 
 
 def test_sparse_features_are_cut_too(kind, key):
