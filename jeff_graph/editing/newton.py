@@ -22,27 +22,25 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from jeff_graph.editing.methods import check_positive, from_logit_loss
-from jeff_graph.editing.replay import distilled_loss
-<<<<<<< HEAD
-from jeff_graph.editing.task import (
-    Advance,
-=======
+from jeff_graph.editing.replay import distillation, distilled_loss
 from jeff_graph.editing.rows import right_rows
 from jeff_graph.editing.task import (
->>>>>>> fd
+    Advance,
     ApplyFn,
     Edit,
     EditTask,
     Method,
     MethodState,
-<<<<<<< HEAD
-=======
     counted,
->>>>>>> fd
 )
 
 __all__ = ["minimal_edit"]
 
+# In place of an optimiser: its state is the number of steps of the present edit.
+_COUNT = optax.GradientTransformation(
+    lambda params: jnp.zeros((), jnp.int32),
+    lambda updates, state, params=None: (updates, state),
+)
 _TINY = 1e-30  # below every sum of squares that matters, above the float32 underflow
 
 
@@ -54,6 +52,7 @@ def minimal_edit(
     damping: float = 0.03,
     iterations: int = 10,
     halvings: int = 8,
+    patience: int = 5,
 ) -> Method:
     """Edits that change the other predictions as little as they can.
 
@@ -73,6 +72,8 @@ def minimal_edit(
         is closer to a step of gradient descent.
       iterations: of conjugate gradients, each a product with J and one with J'.
       halvings: most halvings of a step, each a forward pass.
+      patience: steps with the full locality; from then on it is halved at every step,
+        so that an edit succeeds that cannot be made without touching others.
 
     Returns:
       The method.
@@ -81,9 +82,9 @@ def minimal_edit(
       ValueError: if a number is out of range.
     """
     check_positive(damping=damping, iterations=iterations)
-    if halvings < 0:
-        raise ValueError(f"halvings: expected at least 0, got {halvings}")
-    loss_fn = distilled_loss(replay, locality)
+    for name, number in (("halvings", halvings), ("patience", patience)):
+        if number < 0:
+            raise ValueError(f"{name}: expected at least 0, got {number}")
 
     def look(
         params: PyTree, state: MethodState, task: EditTask, edit: Edit
@@ -92,8 +93,14 @@ def minimal_edit(
 
         def advance() -> tuple[PyTree, MethodState]:
             backward = jax.linear_transpose(forward, params)
-            value, slope = jax.value_and_grad(loss_fn)(logits, task, edit, state.memory)
-            weights = _weights(task, edit, replay, locality)
+            late = jnp.maximum(state.optimizer - patience, 0).astype(jnp.float32)
+            held = locality * 0.5**late
+
+            def loss_fn(logits: Array) -> Array:
+                return distillation(logits, task, edit, state.memory, replay, held)
+
+            value, slope = jax.value_and_grad(loss_fn)(logits)
+            weights = _weights(task, edit, replay, held)
             curvature = _curvature(logits, forward, backward, weights)
             direction = _solve(curvature, backward(slope)[0], damping, iterations)
             wanted = (edit.target | edit.earlier) & (task.labels >= 0)
@@ -103,13 +110,14 @@ def minimal_edit(
 
             def succeeds(length: Array) -> Array:
                 logits = apply_fn(at(length), task.inputs)
-                return ~jnp.any(wanted & (logits.argmax(1) != task.labels))
+                return ~jnp.any(wanted & ~right_rows(logits, task.labels))
 
             def falls(length: Array) -> Array:
                 logits = apply_fn(at(length), task.inputs)
-                return loss_fn(logits, task, edit, state.memory) <= value
+                return loss_fn(logits) <= value
 
-            return at(_search(succeeds, falls, halvings)), state
+            moved = at(_search(succeeds, falls, halvings))
+            return moved, state._replace(optimizer=state.optimizer + 1)
 
         return logits, advance
 
@@ -118,38 +126,22 @@ def minimal_edit(
     ) -> tuple[PyTree, MethodState]:
         return look(params, state, task, edit)[1]()
 
-<<<<<<< HEAD
+    def begin(params: PyTree, state: MethodState) -> MethodState:
+        del params
+        return state._replace(optimizer=jnp.zeros((), jnp.int32))
+
     base = from_logit_loss(
-=======
-        weights = _weights(task, edit, replay, locality)
-        value, gradient = jax.value_and_grad(loss)(params)
-        curvature = _curvature(lambda p: apply_fn(p, task.inputs), params, weights)
-        direction = _solve(curvature, gradient, damping, iterations)
-        wanted = (edit.target | edit.earlier) & (task.labels >= 0)
-
-        def at(length: Array) -> PyTree:
-            return _moved(params, direction, length)
-
-        def succeeds(length: Array) -> Array:
-            logits = apply_fn(at(length), task.inputs)
-            return ~jnp.any(wanted & ~right_rows(logits, task.labels))
-
-        length = _search(succeeds, lambda t: loss(at(t)) <= value, halvings)
-        return at(length), state
-
-    base = from_loss(
->>>>>>> fd
         apply_fn,
-        loss_fn,
-        lambda _: optax.identity(),  # steps need no state
+        distilled_loss(replay, locality),
+        lambda _: _COUNT,
         remember=lambda params, task: apply_fn(params, task.inputs),
         keeps=True,
     )
-    return base._replace(step=step, look=look)
+    return base._replace(begin=begin, step=step, look=look)
 
 
 def _weights(
-    task: EditTask, edit: Edit, replay: float, locality: float
+    task: EditTask, edit: Edit, replay: float, locality: Float[Array, ""] | float
 ) -> Float[Array, " nodes"]:
     """Weight of each node's prediction in the loss."""
     known = task.labels >= 0

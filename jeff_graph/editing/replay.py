@@ -15,7 +15,7 @@ References:
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jeff_graph.editing.gre import rewire_gradient
 from jeff_graph.editing.methods import (
@@ -38,7 +38,13 @@ from jeff_graph.editing.task import (
     training_error,
 )
 
-__all__ = ["distilled_loss", "distilled_replay", "memory_rewiring", "rehearsal"]
+__all__ = [
+    "distillation",
+    "distilled_loss",
+    "distilled_replay",
+    "memory_rewiring",
+    "rehearsal",
+]
 
 
 def rehearsal(
@@ -170,15 +176,15 @@ def distilled_replay(
 
 
 def distilled_loss(replay: float, locality: float) -> LogitLoss:
-    """``CE(target) + replay CE(earlier) + locality KL(trained || edited)``.
+    """`distillation` with given weights.
 
     Args:
-      replay: weight of the mean cross-entropy of the earlier targets.
-      locality: weight of the mean divergence at the nodes that are no target, from the
-        trained model's logits, which are the loss's memory.
+      replay: as there.
+      locality: as there.
 
     Returns:
-      A loss for `jeff_graph.editing.methods.from_logit_loss`.
+      A loss for `jeff_graph.editing.methods.from_logit_loss`, whose memory are the
+      trained model's logits.
 
     Raises:
       ValueError: if a weight is negative.
@@ -188,12 +194,36 @@ def distilled_loss(replay: float, locality: float) -> LogitLoss:
             raise ValueError(f"{name}: expected a weight of at least 0, got {weight}")
 
     def loss(logits: Array, task: EditTask, edit: Edit, memory: PyTree) -> Array:
-        # Nodes that were asked to change must not be held to what they were.
-        rest = task.where & ~edit.target & ~edit.earlier
-        return (
-            mean_error(logits, task.labels, edit.target)
-            + replay * mean_error(logits, task.labels, edit.earlier)
-            + locality * divergence(memory, logits, rest)
-        )
+        return distillation(logits, task, edit, memory, replay, locality)
 
     return loss
+
+
+def distillation(
+    logits: Float[Array, "nodes classes"],
+    task: EditTask,
+    edit: Edit,
+    trained: Float[Array, "nodes classes"],
+    replay: float,
+    locality: Float[Array, ""] | float,
+) -> Float[Array, ""]:
+    """``CE(target) + replay CE(earlier) + locality KL(trained || edited)``.
+
+    Args:
+      logits: of the edited model.
+      task: has the right classes.
+      edit: targets, and earlier ones.
+      trained: logits of the trained model.
+      replay: weight of the mean cross-entropy of the earlier targets.
+      locality: weight of the mean divergence at the nodes that are no target.
+
+    Returns:
+      A scalar in nats.
+    """
+    # Nodes that were asked to change must not be held to what they were.
+    rest = task.where & ~edit.target & ~edit.earlier
+    return (
+        mean_error(logits, task.labels, edit.target)
+        + replay * mean_error(logits, task.labels, edit.earlier)
+        + locality * divergence(trained, logits, rest)
+    )

@@ -7,12 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jeff.line import interpolate
-<<<<<<< HEAD
-from jeff_graph.editing.task import Advance, Edit, EditTask, Method, MethodState
-=======
 from jeff_graph.editing.rows import right_rows
-from jeff_graph.editing.task import Edit, EditTask, Method, MethodState
->>>>>>> fd
+from jeff_graph.editing.task import Advance, Edit, EditTask, Method, MethodState
 
 __all__ = ["Progress", "edit_once"]
 
@@ -66,12 +62,6 @@ def edit_once(
     memory = state.memory
     wanted = edit.target | edit.earlier if method.keeps else edit.target
 
-<<<<<<< HEAD
-=======
-    def right(params: PyTree) -> Array:
-        return right_rows(method.logits(params, task), task.labels)
-
->>>>>>> fd
     def lacks(right: Array, nodes: Array) -> Array:
         return jnp.any(nodes & ~right & (task.labels >= 0))
 
@@ -82,7 +72,7 @@ def edit_once(
 
     def tested(params: PyTree) -> tuple[Array, Array]:
         logits = method.logits(params, task)
-        return logits, logits.argmax(1) == task.labels
+        return logits, right_rows(logits, task.labels)
 
     def with_memory(state: MethodState) -> MethodState:
         return state._replace(memory=memory)
@@ -94,7 +84,7 @@ def edit_once(
     def one(now: tuple[Progress, Array]) -> tuple[Progress, Array]:
         done, _ = now
         logits, advance = look(done.params, with_memory(done.state), task, edit)
-        right = logits.argmax(1) == task.labels
+        right = right_rows(logits, task.labels)
         more = goes_on(right, done.steps)
 
         def moved() -> tuple[PyTree, MethodState, PyTree]:

@@ -17,19 +17,14 @@ import optax
 
 from jeff import fairness, training
 from jeff import line as lines
-<<<<<<< HEAD
-from jeff_graph import cells
+from jeff_graph import cells, editing
 from jeff_graph.cells import (
     celluformer,
     evaluation,
 )
 from jeff_graph.cells import training as cell_training
-from jeff_graph.editing import gre
-=======
-from jeff_graph import editing
 from jeff_graph.editing import gre, methods, nets, newton, replay, rivals
 from jeff_graph.editing import training as fits
->>>>>>> fd
 
 MODES = {
     "x64": lambda: jax.enable_x64(True),
@@ -146,7 +141,6 @@ def gre_part():
         assert state.params["w"].dtype == jnp.float32
 
 
-<<<<<<< HEAD
 def cells_part():
     """Counts to a map of pairs, in which NaN means "not seen" and is no error."""
     design = cells.Design(num_genes=60, shares=(0.7, 0.3), markers=20)
@@ -178,7 +172,8 @@ def cells_part():
     evaluation.rank_pairs(pairs)
     evaluation.rank_agreement(pairs, pairs)
     cells.product_test(x, case == 1, np.stack(np.triu_indices(8, 1), 1))
-=======
+
+
 def edit_methods(apply_fn):
     """Every method, its own training cut short."""
     rate = {"learning_rate": 0.05}
@@ -273,7 +268,6 @@ def graphs_part():
         optimizer=sgd(),
     )
     finite(fit.params)
->>>>>>> fd
 
 
 PARTS = {
