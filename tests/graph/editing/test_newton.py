@@ -40,6 +40,12 @@ def tiny():
     return logits_fn, params, jax.random.uniform(keys[3], (6,))
 
 
+def curvature_of(logits_fn, params, weights):
+    logits, forward = jax.linearize(logits_fn, params)
+    backward = jax.linear_transpose(forward, params)
+    return newton._curvature(logits, forward, backward, weights)
+
+
 def gauss_newton(logits_fn, params, weights):
     """``sum_i w_i J_i' (diag p_i - p_i p_i') J_i`` in float64."""
     flat, unravel = ravel_pytree(params)
@@ -53,7 +59,7 @@ def gauss_newton(logits_fn, params, weights):
 def test_curvature_is_the_gauss_newton_matrix(tiny):
     logits_fn, params, weights = tiny
     matrix, unravel = gauss_newton(logits_fn, params, weights)
-    product = jax.jit(newton._curvature(logits_fn, params, weights))
+    product = jax.jit(curvature_of(logits_fn, params, weights))
     vectors = jax.random.normal(jax.random.key(1), (4, len(matrix)))
     for vector in vectors:
         found = ravel_pytree(product(unravel(vector)))[0]
@@ -66,7 +72,7 @@ def test_the_solver_is_that_of_numpy(tiny, damping):
     logits_fn, params, weights = tiny
     matrix, unravel = gauss_newton(logits_fn, params, weights)
     gradient = jax.random.normal(jax.random.key(2), (len(matrix),))
-    curvature = newton._curvature(logits_fn, params, weights)
+    curvature = curvature_of(logits_fn, params, weights)
     solved = newton._solve(curvature, unravel(gradient), damping, 60)
     g = np.asarray(gradient, float)
     damped = matrix + damping * (g @ matrix @ g) / (g @ g) * np.eye(len(g))
@@ -82,7 +88,7 @@ def test_the_solver_is_that_of_numpy(tiny, damping):
 def test_a_zero_gradient_gives_no_step(tiny):
     logits_fn, params, weights = tiny
     zeros = jax.tree.map(jnp.zeros_like, params)
-    curvature = newton._curvature(logits_fn, params, weights)
+    curvature = curvature_of(logits_fn, params, weights)
     chex.assert_trees_all_equal(newton._solve(curvature, zeros, 0.1, 10), zeros)
 
 
@@ -118,7 +124,9 @@ def test_weights_are_those_of_the_loss(edit_data):
 def test_a_step_is_the_shortest_that_succeeds(linear, edit_data):
     """Along its direction, to 2^-halvings of the whole step."""
     params, task, targets, *_ = edit_data
-    make = functools.partial(newton.minimal_edit, linear, iterations=30)
+    make = functools.partial(
+        newton.minimal_edit, linear, locality=10.0, damping=0.1, iterations=30
+    )
     for target in np.asarray(targets)[:3]:
         edit = Edit(jnp.arange(40) == target, jnp.zeros(40, bool))
         whole, cut = (
@@ -217,3 +225,17 @@ def test_graph_networks_of_every_form(key):
 def test_options_that_are_refused(linear, options, words):
     with pytest.raises(ValueError, match=words):
         newton.minimal_edit(linear, **options)
+
+
+def test_locality_is_relaxed_for_an_edit_that_needs_more(linear, edit_data):
+    """Held so hard that no step reaches the target, until it is held less."""
+    params, task, targets, test, _ = edit_data
+    shares = {}
+    for patience in (0, 100):
+        method = newton.minimal_edit(linear, locality=1e6, patience=patience)
+        report = evaluation.independent(
+            method, params, task, targets, test, key=jax.random.key(0), max_steps=40
+        )
+        shares[patience] = float(report.success.mean())
+    assert shares[0] == 1
+    assert shares[100] < 1
