@@ -340,8 +340,11 @@ def test_cells_page(cell_readers_names):
     assert names["few"].cells.shape == (7,)
     assert names["pairs"].shape == (200, 200)
     low, high = names["interval"]
+    # Of seven cells of uneven weight, hardly a pair was seen in two effective ones.
+    weight, square = names["sums"].weight[0], names["sums"].square[0]
+    effective = weight**2 / jnp.where(square > 0, square, 1)
     seen = ~np.isnan(low)
-    assert seen.sum() > 1000
+    assert np.isnan(low).any() and (effective[seen] > 1.999).all()
     assert (low[seen] <= high[seen]).all()
     for block in rest:
         exec(compile(block, "docs/wds.md", "exec"), names)
