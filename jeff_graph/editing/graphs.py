@@ -12,29 +12,28 @@ Message passing runs along edges, from senders to receivers; an undirected edge 
 stored both ways. Layers that need self-loops add them, and pass over stored ones.
 """
 
-import dataclasses
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.experimental.sparse import BCSR
 
-from jeff.extras import require
 from jeff_graph.editing.checks import (
-    check_node_numbers,
     checked_edges,
     checked_features,
     checked_weights,
 )
-from jeff_graph.editing.features import append_rows
-
-# One door to jraph, so that one error tells how to get it.
-if TYPE_CHECKING:
-    import jraph
-else:
-    jraph = require("jraph", extra="graph")
+from jeff_graph.editing.padding import pad, real_graphs, real_nodes
+from jeff_graph.editing.structure import (
+    AnyGraph,
+    Graph,
+    GraphsTuple,
+    edge_weights,
+    ends,
+    jraph,
+    num_edges,
+    num_nodes,
+)
 
 __all__ = [
     "AnyGraph",
@@ -52,54 +51,6 @@ __all__ = [
     "real_nodes",
     "to_jraph",
 ]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Graph:
-    """Nodes and directed edges in slots, some of them padding.
-
-    Invariants: both ends of a real edge are real nodes, and no real edge is a
-    self-loop; ends of padding edges are valid slots. `as_graph` ensures this.
-
-    Attributes:
-      features: [nodes, width], floating point, dense or `BCSR`.
-      senders: slot where each edge starts, int32 [edges].
-      receivers: slot where it ends, int32 [edges].
-      node_mask: the real nodes, bool [nodes].
-      edge_mask: the real edges, bool [edges].
-      weights: of the edges, float32 [edges]; None where each counts 1.
-      degree: weight of the edges that end at each node in the graph from which this one
-        was cut, float32 [nodes]; None to sum them here.
-      starts: place of the first edge that ends at each node, and the number of edges,
-        int32 [nodes + 1]; given by `jeff_graph.editing.messages.compressed`, else None.
-      n_node: number of nodes of each graph of a batch, int32 [graphs]; None for one.
-    """
-
-    # Leaves may be shapes as well, as `jax.eval_shape` gives them.
-    features: Any
-    senders: Any
-    receivers: Any
-    node_mask: Any
-    edge_mask: Any
-    weights: Any = None
-    degree: Any = None
-    starts: Any = None
-    n_node: Any = None
-
-    @property
-    def num_nodes(self) -> int:
-        """Slots of nodes, padding included."""
-        return self.node_mask.shape[-1]
-
-    @property
-    def num_edges(self) -> int:
-        """Slots of directed edges, padding included."""
-        return self.edge_mask.shape[-1]
-
-
-GraphsTuple: TypeAlias = jraph.GraphsTuple
-AnyGraph: TypeAlias = Graph | GraphsTuple
 
 
 def make_graph(
@@ -167,137 +118,6 @@ def _as_tuple(**fields: Any) -> GraphsTuple:
     return jraph.GraphsTuple(**fields)
 
 
-def num_edges(graph: AnyGraph) -> int:
-    """Slots of directed edges.
-
-    Args:
-      graph: the graph.
-
-    Returns:
-      Their number, padding included.
-    """
-    return graph.num_edges if isinstance(graph, Graph) else ends(graph)[0].shape[0]
-
-
-def ends(graph: GraphsTuple) -> tuple[Any, Any]:
-    """Senders and receivers.
-
-    Args:
-      graph: the graph.
-
-    Returns:
-      Both, integers [edges].
-
-    Raises:
-      TypeError: if they are not integers.
-      ValueError: if the graph has none, as jraph allows, or a known one is no node.
-    """
-    if graph.senders is None or graph.receivers is None:
-        raise ValueError(
-            "graph.senders, graph.receivers: expected node numbers, got None; for a "
-            "graph without edges, np.zeros(0, np.int32)"
-        )
-    # Messages are gathered without checks of bounds.
-    for name in ("senders", "receivers"):
-        numbers = getattr(graph, name)
-        if not jnp.issubdtype(numbers.dtype, jnp.integer):
-            raise TypeError(f"graph.{name}: expected integers, got {numbers.dtype}")
-        check_node_numbers(f"graph.{name}", numbers, num_nodes(graph))
-    return graph.senders, graph.receivers
-
-
-def num_nodes(graph: AnyGraph) -> int:
-    """Slots of nodes.
-
-    Args:
-      graph: the graph.
-
-    Returns:
-      Their number, padding included.
-
-    Raises:
-      ValueError: if a graph of jraph has no nodes' features.
-    """
-    if isinstance(graph, Graph):
-        return graph.num_nodes
-    if isinstance(graph.nodes, BCSR):
-        return graph.nodes.shape[0]
-    leaves = jax.tree.leaves(graph.nodes)
-    if not leaves:
-        raise ValueError("graph.nodes: expected the nodes' features, got None")
-    return leaves[0].shape[0]
-
-
-def real_nodes(graph: AnyGraph) -> Any:
-    """Nodes that are no padding.
-
-    Args:
-      graph: the graph. Padding is what `jraph.pad_with_graphs` appends: of two graphs
-        or more the last that holds nodes, if all its features are 0 (of nodes, edges
-        and globals) and it has no edges but loops on its first node. A real last graph
-        that looks so is taken for padding, such as one node with features of 0: give
-        it another feature, or use `as_graph` and set ``node_mask``. Graphs without
-        nodes before it are real, those behind it are padding. Under jit, where values
-        cannot be read, all nodes of a ``GraphsTuple`` count.
-
-    Returns:
-      A bool mask [nodes].
-    """
-    if isinstance(graph, Graph):
-        return graph.node_mask
-    count = num_nodes(graph)
-    return np.arange(count) < count - _padding(graph)[1]
-
-
-def real_graphs(graph: GraphsTuple) -> np.ndarray:
-    """Graphs of a batch that are no padding.
-
-    Args:
-      graph: the batch; as for `real_nodes`.
-
-    Returns:
-      A bool mask [graphs].
-    """
-    count = graph.n_node.shape[0]
-    return np.arange(count) < count - _padding(graph)[0]
-
-
-def _padding(graph: GraphsTuple) -> tuple[int, int]:
-    """Number of graphs and of nodes that `jraph.pad_with_graphs` appended."""
-    if any(isinstance(each, Tracer) for each in jax.tree.leaves(graph)):
-        return 0, 0
-    n_node, n_edge = np.asarray(graph.n_node), np.asarray(graph.n_edge)
-    for name, sizes, count in (
-        ("n_node", n_node, num_nodes(graph)),
-        ("n_edge", n_edge, num_edges(graph)),
-    ):
-        if sizes.sum() != count:
-            raise ValueError(
-                f"graph.{name}: expected numbers that add up to {count}, got "
-                f"{sizes.tolist()}"
-            )
-    filled = np.flatnonzero(n_node)
-    # Padding is a graph of its own, so a single one has none.
-    if len(filled) < 2:
-        return 0, 0
-    last = int(filled[-1])
-    nodes = int(n_node[last])
-    first = num_nodes(graph) - nodes
-    edge = num_edges(graph) - int(n_edge[last:].sum())
-    loops = all((np.asarray(each[edge:]) == first).all() for each in ends(graph))
-    parts = (graph.nodes, first), (graph.edges, edge), (graph.globals, last)
-    filled_in = any(rows.any() for part in parts for rows in _rows_from(*part))
-    return (len(n_node) - last, nodes) if loops and not filled_in else (0, 0)
-
-
-def _rows_from(features: Any, first: int) -> list[np.ndarray]:
-    """The last rows of features, on the host."""
-    if isinstance(features, BCSR):
-        entries = slice(int(features.indptr[first]), int(features.indptr[-1]))
-        return [np.asarray(features.data)[entries]]
-    return [np.asarray(leaf[first:]) for leaf in jax.tree.leaves(features)]
-
-
 def as_graph(graph: AnyGraph) -> Graph:
     """The form on which this room computes.
 
@@ -333,31 +153,6 @@ def as_graph(graph: AnyGraph) -> Graph:
         edge_weights(graph),
         n_node=jnp.asarray(graph.n_node) if graph.n_node.shape[0] > 1 else None,
     )
-
-
-def edge_weights(graph: GraphsTuple) -> Any:
-    """The features of edges, where they are weights.
-
-    Args:
-      graph: the graph.
-
-    Returns:
-      float32 [edges], or None.
-
-    Raises:
-      ValueError: if edges have features that are no weights.
-    """
-    if graph.edges is None:
-        return None
-    edges = num_edges(graph)
-    shape = getattr(graph.edges, "shape", None)
-    if shape not in ((edges,), (edges, 1)):
-        raise ValueError(
-            f"graph.edges: expected None or one weight for each of {edges} edges, got "
-            f"{jax.tree.map(jnp.shape, graph.edges)}; jeff's networks read no edge "
-            "features: drop them, graph._replace(edges=None), or use a network of jraph"
-        )
-    return jnp.asarray(graph.edges, jnp.float32).reshape(-1)
 
 
 def to_jraph(graph: Graph) -> GraphsTuple:
@@ -405,57 +200,3 @@ def graph_of_nodes(graph: Graph) -> Any:
         jnp.arange(count), graph.n_node, total_repeat_length=graph.num_nodes
     )
     return ids, count
-
-
-def pad(graph: AnyGraph, nodes: int, edges: int) -> Any:
-    """Append slots of padding.
-
-    Args:
-      graph: the graph.
-      nodes: slots of nodes in all.
-      edges: slots of edges in all.
-
-    Returns:
-      The larger graph, of the same kind, on the host where its arrays are numpy's. Of a
-      ``GraphsTuple`` it has one graph more, by `jraph.pad_with_graphs`.
-
-    Raises:
-      ValueError: if a size is less than what the graph has, or, for a ``GraphsTuple``,
-        there is no slot for one padding node.
-    """
-    static = isinstance(graph, Graph)
-    spare = 0 if static else 1
-    have = num_edges(graph)
-    for name, size, least in (
-        ("nodes", nodes, num_nodes(graph) + spare),
-        ("edges", edges, have),
-    ):
-        if size < least:
-            raise ValueError(f"{name}: expected at least the {least} slots, got {size}")
-    if not isinstance(graph, Graph):
-        # jraph pads each array by itself, which a sparse matrix does not survive.
-        sparse = isinstance(graph.nodes, BCSR)
-        dense = graph._replace(nodes=np.zeros((num_nodes(graph), 0)))
-        grown_by = nodes, edges, graph.n_node.shape[0] + 1
-        padded = jraph.pad_with_graphs(dense if sparse else graph, *grown_by)
-        if not sparse:
-            return padded
-        return padded._replace(nodes=append_rows(graph.nodes, nodes))
-
-    def grown(array: Any, size: int, value: Any = 0) -> Any:
-        xp = np if isinstance(array, np.ndarray) else jnp
-        return xp.pad(array, (0, size - len(array)), constant_values=value)
-
-    # Ends of padding edges are the last slot: a valid index, and receivers still
-    # ascend.
-    last = max(nodes - 1, 0)
-    return Graph(
-        append_rows(graph.features, nodes),
-        grown(graph.senders, edges, last),
-        grown(graph.receivers, edges, last),
-        grown(graph.node_mask, nodes, False),
-        grown(graph.edge_mask, edges, False),
-        None if graph.weights is None else grown(graph.weights, edges),
-        None if graph.degree is None else grown(graph.degree, nodes),
-        n_node=graph.n_node,
-    )
