@@ -79,7 +79,8 @@ def accuracy(
     count = _weights(prob, where, weight)
     prob, label, where = _prepare("prob", prob, label, where)
     # A comparison with NaN is False, and would count as a decision of 0.
-    right = jnp.where(jnp.isnan(prob), prob, (prob >= threshold) == label)
+    right = ((prob >= threshold) == label).astype(prob.dtype)
+    right = jnp.where(jnp.isnan(prob), prob, right)
     return _mean(right, where if count is None else count)
 
 
@@ -106,7 +107,7 @@ def brier_score(prob: Score, label: Flag, *, where: Mask | None = None) -> Scala
     Array(0.125, dtype=float32)
     """
     prob, label, where = _prepare("prob", prob, label, where)
-    return _mean((prob - label) ** 2, where)
+    return _mean((prob - label.astype(prob.dtype)) ** 2, where)
 
 
 def auroc(
@@ -156,7 +157,8 @@ def auroc(
     # Negatives strictly below, and half of those that tie; the sort's order of equal
     # scores drops out.
     below = up_to[first] - negative[first]
-    beaten = (below + up_to[last]) / 2 / jnp.sum(negative)
+    pairs = (below + up_to[last]).astype(score.dtype)
+    beaten = pairs / 2 / jnp.sum(negative).astype(score.dtype)
     return _nan_if_any(score, _mean(beaten, positive))
 
 
@@ -242,9 +244,9 @@ def expected_calibration_error(
     index = jnp.searchsorted(edges, prob, side="left")
     # n_b |mean p - mean y| = |sum (p - y)|: no division by a bin's size, which may be
     # 0.
-    excess = jnp.where(where, prob - label, 0)
+    excess = jnp.where(where, prob - label.astype(prob.dtype), 0)
     per_bin = jax.ops.segment_sum(excess, index, num_segments=num_bins)
-    return jnp.sum(jnp.abs(per_bin)) / jnp.sum(where)
+    return jnp.sum(jnp.abs(per_bin)) / jnp.sum(where).astype(prob.dtype)
 
 
 def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]:
@@ -282,9 +284,12 @@ def risk_coverage_curve(confidence: Score, correct: Flag) -> tuple[Score, Score]
     before = up_to[first] - wrong[first]
     # Within a run of ties, errors count in proportion to how much of it is covered.
     count = jnp.arange(1, key.size + 1)
-    share = (count - first) / (last - first + 1)
-    risk = (before + share * (up_to[last] - before)) / count
-    return count / key.size, _nan_if_any(key, risk)
+    before, after, covered = (
+        each.astype(key.dtype) for each in (before, up_to[last], count)
+    )
+    share = (count - first).astype(key.dtype) / (last - first + 1).astype(key.dtype)
+    risk = (before + share * (after - before)) / covered
+    return covered / key.size, _nan_if_any(key, risk)
 
 
 def area_under_risk_coverage(confidence: Score, correct: Flag) -> Scalar:
@@ -377,7 +382,10 @@ def _weights(
 
 def _mean(values: Score, count: Mask | Real[Array, " rows"]) -> Scalar:
     """Mean of the values, each with its count; NaN where nothing counts."""
-    return jnp.sum(jnp.where(count != 0, values * count, 0)) / jnp.sum(count)
+    # Counted as integers, which a float32 holds only up to 2^24, and then divided.
+    total = jnp.sum(count).astype(values.dtype)
+    counted = values * count.astype(values.dtype)
+    return jnp.sum(jnp.where(count.astype(bool), counted, 0)) / total
 
 
 def _nan_if_any(values: Array, result: Array) -> Array:
@@ -410,7 +418,11 @@ def _ties(
 @jax.jit  # Fused, so that no array of all pairs is ever stored.
 def _pair_sums(x: Number, y: Number) -> tuple[Scalar, Scalar, Scalar]:
     """Sums over all pairs of sign(x) sign(y), sign(x)^2 and sign(y)^2."""
-    sign_x, sign_y = ((v[:, None] > v).astype(int) - (v[:, None] < v) for v in (x, y))
+    above, below = (
+        [compare(v[:, None], v[None]).astype(int) for v in (x, y)]
+        for compare in (jnp.greater, jnp.less)
+    )
+    sign_x, sign_y = above[0] - below[0], above[1] - below[1]
 
     def total(products: Integer[Array, "rows rows"]) -> Scalar:
         # Exact in integers within a row; only the total may need a float.
@@ -429,4 +441,4 @@ def _quantiles(prob: Score, where: Mask, num_bins: int) -> Float[Array, " edges"
     span = jnp.maximum(jnp.sum(where) - 1, 0)
     place, rest = jnp.divmod(jnp.arange(1, num_bins) * span, num_bins)
     low, high = ordered[place], ordered[jnp.minimum(place + 1, span)]
-    return low + (high - low) * (rest / num_bins)
+    return low + (high - low) * (rest.astype(low.dtype) / num_bins)

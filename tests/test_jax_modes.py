@@ -7,8 +7,6 @@ from pathlib import Path
 PROGRAM = Path(__file__).parent / "programs" / "jax_modes.py"
 # What is known to fail; a pair that works must be taken out.
 PENDING = {
-    "strict_promotion fairness",
-    "rank_promotion fairness",
     # optax's own Adam raises a float to an integer.
     "strict_promotion editing",
 }

@@ -357,3 +357,13 @@ def test_labels_that_are_not_0_and_1_are_refused(codes) -> None:
     ):
         with pytest.raises((ValueError, TypeError), match=r"label|correct"):
             metric(prob, jnp.array(codes))
+
+
+def test_every_metric_works_under_strict_promotion():
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        for name in metrics.__all__:
+            found = getattr(metrics, name)(
+                jnp.array([0.9, 0.6, 0.3, 0.1], jnp.float32),
+                jnp.array([True, False, True, False]),
+            )
+            assert jnp.isfinite(jnp.stack(jax.tree.leaves(found))).all(), name

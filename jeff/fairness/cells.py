@@ -139,7 +139,7 @@ def cell_rates(
     prob, group, label, weight = prepare(prob, group, label, where, weight)
     member = jnp.stack([~group, group])
     if label is not None:
-        member = jnp.stack([~label, label])[:, None] & member
+        member = jnp.stack([~label, label])[:, None] & member[None]
     total = jnp.sum(jnp.where(member, weight * prob, 0), axis=-1)
     count = jnp.sum(jnp.where(member, weight, 0), axis=-1)
     if axis_name is not None:
