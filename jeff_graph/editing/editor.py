@@ -85,7 +85,7 @@ class Editor:
         """Begin with a trained model.
 
         Args:
-          method: how to edit, such as `jeff_graph.editing.replay.distilled_replay`.
+          method: how to edit, such as `jeff_graph.editing.newton.minimal_edit`.
           params: the trained model.
           task: the graph.
           test: nodes whose accuracy counts, bool [nodes]; at least one.
