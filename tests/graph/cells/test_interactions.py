@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from jeff_graph.cells import confirm, hessian, interactions, simulate
 from jeff_graph.cells import null as nulls
@@ -186,6 +187,36 @@ def test_the_product_test_is_twice_the_gain_of_a_fit():
     ones = np.ones((4000, 1))
     gain = best(np.hstack([ones, x])) - best(np.hstack([ones, x, x.prod(1)[:, None]]))
     assert float(found.statistic[0]) ** 2 == pytest.approx(2 * gain, rel=0.05)
+
+
+@pytest.mark.parametrize(("cells", "positives"), [(100, 10), (1000, 10), (300, 30)])
+def test_the_product_test_holds_for_a_rare_class(cells, positives):
+    """Skewed counts, for which the tail of the normal distribution is too heavy."""
+    rng = np.random.default_rng(2)
+    below = []
+    for _ in range(15):
+        x = np.log1p(rng.poisson(rng.gamma(0.5, 2, size=(1, 30)), size=(cells, 30)))
+        label = rng.permutation(cells) < positives
+        pairs = rng.permutation(np.stack(np.triu_indices(30, 1), 1))[:200]
+        found = confirm.product_test(x, label, pairs)
+        below.append(np.asarray(found.p_value)[:, None] < [0.05, 0.01, 0.001])
+    share = np.concatenate(below).mean(0)
+    # Of 3,000 pairs that share cells; twice the level leaves room for chance.
+    assert (share <= [0.06, 0.015, 0.002]).all()
+    assert share[0] > 0.01
+
+
+def test_the_saddlepoint_is_the_tail_of_a_binomial():
+    """Equal weights make the score a binomial: compared with its exact tail."""
+    chance, number = 0.05, 200
+    weight = np.full(number, 1 / np.sqrt(number * chance * (1 - chance)), np.float32)
+    logit = np.full(number, np.log(chance / (1 - chance)), np.float32)
+    for hits in (18, 22, 28):
+        score = weight[0] * (hits - number * chance)
+        found = confirm._upper_tail(*map(jnp.asarray, (weight, logit, score)))
+        exact = scipy.stats.binom.sf([hits - 1, hits], number, chance)
+        # Between P(S >= hits) and P(S > hits), which a continuous tail goes between.
+        assert exact[1] < found < exact[0]
 
 
 def test_genes_without_variance_test_nothing():
