@@ -3,6 +3,7 @@
 import dataclasses
 from collections import deque
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from jeff_graph.editing.graphs import (
     pad,
 )
 from jeff_graph.editing.hops import degrees, hop_distance, k_hop, subgraph
+from jeff_graph.editing.messages import propagate
 
 
 def chain(nodes: int):
@@ -149,3 +151,19 @@ GOOD = (np.ones((4, 2)), np.array([[0, 1], [2, 3], [1, 2]]))
 def test_questions_that_are_refused(unchecked, kind, call, error, words):
     with pytest.raises(error, match=words):
         call(kind(make_graph(*GOOD)))
+
+
+class WithAndWithoutJit(chex.TestCase):
+    """The same numbers from numpy's arrays, from a device's, and under jit."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_device=True)
+    def test_reach_degrees_and_messages(self):
+        edges = np.array([[0, 1], [1, 2], [2, 3]])
+        graph = make_graph(np.eye(5, dtype=np.float32), edges)
+        for one in (graph, as_graph(graph)):
+            reached, degree, sent = self.variant(
+                lambda g: (k_hop(g, 0, 2), degrees(g), propagate(g, jnp.eye(5)))
+            )(one)
+            assert reached.tolist() == [True, True, True, False, False]
+            assert degree.tolist() == [1, 2, 2, 1, 0]
+            np.testing.assert_allclose(sent[0, :2], [1 / 2, 6**-0.5], rtol=1e-6)
