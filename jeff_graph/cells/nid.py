@@ -22,9 +22,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from jeff.batches import Shuffled
 from jeff.checks import check_same_length
+from jeff.promotion import promoting
 from jeff.steps import Metrics, Step, init_state, make_step, run_epochs
 from jeff_graph.cells.arrays import as_codes, as_real
-from jeff_graph.cells.training import promoting
 
 __all__ = ["Weights", "nid_scores", "train_mlp"]
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree, Shaped
 from jeff import training
 from jeff.batches import Shuffled
 from jeff.frozen import Frozen
+from jeff.promotion import promoting
 from jeff.steps import Metrics, Step, init_state, make_step
 from jeff_graph.cells.arrays import as_codes, as_real
 from jeff_graph.cells.tokens import Tokens
@@ -24,7 +25,7 @@ from jeff_graph.cells.tokens import Tokens
 # apply_fn(params, tokens, key=None) -> logits [cells, classes].
 ApplyFn: TypeAlias = Callable[..., Array]
 
-__all__ = ["Trained", "accuracy", "fit", "promoting"]
+__all__ = ["Trained", "accuracy", "fit"]
 
 
 class Trained(NamedTuple):
@@ -123,31 +124,6 @@ def accuracy(
     tokens, labels = _examples(apply_fn, params, tokens, labels)
     predicted = _predict(apply_fn, min(batch_size, len(labels)), params, tokens)
     return float((predicted == labels).mean())
-
-
-def promoting(
-    optimizer: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-    """An optimiser that works under strict promotion of dtypes.
-
-    optax's Adam raises a float to an integer, which ``jax_numpy_dtype_promotion``
-    refuses where it is "strict".
-
-    Args:
-      optimizer: the optimiser.
-
-    Returns:
-      The same, with standard promotion while it updates.
-    """
-    inner = optax.with_extra_args_support(optimizer)
-
-    def update(
-        updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any
-    ) -> tuple[PyTree, Any]:
-        with jax.numpy_dtype_promotion("standard"):
-            return inner.update(updates, state, params, **extra)
-
-    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def _examples(

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from jeff.promotion import promoting
 from jeff_graph.editing.products import (
     check_fit,
     combine,
@@ -247,7 +248,7 @@ def rewired_adam(
       ValueError: if the leaves have no common leading axis, or the gradients do not
         fit.
     """
-    adam = optax.scale_by_adam(b1, b2, eps)
+    adam = promoting(optax.scale_by_adam(b1, b2, eps))
     leading_axis("anchors", anchors)
     schedule = learning_rate if callable(learning_rate) else lambda _: learning_rate
 

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jeff.checks import check_choice
+from jeff.promotion import promoting
 from jeff_graph.editing.checks import check_trainable
 from jeff_graph.editing.gre import (
     anchor_gradients,
@@ -157,7 +158,7 @@ def _descended(
 ) -> tuple[PyTree, MethodState]:
     # An optax transformation is only functions: made anew in each step, it takes
     # anchors as arguments of the program and not as its constants.
-    optimizer = make_optimizer(state.memory)
+    optimizer = promoting(make_optimizer(state.memory))
     updates, moments = optimizer.update(gradient, state.optimizer, params)
     return optax.apply_updates(params, updates), state._replace(optimizer=moments)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from jeff.promotion import promoting
 from jeff_graph.editing.gre import rewire_gradient
 from jeff_graph.editing.methods import (
     LogitLoss,
@@ -98,7 +99,7 @@ def memory_rewiring(
       ValueError: if an argument is not positive.
     """
     check_positive(learning_rate=learning_rate, num_anchors=num_anchors)
-    adam = optax.adam(learning_rate)
+    adam = promoting(optax.adam(learning_rate))
     base = from_logit_loss(
         apply_fn,
         target_loss,

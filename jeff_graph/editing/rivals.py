@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from jeff.promotion import promoting
 from jeff_graph.editing.checks import check_trainable
 from jeff_graph.editing.methods import from_loss, gradient_descent
 from jeff_graph.editing.task import (
@@ -64,7 +65,7 @@ def enn(
     """
     if meta_steps < 0:
         raise ValueError(f"meta_steps: expected at least 0, got {meta_steps}")
-    adam = optax.adam(meta_rate)
+    adam = promoting(optax.adam(meta_rate))
 
     def loss(params: PyTree, task: EditTask, key: PRNGKeyArray) -> Array:
         where, labels = task.training_where, task.training_labels
@@ -74,7 +75,8 @@ def enn(
             return apply_fn(params, task.training_inputs)
 
         logits = forward(params)
-        chosen = jax.random.choice(pick, where.shape[0], p=where / where.sum())
+        share = where.astype(jnp.float32) / where.sum().astype(jnp.float32)
+        chosen = jax.random.choice(pick, where.shape[0], p=share)
         drawn = labels.at[chosen].set(
             jax.random.randint(draw, (), 0, logits.shape[1]).astype(labels.dtype)
         )
@@ -153,7 +155,7 @@ def egnn(
     def prepare(params: PyTree, task: EditTask, key: PRNGKeyArray) -> PyTree:
         base = apply_fn(params, task.inputs)
         mlp = _init_mlp(_features(task).shape[1], hidden, base.shape[1], key)
-        adam = optax.adam(warmup_rate)
+        adam = promoting(optax.adam(warmup_rate))
         mlp = _descend(warmup, mlp, (task, base), adam, warmup_steps, key)
         return {"net": params, "mlp": mlp}
 

@@ -96,7 +96,8 @@ def edit_once(
 
         params, state, before = jax.lax.cond(more, moved, still)
         before = before if bisections else None
-        return Progress(params, before, state, logits, right, done.steps + more), more
+        steps = done.steps + more.astype(jnp.int32)
+        return Progress(params, before, state, logits, right, steps), more
 
     begun = method.begin(params, state)._replace(memory=None)
     before = params if bisections else None

@@ -6,6 +6,7 @@ A part is a function without arguments that raises where something fails; a new 
 added to `PARTS`. Modes come from context managers, so that one process serves all.
 """
 
+import contextlib
 import functools
 import sys
 import traceback
@@ -26,11 +27,21 @@ from jeff_graph.cells import training as cell_training
 from jeff_graph.editing import gre, methods, nets, newton, replay, rivals
 from jeff_graph.editing import training as fits
 
+
+@contextlib.contextmanager
+def both(*modes):
+    with contextlib.ExitStack() as stack:
+        for mode in modes:
+            stack.enter_context(mode)
+        yield
+
+
+# Two at a time, since what takes time is compiling anew.
 MODES = {
-    "x64": lambda: jax.enable_x64(True),
-    "debug_nans": lambda: jax.debug_nans(True),
-    "strict_promotion": lambda: jax.numpy_dtype_promotion("strict"),
-    "rank_promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "x64, debug_nans": lambda: both(jax.enable_x64(True), jax.debug_nans(True)),
+    "strict promotion of dtypes and ranks": lambda: both(
+        jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise")
+    ),
 }
 
 

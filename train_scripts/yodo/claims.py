@@ -68,13 +68,14 @@ def _choice_claim(config: Config, seeds: list[Seed]) -> Claim:
         f"{config.gap_limit:g} on the test part."
     )
     found = [seed for seed in seeds if seed.choice and seed.chosen]
-    # A seed without a choice counts against the claim; leaving it out would hide it.
+    # Without a choice nothing was promised: the claim is neither kept nor broken, and
+    # leaving the seed out would hide it.
     if len(found) < len(seeds):
         measured = (
             f"no level was certain enough in {len(seeds) - len(found)} of {len(seeds)} "
             "seeds"
         )
-        return Claim(text, "not in the paper", measured, False)
+        return Claim(text, "not in the paper", measured, None)
     values = [seed.chosen[config.gap] for seed in found if seed.chosen]
     accuracy = np.array([seed.chosen["accuracy"] for seed in found if seed.chosen])
     return Claim(

@@ -180,7 +180,7 @@ def test_times_of_finishing_stay_apart(write) -> None:
 def test_wrong_files(write, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.jsonl: expected"):
         from_jsonl(tmp_path / "none.jsonl")
-    with pytest.raises(FileNotFoundError, match=r"found a folder"):
+    with pytest.raises(ValueError, match=r"expected a folder saved by save_to_disk"):
         from_jsonl(tmp_path)
     with pytest.raises(ValueError, match="expected at least 1 sample, got none"):
         from_jsonl(write([]))

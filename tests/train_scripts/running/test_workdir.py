@@ -227,7 +227,7 @@ NO_FILES = {
     *("small_correct", "text", "token_logprobs", "tokens", "type"),
     *("anomalous", "dtype", "language", "measure", "method", "normal", "signs"),
     *("chat", "chat_model", "prompt", "system", "terms"),
-    *("pheval", "workdir"),
+    *("pheval", "symbols", "weight", "workdir"),
 }
 
 
