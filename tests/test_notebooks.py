@@ -170,7 +170,7 @@ def test_gre_runs(tmp_path):
     pytest.importorskip("sklearn")
     out = printed(ROOT / "notebooks" / "gre.ipynb", tmp_path)
     assert out.count("Outcome(success=True") == 3  # two, and one of jraph
-    assert re.search(r"\n\d\d of 1,796 other predictions changed", out)
+    assert re.search(r"\n\d+ of 1,796 other predictions changed", out)
     assert "the parameters are those of before: True" in out
     assert "expected at most the budget of 5.0 points" in out
     assert len(re.findall(r"at the end \d+%; drawdown", out)) == 4
