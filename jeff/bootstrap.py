@@ -84,7 +84,7 @@ def bootstrap_interval(
     both are for a single row and where the statistic of the rows is NaN.
 
     The coverage is approximate, and no guarantee at few rows: for the mean of normal
-    numbers, 95% intervals cover in 51%, 84%, 90% and 94% of draws of 2, 5, 10 and 30
+    numbers, 95% intervals cover in 49%, 85%, 90% and 94% of draws of 2, 5, 10 and 30
     rows. It has no width where all rows are equal. `jeff.binomial` bounds shares
     exactly at any number.
 

@@ -108,10 +108,7 @@ def row_normalise(features: Any) -> Any:
            [0.  , 0.  ]], dtype=float32)
     """
     check_floating(features=features)
-    # A node without words keeps its zeros instead of 0 / 0.
-    xp = np if isinstance(features, np.ndarray) else jnp
-    total = xp.abs(features).sum(-1, keepdims=True)
-    return features / xp.where(total > 0, total, 1)
+    return _divided(features, abs(features).sum(-1, keepdims=True))
 
 
 def unit_rows(features: Any) -> Any:
@@ -135,6 +132,9 @@ def unit_rows(features: Any) -> Any:
            [0. , 0. ]], dtype=float32)
     """
     check_floating(features=features)
-    xp = np if isinstance(features, np.ndarray) else jnp
-    norm = xp.sqrt((features * features).sum(-1, keepdims=True))
-    return features / xp.where(norm > 0, norm, 1)
+    return _divided(features, (features * features).sum(-1, keepdims=True) ** 0.5)
+
+
+def _divided(features: Any, size: Any) -> Any:
+    # A node without words keeps its zeros instead of 0 / 0.
+    return features / (size + (size == 0))
