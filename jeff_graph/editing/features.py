@@ -137,4 +137,4 @@ def unit_rows(features: Any) -> Any:
 
 def _divided(features: Any, size: Any) -> Any:
     # A node without words keeps its zeros instead of 0 / 0.
-    return features / (size + (size == 0))
+    return features / (size + (size == 0).astype(size.dtype))

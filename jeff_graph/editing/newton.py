@@ -14,7 +14,7 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,37 +86,20 @@ def minimal_edit(
         if number < 0:
             raise ValueError(f"{name}: expected at least 0, got {number}")
 
+    settings = _Settings(replay, locality, damping, iterations, halvings, patience)
+
     def look(
         params: PyTree, state: MethodState, task: EditTask, edit: Edit
     ) -> tuple[Array, Advance]:
-        logits, forward = jax.linearize(lambda p: apply_fn(p, task.inputs), params)
+        def logits_fn(params: PyTree) -> Array:
+            return apply_fn(params, task.inputs)
+
+        logits, forward = jax.linearize(logits_fn, params)
 
         def advance() -> tuple[PyTree, MethodState]:
-            backward = jax.linear_transpose(forward, params)
-            late = jnp.maximum(state.optimizer - patience, 0).astype(jnp.float32)
-            held = locality * 0.5**late
-
-            def loss_fn(logits: Array) -> Array:
-                return distillation(logits, task, edit, state.memory, replay, held)
-
-            value, slope = jax.value_and_grad(loss_fn)(logits)
-            weights = _weights(task, edit, replay, held)
-            curvature = _curvature(logits, forward, backward, weights)
-            direction = _solve(curvature, backward(slope)[0], damping, iterations)
-            wanted = (edit.target | edit.earlier) & (task.labels >= 0)
-
-            def at(length: Array) -> PyTree:
-                return _moved(params, direction, length)
-
-            def succeeds(length: Array) -> Array:
-                logits = apply_fn(at(length), task.inputs)
-                return ~jnp.any(wanted & ~right_rows(logits, task.labels))
-
-            def falls(length: Array) -> Array:
-                logits = apply_fn(at(length), task.inputs)
-                return loss_fn(logits) <= value
-
-            moved = at(_search(succeeds, falls, halvings))
+            moved = _step(
+                logits_fn, params, logits, forward, state, task, edit, settings
+            )
             return moved, state._replace(optimizer=state.optimizer + 1)
 
         return logits, advance
@@ -138,6 +121,57 @@ def minimal_edit(
         keeps=True,
     )
     return base._replace(begin=begin, step=step, look=look)
+
+
+class _Settings(NamedTuple):
+    """Arguments of `minimal_edit`."""
+
+    replay: float
+    locality: float
+    damping: float
+    iterations: int
+    halvings: int
+    patience: int
+
+
+def _step(
+    logits_fn: Callable[[PyTree], Array],
+    params: PyTree,
+    logits: Float[Array, "nodes classes"],
+    forward: Callable[[PyTree], Array],
+    state: MethodState,
+    task: EditTask,
+    edit: Edit,
+    settings: _Settings,
+) -> PyTree:
+    """Parameters after one step, from the logits and the product with J there."""
+    backward = jax.linear_transpose(forward, params)
+    late = jnp.maximum(state.optimizer - settings.patience, 0).astype(jnp.float32)
+    locality = settings.locality * 0.5**late
+
+    def loss_fn(logits: Array) -> Array:
+        given = task, edit, state.memory, settings.replay, locality
+        return distillation(logits, *given)
+
+    value, slope = jax.value_and_grad(loss_fn)(logits)
+    weights = _weights(task, edit, settings.replay, locality)
+    curvature = _curvature(logits, forward, backward, weights)
+    direction = _solve(
+        curvature, backward(slope)[0], settings.damping, settings.iterations
+    )
+    wanted = (edit.target | edit.earlier) & (task.labels >= 0)
+
+    def at(length: Array) -> PyTree:
+        return _moved(params, direction, length)
+
+    def succeeds(length: Array) -> Array:
+        right = right_rows(logits_fn(at(length)), task.labels)
+        return ~jnp.any(wanted & ~right)
+
+    def falls(length: Array) -> Array:
+        return loss_fn(logits_fn(at(length))) <= value
+
+    return at(_search(succeeds, falls, settings.halvings))
 
 
 def _weights(

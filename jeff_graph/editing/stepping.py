@@ -1,5 +1,6 @@
 """One edit: steps until the target is right, inside jit."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -112,23 +113,34 @@ def edit_once(
     )
     done, _ = jax.lax.while_loop(lambda now: now[1], one, (start, jnp.ones((), bool)))
 
+    if bisections:
+        done = _shortened(done, tested, lambda right: lacks(right, wanted), bisections)
+    return done._replace(before=None, state=with_memory(done.state))
+
+
+def _shortened(
+    done: Progress,
+    tested: Callable[[PyTree], tuple[Array, Array]],
+    fails: Callable[[Array], Array],
+    bisections: int,
+) -> Progress:
+    """The last step, down to the smallest part of it that still succeeds."""
+
     # On the segment of the last step: 0 fails and 1 succeeds, so each half keeps a
     # success at its upper end.
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
         _, held = tested(interpolate(done.before, done.params, middle))
-        fails = lacks(held, wanted)
-        return jnp.where(fails, middle, low), jnp.where(fails, high, middle)
+        failed = fails(held)
+        return jnp.where(failed, middle, low), jnp.where(failed, high, middle)
 
-    if bisections:
-        _, t = jax.lax.fori_loop(0, bisections, halve, (jnp.zeros(()), jnp.ones(())))
-        # A failed edit, or one without a step, has no segment to search.
-        t = jnp.where(lacks(done.right, wanted) | (done.steps == 0), 1.0, t)
-        params = interpolate(done.before, done.params, t)
-        logits, right = tested(params)
-        done = done._replace(params=params, logits=logits, right=right)
-    return done._replace(before=None, state=with_memory(done.state))
+    _, t = jax.lax.fori_loop(0, bisections, halve, (jnp.zeros(()), jnp.ones(())))
+    # A failed edit, or one without a step, has no segment to search.
+    t = jnp.where(fails(done.right) | (done.steps == 0), 1.0, t)
+    params = interpolate(done.before, done.params, t)
+    logits, right = tested(params)
+    return done._replace(params=params, logits=logits, right=right)
 
 
 def _look(method: Method) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from jeff_graph.editing.checks import as_labels
-from jeff_graph.editing.graphs import Graph, GraphsTuple
+from jeff_graph.editing.graphs import AnyGraph, Graph, GraphsTuple
 from jeff_graph.editing.hops import topology
 from jeff_graph.editing.rows import filled, labelled_rows
 
@@ -171,12 +171,9 @@ def make_task(
         labels = filled("labels", labels, real, -1)
         train = filled("train", train, real, False)
         where = real if where is None else filled("where", where, real, False)
-        if nodes and edges is None:
-            bare = topology(graph)
-            edges = bare.senders, bare.receivers, bare.edge_mask
-        whole = graph.features if isinstance(graph, Graph) else graph.nodes
-        if nodes and features is None and isinstance(whole, Array | np.ndarray):
-            features = jnp.asarray(whole) if whole.ndim == 2 else None
+        if nodes:
+            edges = _edges(graph) if edges is None else edges
+            features = _features(graph) if features is None else features
     count = labels.shape
     where = jnp.ones(count, bool) if where is None else jnp.asarray(where)
     own = training_labels is not None
@@ -184,15 +181,8 @@ def make_task(
     if training_where is None:
         training_where = jnp.ones(training_labels.shape, bool) if own else train
     training_where = jnp.asarray(training_where)
-    for name, mask, shape in (
-        ("train", train, count),
-        ("where", where, count),
-        ("training_where", training_where, training_labels.shape),
-    ):
-        if mask.dtype != jnp.bool_:
-            raise TypeError(f"{name}: expected a bool mask, got {mask.dtype}")
-        if mask.shape != shape or len(shape) != 1:
-            raise ValueError(f"{name}: expected shape {shape}, got {mask.shape}")
+    _check_masks(count, train=train, where=where)
+    _check_masks(training_labels.shape, training_where=training_where)
     if edges is not None and len({leaf.shape for leaf in edges}) != 1:
         raise ValueError(
             "edges: expected senders, receivers and mask of one length, got "
@@ -213,6 +203,26 @@ def make_task(
         edges,
         features,
     )
+
+
+def _edges(graph: AnyGraph) -> tuple[Array, Array, Array]:
+    bare = topology(graph)
+    return bare.senders, bare.receivers, bare.edge_mask
+
+
+def _features(graph: AnyGraph) -> Array | None:
+    """The features of nodes, where they are a dense matrix."""
+    whole = graph.features if isinstance(graph, Graph) else graph.nodes
+    dense = isinstance(whole, Array | np.ndarray) and whole.ndim == 2
+    return jnp.asarray(whole) if dense else None
+
+
+def _check_masks(shape: tuple[int, ...], **masks: Array) -> None:
+    for name, mask in masks.items():
+        if mask.dtype != jnp.bool_:
+            raise TypeError(f"{name}: expected a bool mask, got {mask.dtype}")
+        if mask.shape != shape or len(shape) != 1:
+            raise ValueError(f"{name}: expected shape {shape}, got {mask.shape}")
 
 
 def mean_error(
