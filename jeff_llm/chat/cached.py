@@ -30,7 +30,7 @@ _UNUSABLE = (
     "it; see that its folder has room and can be written, and that no other process "
     "holds it, and run the same again: stored answers are not asked twice"
 )
-_ALONE_SECONDS = 1.0
+_ALONE_SECONDS = 5.0
 _LOCK_SECONDS = 60.0  # a writer holds the lock for milliseconds
 
 
@@ -75,6 +75,7 @@ class Cached:
         self.stopped = None
         self._model = model
         self._alone = threading.Lock()
+        self._full = False  # whether an answer was ever looked up alone
         self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _prepare(self.path)
@@ -151,8 +152,12 @@ class Cached:
     def _get_alone(self, key: str, error: OSError) -> tuple[str] | None:
         """Look up an answer on a full disk, which has no room for a shared index."""
         code = getattr(error.__cause__, "sqlite_errorcode", None)
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        busy = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        if busy and not self._full:
             return None  # another process holds the file
+        # From here on a lock that is met may be that of a thread of ours, which looks
+        # up its answer alone: wait for it instead of giving up.
+        self._full = True
         with (
             self._alone,  # two that want the file for themselves would wait for ever
             contextlib.suppress(OSError, ValueError),
