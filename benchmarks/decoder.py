@@ -28,6 +28,7 @@ import tyro
 from jeff import assets, files, training
 from jeff_llm import generate
 from jeff_llm.models import attention, decoder, lora, weights
+from jeff_llm.models.view import View
 from jeff_llm.tuning import finetune
 from train_scripts.running import results
 
@@ -212,7 +213,7 @@ def profile(config: Config, model: Any) -> dict[str, float]:
     heads = (rows, tokens, settings.num_heads, settings.head_width)
     shared = (rows, settings.num_kv_heads, tokens, settings.head_width)
     query, keys = jax.random.normal(key, heads), jax.random.normal(key, shared)
-    seen = jnp.tril(jnp.ones((rows, tokens, tokens), bool))
+    at = jnp.broadcast_to(jnp.arange(tokens), (rows, tokens))
     kernels = [
         leaf[0]
         for path, leaf in lora.paths(model.params["layers"]).items()
@@ -224,7 +225,7 @@ def profile(config: Config, model: Any) -> dict[str, float]:
     targets = jnp.zeros((rows, tokens), jnp.int32)
 
     def attend(query, keys):
-        return attention.attend(query, keys, keys, seen)
+        return attention.attend(query, keys, keys, View(at, at))
 
     def head(x, table):
         logits = decoder.unembed(table, x)

@@ -110,6 +110,7 @@ def restored(query: Any, stored: Any) -> Any:
     from jeff_llm import kv
     from jeff_llm.kv import ring, storage
     from jeff_llm.models import attention as plain
+    from jeff_llm.models.view import View
 
     settings = stored.config
     blocks = [kv.dequantize(q, query.dtype) for q in (stored.keys, stored.values)]
@@ -122,8 +123,7 @@ def restored(query: Any, stored: Any) -> Any:
     keys = jnp.concatenate([blocks[0], stored.recent_keys], axis=2)
     held = jnp.concatenate([blocks[1], stored.recent_values], axis=2)
     at = jnp.concatenate([packed, recent], axis=1)
-    seen = plain.visible(stored.lengths[:, None] - 1, at, None)
-    return plain.attend(query, keys, held, seen)
+    return plain.attend(query, keys, held, View(stored.lengths[:, None] - 1, at))
 
 
 def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
@@ -135,6 +135,7 @@ def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
     import jax.numpy as jnp
 
     from jeff_llm.models import attention, cache
+    from jeff_llm.models.view import View
 
     capacity = tokens + 2 * config.steps
 
@@ -147,8 +148,8 @@ def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
     @jax.jit
     def look(held: Any, query: jax.Array) -> jax.Array:
         keys, values, length = held
-        seen = jnp.broadcast_to(jnp.arange(capacity) < length, (batch, 1, capacity))
-        return attention.attend(query, keys[0], values[0], seen)
+        view = View(jnp.full((batch, 1), length - 1), jnp.arange(capacity)[None])
+        return attention.attend(query, keys, values, view, layer=0)
 
     query, new, context = drawn(batch, tokens, config)
     shape = (1, batch, KV_HEADS, capacity, WIDTH)

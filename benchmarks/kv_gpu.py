@@ -37,9 +37,10 @@ import tyro
 from benchmarks.kv import HEADS, KV_HEADS, WIDTH, restored, sizes
 from jeff import files
 from jeff_llm import kv
-from jeff_llm.kv import attention, kernels_gpu
+from jeff_llm.kv import kernels_gpu
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
 from jeff_llm.models import attention as plain
+from jeff_llm.models.view import View, to_rows
 from train_scripts.running import results
 
 SIDES = ("kernel", "packed", "xla", "dequantised", "plain", "cudnn")
@@ -114,7 +115,7 @@ def whole_cache(
 
 def kernel_alone(query: jax.Array, cache: kv.QuantizedCache, **options: Any) -> Any:
     """The kernel over all packed blocks."""
-    rows = attention.to_rows(query, KV_HEADS)
+    rows = to_rows(query, KV_HEADS)
     shape = (query.shape[0], rows.shape[2])
     end = jnp.full(shape, BLOCK * cache.keys.words.shape[2])
     first = jnp.zeros(shape, jnp.int32)
@@ -125,8 +126,8 @@ def kernel_alone(query: jax.Array, cache: kv.QuantizedCache, **options: Any) -> 
 
 def over_plain(query: jax.Array, cache: tuple[jax.Array, jax.Array]) -> jax.Array:
     tokens = cache[0].shape[2]
-    seen = jnp.ones((query.shape[0], 1, tokens), bool)
-    return plain.attend(query, *cache, seen)
+    last = jnp.full((query.shape[0], 1), tokens - 1)
+    return plain.attend(query, *cache, View(last, jnp.arange(tokens)[None]))
 
 
 def over_cudnn(query: jax.Array, cache: tuple[jax.Array, jax.Array]) -> jax.Array:

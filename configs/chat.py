@@ -24,6 +24,8 @@ class Config:
     # Nucleus sampling: draw from the likeliest tokens with this total probability,
     # in (0, 1]; ignored at temperature 0.
     top_p: float = 0.95
+    # Bits of keys and values of a packed cache, such as 4,2; empty for a plain one.
+    kv: str = ""
     # Random seed of the sampling.
     seed: int = 0
     # Data type of the parameters: float32, bfloat16 or float16.

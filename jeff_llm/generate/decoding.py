@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jeff_llm.generate import prefill
 from jeff_llm.generate.sampling import Progress, RowSampling, sample
 from jeff_llm.models import decoder
 from jeff_llm.models.cache import Cache, init_cache
@@ -77,7 +78,8 @@ def start(
     buffer: int,
     hidden_layers: tuple[int, ...] = (),
     make_cache: MakeCache = init_cache,
-    prefix: Cache | None = None,
+    cache: Cache | None = None,
+    chunk: int | None = None,
 ) -> State:
     """Read the prompts and draw the first token of each.
 
@@ -90,33 +92,21 @@ def start(
       buffer: tokens that may be drawn in all; static.
       hidden_layers: hidden states to keep; static.
       make_cache: makes the empty cache; static.
-      prefix: a cache of one row that holds the common beginning of all prompts, with
-        room for the rest; ``tokens`` are that rest.
+      cache: holds the beginning of each prompt, with room for the rest, where it has
+        been read before; ``tokens`` are that rest.
+      chunk: tokens of each row read at a time, or None for all; static.
 
     Returns:
       The state, at step 1.
     """
     batch, width = tokens.shape
     dtype = params["embedding"].dtype
-    if prefix is None:
+    if cache is None:
         cache = make_cache(config, batch, width + buffer, dtype)
-    else:
-        cache = prefix.repeat_rows(jnp.zeros(batch, jnp.int32))
-    read = cache.lengths
-    index = jnp.arange(width)
-    # The head is run on each row's last real token alone: a whole prompt's logits would
-    # be tokens by vocabulary.
-    last = jnp.max(jnp.where(mask, index, 0), axis=1)[:, None]
-    out = decoder.apply(
-        config,
-        params,
-        tokens,
-        mask=mask,
-        cache=cache,
-        select=last,
-        hidden_layers=hidden_layers,
+    before = cache.lengths
+    logits, hidden, cache = prefill.read(
+        config, params, tokens, mask, cache, chunk=chunk, hidden_layers=hidden_layers
     )
-    hidden = jnp.take_along_axis(out.hidden, last[None, ..., None], axis=2)
     state = State(
         step=jnp.zeros((), jnp.int32),
         tokens=jnp.zeros((batch, buffer), jnp.int32),
@@ -124,10 +114,10 @@ def start(
         hidden=jnp.zeros((len(hidden_layers), batch, buffer, config.width), dtype),
         lengths=jnp.zeros(batch, jnp.int32),
         finished=jnp.zeros(batch, bool),
-        prompt_lengths=read + mask.sum(axis=1, dtype=jnp.int32),
-        cache=out.cache,
+        prompt_lengths=before + mask.sum(axis=1, dtype=jnp.int32),
+        cache=cache,
     )
-    return _draw(state, out.logits[:, 0], hidden[:, :, 0], plan)
+    return _draw(state, logits, hidden, plan)
 
 
 def advance(

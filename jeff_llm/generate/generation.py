@@ -1,4 +1,4 @@
-"""Generation: prefill and decoding in one compiled program, in batches or as a stream.
+"""Generation: prefill and decoding in one compiled program, in batches.
 
 `generate` is the entry point: ragged prompts in, tokens with their log-probabilities
 and hidden states out. It pads to a few shapes (`jeff_llm.generate.batching.bucket`), so
@@ -9,7 +9,7 @@ pure functions that it calls are in `jeff_llm.generate.decoding`.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jeff_llm.generate import batching, prefix
+from jeff_llm.generate import batching, prefill, prefix
 from jeff_llm.generate.decoding import MakeCache, Plan, State, advance, start
 from jeff_llm.generate.grouping import in_order, rows_of
 from jeff_llm.generate.sampling import GREEDY, Processor, Sampling, allow_tokens
@@ -26,11 +26,7 @@ from jeff_llm.models.cache import Cache, init_cache
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 
-__all__ = [
-    "Generation",
-    "generate",
-    "stream",
-]
+__all__ = ["Generation", "generate", "prepare"]
 
 
 class Generation(NamedTuple):
@@ -68,6 +64,7 @@ def generate(
     hidden_layers: Sequence[int] = (),
     make_cache: MakeCache = init_cache,
     share_prefix: bool = False,
+    prefill_chunk: int | None = None,
 ) -> Generation:
     """Continue prompts.
 
@@ -87,6 +84,9 @@ def generate(
         default. Pass the same function again to compile once.
       share_prefix: read the common beginning of all prompts once, such as the examples
         of a few-shot prompt. An inexact cache then affects the first token as well.
+      prefill_chunk: tokens of each prompt read at a time: memory for activations does
+        not grow with the prompt. By default 512 for the plain cache; another one reads
+        prompts whole, since it would show earlier chunks as it stores them.
 
     Returns:
       Tokens, log-probabilities, hidden states and texts.
@@ -96,12 +96,13 @@ def generate(
       ValueError: if a prompt is empty or too long for the model's context, or keys are
         missing or too few.
     """
-    rows, plan = _prepare(
+    chunk = prefill.chosen_chunk(prefill_chunk, make_cache)
+    rows, plan = prepare(
         model, prompts, max_new_tokens, sampling, keys, stop_ids, processors
     )
     buffer, shared, cache = batching.bucket(max_new_tokens), 0, None
     if share_prefix:
-        shared, cache = prefix.share(model, rows, buffer, make_cache)
+        shared, cache = prefix.share(model, rows, buffer, make_cache, chunk)
     groups = batching.like_lengths([len(row) - shared for row in rows])
     states = []
     for group in groups:
@@ -120,6 +121,7 @@ def generate(
             buffer=buffer,
             hidden_layers=tuple(hidden_layers),
             make_cache=make_cache,
+            chunk=chunk,
         )
         # Without the cache, which is larger than all the rest; fetched before the next
         # group begins, so that the memory of two is never in use.
@@ -127,67 +129,9 @@ def generate(
     return _collect(model, in_order(states, groups), rows, max_new_tokens)
 
 
-def stream(
-    model: LanguageModel,
-    prompt: batching.Prompt,
-    *,
-    max_new_tokens: int,
-    sampling: Sampling = GREEDY,
-    key: Key[Array, ""] | None = None,
-    stop_ids: Sequence[int] | None = None,
-    processors: Sequence[Processor] = (),
-) -> Iterator[str]:
-    """Continue one prompt, and yield its text as it is generated.
-
-    The text equals that of `generate` with the same arguments. A character whose bytes
-    are spread over several tokens is yielded whole.
-
-    Args:
-      model: the model, with a tokenizer.
-      prompt: text, or token ids.
-      max_new_tokens: tokens drawn at most.
-      sampling: temperature and cuts; greedy by default.
-      key: random key; needed unless greedy.
-      stop_ids: tokens that end the text; the model's own by default.
-      processors: as in `generate`.
-
-    Yields:
-      Pieces of text, none of them empty.
-
-    Raises:
-      ValueError: as in `generate`, or if the model has no tokenizer.
-    """
-    if model.tokenizer is None:
-        raise ValueError("model: expected one with a tokenizer, got none")
-    rows, plan = _prepare(
-        model, [prompt], max_new_tokens, sampling, key, stop_ids, processors
-    )
-    tokens, mask = batching.pad(rows, 1, batching.bucket(len(rows[0])))
-    arrays = batching.place(model, tokens, mask)
-    state = _start(
-        model.config,
-        model.params,
-        *arrays,
-        plan,
-        buffer=batching.bucket(max_new_tokens),
-    )
-    decoded = model.tokenizer.stream()
-    # One call per token: its text is yielded at once, and the program is the same.
-    for step in range(max_new_tokens):
-        if step:
-            state = _advance(model.config, model.params, state, plan, step + 1)
-        token, ended = int(state.tokens[0, step]), bool(state.finished[0])
-        piece = "" if ended else decoded.push(token)
-        if piece:
-            yield piece
-        if ended:
-            break
-    if rest := decoded.finish():
-        yield rest
-
-
 @functools.partial(
-    jax.jit, static_argnames=("config", "buffer", "hidden_layers", "make_cache")
+    jax.jit,
+    static_argnames=("config", "buffer", "hidden_layers", "make_cache", "chunk"),
 )
 def _generate(
     config: DecoderConfig,
@@ -197,12 +141,16 @@ def _generate(
     real: Bool[Array, " batch"],
     plan: Plan,
     until: Int[Array, ""] | int,
-    cache: Cache | None,
+    prefix: Cache | None,
     *,
     buffer: int,
     hidden_layers: tuple[int, ...],
     make_cache: MakeCache,
+    chunk: int | None,
 ) -> State:
+    cache = None
+    if prefix is not None:
+        cache = prefix.repeat_rows(jnp.zeros(len(tokens), jnp.int32))
     state = start(
         config,
         params,
@@ -212,19 +160,15 @@ def _generate(
         buffer=buffer,
         hidden_layers=hidden_layers,
         make_cache=make_cache,
-        prefix=cache,
+        cache=cache,
+        chunk=chunk,
     )
     # Rows that only fill the bucket count as ended, or the loop would wait for them.
     state = state._replace(finished=state.finished | ~real)
     return advance(config, params, state, plan, until, hidden_layers=hidden_layers)
 
 
-_start = jax.jit(start, static_argnames=("config", "buffer"))
-# The state is donated: the cache is updated in place instead of copied each token.
-_advance = jax.jit(advance, static_argnames="config", donate_argnames="state")
-
-
-def _prepare(
+def prepare(
     model: LanguageModel,
     prompts: Sequence[batching.Prompt],
     max_new_tokens: int,
@@ -233,6 +177,24 @@ def _prepare(
     stop_ids: Sequence[int] | None,
     processors: Sequence[Processor],
 ) -> tuple[list[list[int]], Plan]:
+    """Token ids of prompts, and how tokens are drawn after them.
+
+    Args:
+      model: the model.
+      prompts: texts, or token ids.
+      max_new_tokens: tokens drawn at most for each.
+      sampling: temperature and cuts.
+      keys: one random key, or one per row; needed unless greedy.
+      stop_ids: tokens that end a row; the model's own by default.
+      processors: change the logits before a token is drawn.
+
+    Returns:
+      ``(token ids, plan)``; the plan has a bucket of rows.
+
+    Raises:
+      TypeError: as in `generate`.
+      ValueError: as in `generate`.
+    """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
     rows = batching.encode(model, prompts, room=max_new_tokens)

@@ -4,12 +4,10 @@ import functools
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jeff_llm.generate import batching
+from jeff_llm.generate import batching, prefill
 from jeff_llm.generate.decoding import MakeCache
-from jeff_llm.models import decoder
 from jeff_llm.models.cache import Cache
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
@@ -25,6 +23,7 @@ def share(
     rows: Sequence[list[int]],
     room: int,
     make_cache: MakeCache,
+    chunk: int | None = None,
 ) -> tuple[int, Cache | None]:
     """Read the common beginning of all rows.
 
@@ -33,6 +32,7 @@ def share(
       rows: token ids.
       room: tokens that will follow each row.
       make_cache: ``(config, batch size, capacity, dtype) -> cache``.
+      chunk: tokens read at a time, as in `jeff_llm.generate.generate`.
 
     Returns:
       The length of the beginning, and a cache of one row that holds it, with room for
@@ -44,12 +44,18 @@ def share(
     tokens, mask = batching.pad([rows[0][:shared]], 1, batching.bucket(shared))
     room += tokens.shape[1] + batching.bucket(max(map(len, rows)) - shared)
     cache = _read(
-        model.config, model.params, tokens, mask, room=room, make_cache=make_cache
+        model.config,
+        model.params,
+        tokens,
+        mask,
+        room=room,
+        make_cache=make_cache,
+        chunk=prefill.chosen_chunk(chunk, make_cache),
     )
     return shared, cache
 
 
-@functools.partial(jax.jit, static_argnames=("config", "room", "make_cache"))
+@functools.partial(jax.jit, static_argnames=("config", "room", "make_cache", "chunk"))
 def _read(
     config: DecoderConfig,
     params: PyTree,
@@ -58,10 +64,7 @@ def _read(
     *,
     room: int,
     make_cache: MakeCache,
+    chunk: int | None,
 ) -> Cache:
     cache = make_cache(config, len(tokens), room, params["embedding"].dtype)
-    # Only the cache is wanted; one place keeps the head's product small.
-    select = jnp.zeros((len(tokens), 1), jnp.int32)
-    return decoder.apply(
-        config, params, tokens, mask=mask, cache=cache, select=select
-    ).cache
+    return prefill.read(config, params, tokens, mask, cache, chunk=chunk).cache

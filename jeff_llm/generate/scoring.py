@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jeff_llm.generate import batching, prefix
+from jeff_llm.generate import batching, prefill, prefix
 from jeff_llm.generate.decoding import MakeCache
 from jeff_llm.models import decoder
 from jeff_llm.models.cache import Cache, init_cache
@@ -240,9 +240,9 @@ def _continue(
         cache = make_cache(config, batch, width + room, params["embedding"].dtype)
     else:
         cache = prefix.repeat_rows(jnp.zeros(batch, jnp.int32))
-    last = jnp.max(jnp.where(mask, jnp.arange(width), 0), axis=1)[:, None]
-    out = decoder.apply(config, params, tokens, mask=mask, cache=cache, select=last)
-    return out.logits[:, 0], out.cache
+    chunk = prefill.chosen_chunk(None, make_cache)
+    logits, _, cache = prefill.read(config, params, tokens, mask, cache, chunk=chunk)
+    return logits, cache
 
 
 @functools.partial(jax.jit, static_argnames=("config", "make_cache"))

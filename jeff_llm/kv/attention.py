@@ -15,24 +15,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jeff_llm.kv.partial import LOWEST, Partial, add, join, partial_attention
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor, restore_blocks
-from jeff_llm.models.attention import visible
+from jeff_llm.models.attention import attend_part
+from jeff_llm.models.partial import Partial, add, join, nothing, partial_attention
+from jeff_llm.models.tiles import budget, over_rows
+from jeff_llm.models.view import View, from_rows, of_rows, to_rows
 
 __all__ = [
     "Implementation",
     "Stored",
     "attend_stored",
     "choose_partial",
-    "from_rows",
     "packed_partial",
-    "to_rows",
 ]
 
 Implementation: TypeAlias = Literal["xla", "gpu", "tpu", "interpret"]
 
 # Elements restored at a time: a tile of keys and one of values stay in a CPU's cache.
 _TILE = 2**20
+# Rows that meet a restored tile at once: restoring it is then a small part of the work.
+_MOST_ROWS = 1024
 
 
 class Stored(NamedTuple):
@@ -84,14 +86,11 @@ def attend_stored(
     """
     kv_heads = stored.recent_keys.shape[1]
     rows = to_rows(query, kv_heads)
-    # Rows are group by token, so every group of a key head repeats the positions.
-    at = jnp.tile(positions, (1, rows.shape[2] // positions.shape[1]))
-    seen = visible(at, stored.recent_positions, window)
-    parts = [
-        partial_attention(
-            rows, stored.recent_keys, stored.recent_values, seen, soft_cap
-        )
-    ]
+    view = View(positions, stored.recent_positions, window)
+    view = of_rows(view, query.shape[2] // kv_heads)
+    at = view.positions
+    recent = stored.recent_keys, stored.recent_values
+    parts = [attend_part(rows, *recent, view, soft_cap)]
     if more is not None:
         parts.append(more(rows))
     if stored.keys is not None and stored.values is not None:
@@ -134,8 +133,28 @@ def packed_partial(
     Returns:
       Output, highest logit and sum of weights, 0 for a row that sees nothing.
     """
-    batch, kv_heads, blocks, _, width = keys.words.shape
-    tile = min(max(1, _TILE // (batch * kv_heads * BLOCK * width)), blocks)
+    batch, kv_heads, _, width = rows.shape
+    most = budget() // (batch * kv_heads * min(rows.shape[2], _MOST_ROWS))
+    slots = max(BLOCK, min(_TILE // (batch * kv_heads * width), most))
+
+    def tile(_: Array, rows: Array, span: tuple[Array, Array]) -> Partial:
+        return _over_blocks(rows, keys, values, *span, slots // BLOCK, soft_cap)
+
+    return over_rows(tile, rows, (first, end), _MOST_ROWS)
+
+
+def _over_blocks(
+    rows: Array,
+    keys: QuantizedTensor,
+    values: QuantizedTensor,
+    first: Array,
+    end: Array,
+    tile: int,
+    soft_cap: float | None,
+) -> Partial:
+    """Attention of a tile of rows; ``tile`` is in blocks."""
+    blocks = keys.words.shape[2]
+    tile = min(tile, blocks)
 
     def restored(q: QuantizedTensor, start: Array) -> Array:
         cut = jax.tree.map(
@@ -149,26 +168,19 @@ def packed_partial(
         # The last tile may begin earlier than it should, and must not count twice.
         start = jnp.minimum(number * tile, blocks - tile)
         token = BLOCK * start + jnp.arange(tile * BLOCK)
-        seen = (token >= first[..., None]) & (token < end[..., None])
-        seen &= token >= BLOCK * tile * number
+        mask = (token >= first[..., None]) & (token < end[..., None])
+        mask &= token >= BLOCK * tile * number
         here = partial_attention(
-            rows, restored(keys, start), restored(values, start), seen, soft_cap
+            rows, restored(keys, start), restored(values, start), mask, soft_cap
         )
         return add(before, here)
 
     # Bounds that depend on lengths keep one program for a growing cache, and skip
     # tiles that no query sees. The loop has no gradient; decoding needs none.
-    tiles = -(-jnp.max(end) // (tile * BLOCK))
-    return jax.lax.fori_loop(
-        jnp.min(first) // (tile * BLOCK),
-        jnp.minimum(tiles, -(-blocks // tile)),
-        body,
-        Partial(
-            jnp.zeros(rows.shape, jnp.float32),
-            jnp.full(rows.shape[:3], LOWEST, jnp.float32),
-            jnp.zeros(rows.shape[:3], jnp.float32),
-        ),
-    )
+    last = jnp.minimum(-(-jnp.max(end) // (tile * BLOCK)), -(-blocks // tile))
+    # Rows that only fill a tile up see nothing, from -1.
+    begin = jnp.min(jnp.where(first < 0, blocks * BLOCK, first)) // (tile * BLOCK)
+    return jax.lax.fori_loop(begin, last, body, nothing(rows))
 
 
 def choose_partial(
@@ -241,39 +253,3 @@ def _is_one_hopper() -> bool:
     capability = str(getattr(jax.devices()[0], "compute_capability", ""))
     major = capability.partition(".")[0]
     return major.isdigit() and int(major) >= 9
-
-
-def to_rows(
-    query: Float[Array, "batch tokens heads head_width"], kv_heads: int
-) -> Float[Array, "batch kv_heads rows head_width"]:
-    """Queries as rows of their key head, group by token, times ``H^-0.5``.
-
-    Args:
-      query: queries; head n belongs to key head ``n // (heads / kv_heads)``.
-      kv_heads: key heads.
-
-    Returns:
-      The rows.
-    """
-    # Scaling the queries once is cheaper than scaling every logit.
-    batch, tokens, _, width = query.shape
-    grouped = (query * width**-0.5).reshape(batch, tokens, kv_heads, -1, width)
-    return grouped.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, width)
-
-
-def from_rows(
-    rows: Float[Array, "batch kv_heads rows head_width"],
-    query: Float[Array, "batch tokens heads head_width"],
-) -> Float[Array, "batch tokens heads head_width"]:
-    """The inverse of `to_rows`, without the factor.
-
-    Args:
-      rows: rows.
-      query: gives shape and dtype.
-
-    Returns:
-      The rows where their queries were.
-    """
-    batch, tokens, _, width = query.shape
-    grouped = rows.reshape(batch, rows.shape[1], -1, tokens, width)
-    return grouped.transpose(0, 3, 1, 2, 4).reshape(query.shape).astype(query.dtype)

@@ -19,8 +19,8 @@ from jeff_llm.kv.checks import check_new, check_query, check_room, check_sizes
 from jeff_llm.kv.config import CacheConfig
 from jeff_llm.kv.quantize import QuantizedTensor
 from jeff_llm.kv.rotation import rotate
-from jeff_llm.models.cache import attend as attend_plain
-from jeff_llm.models.cache import visible
+from jeff_llm.models.attention import attend as attend_plain
+from jeff_llm.models.view import NEVER, View
 
 __all__ = [
     "QuantizedCache",
@@ -131,9 +131,9 @@ def prefill(
     check_query(cache.recent_keys, query, key.shape[1])
     # Padding has the position of a neighbour; the mask keeps it out of attention.
     positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
-    seen = visible(positions, positions, window) & mask[:, None]
+    view = View(positions, jnp.where(mask, positions, NEVER), window)
     keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
-    out = attend_plain(query, keys, values, seen, soft_cap)
+    out = attend_plain(query, keys, values, view, soft_cap)
     # Length 0 is what makes a cache empty: stale words behind it are never read.
     empty = dataclasses.replace(cache, lengths=jnp.zeros_like(cache.lengths))
     return out, append(empty, key, value, mask=mask)

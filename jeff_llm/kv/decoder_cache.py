@@ -20,10 +20,11 @@ from jeff_llm.kv.attention import (
 )
 from jeff_llm.kv.checks import check_room
 from jeff_llm.kv.config import CacheConfig
-from jeff_llm.kv.partial import Partial, partial_attention
 from jeff_llm.kv.rotation import rotate
 from jeff_llm.models.attention import attend as attend_plain
-from jeff_llm.models.attention import visible
+from jeff_llm.models.attention import attend_part
+from jeff_llm.models.partial import Partial
+from jeff_llm.models.view import NEVER, View, of_rows
 
 __all__ = ["DecoderCache"]
 
@@ -138,15 +139,15 @@ class DecoderCache:
             return out, after
         # Heads before tokens: B K T H.
         keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
-        seen = visible(positions, positions, window) & mask[:, None]
+        view = View(positions, jnp.where(mask, positions, NEVER), window)
         if self.fresh:  # nothing is stored: exact attention within the prompt
-            out = attend_plain(query, keys, values, seen)
+            out = attend_plain(query, keys, values, view)
             return out, self._write_prompt(layer, new, positions, kept)
 
         # Stored tokens and the new chunk are two parts, joined by log-sum-exp.
         def chunk(rows: Array) -> Partial:
-            groups = rows.shape[2] // seen.shape[1]
-            return partial_attention(rows, keys, values, jnp.tile(seen, (1, groups, 1)))
+            shared = rows.shape[2] // query.shape[1]
+            return attend_part(rows, keys, values, of_rows(view, shared))
 
         nothing = jnp.zeros_like(mask)
         out = self._attend(layer, query, positions, window, nothing, chunk)

@@ -26,9 +26,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
-from jeff_llm.kv.partial import LOWEST, Partial
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
 from jeff_llm.kv.restore_gpu import Layout, restore
+from jeff_llm.models.partial import LOWEST, Partial
 
 __all__ = ["packed_partial", "takes"]
 

@@ -30,8 +30,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jeff_llm.kv.partial import LOWEST, Partial
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
+from jeff_llm.models.partial import LOWEST, Partial
 
 __all__ = ["packed_partial"]
 

@@ -1,70 +1,94 @@
-"""Grouped-query attention over stored keys and values, and its mask."""
+"""Grouped-query attention over stored keys and values.
+
+Few logits are computed at once, many tile by tile (`jeff_llm.models.tiles`): one
+function for training, for scoring and for both caches.
+"""
+
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-__all__ = ["attend", "visible"]
+from jeff_llm.models import tiles
+from jeff_llm.models.partial import Partial, join, partial_attention
+from jeff_llm.models.view import View, from_rows, of_rows, seen, to_rows
 
+__all__ = ["attend", "attend_part"]
 
-def visible(
-    positions: Int[Array, "batch tokens"],
-    slots: Int[Array, "rows slots"],
-    window: Int[Array, ""] | int | None,
-) -> Bool[Array, "batch tokens slots"]:
-    """Which slots a token may see: those not after it, and inside the window.
-
-    Args:
-      positions: position of each token.
-      slots: position of what each slot holds, for each sequence or one for all.
-      window: tokens seen, the token itself counted, or None for all.
-
-    Returns:
-      True where ``0 <= position - slot < window``.
-    """
-    ahead = positions[:, :, None] - slots[:, None]
-    return ahead >= 0 if window is None else (ahead >= 0) & (ahead < window)
+# A layer of a longer cache is not copied out of its stack.
+_SHORT = 1024
 
 
 def attend(
     query: Float[Array, "batch tokens heads head_width"],
-    keys: Float[Array, "batch kv_heads slots head_width"],
-    values: Float[Array, "batch kv_heads slots head_width"],
-    seen: Bool[Array, "batch tokens slots"],
+    keys: Float[Array, "*layers batch kv_heads slots head_width"],
+    values: Float[Array, "*layers batch kv_heads slots head_width"],
+    view: View,
     soft_cap: float | None = None,
+    *,
+    layer: Int[Array, ""] | int | None = None,
 ) -> Float[Array, "batch tokens heads head_width"]:
     """Grouped-query attention, ``softmax(q k' / sqrt(H)) v``, softmax in float32.
 
     Query head n belongs to key head ``n // (heads / kv_heads)``. A query that sees
-    nothing gets the mean of all values, not NaN.
+    nothing gets zeros. Memory is linear in tokens and slots, for gradients as well.
 
     Args:
       query: queries.
-      keys: keys, heads before slots.
+      keys: keys, heads before slots; with ``layer`` those of all layers.
       values: values, likewise.
-      seen: which slots a token sees.
+      view: which slots a token sees.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
+      layer: the layer to read, where there is an axis of layers.
 
     Returns:
       A weighted mean of values for each query head, in the dtype of ``query``.
     """
-    batch, tokens, heads, head_width = query.shape
-    kv_heads, shared = keys.shape[1], heads // keys.shape[1]
-    # One matrix for each key head, with all its queries as rows: B K (G T) H.
-    grouped = (query * head_width**-0.5).reshape(
-        batch, tokens, kv_heads, shared, head_width
-    )
-    rows = grouped.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, head_width)
-    logits = jnp.einsum(
-        "bkrh,bksh->bkrs", rows, keys, preferred_element_type=jnp.float32
-    ).reshape(batch, kv_heads, shared, tokens, -1)
-    if soft_cap is not None:
-        logits = soft_cap * jnp.tanh(logits / soft_cap)
-    # The lowest finite number instead of minus infinity: a row that sees nothing gives
-    # equal weights, where all minus infinities would give NaN.
-    lowest = jnp.finfo(jnp.float32).min
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, lowest), axis=-1)
-    weights = weights.reshape(batch, kv_heads, shared * tokens, -1)
-    out = jnp.einsum("bkrs,bksh->bkrh", weights.astype(values.dtype), values)
-    out = out.reshape(batch, kv_heads, shared, tokens, head_width)
-    return out.transpose(0, 3, 1, 2, 4).reshape(query.shape).astype(query.dtype)
+    kv_heads = keys.shape[-3]
+    rows = to_rows(query, kv_heads)
+    view = of_rows(view, query.shape[2] // kv_heads)
+    part = attend_part(rows, keys, values, view, soft_cap, layer=layer)
+    return from_rows(join([part]), query)
+
+
+def attend_part(
+    rows: Float[Array, "batch kv_heads rows head_width"],
+    keys: Float[Array, "*layers batch kv_heads slots head_width"],
+    values: Float[Array, "*layers batch kv_heads slots head_width"],
+    view: View,
+    soft_cap: float | None = None,
+    *,
+    layer: Int[Array, ""] | int | None = None,
+) -> Partial:
+    """Attention of rows over a part of their tokens.
+
+    Args:
+      rows: queries, as `jeff_llm.models.view.to_rows` gives them.
+      keys: keys, heads before slots; with ``layer`` those of all layers.
+      values: values, likewise.
+      view: which slots a row sees.
+      soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
+      layer: the layer to read, where there is an axis of layers.
+
+    Returns:
+      The part, to be joined with others.
+    """
+    if not _is_small(rows, keys, layer):
+        if layer is None:
+            keys, values, layer = keys[None], values[None], 0
+        part: Any = tiles.partial_tiled(rows, keys, values, layer, view, soft_cap)
+        return part
+    if layer is not None:
+        keys, values = (
+            jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)
+            for x in (keys, values)
+        )
+    return partial_attention(rows, keys, values, seen(view), soft_cap)
+
+
+def _is_small(rows: Array, keys: Array, layer: Array | int | None) -> bool:
+    """Fewer than two tiles, for which loops would cost more than they save."""
+    batch, kv_heads, count, _ = rows.shape
+    slots = keys.shape[-2]
+    copied = layer is not None and slots > _SHORT
+    return not copied and batch * kv_heads * count * slots <= 2 * tiles.budget()

@@ -8,9 +8,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from jeff_llm.models import rope
-from jeff_llm.models.attention import attend, visible
+from jeff_llm.models.attention import attend
 from jeff_llm.models.cache import Cache
 from jeff_llm.models.config import DecoderConfig
+from jeff_llm.models.view import NEVER, View
 
 __all__ = ["Attention", "Block", "Linear", "RMSNorm", "Tokens", "kernel_init"]
 
@@ -118,9 +119,9 @@ class Attention(nnx.Module):
         query = rope.rotate(query, tokens.cosine, tokens.sine)
         key = rope.rotate(key, tokens.cosine, tokens.sine)
         if cache is None:
-            seen = _visible(tokens, window)
+            view = _view(tokens, window)
             # Heads before tokens: B K T H.
-            out = attend(query, key.swapaxes(1, 2), value.swapaxes(1, 2), seen)
+            out = attend(query, key.swapaxes(1, 2), value.swapaxes(1, 2), view)
         else:
             out, cache = cache.attend(
                 layer,
@@ -170,11 +171,8 @@ class Block(nnx.Module):
         return x + self.down(hidden), cache
 
 
-def _visible(
-    tokens: Tokens, window: Int[Array, ""] | None
-) -> Bool[Array, "batch tokens tokens"]:
+def _view(tokens: Tokens, window: Int[Array, ""] | None) -> View:
     """Which tokens of the same row each token sees."""
-    seen = visible(tokens.positions, tokens.positions, window) & tokens.mask[:, None]
-    if tokens.segments is not None:
-        seen &= tokens.segments[:, :, None] == tokens.segments[:, None]
-    return seen
+    segments = None if tokens.segments is None else (tokens.segments, tokens.segments)
+    slots = jnp.where(tokens.mask, tokens.positions, NEVER)
+    return View(tokens.positions, slots, window, segments)

@@ -9,14 +9,16 @@ padding on either side takes no room and sequences of a batch may differ in leng
 """
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jeff_llm.models.attention import attend, visible
+from jeff_llm.models.attention import attend, attend_part
 from jeff_llm.models.config import DecoderConfig
+from jeff_llm.models.partial import join
+from jeff_llm.models.view import NEVER, View, from_rows, of_rows, to_rows
 
 __all__ = [
     "Cache",
@@ -110,6 +112,69 @@ class Cache(Protocol):
         ...
 
 
+class Pending(NamedTuple):
+    """New tokens of all layers, until they are stored.
+
+    They are kept apart from the arrays that a layer reads. Where a loop over layers
+    both reads and writes an array, the compiler copies all of it in every layer.
+
+    Attributes:
+      keys: [layers, batch, tokens, kv_heads, head_width].
+      values: likewise.
+      positions: position of each token.
+      kept: the tokens to store.
+    """
+
+    keys: Any
+    values: Any
+    positions: Any
+    kept: Any
+
+    @staticmethod
+    def empty(
+        stored: Shaped[Array, "layers batch kv_heads slots head_width"],
+        positions: Int[Array, "batch tokens"],
+        kept: Bool[Array, "batch tokens"],
+    ) -> "Pending":
+        """Room for new tokens.
+
+        Args:
+          stored: gives sizes and dtype.
+          positions: position of each token.
+          kept: the tokens to store.
+
+        Returns:
+          Zeros for keys and values.
+        """
+        layers, batch, kv_heads, _, width = stored.shape
+        shape = (layers, batch, positions.shape[1], kv_heads, width)
+        empty = jnp.zeros(shape, stored.dtype)
+        return Pending(empty, empty, positions, kept)
+
+    def put(
+        self,
+        layer: Int[Array, ""],
+        key: Float[Array, "batch tokens kv_heads head_width"],
+        value: Float[Array, "batch tokens kv_heads head_width"],
+    ) -> "Pending":
+        """Hold a layer's new tokens.
+
+        Args:
+          layer: number of the layer.
+          key: their keys.
+          value: their values.
+
+        Returns:
+          The pending tokens with them.
+        """
+
+        def put(held: Array, new: Array) -> Array:
+            new = new.astype(held.dtype)
+            return jax.lax.dynamic_update_index_in_dim(held, new, layer, 0)
+
+        return self._replace(keys=put(self.keys, key), values=put(self.values, value))
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PlainCache:
@@ -124,6 +189,7 @@ class PlainCache:
       lengths: tokens stored for each sequence, [batch].
       fresh: nothing is stored yet, so the first tokens attend among themselves alone;
         known when the program is compiled.
+      pending: new tokens, between `begin` and `advance`.
     """
 
     # Leaves may be shapes as well, as `jax.eval_shape` gives them.
@@ -131,6 +197,7 @@ class PlainCache:
     values: Any
     lengths: Any
     fresh: bool = dataclasses.field(default=False, metadata={"static": True})
+    pending: "Pending | None" = None
 
     @property
     def capacity(self) -> int:
@@ -142,16 +209,19 @@ class PlainCache:
         positions: Int[Array, "batch tokens"],
         mask: Bool[Array, "batch tokens"],
     ) -> "PlainCache":
-        """Nothing to do; see `Cache.begin`.
+        """Make room for new tokens; see `Cache.begin`.
 
         Args:
           positions: position of each new token in its sequence.
           mask: the new tokens that are real.
 
         Returns:
-          The same cache.
+          The cache.
         """
-        return self
+        if self.fresh:  # nothing is read, so each layer is written at once
+            return self
+        pending = Pending.empty(self.keys, positions, mask)
+        return dataclasses.replace(self, pending=pending)
 
     def attend(
         self,
@@ -178,22 +248,26 @@ class PlainCache:
         Returns:
           The attention's output, and the cache with the layer's new entries.
         """
-        # A slot past the end drops the write, so padding is not stored.
-        slots = jnp.where(mask, positions, self.capacity)
-        new = dataclasses.replace(
-            self,
-            keys=store(self.keys, layer, slots, key),
-            values=store(self.values, layer, slots, value),
-        )
+        # Heads before tokens: B K T H.
+        keys, values = key.swapaxes(1, 2), value.swapaxes(1, 2)
+        among = View(positions, jnp.where(mask, positions, NEVER), window)
         if self.fresh:
-            seen = visible(positions, positions, window) & mask[:, None]
-            return attend(query, key.swapaxes(1, 2), value.swapaxes(1, 2), seen), new
-        keys, values = (
-            jax.lax.dynamic_index_in_dim(stored, layer, keepdims=False)
-            for stored in (new.keys, new.values)
-        )
-        seen = visible(positions, jnp.arange(self.capacity)[None], window)
-        return attend(query, keys, values, seen), new
+            return attend(query, keys, values, among), self._write(
+                layer, key, value, positions, mask
+            )
+        if self.pending is None:
+            raise ValueError("cache: expected begin() ahead of attend()")
+        # Stored tokens and the new ones are two parts, joined by log-sum-exp.
+        slots = jnp.arange(self.capacity)
+        slots = jnp.where(slots < self.lengths[:, None], slots, NEVER)
+        rows, shared = to_rows(query, key.shape[2]), query.shape[2] // key.shape[2]
+        before = of_rows(View(positions, slots, window), shared)
+        parts = [
+            attend_part(rows, self.keys, self.values, before, layer=layer),
+            attend_part(rows, keys, values, of_rows(among, shared)),
+        ]
+        pending = self.pending.put(layer, key, value)
+        return from_rows(join(parts), query), dataclasses.replace(self, pending=pending)
 
     def advance(self, count: Int[Array, " batch"]) -> "PlainCache":
         """Count new tokens in; see `Cache.advance`.
@@ -204,8 +278,16 @@ class PlainCache:
         Returns:
           The cache.
         """
+        after = self
+        if self.pending is not None:
+            keys, values, *where = self.pending
+            # Layers behind tokens, as `store` takes them.
+            keys, values = (x.transpose(1, 2, 0, 3, 4) for x in (keys, values))
+            after = self._write(None, keys, values, *where)
         # `fresh` is static: the next call is another program, which reads the cache.
-        return dataclasses.replace(self, lengths=self.lengths + count, fresh=False)
+        return dataclasses.replace(
+            after, lengths=self.lengths + count, fresh=False, pending=None
+        )
 
     def repeat_rows(self, rows: Int[Array, " new_batch"]) -> "PlainCache":
         """Copy sequences; see `Cache.repeat_rows`.
@@ -218,6 +300,22 @@ class PlainCache:
         """
         keys, values = self.keys[:, rows], self.values[:, rows]
         return PlainCache(keys, values, self.lengths[rows], self.fresh)
+
+    def _write(
+        self,
+        layer: Int[Array, ""] | None,
+        key: Array,
+        value: Array,
+        positions: Int[Array, "batch tokens"],
+        mask: Bool[Array, "batch tokens"],
+    ) -> "PlainCache":
+        # A slot past the end drops the write, so padding is not stored.
+        slots = jnp.where(mask, positions, self.capacity)
+        return dataclasses.replace(
+            self,
+            keys=store(self.keys, layer, slots, key),
+            values=store(self.values, layer, slots, value),
+        )
 
 
 def store(

@@ -129,7 +129,10 @@ class Decoder(nnx.Module):
         # Products are kept for the backward pass; elementwise results are computed
         # again, which is quicker than storing and reading them.
         policies = jax.checkpoint_policies
-        policy = policies.nothing_saveable if remat else policies.dots_saveable
+        kept = policies.save_from_both_policies(
+            policies.dots_saveable, policies.save_only_these_names("attention")
+        )
+        policy = policies.nothing_saveable if remat else kept
         carry, _ = jax.lax.scan(
             jax.checkpoint(body, prevent_cse=False, policy=policy),
             (x, hidden, cache),

@@ -9,7 +9,9 @@ import pytest
 
 from configs.chat import Config
 from jeff import assets
+from jeff_llm.models.cache import init_cache
 from train_scripts.chat import run as chat
+from train_scripts.running.caches import cache_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +52,34 @@ def test_conversation(tiny_chat_model, capsys):
     assert next(lines) == "never read"
 
 
+def test_a_turn_reads_what_it_adds(tiny_chat_model):
+    """And says what the whole conversation, read afresh, would have said."""
+    config = Config(model=str(tiny_chat_model), max_tokens=4)
+    session = chat.begin(chat.load(config), config, 128)
+    messages = [{"role": "user", "content": "two"}]
+    first = "".join(chat.answer(session, messages, config))
+    read = session.tokens_read
+    messages += [
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": "three"},
+    ]
+    second = "".join(chat.answer(session, messages, config))
+    afresh = chat.begin(chat.load(config), config)
+    assert second == "".join(chat.answer(afresh, messages, config))
+    assert session.tokens_read - read < afresh.tokens_read
+
+
+def test_the_packed_cache_is_named_by_its_widths():
+    assert cache_of("") is init_cache
+    made = cache_of("4, 2")
+    assert (made.config.key_bits, made.config.value_bits) == (4, 2)
+    for wrong in ("4", "4,two", "4,2,1"):
+        with pytest.raises(ValueError, match="kv: expected bits of keys and values"):
+            cache_of(wrong)
+    with pytest.raises(ValueError, match="5"):
+        cache_of("5,2")
+
+
 def test_context_overflow_is_told_and_survived(tiny_chat_model, capsys):
     config = Config(model=str(tiny_chat_model), max_tokens=4)
     lines = iter(["long " * 200, "/new", "hi"])
@@ -72,7 +102,8 @@ def test_sampling_hangs_on_the_seed(tiny_chat_model):
             model=str(tiny_chat_model), max_tokens=12, temperature=9.0, seed=seed
         )
         messages = [{"role": "user", "content": "two"}]
-        return "".join(chat.answer(chat.load(config), messages, config))
+        session = chat.begin(chat.load(config), config)
+        return "".join(chat.answer(session, messages, config))
 
     assert said(1) == said(1)
     assert said(1) != said(2)

@@ -15,10 +15,14 @@ from jeff_llm import generate
 from jeff_llm.models import adapters, weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.cli import MENDABLE, use_compilation_cache
+from train_scripts.running.caches import cache_of
 
-__all__ = ["answer", "main", "talk"]
+__all__ = ["answer", "begin", "main", "talk"]
 
 Messages = list[dict[str, str]]
+
+# Tokens that a conversation has room for at first.
+_ROOM = 1024
 
 
 def main() -> int:
@@ -34,7 +38,8 @@ def main() -> int:
         use_compilation_cache()
         model = load(config)
         if config.prompt:
-            for piece in answer(model, _opening(config, config.prompt), config):
+            session = begin(model, config)
+            for piece in answer(session, _opening(config, config.prompt), config):
                 print(piece, end="", flush=True)
             print()
             return 0
@@ -70,13 +75,27 @@ def load(config: Config) -> LanguageModel:
     return model
 
 
-def answer(
-    model: LanguageModel, messages: Messages, config: Config, turn: int = 0
-) -> Iterator[str]:
-    """Stream the answer to a conversation.
+def begin(model: LanguageModel, config: Config, capacity: int = 0) -> generate.Session:
+    """An empty conversation, with the cache that the configuration names.
 
     Args:
       model: the model.
+      config: settings of the cache.
+      capacity: tokens to make room for.
+
+    Returns:
+      The session.
+    """
+    return generate.Session(model, capacity=capacity, make_cache=cache_of(config.kv))
+
+
+def answer(
+    session: generate.Session, messages: Messages, config: Config, turn: int = 0
+) -> Iterator[str]:
+    """Stream the answer to a conversation; only what a turn adds is read.
+
+    Args:
+      session: the model, and what it has read.
       messages: the conversation; the last message is the user's.
       config: settings of the sampling.
       turn: number of the answer, so that each answer is sampled with a different key.
@@ -84,13 +103,12 @@ def answer(
     Yields:
       Pieces of text.
     """
-    if model.tokenizer is None:
-        raise ValueError("model: expected one with a tokenizer, got none")
-    text = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    tokenizer = session.model.tokenizer
+    assert tokenizer is not None  # a session has one
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
     # The template has already added the special tokens. Greedy decoding needs no top_p.
-    yield from generate.stream(
-        model,
-        model.tokenizer.encode(text, add_special_tokens=False),
+    yield from session.stream(
+        tokenizer.encode(text, add_special_tokens=False),
         max_new_tokens=config.max_tokens,
         sampling=generate.Sampling(
             config.temperature, top_p=config.top_p if config.temperature else None
@@ -108,7 +126,7 @@ def talk(model: LanguageModel, config: Config, read: Callable[[str], str]) -> No
       read: ``prompt -> line``, as `input`.
     """
     print(f"{model.name}. /new begins again, /quit ends.")
-    messages = _opening(config)
+    messages, session = _opening(config), begin(model, config, _ROOM)
     turn = 0
     while True:
         try:
@@ -125,7 +143,7 @@ def talk(model: LanguageModel, config: Config, read: Callable[[str], str]) -> No
         messages.append({"role": "user", "content": line})
         said = []
         try:
-            for piece in answer(model, messages, config, turn):
+            for piece in answer(session, messages, config, turn):
                 print(piece, end="", flush=True)
                 said.append(piece)
             print()

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from jeff_llm import kv
 from jeff_llm.kv import attention, kernels_gpu, kernels_tpu
-from jeff_llm.kv.partial import Partial
 from jeff_llm.kv.quantize import BLOCK, Axis, QuantizedTensor
+from jeff_llm.models.partial import Partial
 
 KERNELS = {"gpu": kernels_gpu.packed_partial, "tpu": kernels_tpu.packed_partial}
 reference = jax.jit(attention.packed_partial, static_argnames="soft_cap")

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff_llm.models.attention import attend, visible
+from jeff_llm.models.attention import attend
 from jeff_llm.models.cache import Cache, PlainCache, init_cache
 from jeff_llm.models.config import DecoderConfig
+from jeff_llm.models.view import NEVER, View, seen
 
 CONFIG = DecoderConfig(
     vocab_size=5,
@@ -29,28 +30,32 @@ def normal(seed: int, *shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-def plain_attention(query, keys, values, seen):
+def plain_attention(query, keys, values, mask):
     """One query head after the other, in float64."""
     batch, tokens, heads, width = query.shape
     out = np.zeros(query.shape)
     for b, t, n in np.ndindex(batch, tokens, heads):
         k = n // (heads // keys.shape[1])
-        slots = np.flatnonzero(seen[b, t])
+        slots = np.flatnonzero(mask[b, t])
         logits = keys[b, k, slots].astype(float) @ query[b, t, n] / math.sqrt(width)
         weights = np.exp(logits - logits.max())
         out[b, t, n] = weights / weights.sum() @ values[b, k, slots]
     return out
 
 
-def test_visible_by_hand() -> None:
-    """``0 <= position - slot < window``."""
+def test_a_view_by_hand() -> None:
+    """``0 <= position - slot < window``, among slots of the same text."""
     positions = jnp.array([[0, 2, 3]])
-    slots = jnp.arange(4)[None]
-    whole = [[1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
-    np.testing.assert_array_equal(visible(positions, slots, None)[0], whole)
-    np.testing.assert_array_equal(visible(positions, slots, jnp.array(HUGE))[0], whole)
-    cut = [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
-    np.testing.assert_array_equal(visible(positions, slots, jnp.array(2))[0], cut)
+    slots = jnp.array([[0, 1, 2, 3, NEVER]])
+    whole = [[1, 0, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]
+    np.testing.assert_array_equal(seen(View(positions, slots))[0], whole)
+    huge = View(positions, slots, jnp.array(HUGE))
+    np.testing.assert_array_equal(seen(huge)[0], whole)
+    cut = [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0]]
+    np.testing.assert_array_equal(seen(View(positions, slots, 2))[0], cut)
+    texts = jnp.array([[1, 1, 2]]), jnp.array([[1, 1, 1, 2, 2]])
+    apart = [[1, 0, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0]]
+    np.testing.assert_array_equal(seen(View(positions, slots, None, texts))[0], apart)
 
 
 def test_attention_by_hand() -> None:
@@ -58,9 +63,10 @@ def test_attention_by_hand() -> None:
     query = jnp.array([[[[math.log(3) * math.sqrt(2), 0.0]]]])
     keys = jnp.array([[[[1.0, 0.0], [0.0, 1.0]]]])
     values = jnp.array([[[[4.0, 0.0], [0.0, 8.0]]]])
-    both = attend(query, keys, values, jnp.array([[[True, True]]]))
+    last = jnp.array([[1]])
+    both = attend(query, keys, values, View(last, jnp.array([[0, 1]])))
     np.testing.assert_allclose(both[0, 0, 0], [3.0, 2.0], rtol=1e-6)
-    one = attend(query, keys, values, jnp.array([[[False, True]]]))
+    one = attend(query, keys, values, View(last, jnp.array([[NEVER, 1]])))
     np.testing.assert_allclose(one[0, 0, 0], [0.0, 8.0])
 
 
@@ -69,25 +75,26 @@ def test_grouped_heads(kv_heads: int) -> None:
     """Query head n uses key head n // (heads / kv_heads), whatever is shared."""
     query = normal(0, 2, 3, 4, 8)
     keys, values = normal(1, 2, 2, kv_heads, 5, 8)
-    seen = np.random.default_rng(0).random((2, 3, 5)) < 0.6
-    seen[..., 0] = True
-    expected = plain_attention(*map(np.asarray, (query, keys, values)), seen)
-    got = attended(query, keys, values, jnp.asarray(seen))
+    view = View(jnp.array([[0, 3, 4], [2, 0, 5]]), jnp.array([[0, 1, 2, 3, NEVER]]), 3)
+    expected = plain_attention(
+        *map(np.asarray, (query, keys, values)), np.asarray(seen(view))
+    )
+    got = attended(query, keys, values, view)
     np.testing.assert_allclose(got, expected, atol=5e-7)
     half = [x.astype(jnp.bfloat16) for x in (query, keys, values)]
-    rough = attended(*half, jnp.asarray(seen))
+    rough = attended(*half, view)
     assert rough.dtype == jnp.bfloat16
     np.testing.assert_allclose(rough.astype(jnp.float32), expected, atol=0.02)
 
 
 def test_a_query_that_sees_nothing() -> None:
-    """The mean of all values, with finite gradients, even for huge logits."""
+    """Zeros, with finite gradients, even for huge logits."""
     query, values = 1e4 * normal(0, 1, 2, 2, 4), normal(2, 1, 1, 3, 4)
     keys = 1e4 * normal(1, 1, 1, 3, 4)
-    seen = jnp.array([[[False] * 3, [True] * 3]])
-    out = attended(query, keys, values, seen)
-    np.testing.assert_allclose(out[0, 0], jnp.tile(values.mean(2)[0], (2, 1)), 1e-6)
-    slopes = jax.grad(lambda *args: attended(*args, seen).sum(), (0, 1, 2))(
+    view = View(jnp.array([[-1, 2]]), jnp.arange(3)[None])
+    out = attended(query, keys, values, view)
+    assert not out[0, 0].any() and out[0, 1].all()
+    slopes = jax.grad(lambda *args: attended(*args, view).sum(), (0, 1, 2))(
         query, keys, values
     )
     assert all(jnp.isfinite(slope).all() for slope in slopes)
@@ -128,7 +135,7 @@ def test_fresh_or_not_gives_the_same() -> None:
     mask = jnp.array([[False, True, True], [True, True, False]])
     positions = jnp.array([[0, 0, 1], [0, 1, 1]])
     outs = [
-        each.attend(
+        each.begin(positions, mask).attend(
             jnp.array(0),
             query,
             key,

@@ -226,7 +226,7 @@ NO_FILES = {
     *("large_correct", "order", "outcome", "question", "samples", "sensitive"),
     *("small_correct", "text", "token_logprobs", "tokens", "type"),
     *("anomalous", "dtype", "language", "measure", "method", "normal", "signs"),
-    *("chat", "chat_model", "prompt", "system", "terms"),
+    *("chat", "chat_model", "kv", "prompt", "system", "terms"),
     *("pheval", "symbols", "weight", "workdir"),
 }
 

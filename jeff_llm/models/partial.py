@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["LOWEST", "Partial", "add", "join", "partial_attention"]
+__all__ = ["LOWEST", "Partial", "add", "join", "nothing", "partial_attention", "wide"]
 
 # The highest logit where nothing is seen. Finite, since the difference of two minus
 # infinities is NaN.
@@ -45,26 +46,56 @@ def partial_attention(
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
 
     Returns:
-      Output, highest logit and sum of weights, in float32.
+      Output, highest logit and sum of weights, in float32 (float64 for float64).
     """
     # Factors may be bfloat16; sums over channels and tokens are float32, or long
     # contexts would lose the small weights.
     logits = jnp.einsum(
-        "bkrh,bksh->bkrs", rows, keys, preferred_element_type=jnp.float32
+        "bkrh,bksh->bkrs", rows, keys, preferred_element_type=wide(rows.dtype)
     )
     if soft_cap is not None:
         logits = soft_cap * jnp.tanh(logits / soft_cap)
-    seen = seen[:, None]
-    highest = jnp.max(logits, axis=-1, where=seen, initial=LOWEST)
-    # Masked after exp as well: in a row that sees nothing, exp(logit - LOWEST) is inf.
-    weights = jnp.where(seen, jnp.exp(logits - highest[..., None]), 0)
+    logits = jnp.where(seen[:, None], logits, LOWEST)
+    # What is joined does not depend on it, so no gradient passes.
+    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, initial=LOWEST))
+    # Masked after exp as well: a row that sees nothing would count every token.
+    weights = jnp.where(seen[:, None], jnp.exp(logits - highest[..., None]), 0)
     out = jnp.einsum(
         "bkrs,bksh->bkrh",
         weights.astype(values.dtype),
         values,
-        preferred_element_type=jnp.float32,
+        preferred_element_type=wide(rows.dtype),
     )
     return Partial(out, highest, weights.sum(-1))
+
+
+def nothing(rows: Float[Array, "batch kv_heads rows head_width"]) -> Partial:
+    """Attention over no token.
+
+    Args:
+      rows: queries.
+
+    Returns:
+      Zeros, and the lowest logit.
+    """
+    dtype = wide(rows.dtype)
+    return Partial(
+        jnp.zeros(rows.shape, dtype),
+        jnp.full(rows.shape[:3], LOWEST, dtype),
+        jnp.zeros(rows.shape[:3], dtype),
+    )
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype in which logits and weights are summed: float32 or wider.
+
+    Args:
+      dtype: of the queries.
+
+    Returns:
+      The dtype.
+    """
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def add(one: Partial, other: Partial) -> Partial:
