@@ -215,7 +215,7 @@ class MixedCache:
         return self.inner.capacity
 
     def begin(self, positions, mask):
-        return self
+        return dataclasses.replace(self, inner=self.inner.begin(positions, mask))
 
     def attend(self, layer, query, key, value, *, positions, mask, window):
         kinds = jnp.asarray(self.halved)
