@@ -14,8 +14,23 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jeff_llm.models import fields
+from jeff_llm.models.known_fields import Known, check_known
 
 __all__ = ["RopeScaling", "angles", "frequencies", "rotate"]
+
+# Fields of the kinds that have fewer than YaRN; a kind with another's field is unclear.
+_BY_KIND = {
+    "default": (),
+    "linear": ("factor", "original_max_position_embeddings"),
+    "llama3": (
+        *("factor", "original_max_position_embeddings"),
+        *("low_freq_factor", "high_freq_factor"),
+    ),
+    "yarn": (
+        *("factor", "original_max_position_embeddings", "attention_factor"),
+        *("beta_fast", "beta_slow", "truncate", "mscale", "mscale_all_dim"),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +77,11 @@ class RopeScaling:
         if self.attention_factor is not None:
             fields.check_real("attention_factor", self.attention_factor)
 
+    @property
+    def reach(self) -> int:
+        """The context that the scaling reaches, in tokens."""
+        return int(self.factor * self.original_positions)
+
     @staticmethod
     def from_transformers(
         values: Mapping[str, Any], max_positions: int
@@ -76,6 +96,18 @@ class RopeScaling:
           The scaling, or None for plain RoPE.
         """
         kind = fields.text(values, "rope_type", fields.text(values, "type", "default"))
+        # Other kinds are refused as a whole.
+        if kind in _BY_KIND:
+            check_known(
+                values,
+                Known(
+                    ("rope_type", "type", "rope_theta", *_BY_KIND[kind]),
+                    {"partial_rotary_factor": (1,)},
+                    # As it is written beside YaRN's first models.
+                    {"where the file comes from": ("finetuned",)},
+                ),
+                prefix="rope_scaling.",
+            )
         if kind == "default":
             return None
         if "mscale" in values or "mscale_all_dim" in values:
@@ -131,18 +163,51 @@ class RopeScaling:
         Returns:
           The scaling, or None for plain RoPE.
         """
-        kind = fields.text(metadata, f"{family}.rope.scaling.type", "none")
+        stem = f"{family}.rope."
+        factor = _gguf_factor(metadata, stem)
+        # As llama.cpp has it, a file with a factor alone is linear.
+        plain = "none" if factor is None else "linear"
+        kind = fields.text(metadata, f"{stem}scaling.type", plain)
+        amplitude = 1.0
+        for name in ("attn_factor", "yarn_attn_factor"):
+            amplitude *= fields.real(metadata, f"{stem}scaling.{name}", 1.0)
+        if kind != "yarn" and amplitude != 1:
+            raise ValueError(
+                f"{stem}scaling.attn_factor: expected 1 with scaling {kind!r}, got "
+                f"{amplitude}; this decoder does not support it"
+            )
         if kind == "none":
             return None
+        factor = 1.0 if factor is None else factor
+        if kind == "linear":
+            return RopeScaling("linear", factor)
+        for name, neutral in (
+            ("yarn_ext_factor", (1, -1)),
+            ("yarn_log_multiplier", (0,)),
+        ):
+            value = metadata.get(f"{stem}scaling.{name}", neutral[0])
+            if value not in neutral:
+                raise ValueError(
+                    f"{stem}scaling.{name}: expected {neutral[0]}, got "
+                    f"{fields.shown(value)}; this decoder does not support it"
+                )
+        default = 0.1 * math.log(factor) + 1 if factor >= 1 else 1.0
         return RopeScaling(
             kind=kind,
-            factor=fields.real(metadata, f"{family}.rope.scaling.factor", 1.0),
+            factor=factor,
             original_positions=fields.whole(
                 metadata,
-                f"{family}.rope.scaling.original_context_length",
+                f"{stem}scaling.original_context_length",
                 metadata.get(f"{family}.context_length"),
             ),
-            high=32.0 if kind == "yarn" else 4.0,
+            low=fields.real(metadata, f"{stem}scaling.yarn_beta_slow", 1.0),
+            high=fields.real(
+                metadata,
+                f"{stem}scaling.yarn_beta_fast",
+                32.0 if kind == "yarn" else 4.0,
+            ),
+            # llama.cpp multiplies YaRN's own factor with the file's.
+            attention_factor=None if amplitude == 1 else amplitude * default,
         )
 
     @staticmethod
@@ -169,6 +234,20 @@ class RopeScaling:
                 f"{factors[:4]} ... {factors[-4:]}; this decoder supports no others"
             )
         return scaling
+
+
+def _gguf_factor(metadata: Mapping[str, Any], stem: str) -> float | None:
+    """The factor, under its name or the one of the first GGUF files; 0 for none."""
+    found = {}
+    for name in (f"{stem}scaling.factor", f"{stem}scale_linear"):
+        if metadata.get(name) is not None and metadata[name] != 0:
+            found[name] = fields.real(metadata, name)
+    if len(set(found.values())) > 1:
+        raise ValueError(
+            f"{stem}scale_linear: expected the same as {stem}scaling.factor, got "
+            f"{' and '.join(f'{value:g}' for value in found.values())}"
+        )
+    return next(iter(found.values()), None)
 
 
 def frequencies(
