@@ -247,11 +247,20 @@ BAD = {
     "no tokenizer": ({"tokens": ["a"]}, "model: expected 'gpt2' .* got None"),
     "no tokens": ({"model": "gpt2"}, "tokens: expected a list of texts, got None"),
     "model": ({"model": "t5", "tokens": ["a"]}, "expected 'gpt2' .* got 't5'"),
-    "pre": (BYTES | {"pre": "default"}, "pre: expected one of gpt-2, .* 'default'"),
-    "no pre": (
-        {k: v for k, v in BYTES.items() if k != "pre"},
-        "pre: expected one of gpt-2, llama-bpe, qwen2, smollm, got None",
+    "pre": (BYTES | {"pre": "bloom"}, "pre: expected one of deepseek.*, got 'bloom'"),
+    "pre that is no text": (
+        BYTES | {"pre": 2},
+        "pre: expected one of .*gpt-2, .*got 2",
     ),
+    "spaces": (
+        BYTES | {"add_space_prefix": True},
+        "add_space_prefix: expected false for byte-level BPE, got True",
+    ),
+    "extra spaces": (
+        PIECES | {"remove_extra_whitespaces": True},
+        "remove_extra_whitespaces: expected False, got True",
+    ),
+    "unknown": (BYTES | {"add_prefix": 1}, "add_prefix: expected only fields that"),
     "merge": (BYTES | {"merges": ["a  b"]}, "merges: expected two tokens .* 'a  b'"),
     "merge of one": (BYTES | {"merges": ["ab"]}, "merges: expected two tokens"),
     "merge of others": (BYTES | {"merges": ["a c"]}, "merges: expected merges of tok"),
