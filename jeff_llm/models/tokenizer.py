@@ -49,11 +49,11 @@ class Tokenizer:
     """
 
     vocab_size: int
-    base_size: int
     bos_id: int | None
     eos_id: int | None
     pad_id: int | None
     stop_ids: tuple[int, ...]
+    base_size: int
     chat_template: str | None
     named_templates: dict[str, str]
 
