@@ -245,12 +245,10 @@ def check_layout(bits: int, group_size: int, axis: str, channels: int) -> None:
     whole = BLOCK if axis == "channel" else channels
     if group_size < 1 or whole % group_size:
         kind = "tokens of a block" if axis == "channel" else "channels of a head"
-        fitting = [size for size in range(1, whole + 1) if not whole % size]
-        # The largest that is no larger, for a cache of no fewer bits than asked for.
-        near = max((size for size in fitting if size <= group_size), default=1)
+        fitting = ", ".join(str(n) for n in range(1, whole + 1) if not whole % n)
         raise ValueError(
-            f"group_size: expected a divisor of the {whole} {kind}, which are "
-            f"{', '.join(map(str, fitting))}, got {group_size}; {near} is the next"
+            f"group_size: expected a divisor of the {whole} {kind}, got {group_size}; "
+            f"{fitting} are"
         )
 
 

@@ -287,3 +287,75 @@ def test_refused(kind: str) -> None:
     values, match = BAD[kind]
     with pytest.raises(ValueError, match=rf"^tokenizer\.ggml\..*{match}"):
         tokenizer.from_gguf(fields(**values))
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        *((name, "llama-bpe") for name in ("llama3", "llama-v3", "falcon3")),
+        ("deepseek-r1-qwen", "qwen2"),
+        ("minerva-7b", "smollm"),
+    ],
+)
+def test_other_names_of_a_rule(name: str, known: str, byte_level: Any) -> None:
+    """llama.cpp has several names for one rule."""
+    ours, same = (
+        tokenizer.from_gguf(byte_level | fields(pre=pre)) for pre in (name, known)
+    )
+    assert all(ours.encode(text) == same.encode(text) for text in TEXTS)
+
+
+# Pieces that llama.cpp's own expressions leave, worked out by hand.
+PIECES_OF = {
+    "default": (
+        "I'm 1234567, (x+y)!\n",
+        [
+            "I",
+            "'",
+            "m",
+            "Ġ",
+            "123",
+            "456",
+            "7",
+            ",",
+            "Ġ",
+            "(",
+            "x",
+            "+",
+            "y",
+            ")!",
+            "Ċ",
+        ],
+    ),
+    "deepseek-coder": (
+        "print x12,\n\n y",
+        ["print", "Ġx", "1", "2", ",", "Ċ", "Ċ", "Ġy"],
+    ),
+    "tekken": (
+        "helloWorld HTTPServer a/b 42\n",
+        ["hello", "World", "ĠHTTPServer", "Ġa", "/b", "Ġ", "4", "2", "Ċ"],
+    ),
+    "smaug-bpe": ("it's 12345", ["it", "'s", "Ġ", "123", "45"]),
+}
+
+
+@pytest.mark.parametrize("pre", PIECES_OF)
+def test_pieces_before_merging(pre: str) -> None:
+    """Where a text is cut, before anything is merged."""
+    from jeff_llm.models.gguf_splits import SPLITS, add_split
+
+    backend = Tokenizer(models.BPE())
+    add_split(backend, SPLITS[pre])
+    text, pieces = PIECES_OF[pre]
+    assert [
+        piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text)
+    ] == pieces
+
+
+def test_a_file_without_a_rule_has_the_default(byte_level: dict[str, Any]) -> None:
+    """It is older than the field; no token is put before the text."""
+    ours = tokenizer.from_gguf(byte_level)
+    named = tokenizer.from_gguf(byte_level | fields(pre="default"))
+    assert all(ours.encode(text) == named.encode(text) for text in TEXTS)
+    begins = tokenizer.from_gguf(byte_level | fields(pre="tekken"))
+    assert begins.encode("a")[0] == begins.bos_id and ours.encode("a")[0] != ours.bos_id
