@@ -11,7 +11,15 @@ from typing import Any
 
 from jeff_llm.models.fields import shown
 
-__all__ = ["CONFIG", "GENERATION", "GGUF", "Known", "check_known", "without"]
+__all__ = [
+    "CONFIG",
+    "ENCODER",
+    "GENERATION",
+    "GGUF",
+    "Known",
+    "check_known",
+    "without",
+]
 
 
 class Known:
@@ -118,6 +126,19 @@ _SPEED = (
     *("_flash_attn_2_enabled", "_experts_implementation", "torch_dtype", "dtype"),
     *("disable_compile", "compile_config", "continuous_batching_config"),
 )
+_RETURNED = (
+    *("return_dict", "use_return_dict", "output_attentions", "output_hidden_states"),
+)
+_TRAINING = (
+    *("initializer_range", "attention_dropout", "hidden_dropout"),
+    *("classifier_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"),
+    *("gradient_checkpointing", "router_aux_loss_coef", "torchscript"),
+    *("attention_probs_dropout_prob", "hidden_dropout_prob"),
+)
+_LABELS = (
+    *("id2label", "label2id", "num_labels", "problem_type"),
+    *("finetuning_task", "task_specific_params", "prefix", "is_decoder"),
+)
 # They keep tokens from answers, or force them, whatever the caller asks for.
 _CONSTRAINTS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(
@@ -176,19 +197,9 @@ CONFIG = Known(
         "where the file comes from": _SOURCE,
         "tokens by role are those of the tokenizer's files": _TOKENS,
         "how a program computes the same numbers": _SPEED,
-        "what a call returns": (
-            *("return_dict", "output_attentions", "output_hidden_states"),
-            "use_return_dict",
-        ),
-        "training alone": (
-            *("initializer_range", "attention_dropout", "hidden_dropout"),
-            *("classifier_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"),
-            *("gradient_checkpointing", "router_aux_loss_coef", "torchscript"),
-        ),
-        "labels of classifiers, which this decoder is not": (
-            *("id2label", "label2id", "num_labels", "problem_type"),
-            *("finetuning_task", "task_specific_params", "prefix", "is_decoder"),
-        ),
+        "what a call returns": _RETURNED,
+        "training alone": _TRAINING,
+        "labels of classifiers, which this decoder is not": _LABELS,
         "older names of the context's length, which nobody reads": (
             *("max_sequence_length", "model_max_length"),
         ),
@@ -203,10 +214,43 @@ GENERATION = Known(
         "where the file comes from": (*_SOURCE, "model_type"),
         "tokens by role are those of the tokenizer's files": _TOKENS,
         "how a program computes the same numbers": _SPEED,
-        "what a call returns": ("output_attentions", "output_hidden_states"),
+        "what a call returns": _RETURNED,
         "the caller's choice: `generate` has `Sampling`": _SAMPLING,
         "the first Qwen's chat loop": (
             *("chat_format", "max_window_size", "trust_remote_code"),
+        ),
+    },
+)
+
+# A BERT; what `bert_config` requires of a value, it checks itself.
+ENCODER = Known(
+    applied=(
+        *("model_type", "vocab_size", "num_hidden_layers", "hidden_size"),
+        *("num_attention_heads", "intermediate_size", "max_position_embeddings"),
+        *("type_vocab_size", "layer_norm_eps", "hidden_act", "is_decoder"),
+        "position_embedding_type",
+    ),
+    neutral={
+        "chunk_size_feed_forward": (0,),
+        **dict.fromkeys(("add_cross_attention", "is_encoder_decoder"), (False,)),
+        "tie_encoder_decoder": (False,),
+        **dict.fromkeys(
+            ("quantization_config", "pruned_heads", "auto_map", "per_layer_config"),
+            ({},),
+        ),
+    },
+    harmless={
+        "where the file comes from": _SOURCE,
+        "tokens by role are those of the tokenizer's files": (*_TOKENS, "eos_token_id"),
+        "how a program computes the same numbers": _SPEED,
+        "what a call returns": _RETURNED,
+        "training alone": _TRAINING,
+        "labels of classifiers, which this encoder is not": _LABELS,
+        "heads of language models, which are not read": ("tie_word_embeddings",),
+        "settings of generation, which an encoder does not do": _SAMPLING,
+        "pooled states, which the mean replaces": (
+            *("pooler_fc_size", "pooler_num_attention_heads", "pooler_type"),
+            *("pooler_num_fc_layers", "pooler_size_per_head", "directionality"),
         ),
     },
 )
