@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from jeff_llm.models import fields, known_fields
 from jeff_llm.models.rope import RopeScaling
+from jeff_llm.models.sliding import read_sliding
 
 __all__ = ["DecoderConfig", "from_gguf", "from_transformers", "to_transformers"]
 
@@ -138,7 +139,7 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
     bias = fields.flag(values, "attention_bias")
     qwen2 = family == "qwen2"
     num_layers = fields.whole(values, "num_hidden_layers")
-    window, sliding_layers = _sliding(values, num_layers)
+    window, sliding_layers = read_sliding(values, num_layers)
     positions = fields.whole(values, "max_position_embeddings", 2048)
     scaling = RopeScaling.from_transformers(rope, positions)
     if "original_max_position_embeddings" in rope and scaling is not None:
@@ -292,78 +293,6 @@ def _family(values: Mapping[str, Any], name: str) -> Any:
             f"{name}: expected one of {sorted(_ARCHITECTURES)}, got {family!r:.100}"
         )
     return family
-
-
-def _sliding(
-    values: Mapping[str, Any], num_layers: int
-) -> tuple[int | None, tuple[bool, ...] | None]:
-    """The window, and the layers that have it if not all do.
-
-    Missing fields have the defaults of the families' classes in transformers.
-    """
-    family = values["model_type"]
-    window = values.get("sliding_window", None if family == "llama" else 4096)
-    qwen = family in {"qwen2", "qwen3"}
-    used = fields.flag(values, "use_sliding_window", not qwen)
-    if not qwen:
-        _check_layer_types(values, num_layers, window)
-    if window is None or (qwen and not used):
-        return None, None
-    if family == "llama":
-        raise ValueError(
-            f"sliding_window: expected none in a llama model, got {window!r:.100}"
-        )
-    window = fields.whole({"sliding_window": window}, "sliding_window")
-    if not used:
-        raise ValueError(
-            "use_sliding_window: expected true beside a sliding_window of a mistral "
-            f"model, whose class has no such switch, got false and {window}; set "
-            "sliding_window to null for full attention"
-        )
-    if not qwen:
-        return window, None
-    layers = _sliding_layers(values, num_layers)
-    if not any(layers):
-        return None, None
-    return window, None if all(layers) else layers
-
-
-def _sliding_layers(values: Mapping[str, Any], num_layers: int) -> tuple[bool, ...]:
-    if not values.get("layer_types"):
-        first = values.get("max_window_layers", 28)
-        # 0 gives every layer the window, so this is no size.
-        if first != 0 or isinstance(first, bool):
-            first = fields.whole(values, "max_window_layers", 28)
-        return tuple(layer >= first for layer in range(num_layers))
-    return _layer_types(values, num_layers)
-
-
-def _layer_types(values: Mapping[str, Any], num_layers: int) -> tuple[bool, ...]:
-    """For each layer whether ``layer_types`` says that it has the window."""
-    kinds = values["layer_types"]
-    if not isinstance(kinds, list | tuple) or len(kinds) != num_layers:
-        raise ValueError(
-            f"layer_types: expected a list of {num_layers} kinds, got {kinds!r:.100}"
-        )
-    known = ("full_attention", "sliding_attention")
-    for kind in kinds:
-        if kind not in known:
-            raise ValueError(f"layer_types: expected {known}, got {kind!r:.100}")
-    return tuple(kind == "sliding_attention" for kind in kinds)
-
-
-def _check_layer_types(values: Mapping[str, Any], num_layers: int, window: Any) -> None:
-    """Refuse kinds of layers that the family's class in transformers does not have."""
-    if not values.get("layer_types"):
-        return
-    every = window is not None
-    if set(_layer_types(values, num_layers)) != {every}:
-        kind = "sliding_attention" if every else "full_attention"
-        raise ValueError(
-            f"layer_types: expected {kind} in every layer of a {values['model_type']} "
-            f"model with sliding_window {window!r:.100}, got others; transformers "
-            "does not read the field in this family"
-        )
 
 
 def _check_writable(config: DecoderConfig) -> None:

@@ -29,7 +29,7 @@ from jeff_llm.models.find_model import find_model
 from jeff_llm.models.gguf_tokenizer import end_tokens
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.models.mapping import Rule, to_params, to_tensors
-from jeff_llm.models.rope import RopeScaling
+from jeff_llm.models.rope import scaling_of_factors
 from jeff_llm.models.tensors import (
     TensorFile,
     open_gguf,
@@ -245,7 +245,7 @@ def _with_factors(config: DecoderConfig, factors: np.ndarray) -> DecoderConfig:
             "rope_freqs.weight: expected no rope scaling in the header beside it, got "
             f"{config.rope_scaling.kind}; this decoder applies one of the two"
         )
-    scaling = RopeScaling.from_factors(factors, config.rope_theta)
+    scaling = scaling_of_factors(factors, config.rope_theta)
     return dataclasses.replace(config, rope_scaling=scaling)
 
 
