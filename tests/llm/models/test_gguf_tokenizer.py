@@ -359,3 +359,15 @@ def test_a_file_without_a_rule_has_the_default(byte_level: dict[str, Any]) -> No
     assert all(ours.encode(text) == named.encode(text) for text in TEXTS)
     begins = tokenizer.from_gguf(byte_level | fields(pre="tekken"))
     assert begins.encode("a")[0] == begins.bos_id and ours.encode("a")[0] != ours.bos_id
+
+
+def test_tokens_that_end_a_turn(byte_level: dict[str, Any]) -> None:
+    """llama.cpp's fields for the ends of turns and messages, beside the end of text."""
+    from jeff_llm.models.gguf_tokenizer import end_tokens
+
+    eos = byte_level["tokenizer.ggml.eos_token_id"]
+    assert end_tokens(byte_level) == (eos,)
+    more = fields(eot_token_id=eos - 1, eom_token_id=eos)
+    assert end_tokens(byte_level | more) == (eos, eos - 1)
+    with pytest.raises(ValueError, match="eot_token_id: expected a number below"):
+        end_tokens(byte_level | fields(eot_token_id=10**6))
