@@ -245,8 +245,10 @@ def check_layout(bits: int, group_size: int, axis: str, channels: int) -> None:
     whole = BLOCK if axis == "channel" else channels
     if group_size < 1 or whole % group_size:
         kind = "tokens of a block" if axis == "channel" else "channels of a head"
+        fitting = ", ".join(str(n) for n in range(1, whole + 1) if not whole % n)
         raise ValueError(
-            f"group_size: expected a divisor of the {whole} {kind}, got {group_size}"
+            f"group_size: expected a divisor of the {whole} {kind}, got {group_size}; "
+            f"{fitting} are"
         )
 
 

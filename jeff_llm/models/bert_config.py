@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jeff_llm.models import fields
+from jeff_llm.models import fields, known_fields
 from jeff_llm.models.mapping import Rule
 
 __all__ = ["IGNORED", "RULES", "EncoderConfig", "from_transformers"]
@@ -66,6 +66,7 @@ def from_transformers(values: Mapping[str, Any]) -> EncoderConfig:
     Raises:
       ValueError: if a size is missing, or the model is not a BERT of this kind.
     """
+    known_fields.check_known(values, known_fields.ENCODER)
     for name, wanted in _HONOURED.items():
         if values.get(name, wanted) != wanted:
             raise ValueError(f"{name}: expected {wanted!r}, got {values[name]!r:.100}")

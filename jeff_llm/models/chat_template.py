@@ -12,7 +12,11 @@ from typing import Any
 from jeff_llm.models.chat_environment import make_environment
 from jeff_llm.models.chat_limits import limited
 
-__all__ = ["render_chat_template"]
+__all__ = ["render_chat_template", "render_unfinished"]
+
+# Put behind the last message, to find where its text ends; the space shows whether the
+# template strips it.
+_MARK = "\ue000 "
 
 
 def render_chat_template(
@@ -59,6 +63,63 @@ def render_chat_template(
             f"chat template, line {_line(error)}: {type(error).__name__}: {error}; "
             "correct the messages, or pass another template"
         ) from error
+
+
+def render_unfinished(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    variables: Mapping[str, Any],
+) -> str:
+    """Render a conversation up to the end of its last message's text.
+
+    Args:
+      template: as in `render_chat_template`.
+      messages: likewise; the last one has text.
+      variables: likewise.
+
+    Returns:
+      The text; without the space at its end where the template strips messages.
+
+    Raises:
+      TypeError: as in `render_chat_template`.
+      ValueError: likewise, or if the last message has no text, or the template does
+        not write it whole.
+
+    >>> chat = [{"role": "assistant", "content": "Well,"}]
+    >>> render_unfinished("<{{ messages[0].content }}>", chat, {})
+    '<Well,'
+    """
+    last = dict(messages[-1]) if messages else {}
+    content = last.get("content")
+    if isinstance(content, str):
+        text, last["content"] = content, content + _MARK
+    else:
+        text, last["content"] = _marked_parts(content)
+    if _MARK.strip() in text:
+        raise ValueError(
+            f"messages: expected text without {_MARK.strip()!r}, a private character"
+        )
+    shown = render_chat_template(template, [*messages[:-1], last], variables)
+    before, mark, after = shown.rpartition(_MARK.strip())
+    if not mark or text.strip() not in shown:
+        raise ValueError(
+            "continue_final_message: expected a template that writes the last "
+            "message as it is, got one that changes or drops it"
+        )
+    return before if after.startswith(" ") else before.rstrip()
+
+
+def _marked_parts(content: Any) -> tuple[str, list[Any]]:
+    """The last text of a message in parts, and the parts with the mark behind it."""
+    parts = list(content) if isinstance(content, list | tuple) else []
+    for place in reversed(range(len(parts))):
+        part = parts[place]
+        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+            parts[place] = {**part, "text": part["text"] + _MARK}
+            return part["text"], parts
+    raise ValueError(
+        "continue_final_message: expected text in the last message, got none"
+    )
 
 
 def _message(message: Any, number: int) -> dict[str, Any]:

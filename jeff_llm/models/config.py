@@ -3,16 +3,18 @@
 It covers the Llama family: SmolLM2, Llama 2 and 3, Mistral, Qwen2, Qwen2.5 and Qwen3.
 `from_transformers` and `to_transformers` read and write ``config.json``; `from_gguf`
 reads the key-value fields of a GGUF file. A field that the decoder cannot honour
-(another activation, an unknown kind of RoPE scaling) is an error, so a model that loads
-computes the right numbers.
+(another activation, an unknown kind of RoPE scaling), or does not know
+(`jeff_llm.models.known_fields`), is an error, so a model that loads computes the right
+numbers.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jeff_llm.models import fields
+from jeff_llm.models import fields, known_fields
 from jeff_llm.models.rope import RopeScaling
+from jeff_llm.models.sliding import read_sliding
 
 __all__ = ["DecoderConfig", "from_gguf", "from_transformers", "to_transformers"]
 
@@ -22,22 +24,6 @@ _ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-# Fields of config.json that change what a decoder computes, with what is supported.
-_HONOURED: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "mlp_bias": (False, None),
-    "pretraining_tp": (1, None),
-    "partial_rotary_factor": (1, None),
-    "attn_logit_softcapping": (None,),
-    "final_logit_softcapping": (None,),
-    "query_pre_attn_scalar": (None,),
-}
-_GGUF_REFUSED = (
-    "attention.scale",
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-    "logit_scale",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,20 +133,17 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
         **fields.mapping(values, "rope_scaling"),
         **fields.mapping(values, "rope_parameters"),
     }
-    for name, supported in _HONOURED.items():
-        value = values.get(name, rope.get(name, supported[0]))
-        if value not in supported:
-            raise ValueError(
-                f"{name}: expected {supported[0]!r}, got {value!r:.100}; this decoder "
-                "does not support it"
-            )
+    known_fields.check_known(values, known_fields.CONFIG)
     heads = fields.whole(values, "num_attention_heads")
     width = fields.whole(values, "hidden_size")
     bias = fields.flag(values, "attention_bias")
     qwen2 = family == "qwen2"
     num_layers = fields.whole(values, "num_hidden_layers")
-    window, sliding_layers = _sliding(values, num_layers)
+    window, sliding_layers = read_sliding(values, num_layers)
     positions = fields.whole(values, "max_position_embeddings", 2048)
+    scaling = RopeScaling.from_transformers(rope, positions)
+    if "original_max_position_embeddings" in rope and scaling is not None:
+        positions = max(positions, scaling.reach)
     theta = fields.real(values, "rope_theta", 1e4, above=1.0)
     return DecoderConfig(
         vocab_size=fields.whole(values, "vocab_size"),
@@ -173,7 +156,7 @@ def from_transformers(values: Mapping[str, Any]) -> DecoderConfig:
         max_positions=positions,
         norm_eps=fields.real(values, "rms_norm_eps", 1e-6, below=1.0),
         rope_theta=fields.real(rope, "rope_theta", theta, above=1.0),
-        rope_scaling=RopeScaling.from_transformers(rope, positions),
+        rope_scaling=scaling,
         tied=fields.flag(values, "tie_word_embeddings"),
         # Qwen2 has these biases in its code and not in its configuration.
         attention_bias=qwen2 or bias,
@@ -249,13 +232,9 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
     def whole(name: str, default: int | None = None) -> int:
         return fields.whole(metadata, f"{family}.{name}", default)
 
-    for name in _GGUF_REFUSED:
-        if metadata.get(f"{family}.{name}"):
-            raise ValueError(
-                f"{family}.{name}: expected none, got "
-                f"{metadata[f'{family}.{name}']!r:.100}; this decoder does not support "
-                "it"
-            )
+    stem = f"{family}."
+    own = {k.removeprefix(stem): v for k, v in metadata.items() if k.startswith(stem)}
+    known_fields.check_known(own, known_fields.GGUF, prefix=stem)
     # A head may be wider or narrower than width / heads.
     heads, width = whole("attention.head_count"), whole("embedding_length")
     head_width = whole("attention.key_length", width // heads)
@@ -266,22 +245,37 @@ def from_gguf(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> Decoder
             f"{family}.rope.dimension_count: expected {head_width}, the width of a "
             f"head, got {rotated}; this decoder rotates whole heads"
         )
+    if (values := whole("attention.value_length", head_width)) != head_width:
+        raise ValueError(
+            f"{family}.attention.value_length: expected {head_width}, the width of a "
+            f"head's keys, got {values}; this decoder has one width"
+        )
+    rows = shapes["token_embd.weight"][0]
+    if (stated := whole("vocab_size", rows)) != rows:
+        raise ValueError(
+            f"{family}.vocab_size: expected {rows}, the rows of token_embd.weight, got "
+            f"{stated}; the file is damaged"
+        )
+    scaling = RopeScaling.from_gguf(metadata, family)
+    positions = whole("context_length")
+    if f"{family}.rope.scaling.original_context_length" in metadata and scaling:
+        positions = max(positions, scaling.reach)
     # llama.cpp writes 0 for no window.
     window = metadata.get(f"{family}.attention.sliding_window") or None
     return DecoderConfig(
-        vocab_size=shapes["token_embd.weight"][0],
+        vocab_size=rows,
         num_layers=whole("block_count"),
         width=width,
         mlp_width=whole("feed_forward_length"),
         num_heads=heads,
         num_kv_heads=whole("attention.head_count_kv", heads),
         head_width=head_width,
-        max_positions=whole("context_length"),
+        max_positions=positions,
         norm_eps=fields.real(
             metadata, f"{family}.attention.layer_norm_rms_epsilon", below=1.0
         ),
         rope_theta=fields.real(metadata, f"{family}.rope.freq_base", 1e4, above=1.0),
-        rope_scaling=RopeScaling.from_gguf(metadata, family),
+        rope_scaling=scaling,
         # These options have no field in GGUF; the tensors tell.
         tied="output.weight" not in shapes,
         attention_bias="blk.0.attn_q.bias" in shapes,
@@ -299,48 +293,6 @@ def _family(values: Mapping[str, Any], name: str) -> Any:
             f"{name}: expected one of {sorted(_ARCHITECTURES)}, got {family!r:.100}"
         )
     return family
-
-
-def _sliding(
-    values: Mapping[str, Any], num_layers: int
-) -> tuple[int | None, tuple[bool, ...] | None]:
-    """The window, and the layers that have it if not all do.
-
-    Missing fields have the defaults of the families' classes in transformers.
-    """
-    family = values["model_type"]
-    window = values.get("sliding_window", None if family == "llama" else 4096)
-    qwen = family in {"qwen2", "qwen3"}
-    if window is None or (qwen and not fields.flag(values, "use_sliding_window")):
-        return None, None
-    if family == "llama":
-        raise ValueError(
-            f"sliding_window: expected none in a llama model, got {window!r:.100}"
-        )
-    window = fields.whole({"sliding_window": window}, "sliding_window")
-    if not qwen:
-        return window, None
-    layers = _sliding_layers(values, num_layers)
-    if not any(layers):
-        return None, None
-    return window, None if all(layers) else layers
-
-
-def _sliding_layers(values: Mapping[str, Any], num_layers: int) -> tuple[bool, ...]:
-    kinds = values.get("layer_types")
-    if not kinds:
-        first = values.get("max_window_layers", 28)
-        # 0 gives every layer the window, so this is no size.
-        if first != 0 or isinstance(first, bool):
-            first = fields.whole(values, "max_window_layers", 28)
-        return tuple(layer >= first for layer in range(num_layers))
-    if not isinstance(kinds, list | tuple):
-        raise ValueError(f"layer_types: expected a list, got {kinds!r:.100}")
-    known = ("full_attention", "sliding_attention")
-    for kind in kinds:
-        if kind not in known:
-            raise ValueError(f"layer_types: expected {known}, got {kind!r:.100}")
-    return tuple(kind == "sliding_attention" for kind in kinds)
 
 
 def _check_writable(config: DecoderConfig) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from jeff import assets, files
+from jeff_llm.models import known_fields
 from jeff_llm.models.bert import Encoder, embed, init, shapes
 from jeff_llm.models.bert_config import (
     IGNORED,
@@ -125,13 +126,17 @@ def _pad(
     return tokens, mask
 
 
-def load(name_or_path: str | Path = "minilm") -> SentenceEncoder:
+def load(
+    name_or_path: str | Path = "minilm", *, ignore: Sequence[str] = ()
+) -> SentenceEncoder:
     """Load a sentence encoder.
 
     Args:
       name_or_path: ``minilm`` for the asset, or a directory as sentence-transformers
         writes it: ``config.json``, safetensors, ``tokenizer.json``, and optionally
         ``modules.json``, ``sentence_bert_config.json`` and the pooling's settings.
+      ignore: fields of ``config.json`` that change no numbers; a field that jeff does
+        not know is an error otherwise.
 
     Returns:
       The encoder, in float32.
@@ -150,7 +155,7 @@ def load(name_or_path: str | Path = "minilm") -> SentenceEncoder:
         raise FileNotFoundError(
             f"{path}: expected 'minilm' or a directory with config.json, found neither"
         )
-    values = _json(path / "config.json")
+    values = known_fields.without(_json(path / "config.json"), ignore)
     try:
         config = from_transformers(values)
     except ValueError as error:

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_real", "check_whole", "flag", "mapping", "real", "text", "whole"]
+__all__ = [
+    "check_real",
+    "check_whole",
+    "flag",
+    "mapping",
+    "real",
+    "shown",
+    "text",
+    "whole",
+]
 
 # Places in a sequence, and sizes of a tensor's axis, are integers of 32 bits.
 _LARGEST = 2**31 - 1
@@ -59,7 +68,7 @@ def check_whole(name: str, value: Any) -> None:
         return
     else:
         expected = "at least 1" if value < 1 else f"at most {_LARGEST}"
-    raise ValueError(f"{name}: expected {expected}, got {_shown(value)}")
+    raise ValueError(f"{name}: expected {expected}, got {shown(value)}")
 
 
 def real(
@@ -116,7 +125,7 @@ def check_real(
         return
     most = "" if below == float("inf") else f" and below {below:g}"
     raise ValueError(
-        f"{name}: expected a number above {above:g}{most}, got {_shown(value)}"
+        f"{name}: expected a number above {above:g}{most}, got {shown(value)}"
     )
 
 
@@ -137,7 +146,7 @@ def flag(values: Mapping[str, Any], name: str, default: bool = False) -> bool:
     value = values.get(name)
     value = default if value is None else value
     if not isinstance(value, bool):
-        raise ValueError(f"{name}: expected true or false, got {_shown(value)}")
+        raise ValueError(f"{name}: expected true or false, got {shown(value)}")
     return value
 
 
@@ -158,7 +167,7 @@ def text(values: Mapping[str, Any], name: str, default: str | None = None) -> st
     value = values.get(name)
     value = default if value is None else value
     if not isinstance(value, str):
-        raise ValueError(f"{name}: expected a text, got {_shown(value)}")
+        raise ValueError(f"{name}: expected a text, got {shown(value)}")
     return value
 
 
@@ -177,11 +186,19 @@ def mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
     value = values.get(name)
     if value is not None and not isinstance(value, Mapping):
-        raise ValueError(f"{name}: expected an object, got {_shown(value)}")
+        raise ValueError(f"{name}: expected an object, got {shown(value)}")
     return dict(value or {})
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as errors show it.
+
+    Args:
+      value: anything.
+
+    Returns:
+      Its beginning.
+    """
     # A number of many digits cannot even be printed.
     if isinstance(value, int) and value.bit_length() > 128:
         return f"a number of {value.bit_length()} bits"

@@ -1,9 +1,9 @@
 """A tokenizer from the key-value fields of a GGUF file.
 
 Two kinds can be built exactly; others are refused. Byte-level BPE (``gpt2``) is split
-by the regular expressions of the published ``tokenizer.json`` files, chosen by
-``tokenizer.ggml.pre``. SentencePiece BPE (``llama``) has scores instead of merges:
-every split of a piece into two pieces is a merge, in the order of the scores.
+by the rules that ``tokenizer.ggml.pre`` names (`jeff_llm.models.gguf_splits`).
+SentencePiece BPE (``llama``) has scores instead of merges: every split of a piece into
+two pieces is a merge, in the order of the scores.
 
 GGUF does not specify how SentencePiece treats leading spaces. As in llama.cpp and in
 SentencePiece itself, a space is put before every stretch of text between special
@@ -12,10 +12,14 @@ none.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["build_backend", "special_tokens"]
+from jeff_llm.models.fields import shown
+from jeff_llm.models.gguf_splits import SPLITS, Split, add_split
+from jeff_llm.models.known_fields import Known, check_known
+
+__all__ = ["build_backend", "chat_templates", "end_tokens", "special_tokens"]
 
 # Token types of llama.cpp.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
@@ -26,9 +30,26 @@ _ROLES = {
     "unk_token": "unknown_token_id",
     "pad_token": "padding_token_id",
 }
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_PREFIX = "tokenizer.ggml."
+_KNOWN = Known(
+    applied=(
+        *("model", "pre", "tokens", "token_type", "scores", "merges", "add_bos_token"),
+        *("add_eos_token", "add_space_prefix", *_ROLES.values(), *_ENDS),
+    ),
+    neutral={
+        **dict.fromkeys(("add_sep_token", "remove_extra_whitespaces"), (False,)),
+        "precompiled_charsmap": ([], ""),
+    },
+    harmless={
+        "roles that these models have no use for": (
+            *("seperator_token_id", "mask_token_id", "cls_token_id"),
+            *("fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id"),
+            *("fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id"),
+            *("prefix_token_id", "suffix_token_id", "middle_token_id"),
+        ),
+        "BERT's kinds of text": ("token_type_count",),
+    },
 )
 
 
@@ -45,6 +66,10 @@ def build_backend(metadata: Mapping[str, Any]) -> Any:
       ValueError: if the file has no tokenizer, one of a kind that cannot be built
         exactly, or one that contradicts itself.
     """
+    own = {
+        k.removeprefix(_PREFIX): v for k, v in metadata.items() if k.startswith(_PREFIX)
+    }
+    check_known(own, _KNOWN, prefix=_PREFIX)
     fields = _Fields(metadata)
     kind = fields.get("model")
     if kind == "gpt2":
@@ -84,6 +109,45 @@ def special_tokens(metadata: Mapping[str, Any]) -> dict[str, str]:
         for role, key in _ROLES.items()
         if fields.get(key) is not None
     }
+
+
+def end_tokens(metadata: Mapping[str, Any]) -> tuple[int, ...]:
+    """Tokens that end an answer or a turn.
+
+    Args:
+      metadata: as in `build_backend`.
+
+    Returns:
+      Their ids, each once.
+
+    Raises:
+      ValueError: as in `special_tokens`.
+    """
+    fields = _Fields(metadata)
+    named = [fields.token(key) for key in _ENDS if fields.get(key) is not None]
+    return tuple(dict.fromkeys(fields.vocab[token] for token in named))
+
+
+def chat_templates(metadata: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """The chat template, and further ones by name.
+
+    Args:
+      metadata: as in `build_backend`.
+
+    Returns:
+      ``(default or None, the others)``.
+
+    Raises:
+      ValueError: if one is no text.
+    """
+    stem, found = "tokenizer.chat_template", {}
+    for key, value in metadata.items():
+        if key == stem or key.startswith(f"{stem}."):
+            if not isinstance(value, str):
+                raise ValueError(f"{key}: expected a text, got {shown(value)}")
+            found[key.removeprefix(stem).removeprefix(".")] = value
+    default = found.pop("", found.pop("default", None))
+    return default, found
 
 
 class _Fields:
@@ -136,9 +200,9 @@ class _Fields:
 def _byte_level(fields: _Fields) -> Any:
     from tokenizers import Tokenizer, decoders, models
 
-    pre = fields.get("pre")
-    if not isinstance(pre, str) or pre not in _PRE_TOKENIZERS:
-        raise fields.error("pre", f"one of {', '.join(_PRE_TOKENIZERS)}", pre)
+    split = _split(fields)
+    if fields.flag("add_space_prefix", False):
+        raise fields.error("add_space_prefix", "false for byte-level BPE", True)
     merges = []
     for merge in fields.texts("merges"):
         left, space, right = merge.partition(" ")
@@ -146,59 +210,21 @@ def _byte_level(fields: _Fields) -> Any:
             raise fields.error("merges", "two tokens and a space between them", merge)
         merges.append((left, right))
     try:
-        # Llama 3 keeps a word that is a token whole, whatever its merges are.
-        model = models.BPE(fields.vocab, merges, ignore_merges=pre == "llama-bpe")
+        model = models.BPE(fields.vocab, merges, ignore_merges=split.whole)
     except Exception as error:
         raise fields.error("merges", "merges of tokens", str(error)) from error
     backend = Tokenizer(model)
     backend.decoder = decoders.ByteLevel()
-    _PRE_TOKENIZERS[pre](backend)
+    add_split(backend, split)
     return backend
 
 
-def _split_gpt2(backend: Any) -> None:
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
-
-
-def _split_smollm(backend: Any) -> None:
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-
-    backend.pre_tokenizer = Sequence(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
-    )
-
-
-def _split_llama3(backend: Any) -> None:
-    _split_words(backend, _WORDS.replace("DIGITS", "{1,3}"))
-
-
-def _split_qwen2(backend: Any) -> None:
-    from tokenizers.normalizers import NFC
-
-    backend.normalizer = NFC()
-    _split_words(backend, _WORDS.replace("DIGITS", ""))
-
-
-def _split_words(backend: Any, pattern: str) -> None:
-    from tokenizers import Regex
-    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
-
-    backend.pre_tokenizer = Sequence(
-        [
-            Split(Regex(pattern), "isolated"),
-            ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-_PRE_TOKENIZERS: dict[str, Callable[[Any], None]] = {
-    "gpt-2": _split_gpt2,
-    "llama-bpe": _split_llama3,
-    "qwen2": _split_qwen2,
-    "smollm": _split_smollm,
-}
+def _split(fields: _Fields) -> Split:
+    # A file without the field is older than it; llama.cpp has one rule for them.
+    pre = fields.get("pre", "default")
+    if not isinstance(pre, str) or pre not in SPLITS:
+        raise fields.error("pre", f"one of {', '.join(sorted(SPLITS))}", pre)
+    return SPLITS[pre]
 
 
 def _sentencepiece(fields: _Fields) -> Any:
@@ -262,7 +288,7 @@ def _add_template(backend: Any, fields: _Fields) -> None:
     from tokenizers.processors import TemplateProcessing
 
     # llama.cpp's defaults where the file has no field.
-    default = fields.get("model") == "llama" or fields.get("pre") == "llama-bpe"
+    default = fields.get("model") == "llama" or _split(fields).begins
     before, behind = [], []
     if fields.flag("add_bos_token", default):
         before = [fields.token("bos_token_id")]

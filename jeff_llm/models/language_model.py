@@ -21,12 +21,15 @@ class LanguageModel(NamedTuple):
       params: its parameters, nested dictionaries of arrays.
       tokenizer: between text and token ids; None where only ids are used.
       name: names the model in caches and results.
+      end_ids: tokens that end an answer by the model's own files, beside those of the
+        tokenizer.
     """
 
     config: DecoderConfig
     params: PyTree
     tokenizer: Tokenizer | None
     name: str = "model"
+    end_ids: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with the special tokens that the model expects.
@@ -48,5 +51,6 @@ class LanguageModel(NamedTuple):
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end an answer; none without a tokenizer."""
-        return () if self.tokenizer is None else self.tokenizer.stop_ids
+        """Tokens that end an answer: the tokenizer's, then those of the files."""
+        own = () if self.tokenizer is None else self.tokenizer.stop_ids
+        return tuple(dict.fromkeys((*own, *self.end_ids)))

@@ -50,12 +50,15 @@ class Lora:
       rows: the trained rows of the embedding, [len(ids), width]; None without any.
       ids: their tokens.
       scale: ``alpha / rank``.
+      whole: path of a leaf to the array that takes its place, before factors and rows
+        are added.
     """
 
     factors: dict[str, dict[str, Any]]
     rows: Any
     ids: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     scale: float = dataclasses.field(metadata={"static": True})
+    whole: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @jax.tree_util.register_dataclass
@@ -222,6 +225,7 @@ def apply(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
     frozen = jax.lax.stop_gradient(params)
 
     def adapt(name: str, leaf: Any) -> Any:
+        leaf = _replaced(name, leaf, lora)
         if name in lora.factors:
             pair = lora.factors[name]
             leaf = LowRank(leaf, pair["a"], pair["b"], lora.scale)
@@ -248,6 +252,7 @@ def merge(params: PyTree, lora: Lora, *, embedding: str = "embedding") -> PyTree
     """
 
     def add(name: str, leaf: Any) -> Any:
+        leaf = _replaced(name, leaf, lora)
         if name in lora.factors:
             pair = lora.factors[name]
             change = pair["a"] @ pair["b"] * lora.scale
@@ -313,6 +318,12 @@ def _name(path: jax.tree_util.KeyPath) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def _replaced(name: str, leaf: Any, lora: Lora) -> Any:
+    if name not in lora.whole:
+        return leaf
+    return jnp.asarray(lora.whole[name], leaf.dtype)
+
+
 def _map(params: PyTree, lora: Lora, embedding: str, change: Any) -> PyTree:
     _check(paths(params), lora, embedding)
     return jax.tree_util.tree_map_with_path(
@@ -326,6 +337,7 @@ def _check(leaves: dict[str, Any], lora: Lora, embedding: str) -> None:
         (path, (*pair["a"].shape[:-1], pair["b"].shape[-1]))
         for path, pair in lora.factors.items()
     ]
+    wanted += [(path, array.shape) for path, array in lora.whole.items()]
     if lora.rows is not None:
         size = max(len(leaves.get(embedding, ())), 1 + max(lora.ids))
         wanted.append((embedding, (size, lora.rows.shape[-1])))

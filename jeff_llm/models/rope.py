@@ -4,171 +4,15 @@ Frequencies are ``theta^(-2i / H)`` for i = 0 ... H/2 - 1. The two halves of a h
 rotated against each other (the layout of transformers; llama.cpp interleaves them).
 """
 
-import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jeff_llm.models import fields
+from jeff_llm.models.rope_scaling import RopeScaling
 
-__all__ = ["RopeScaling", "angles", "frequencies", "rotate"]
-
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-    """How rotary frequencies are stretched to reach contexts beyond the training's.
-
-    Attributes:
-      kind: "linear" divides all by ``factor``; "llama3" and "yarn" divide the slow ones
-        and keep the fast ones.
-      factor: context reached over context trained for.
-      original_positions: context trained for, in tokens.
-      low: turns within that context up to which a frequency is divided fully ("yarn":
-        ``beta_slow``).
-      high: turns from which a frequency is kept ("yarn": ``beta_fast``).
-      attention_factor: "yarn": factor on cosine and sine; None derives it from
-        ``factor``.
-      truncate: "yarn": round the ends of the ramp to whole dimensions.
-    """
-
-    kind: str
-    factor: float
-    original_positions: int = 8192
-    low: float = 1.0
-    high: float = 4.0
-    attention_factor: float | None = None
-    truncate: bool = True
-
-    def __post_init__(self):
-        """Check ranges."""
-        if self.kind not in ("linear", "llama3", "yarn"):
-            raise ValueError(
-                f"rope scaling: expected linear, llama3 or yarn, got {self.kind!r}; "
-                "this decoder does not support it"
-            )
-        fields.check_real("rope scaling factor", self.factor)
-        if self.factor < 1:
-            raise ValueError(
-                f"rope scaling factor: expected at least 1, got {self.factor}"
-            )
-        fields.check_whole("original_positions", self.original_positions)
-        fields.check_real("rope scaling low", self.low)
-        # The ramp between the two divides by their distance.
-        fields.check_real("rope scaling high", self.high, above=self.low)
-        if self.attention_factor is not None:
-            fields.check_real("attention_factor", self.attention_factor)
-
-    @staticmethod
-    def from_transformers(
-        values: Mapping[str, Any], max_positions: int
-    ) -> "RopeScaling | None":
-        """Read ``rope_scaling`` or ``rope_parameters`` of a ``config.json``.
-
-        Args:
-          values: the field; empty where there is none.
-          max_positions: ``max_position_embeddings``.
-
-        Returns:
-          The scaling, or None for plain RoPE.
-        """
-        kind = fields.text(values, "rope_type", fields.text(values, "type", "default"))
-        if kind == "default":
-            return None
-        if "mscale" in values or "mscale_all_dim" in values:
-            raise ValueError(
-                "rope scaling: expected YaRN without mscale, which this decoder does "
-                "not support"
-            )
-        original = fields.whole(
-            values, "original_max_position_embeddings", max_positions
-        )
-        amplitude = values.get("attention_factor")
-        low, high = ("low_freq_factor", "high_freq_factor")
-        if kind == "yarn":
-            low, high = ("beta_slow", "beta_fast")
-        return RopeScaling(
-            kind=kind,
-            factor=fields.real(values, "factor", max_positions / original),
-            original_positions=original,
-            low=fields.real(values, low, 1.0),
-            high=fields.real(values, high, 32.0 if kind == "yarn" else 4.0),
-            attention_factor=(
-                None if amplitude is None else fields.real(values, "attention_factor")
-            ),
-            truncate=fields.flag(values, "truncate", True),
-        )
-
-    def to_transformers(self) -> dict[str, Any]:
-        """The field ``rope_scaling`` of a ``config.json``.
-
-        Returns:
-          Its entries.
-        """
-        values: dict[str, Any] = {"rope_type": self.kind, "factor": self.factor}
-        if self.kind != "linear":
-            values["original_max_position_embeddings"] = self.original_positions
-        if self.kind == "llama3":
-            values |= {"low_freq_factor": self.low, "high_freq_factor": self.high}
-        if self.kind == "yarn":
-            values |= {"beta_slow": self.low, "beta_fast": self.high}
-            values["truncate"] = self.truncate
-            if self.attention_factor is not None:
-                values["attention_factor"] = self.attention_factor
-        return values
-
-    @staticmethod
-    def from_gguf(metadata: Mapping[str, Any], family: str) -> "RopeScaling | None":
-        """Read the ``rope.scaling`` fields of a GGUF file.
-
-        Args:
-          metadata: the key-value fields.
-          family: prefix of the fields.
-
-        Returns:
-          The scaling, or None for plain RoPE.
-        """
-        kind = fields.text(metadata, f"{family}.rope.scaling.type", "none")
-        if kind == "none":
-            return None
-        return RopeScaling(
-            kind=kind,
-            factor=fields.real(metadata, f"{family}.rope.scaling.factor", 1.0),
-            original_positions=fields.whole(
-                metadata,
-                f"{family}.rope.scaling.original_context_length",
-                metadata.get(f"{family}.context_length"),
-            ),
-            high=32.0 if kind == "yarn" else 4.0,
-        )
-
-    @staticmethod
-    def from_factors(factors: np.ndarray, theta: float) -> "RopeScaling":
-        """Recognise the Llama-3 scaling in a GGUF file's table of divisors.
-
-        Args:
-          factors: one divisor a frequency, the tensor ``rope_freqs.weight``.
-          theta: base of the frequencies.
-
-        Returns:
-          The scaling with those divisors.
-
-        Raises:
-          ValueError: if it is not Llama 3's with a whole factor.
-        """
-        plain = frequencies(2 * len(factors), theta, None)[0]
-        factor = max(1.0, float(np.round(factors.max())))
-        scaling = RopeScaling("llama3", factor)
-        stretched = frequencies(2 * len(factors), theta, scaling)[0]
-        if not np.allclose(plain / stretched, factors, rtol=1e-3):
-            raise ValueError(
-                "rope_freqs.weight: expected the divisors of Llama 3's scaling, got "
-                f"{factors[:4]} ... {factors[-4:]}; this decoder supports no others"
-            )
-        return scaling
+__all__ = ["RopeScaling", "angles", "frequencies", "rotate", "scaling_of_factors"]
 
 
 def frequencies(
@@ -223,6 +67,31 @@ def _yarn_ramp(head_width: int, theta: float, scaling: RopeScaling) -> np.ndarra
     if first == last:  # as in the published code: a ramp of no width divides by 0
         last += 0.001
     return np.clip((np.arange(head_width // 2) - first) / (last - first), 0, 1)
+
+
+def scaling_of_factors(factors: np.ndarray, theta: float) -> RopeScaling:
+    """Recognise the Llama-3 scaling in a GGUF file's table of divisors.
+
+    Args:
+      factors: one divisor a frequency, the tensor ``rope_freqs.weight``.
+      theta: base of the frequencies.
+
+    Returns:
+      The scaling with those divisors.
+
+    Raises:
+      ValueError: if it is not Llama 3's with a whole factor.
+    """
+    plain = frequencies(2 * len(factors), theta, None)[0]
+    factor = max(1.0, float(np.round(factors.max())))
+    scaling = RopeScaling("llama3", factor)
+    stretched = frequencies(2 * len(factors), theta, scaling)[0]
+    if not np.allclose(plain / stretched, factors, rtol=1e-3):
+        raise ValueError(
+            "rope_freqs.weight: expected the divisors of Llama 3's scaling, got "
+            f"{factors[:4]} ... {factors[-4:]}; this decoder supports no others"
+        )
+    return scaling
 
 
 def rotate(

@@ -9,8 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from jeff_llm.models.chat_template import render_chat_template
-from jeff_llm.models.gguf_tokenizer import build_backend, special_tokens
+from jeff_llm.models.chat_template import render_chat_template, render_unfinished
+from jeff_llm.models.gguf_tokenizer import (
+    build_backend,
+    chat_templates,
+    special_tokens,
+)
 from jeff_llm.models.token_stream import TokenStream
 from jeff_llm.models.tokenizer_files import (
     TokenizerFiles,
@@ -22,6 +26,11 @@ __all__ = ["Tokenizer", "from_directory", "from_gguf"]
 
 # Tokens that end a turn; a model's own end-of-sequence token may be another.
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>")
+# Options of transformers' method that concern what follows the text.
+_TOKENIZING = (
+    *("tokenize", "padding", "truncation", "max_length", "return_tensors"),
+    *("return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+)
 
 
 class Tokenizer:
@@ -33,7 +42,10 @@ class Tokenizer:
       eos_id: token that ends a text, or None.
       pad_id: token for padding, or None.
       stop_ids: tokens that end an answer: ``eos_id``, then those that end a turn.
+      base_size: ids of the vocabulary without added tokens lie below it.
       chat_template: source of the template, or None.
+      named_templates: sources of further templates by name; ``tool_use`` serves
+        conversations with tools.
     """
 
     vocab_size: int
@@ -41,13 +53,16 @@ class Tokenizer:
     eos_id: int | None
     pad_id: int | None
     stop_ids: tuple[int, ...]
+    base_size: int
     chat_template: str | None
+    named_templates: dict[str, str]
 
     def __init__(
         self,
         backend: Any,
         special: Mapping[str, str],
         chat_template: str | None = None,
+        named_templates: Mapping[str, str] | None = None,
     ):
         """Wrap a tokenizer; `from_directory` and `from_gguf` make them from files.
 
@@ -56,6 +71,7 @@ class Tokenizer:
           special: tokens by role: ``bos_token``, ``eos_token``, ``pad_token`` and so
             on. Chat templates see them under these names.
           chat_template: source of the template.
+          named_templates: further templates by name.
 
         Raises:
           ValueError: if a token of a role is not in the vocabulary.
@@ -66,8 +82,11 @@ class Tokenizer:
         self._backend = backend
         self._special = dict(special)
         self.chat_template = chat_template
+        self.named_templates = dict(named_templates or {})
         # Ids may have gaps, so the highest one counts.
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
+        own = backend.get_vocab(with_added_tokens=False)
+        self.base_size = 1 + max(own.values(), default=-1)
         ids = {role: backend.token_to_id(token) for role, token in special.items()}
         if absent := [role for role, number in ids.items() if number is None]:
             raise ValueError(
@@ -194,6 +213,7 @@ class Tokenizer:
         add_generation_prompt: bool = True,
         *,
         chat_template: str | None = None,
+        continue_final_message: bool = False,
         **variables: Any,
     ) -> str:
         """Write a conversation as the model expects it.
@@ -201,7 +221,10 @@ class Tokenizer:
         Args:
           messages: mappings with ``role`` and ``content``.
           add_generation_prompt: end with the beginning of the model's answer.
-          chat_template: another template than the model's own.
+          chat_template: another template than the model's own, or the name of one of
+            its `named_templates`.
+          continue_final_message: end within the last message, so that the model goes
+            on with it; needs ``add_generation_prompt=False``.
           **variables: other variables of the template, such as ``tools``.
 
         Returns:
@@ -210,15 +233,41 @@ class Tokenizer:
         Raises:
           ValueError: if there is no template, or it fails; names its line.
         """
-        template = self.chat_template if chat_template is None else chat_template
-        if template is None:
-            raise ValueError(
-                "chat_template: expected one, for this tokenizer has none (a base "
-                "model?); pass chat_template=, or encode plain text"
-            )
+        for name in _TOKENIZING:
+            if variables.pop(name, None):
+                raise ValueError(
+                    f"{name}: expected no such option, since this gives text; encode "
+                    "it with encode(text, add_special_tokens=False)"
+                )
+        template = self._template(chat_template, variables.get("tools"))
         seen = self._special | variables
         seen["add_generation_prompt"] = add_generation_prompt
-        return render_chat_template(template, messages, seen)
+        if not continue_final_message:
+            return render_chat_template(template, messages, seen)
+        if add_generation_prompt:
+            raise ValueError(
+                "continue_final_message: expected add_generation_prompt=False beside "
+                "it: the text ends within the last message, or begins a new one"
+            )
+        return render_unfinished(template, messages, seen)
+
+    def _template(self, given: str | None, tools: Any) -> str:
+        """The template for a conversation, chosen as transformers does."""
+        if given is not None:
+            return self.named_templates.get(given, given)
+        if tools is not None and "tool_use" in self.named_templates:
+            return self.named_templates["tool_use"]
+        if self.chat_template is not None:
+            return self.chat_template
+        if self.named_templates:
+            raise ValueError(
+                "chat_template: expected a name, for this tokenizer has several "
+                f"templates and no default; pass one of {sorted(self.named_templates)}"
+            )
+        raise ValueError(
+            "chat_template: expected one, for this tokenizer has none (a base "
+            "model?); pass chat_template=, or encode plain text"
+        )
 
     def with_tokens(self, names: Sequence[str]) -> "Tokenizer":
         """A tokenizer that has more special tokens.
@@ -248,16 +297,21 @@ class Tokenizer:
         backend.add_special_tokens(
             [AddedToken(name, special=True, normalized=False) for name in names]
         )
-        return Tokenizer(backend, self._special, self.chat_template)
+        return Tokenizer(
+            backend, self._special, self.chat_template, self.named_templates
+        )
 
     def save(self, directory: str | Path) -> None:
         """Write the files that transformers and `from_directory` read.
 
         Args:
           directory: gets ``tokenizer.json``, ``tokenizer_config.json`` and, where there
-            is a template, ``chat_template.jinja``; created if missing.
+            are templates, ``chat_template.jinja`` and ``additional_chat_templates``;
+            created if missing.
         """
-        files = TokenizerFiles(self._backend, self._special, self.chat_template)
+        files = TokenizerFiles(
+            self._backend, self._special, self.chat_template, self.named_templates
+        )
         write_tokenizer_files(directory, files)
 
     def stream(self) -> TokenStream:
@@ -304,12 +358,9 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     Raises:
       ValueError: if the file has none, or one of a kind that cannot be built exactly.
     """
-    template = metadata.get("tokenizer.chat_template")
-    if not isinstance(template, str | None):
-        raise ValueError(
-            f"tokenizer.chat_template: expected a text, got {template!r:.100}"
-        )
-    return Tokenizer(build_backend(metadata), special_tokens(metadata), template)
+    return Tokenizer(
+        build_backend(metadata), special_tokens(metadata), *chat_templates(metadata)
+    )
 
 
 def _is_text(value: Any) -> bool:

@@ -16,6 +16,7 @@ _TOKENIZER, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 # A text that no vocabulary of words holds whole.
 _SAMPLE = " A word, 12 \u00e9\n"
 _SPECIAL, _TEMPLATE = "special_tokens_map.json", "chat_template.jinja"
+_MORE_TEMPLATES = "additional_chat_templates"
 
 
 class TokenizerFiles(NamedTuple):
@@ -25,11 +26,13 @@ class TokenizerFiles(NamedTuple):
       backend: a `tokenizers.Tokenizer`.
       special: tokens by role, such as ``eos_token``.
       chat_template: source of the template, or None.
+      named_templates: sources of further templates by name.
     """
 
     backend: Any
     special: dict[str, str]
     chat_template: str | None
+    named_templates: dict[str, str]
 
 
 def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
@@ -37,8 +40,9 @@ def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
 
     Args:
       path: a directory with ``tokenizer.json`` and perhaps ``tokenizer_config.json``,
-        ``special_tokens_map.json`` and ``chat_template.jinja``; or a
-        ``tokenizer.json``, in whose directory the others are looked for.
+        ``special_tokens_map.json``, ``chat_template.jinja`` and
+        ``additional_chat_templates``; or a ``tokenizer.json``, in whose directory the
+        others are looked for.
 
     Returns:
       Their content.
@@ -61,7 +65,7 @@ def read_tokenizer_files(path: str | Path) -> TokenizerFiles:
     return TokenizerFiles(
         _read_backend(file),
         {role: token for role, token in tokens.items() if token is not None},
-        _read_template(file.parent, config),
+        *_read_templates(file.parent, config),
     )
 
 
@@ -70,7 +74,7 @@ def write_tokenizer_files(directory: str | Path, content: TokenizerFiles) -> Non
 
     Args:
       directory: where to write; created if missing.
-      content: what to write. Where there is no template, an older one is removed.
+      content: what to write. Older templates are removed.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -82,6 +86,12 @@ def write_tokenizer_files(directory: str | Path, content: TokenizerFiles) -> Non
         (directory / _TEMPLATE).unlink(missing_ok=True)
     else:
         files.write_text(directory / _TEMPLATE, content.chat_template)
+    folder = directory / _MORE_TEMPLATES
+    for old in folder.glob("*.jinja"):
+        old.unlink()
+    for name, template in content.named_templates.items():
+        folder.mkdir(exist_ok=True)
+        files.write_text(folder / f"{name}.jinja", template)
 
 
 def _read_backend(file: Path) -> Any:
@@ -131,19 +141,34 @@ def _content(file: Path, role: str, token: Any) -> str | None:
     return content
 
 
-def _read_template(folder: Path, config: dict[str, Any]) -> str | None:
-    file = folder / _TEMPLATE
-    if file.is_file():
-        return files.read_text(file, "a chat template in UTF-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        # Several named templates.
-        named = [item for item in template if isinstance(item, dict)]
-        template = next(
-            (x.get("template") for x in named if x.get("name") == "default"), None
-        )
-    if not isinstance(template, str | None):
-        raise ValueError(
-            f"{folder / _CONFIG}: chat_template: expected a text, got {template!r:.100}"
-        )
-    return template
+def _read_templates(
+    folder: Path, config: dict[str, Any]
+) -> tuple[str | None, dict[str, str]]:
+    """The default template and the named ones; files count before the configuration."""
+    named = {
+        file.stem: files.read_text(file, "a chat template in UTF-8")
+        for file in sorted((folder / _MORE_TEMPLATES).glob("*.jinja"))
+    }
+    if (folder / _TEMPLATE).is_file():
+        named["default"] = files.read_text(folder / _TEMPLATE, "a template in UTF-8")
+    named = named or _listed(folder / _CONFIG, config.get("chat_template"))
+    return named.pop("default", None), named
+
+
+def _listed(file: Path, given: Any) -> dict[str, str]:
+    """Templates of a configuration: one text, or a list of named ones."""
+    if isinstance(given, str | None):
+        return {} if given is None else {"default": given}
+    named: dict[str, str] = {}
+    for entry in given if isinstance(given, list) else [None]:
+        pair = entry if isinstance(entry, dict) else {}
+        name, template = str(pair.get("name", "")), pair.get("template")
+        # The name becomes the name of a file when the tokenizer is saved.
+        sound = name.replace("_", "").replace("-", "").isalnum()
+        if not sound or not isinstance(template, str) or name in named:
+            raise ValueError(
+                f"{file}: chat_template: expected a text, or a list of templates with "
+                f"name and template, each name once, got {given!r:.100}"
+            )
+        named[name] = template
+    return named

@@ -6,7 +6,7 @@ package that carries a model. `save` writes a directory that transformers opens.
 """
 
 import dataclasses
-import importlib.metadata
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,24 +17,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jeff import assets, files, sharding
-from jeff_llm.models import architectures, decoder, fields, sizes
+from jeff import files, sharding
+from jeff_llm.models import architectures, decoder, fields, folder, known_fields, sizes
 from jeff_llm.models.config import (
     DecoderConfig,
     from_gguf,
     from_transformers,
     to_transformers,
 )
+from jeff_llm.models.find_model import find_model
+from jeff_llm.models.gguf_tokenizer import end_tokens
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.models.mapping import Rule, to_params, to_tensors
-from jeff_llm.models.rope import RopeScaling
+from jeff_llm.models.rope import scaling_of_factors
 from jeff_llm.models.tensors import (
     TensorFile,
     open_gguf,
     open_safetensors,
     save_safetensors,
 )
-from jeff_llm.models.tokenizer import from_directory as tokenizer_of_directory
 from jeff_llm.models.tokenizer import from_gguf as tokenizer_of_gguf
 
 __all__ = ["PARTITIONS", "load", "load_directory", "load_gguf", "save"]
@@ -48,8 +49,6 @@ PARTITIONS: tuple[tuple[str, PartitionSpec], ...] = (
     (r"(query|key|value)/bias", PartitionSpec(None, "tensor")),
 )
 
-_HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
-
 
 def load(
     name_or_path: str | Path = "smollm2",
@@ -58,6 +57,7 @@ def load(
     mesh: Mesh | None = None,
     partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
     revision: str | None = None,
+    ignore: Sequence[str] = (),
 ) -> LanguageModel:
     """Load a language model with its tokenizer.
 
@@ -71,6 +71,8 @@ def load(
         read. The default device alone by default.
       partitions: pairs of a pattern of names and a partition.
       revision: of a model of the hub.
+      ignore: fields of ``config.json``, ``generation_config.json`` or of a GGUF header
+        that change no numbers; a field that jeff does not know is an error otherwise.
 
     Returns:
       The model.
@@ -80,9 +82,9 @@ def load(
       ValueError: if the files are damaged, or not of an architecture that the decoder
         knows; names the file, and the tensor or field.
     """
-    path = _find(str(name_or_path), revision)
+    path = find_model(str(name_or_path), revision)
     read = load_directory if path.is_dir() else load_gguf
-    return read(path, dtype=dtype, mesh=mesh, partitions=partitions)
+    return read(path, dtype=dtype, mesh=mesh, partitions=partitions, ignore=ignore)
 
 
 def load_gguf(
@@ -91,6 +93,7 @@ def load_gguf(
     dtype: Any = jnp.float32,
     mesh: Mesh | None = None,
     partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
+    ignore: Sequence[str] = (),
 ) -> LanguageModel:
     """Load a GGUF file.
 
@@ -99,6 +102,7 @@ def load_gguf(
       dtype: of the parameters.
       mesh: as in `load`.
       partitions: as in `load`.
+      ignore: as in `load`.
 
     Returns:
       The model; its tokenizer is built from the file.
@@ -113,21 +117,20 @@ def load_gguf(
             f"{path}: expected a whole model, got one part of several; join them with "
             "llama.cpp's gguf-split first"
         )
+    metadata = known_fields.without(file.metadata, ignore)
     with _naming(file.path):
         shapes = _shapes(file)
-        config = from_gguf(file.metadata, shapes)
+        config = from_gguf(metadata, shapes)
         sizes.check_sizes(config, sizes.GGUF, shapes)
-    if "rope_freqs.weight" in file:
-        with _naming(file.path):
-            factors = file["rope_freqs.weight"].read()
-            scaling = RopeScaling.from_factors(factors, config.rope_theta)
-        config = dataclasses.replace(config, rope_scaling=scaling)
+        if "rope_freqs.weight" in file:
+            config = _with_factors(config, file["rope_freqs.weight"].read())
     rules, ignored = architectures.gguf_rules(config), architectures.GGUF_IGNORED
     params = _read(file, config, rules, ignored, dtype, mesh, partitions)
     with _naming(file.path):
-        tokenizer = tokenizer_of_gguf(file.metadata)
-    name = str(file.metadata.get("general.name") or file.path.stem)
-    return _checked(LanguageModel(config, params, tokenizer, name), file.path)
+        tokenizer = tokenizer_of_gguf(metadata)
+        ends = end_tokens(metadata)
+    name = str(metadata.get("general.name") or file.path.stem)
+    return _checked(LanguageModel(config, params, tokenizer, name, ends), file.path)
 
 
 def load_directory(
@@ -136,6 +139,7 @@ def load_directory(
     dtype: Any = jnp.float32,
     mesh: Mesh | None = None,
     partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
+    ignore: Sequence[str] = (),
 ) -> LanguageModel:
     """Load a directory as transformers writes them.
 
@@ -145,6 +149,7 @@ def load_directory(
       dtype: of the parameters.
       mesh: as in `load`.
       partitions: as in `load`.
+      ignore: as in `load`.
 
     Returns:
       The model; its tokenizer is None where the directory has none.
@@ -154,28 +159,22 @@ def load_directory(
       ValueError: as in `load`.
     """
     path = Path(path)
-    values = _config_json(path)
+    values = folder.read_config(path, ignore)
     with _naming(path / "config.json"):
         # Its missing fields are named first, even where there are no weights.
         layers = fields.whole(values, "num_hidden_layers")
-    file = open_safetensors(path)
+    file = folder.with_prefix(open_safetensors(path))
     with _naming(path / "config.json"):
         sizes.check_layers(layers, sizes.TRANSFORMERS, len(file))
         config = from_transformers(values)
+        file, config = folder.settle_head(file, config)
         shapes = {name: tensor.shape for name, tensor in file.items()}
         sizes.check_sizes(config, sizes.TRANSFORMERS, shapes)
-    rules, ignored = (
-        list(architectures.SAFETENSORS_RULES),
-        [*architectures.SAFETENSORS_IGNORED],
-    )
-    if config.tied:
-        # Some files store the tied head once more.
-        ignored.append(r"^lm_head\.weight$")
+    ends = folder.end_ids(path, values, config.vocab_size, ignore)
+    rules, ignored = architectures.SAFETENSORS_RULES, architectures.SAFETENSORS_IGNORED
     params = _read(file, config, rules, ignored, dtype, mesh, partitions)
-    tokenizer = None
-    if (path / "tokenizer.json").is_file():
-        tokenizer = tokenizer_of_directory(path)
-    return _checked(LanguageModel(config, params, tokenizer, path.name), path)
+    tokenizer = folder.read_tokenizer(path)
+    return _checked(LanguageModel(config, params, tokenizer, path.name, ends), path)
 
 
 def save(
@@ -206,82 +205,18 @@ def save(
             "jeff_llm.models.lora.merge first"
         )
     directory.mkdir(parents=True, exist_ok=True)
+    ends = list(model.stop_ids)
+    if ends:
+        values["eos_token_id"] = ends[0] if len(ends) == 1 else ends
     if model.tokenizer is not None:
         tokenizer = model.tokenizer
         tokenizer.save(directory)
-        ends = list(tokenizer.stop_ids)
-        values |= {
-            "bos_token_id": tokenizer.bos_id,
-            "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
-            "pad_token_id": tokenizer.pad_id,
-        }
+        values |= {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
     values["dtype"] = str(jax.tree.leaves(model.params)[0].dtype)
     tensors = to_tensors(architectures.SAFETENSORS_RULES, model.params)
     save_safetensors(directory, tensors, max_shard_bytes=max_shard_bytes)
     files.write_json(directory / "config.json", values)
     return directory
-
-
-def _find(name: str, revision: str | None) -> Path:
-    # A path first: a file of that name is surely meant.
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    if name in assets.ASSETS:
-        return assets.find(name)
-    if (packaged := _in_package(name)) is not None:
-        return packaged
-    # Only then the network.
-    if name.count("/") == 1 and not name.startswith((".", "/")):
-        return _from_hub(name, revision)
-    raise FileNotFoundError(
-        f"{name}: expected a GGUF file, a directory of safetensors, an asset "
-        "(smollm2), an installed package that carries a model, or a hub id such as "
-        "organisation/name; found none"
-    )
-
-
-def _in_package(name: str) -> Path | None:
-    """The one model file of an installed distribution, which is not imported."""
-    try:
-        files = importlib.metadata.files(name) or []
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        return None
-    models = [f for f in files if f.suffix == ".gguf" or f.name == "model.safetensors"]
-    if len(models) != 1:
-        raise ValueError(
-            f"package {name}: expected one GGUF file or one model.safetensors in it, "
-            f"found {len(models)}"
-        )
-    path = Path(str(models[0].locate()))
-    return path if path.suffix == ".gguf" else path.parent
-
-
-def _from_hub(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=list(_HUB_FILES))
-        )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise FileNotFoundError(
-            f"{name}: no such file or directory here, and the hub did not give it "
-            f"({type(error).__name__}: {reason}); check the name, the network, or the "
-            "access to it"
-        ) from error
-
-
-def _config_json(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: expected the model's configuration there")
-    values = files.parse_json(files.read_bytes(file), str(file))
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: expected a JSON object")
-    return values
 
 
 @contextmanager
@@ -302,6 +237,16 @@ def _shapes(file: TensorFile) -> dict[str, tuple[int, ...]]:
             f"{shapes.get('token_embd.weight', 'none')}"
         )
     return shapes
+
+
+def _with_factors(config: DecoderConfig, factors: np.ndarray) -> DecoderConfig:
+    if config.rope_scaling is not None:
+        raise ValueError(
+            "rope_freqs.weight: expected no rope scaling in the header beside it, got "
+            f"{config.rope_scaling.kind}; this decoder applies one of the two"
+        )
+    scaling = scaling_of_factors(factors, config.rope_theta)
+    return dataclasses.replace(config, rope_scaling=scaling)
 
 
 def _read(
@@ -333,11 +278,20 @@ def _read(
 
 
 def _checked(model: LanguageModel, path: Path) -> LanguageModel:
-    tokenizer = model.tokenizer
-    if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
+    tokenizer, rows = model.tokenizer, model.config.vocab_size
+    if tokenizer is None or tokenizer.vocab_size <= rows:
+        return model
+    if tokenizer.base_size > rows:
         raise ValueError(
-            f"{path}: expected a tokenizer with at most {model.config.vocab_size} "
-            f"tokens, the rows of the embedding, got {tokenizer.vocab_size}; the two "
-            "belong to different models"
+            f"{path}: expected a tokenizer with at most {rows} tokens, the rows of the "
+            f"embedding, got {tokenizer.vocab_size}; the two belong to different models"
         )
+    # Such as a [PAD] that was added for a training, and never looked up.
+    absent = ", ".join(tokenizer.tokens(range(rows, tokenizer.vocab_size))[:4])
+    warnings.warn(
+        f"{path}: the tokenizer has {tokenizer.vocab_size} tokens and the embedding "
+        f"{rows} rows; texts with the added tokens from {rows} on ({absent} ...) are "
+        "refused",
+        stacklevel=4,
+    )
     return model

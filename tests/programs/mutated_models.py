@@ -63,7 +63,10 @@ def model() -> LanguageModel:
 
 
 def model_folder(path: Path) -> Path:
-    return weights.save(model(), path)
+    weights.save(model(), path)
+    values = {"eos_token_id": [0, 7], "temperature": 0.6, "bad_words_ids": None}
+    files.write_json(path / "generation_config.json", values)
+    return path
 
 
 def sharded_folder(path: Path) -> Path:

@@ -125,7 +125,7 @@ def test_read(written) -> None:
     """Logits and every hidden state are those of transformers."""
     theirs, folder = written
     model = weights.load(folder)
-    assert model.tokenizer is None and model.stop_ids == ()
+    assert model.tokenizer is None and model.stop_ids == (2,)
     layers = (0, 1, 2, 3, -1, -2, -3, -4)
     out = apply(model.config, model.params, jnp.array(TOKENS), hidden_layers=layers)
     expected = answer(theirs)

@@ -234,6 +234,12 @@ MODULE = "sentence_transformers.sentence_transformer.modules"
     ("file", "content", "match"),
     [
         ("config.json", VALUES | {"hidden_act": "relu"}, "hidden_act: expected 'gelu'"),
+        ("config.json", VALUES | {"alibi": 8}, "alibi: expected only fields that"),
+        (
+            "config.json",
+            VALUES | {"auto_map": {"A": "b"}},
+            "auto_map: expected {}, got",
+        ),
         ("config.json", [], "expected a JSON dict"),
         ("config.json", VALUES | {"hidden_size": 16}, "expected shape"),
         ("config.json", VALUES | {"num_hidden_layers": 3}, "missing"),

@@ -247,11 +247,20 @@ BAD = {
     "no tokenizer": ({"tokens": ["a"]}, "model: expected 'gpt2' .* got None"),
     "no tokens": ({"model": "gpt2"}, "tokens: expected a list of texts, got None"),
     "model": ({"model": "t5", "tokens": ["a"]}, "expected 'gpt2' .* got 't5'"),
-    "pre": (BYTES | {"pre": "default"}, "pre: expected one of gpt-2, .* 'default'"),
-    "no pre": (
-        {k: v for k, v in BYTES.items() if k != "pre"},
-        "pre: expected one of gpt-2, llama-bpe, qwen2, smollm, got None",
+    "pre": (BYTES | {"pre": "bloom"}, "pre: expected one of deepseek.*, got 'bloom'"),
+    "pre that is no text": (
+        BYTES | {"pre": 2},
+        "pre: expected one of .*gpt-2, .*got 2",
     ),
+    "spaces": (
+        BYTES | {"add_space_prefix": True},
+        "add_space_prefix: expected false for byte-level BPE, got True",
+    ),
+    "extra spaces": (
+        PIECES | {"remove_extra_whitespaces": True},
+        "remove_extra_whitespaces: expected False, got True",
+    ),
+    "unknown": (BYTES | {"add_prefix": 1}, "add_prefix: expected only fields that"),
     "merge": (BYTES | {"merges": ["a  b"]}, "merges: expected two tokens .* 'a  b'"),
     "merge of one": (BYTES | {"merges": ["ab"]}, "merges: expected two tokens"),
     "merge of others": (BYTES | {"merges": ["a c"]}, "merges: expected merges of tok"),
@@ -278,3 +287,87 @@ def test_refused(kind: str) -> None:
     values, match = BAD[kind]
     with pytest.raises(ValueError, match=rf"^tokenizer\.ggml\..*{match}"):
         tokenizer.from_gguf(fields(**values))
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        *((name, "llama-bpe") for name in ("llama3", "llama-v3", "falcon3")),
+        ("deepseek-r1-qwen", "qwen2"),
+        ("minerva-7b", "smollm"),
+    ],
+)
+def test_other_names_of_a_rule(name: str, known: str, byte_level: Any) -> None:
+    """llama.cpp has several names for one rule."""
+    ours, same = (
+        tokenizer.from_gguf(byte_level | fields(pre=pre)) for pre in (name, known)
+    )
+    assert all(ours.encode(text) == same.encode(text) for text in TEXTS)
+
+
+# Pieces that llama.cpp's own expressions leave, worked out by hand.
+PIECES_OF = {
+    "default": (
+        "I'm 1234567, (x+y)!\n",
+        [
+            "I",
+            "'",
+            "m",
+            "Ġ",
+            "123",
+            "456",
+            "7",
+            ",",
+            "Ġ",
+            "(",
+            "x",
+            "+",
+            "y",
+            ")!",
+            "Ċ",
+        ],
+    ),
+    "deepseek-coder": (
+        "print x12,\n\n y",
+        ["print", "Ġx", "1", "2", ",", "Ċ", "Ċ", "Ġy"],
+    ),
+    "tekken": (
+        "helloWorld HTTPServer a/b 42\n",
+        ["hello", "World", "ĠHTTPServer", "Ġa", "/b", "Ġ", "4", "2", "Ċ"],
+    ),
+    "smaug-bpe": ("it's 12345", ["it", "'s", "Ġ", "123", "45"]),
+}
+
+
+@pytest.mark.parametrize("pre", PIECES_OF)
+def test_pieces_before_merging(pre: str) -> None:
+    """Where a text is cut, before anything is merged."""
+    from jeff_llm.models.gguf_splits import SPLITS, add_split
+
+    backend = Tokenizer(models.BPE())
+    add_split(backend, SPLITS[pre])
+    text, pieces = PIECES_OF[pre]
+    assert [
+        piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text)
+    ] == pieces
+
+
+def test_a_file_without_a_rule_has_the_default(byte_level: dict[str, Any]) -> None:
+    """It is older than the field; no token is put before the text."""
+    ours = tokenizer.from_gguf(byte_level)
+    named = tokenizer.from_gguf(byte_level | fields(pre="default"))
+    assert all(ours.encode(text) == named.encode(text) for text in TEXTS)
+    begins = tokenizer.from_gguf(byte_level | fields(pre="tekken"))
+    assert begins.encode("a")[0] == begins.bos_id and ours.encode("a")[0] != ours.bos_id
+
+
+def test_tokens_that_end_a_turn(byte_level: dict[str, Any]) -> None:
+    """llama.cpp's fields for the ends of turns and messages, beside the end of text."""
+    from jeff_llm.models.gguf_tokenizer import end_tokens
+
+    eos = byte_level["tokenizer.ggml.eos_token_id"]
+    assert end_tokens(byte_level) == (eos,)
+    more = fields(eot_token_id=eos - 1, eom_token_id=eos)
+    assert end_tokens(byte_level | more) == (eos, eos - 1)
+    with pytest.raises(ValueError, match="eot_token_id: expected a number below"):
+        end_tokens(byte_level | fields(eot_token_id=10**6))

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jeff_llm.models.rope import RopeScaling, angles, frequencies, rotate
+from jeff_llm.models.rope import (
+    RopeScaling,
+    angles,
+    frequencies,
+    rotate,
+    scaling_of_factors,
+)
 
 SCALINGS = {
     "linear": {"rope_type": "linear", "factor": 4.0},
@@ -130,15 +136,15 @@ def test_llama3_from_its_divisors(factor: float) -> None:
     scaling = RopeScaling("llama3", factor)
     plain, stretched = (frequencies(128, 5e5, s)[0] for s in (None, scaling))
     factors = (plain / stretched).astype(np.float32)
-    assert RopeScaling.from_factors(factors, 5e5) == scaling
+    assert scaling_of_factors(factors, 5e5) == scaling
 
 
 def test_divisors_of_another_scaling() -> None:
     """Divisors that Llama 3 has not are refused by the tensor's name."""
     with pytest.raises(ValueError, match=r"rope_freqs\.weight: .*Llama 3"):
-        RopeScaling.from_factors(np.linspace(1, 8, 64, dtype=np.float32), 5e5)
+        scaling_of_factors(np.linspace(1, 8, 64, dtype=np.float32), 5e5)
     with pytest.raises(ValueError, match=r"rope_freqs\.weight: "):
-        RopeScaling.from_factors(np.full(64, 0.25, np.float32), 5e5)
+        scaling_of_factors(np.full(64, 0.25, np.float32), 5e5)
 
 
 def test_rotation_by_hand() -> None:
