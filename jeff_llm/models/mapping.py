@@ -80,7 +80,7 @@ def to_params(
     *,
     ignore: Sequence[str] = (),
     dtype: Any = np.float32,
-    place: Callable[[str, np.ndarray], jax.Array] | None = None,
+    place: Callable[[str, np.ndarray], Any] | None = None,
 ) -> dict[str, Any]:
     """Read parameters from tensors.
 
@@ -93,7 +93,7 @@ def to_params(
       shapes: nested dictionaries of the shapes of the parameters.
       ignore: regular expressions of tensors to ignore.
       dtype: of the parameters.
-      place: ``(path, array) -> jax.Array``, puts a leaf on its devices; the default
+      place: ``(path, array) -> leaf``, puts a leaf on its devices; the default
         device by default.
 
     Returns:
@@ -112,7 +112,7 @@ def to_params(
     _check_shapes(wanted, leaves, tensors)
     place = place or (lambda path, array: jax.numpy.asarray(array))
 
-    def load(path: str) -> jax.Array:
+    def load(path: str) -> Any:
         return place(path, _read(wanted[path], tensors, leaves[path].shape, dtype))
 
     with ThreadPoolExecutor(2) as pool:

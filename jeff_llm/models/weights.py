@@ -6,6 +6,7 @@ package that carries a model. `save` writes a directory that transformers opens.
 """
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from jeff_llm.models.find_model import find_model
 from jeff_llm.models.gguf_tokenizer import end_tokens
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.models.mapping import Rule, to_params, to_tensors
+from jeff_llm.models.quantized import PACKED, pack_leaf
 from jeff_llm.models.rope import scaling_of_factors
 from jeff_llm.models.tensors import (
     TensorFile,
@@ -58,6 +60,7 @@ def load(
     partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
     revision: str | None = None,
     ignore: Sequence[str] = (),
+    packed: bool = False,
 ) -> LanguageModel:
     """Load a language model with its tokenizer.
 
@@ -73,6 +76,9 @@ def load(
       revision: of a model of the hub.
       ignore: fields of ``config.json``, ``generation_config.json`` or of a GGUF header
         that change no numbers; a field that jeff does not know is an error otherwise.
+      packed: keep kernels and embedding in eight bits
+        (`jeff_llm.models.quantized`): a quarter of float32's memory, and tokens about
+        twice as fast on a CPU. For decoding, scoring and as a frozen base of LoRA.
 
     Returns:
       The model.
@@ -84,7 +90,14 @@ def load(
     """
     path = find_model(str(name_or_path), revision)
     read = load_directory if path.is_dir() else load_gguf
-    return read(path, dtype=dtype, mesh=mesh, partitions=partitions, ignore=ignore)
+    return read(
+        path,
+        dtype=dtype,
+        mesh=mesh,
+        partitions=partitions,
+        ignore=ignore,
+        packed=packed,
+    )
 
 
 def load_gguf(
@@ -94,6 +107,7 @@ def load_gguf(
     mesh: Mesh | None = None,
     partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
     ignore: Sequence[str] = (),
+    packed: bool = False,
 ) -> LanguageModel:
     """Load a GGUF file.
 
@@ -103,6 +117,7 @@ def load_gguf(
       mesh: as in `load`.
       partitions: as in `load`.
       ignore: as in `load`.
+      packed: as in `load`.
 
     Returns:
       The model; its tokenizer is built from the file.
@@ -125,7 +140,7 @@ def load_gguf(
         if "rope_freqs.weight" in file:
             config = _with_factors(config, file["rope_freqs.weight"].read())
     rules, ignored = architectures.gguf_rules(config), architectures.GGUF_IGNORED
-    params = _read(file, config, rules, ignored, dtype, mesh, partitions)
+    params = _read(file, config, rules, ignored, dtype, mesh, partitions, packed)
     with _naming(file.path):
         tokenizer = tokenizer_of_gguf(metadata)
         ends = end_tokens(metadata)
@@ -140,6 +155,7 @@ def load_directory(
     mesh: Mesh | None = None,
     partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
     ignore: Sequence[str] = (),
+    packed: bool = False,
 ) -> LanguageModel:
     """Load a directory as transformers writes them.
 
@@ -150,6 +166,7 @@ def load_directory(
       mesh: as in `load`.
       partitions: as in `load`.
       ignore: as in `load`.
+      packed: as in `load`.
 
     Returns:
       The model; its tokenizer is None where the directory has none.
@@ -172,7 +189,7 @@ def load_directory(
         sizes.check_sizes(config, sizes.TRANSFORMERS, shapes)
     ends = folder.end_ids(path, values, config.vocab_size, ignore)
     rules, ignored = architectures.SAFETENSORS_RULES, architectures.SAFETENSORS_IGNORED
-    params = _read(file, config, rules, ignored, dtype, mesh, partitions)
+    params = _read(file, config, rules, ignored, dtype, mesh, partitions, packed)
     tokenizer = folder.read_tokenizer(path)
     return _checked(LanguageModel(config, params, tokenizer, path.name, ends), path)
 
@@ -257,8 +274,17 @@ def _read(
     dtype: Any,
     mesh: Mesh | None,
     partitions: Sequence[tuple[str, PartitionSpec]],
+    packed: bool,
 ) -> dict[str, Any]:
-    def place(path: str, array: np.ndarray) -> jax.Array:
+    if packed and mesh is not None:
+        raise ValueError(
+            "packed: expected no mesh beside it, since eight-bit kernels are not split "
+            "over devices; leave one of the two out"
+        )
+
+    def place(path: str, array: np.ndarray) -> Any:
+        if packed and any(re.search(pattern, path) for pattern in PACKED):
+            return pack_leaf(path, array)
         if mesh is None:
             return jnp.asarray(array)
         # Leaf by leaf: no device, and not the host, ever holds the whole model.
