@@ -151,6 +151,11 @@ class Batcher:
         with self._changed:
             self._closed = True
 
+    @property
+    def closed(self) -> bool:
+        """Whether no more requests are taken."""
+        return self._closed
+
     def join(self, timeout: float | int | None = None) -> bool:
         """Wait until nothing is left to do.
 

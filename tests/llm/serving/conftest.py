@@ -1,5 +1,7 @@
 """A tiny chat model of letters, its batcher, and what it says when asked alone."""
 
+import contextlib
+import socket
 import threading
 from typing import Any
 
@@ -62,3 +64,26 @@ def ask_all():
 @pytest.fixture
 def collected():
     return Collected
+
+
+@pytest.fixture(scope="session")
+def serving():
+    """``serving(app)``: its address, as long as the block lasts."""
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("starlette")
+
+    @contextlib.contextmanager
+    def run(app):
+        config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off")
+        server = uvicorn.Server(config)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=server.run, args=([listening],))
+            thread.start()
+            host, port = listening.getsockname()
+            try:
+                yield f"http://{host}:{port}"
+            finally:
+                server.should_exit = True
+                thread.join()
+
+    return run
