@@ -24,7 +24,9 @@ from jeff_llm.serving.protocol import (
     read_chat,
     read_completion,
 )
-from jeff_llm.serving.streams import EventStream, events, next_piece
+from jeff_llm.serving.routed import Decision, Routing, check_routable
+from jeff_llm.serving.rows import Piece
+from jeff_llm.serving.streams import EventStream, events, finished, next_piece
 
 __all__ = ["App"]
 
@@ -55,6 +57,7 @@ class App:
         *,
         limits: Limits | None = None,
         api_key: str = "",
+        routing: Routing | None = None,
     ):
         """Describe the server; nothing is opened yet.
 
@@ -63,22 +66,24 @@ class App:
           batcher: decodes for it.
           limits: what is taken; by default under the model's own name.
           api_key: the key that clients must send; none by default.
+          routing: sends chats on of which the model is not sure.
 
         Raises:
           ValueError: if the model has no tokenizer.
           ImportError: if the extra ``serve`` is not installed.
         """
         applications = require("starlette.applications", extra="serve")
-        routing = require("starlette.routing", extra="serve")
+        routes = require("starlette.routing", extra="serve")
         if model.tokenizer is None:
             raise ValueError("model: expected one with a tokenizer, got none")
         self.pending = 0
         self._model, self._tokenizer, self._batcher = model, model.tokenizer, batcher
+        self._routing = routing
         self._limits = limits or Limits(model.name, max_rows=batcher.max_waiting)
         # Digests have one length, so that comparing them tells nothing of the key.
         self._key = hashlib.sha256(api_key.encode()).digest() if api_key else None
         self._created = Head.new(chat=True, name=model.name).created
-        route = routing.Route
+        route = routes.Route
         self._app = applications.Starlette(
             routes=[
                 route("/health", self._health, methods=["GET"]),
@@ -147,6 +152,8 @@ class App:
 
     async def _answer(self, request: Any, read: Reader, *, chat: bool) -> Any:
         asked = read(await _body(request), self._model, self._limits)
+        if chat and self._routing is not None:
+            return await self._routed(request, asked, self._routing)
         head = Head.new(chat=chat, name=self._limits.name)
         form = Form(head, self._tokenizer, asked.logprobs)
         answers = Answers(self._batcher, asked.jobs)
@@ -164,6 +171,31 @@ class App:
             answers.cancel()
             raise
         return EventStream(events(form, asked, first, pieces, answers.cancel))
+
+    async def _routed(self, request: Any, asked: Asked, routing: Routing) -> Any:
+        """One whole answer, from the model that is to give it."""
+        check_routable(asked)
+        answers = Answers(self._batcher, asked.jobs)
+
+        async def decided() -> tuple[Piece, Decision]:
+            (small,) = await answers.whole()
+            return small, await routing.decide(asked, small)
+
+        try:
+            piece, decision = await unless_gone(request.receive, decided())
+        finally:
+            answers.cancel()
+        name, prompt_tokens = self._limits.name, asked.prompt_tokens
+        if (large := decision.answer) is not None:
+            name, prompt_tokens = large.model, large.prompt_tokens
+            piece = Piece(large.text, (), large.finish_reason, large.completion_tokens)
+        usage = usage_of(prompt_tokens, piece.completion_tokens)
+        head = Head.new(chat=True, name=name, jeff=decision.fields)
+        form = Form(head, self._tokenizer, logprobs=False)
+        if asked.stream:
+            parts = finished(form, piece, usage if asked.usage else None)
+            return EventStream(parts, decision.headers)
+        return _response(form.whole([piece], usage), 200, decision.headers)
 
     def _guarded(
         self, handler: Callable[[Any], Coroutine[Any, Any, Any]]

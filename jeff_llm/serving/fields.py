@@ -1,6 +1,6 @@
 """Fields of a request that are refused by name, and those that change nothing."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 import pydantic
 
@@ -10,7 +10,7 @@ __all__ = [
     "RequestError",
     "object_of",
     "parse",
-    "refuse",
+    "refusal",
     "without_neutral",
 ]
 
@@ -93,7 +93,7 @@ def object_of(value: Any, name: str) -> dict[str, Any]:
       RequestError: if it is none.
     """
     if not isinstance(value, dict):
-        refuse(name, "a JSON object", value)
+        raise refusal(name, "a JSON object", value)
     return dict(value)
 
 
@@ -119,7 +119,9 @@ def without_neutral(
         known = any(type(v) is type(value) and v == value for v in values)
         if value is not None and not known:
             allowed = " or ".join(map(repr, (*values, None)))
-            refuse(f"{where}{name}", f"{allowed}, since it is not supported", value)
+            raise refusal(
+                f"{where}{name}", f"{allowed}, since it is not supported", value
+            )
     if not where:
         for name in _LABELS:
             fields.pop(name, None)
@@ -154,15 +156,15 @@ def parse(kind: type[Any], fields: dict[str, Any]) -> Any:
     raise RequestError(f"{path}: {first['msg']}, got {came}", param=path)
 
 
-def refuse(name: str, expected: str, value: Any) -> NoReturn:
-    """Refuse a field.
+def refusal(name: str, expected: str, value: Any) -> RequestError:
+    """The error of a field that cannot be applied.
 
     Args:
       name: of the field.
       expected: what was expected.
       value: what came.
 
-    Raises:
-      RequestError: always.
+    Returns:
+      The error.
     """
-    raise RequestError(f"{name}: expected {expected}, got {value!r:.100}", param=name)
+    return RequestError(f"{name}: expected {expected}, got {value!r:.100}", param=name)

@@ -22,7 +22,7 @@ from jeff_llm.serving.fields import (
     RequestError,
     object_of,
     parse,
-    refuse,
+    refusal,
     without_neutral,
 )
 from jeff_llm.serving.rows import Job
@@ -140,10 +140,10 @@ def read_chat(body: Any, model: LanguageModel, limits: Limits) -> Asked:
         ]
     chat = parse(_Chat, without_neutral(fields, NEUTRAL))
     if chat.top_logprobs is not None and not chat.logprobs:
-        refuse("top_logprobs", "logprobs true beside it", chat.logprobs)
+        raise refusal("top_logprobs", "logprobs true beside it", chat.logprobs)
     both = {chat.max_tokens, chat.max_completion_tokens} - {None}
     if len(both) > 1:
-        refuse("max_tokens", "the same as max_completion_tokens", sorted(both))
+        raise refusal("max_tokens", "the same as max_completion_tokens", sorted(both))
     # "developer" is OpenAI's newer name of the system's role.
     messages = tuple(
         Message("system" if turn.role == "developer" else turn.role, _content(turn))
@@ -182,7 +182,7 @@ def read_completion(body: Any, model: LanguageModel, limits: Limits) -> Asked:
     if prompt and isinstance(prompt[0], int):
         prompt = [prompt]
     if not prompt:
-        refuse("prompt", "at least one", given.prompt)
+        raise refusal("prompt", "at least one", given.prompt)
     rows = [_encoded(model, each) for each in prompt]
     return _asked(
         given,
@@ -216,12 +216,12 @@ def _asked(
         )
     count = given.n or 1
     if count * len(prompts) > limits.max_rows:
-        refuse("n", f"at most {limits.max_rows} answers", count * len(prompts))
+        raise refusal("n", f"at most {limits.max_rows} answers", count * len(prompts))
     if given.stream_options is not None and not given.stream:
-        refuse("stream_options", "stream true beside it", given.stream)
+        raise refusal("stream_options", "stream true beside it", given.stream)
     stop = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
     if "" in stop or len(stop) > 16:
-        refuse("stop", "at most 16 texts, none of them empty", list(stop))
+        raise refusal("stop", "at most 16 texts, none of them empty", list(stop))
     # Without a seed the client wants any answer; with one, the same again.
     seed = secrets.randbits(32) if given.seed is None else given.seed
     jobs = tuple(
@@ -274,7 +274,9 @@ def _chat_prompt(model: LanguageModel, messages: tuple[Message, ...]) -> list[in
         ids = model.tokenizer.encode(text, add_special_tokens=False)
     except (TypeError, ValueError) as error:
         raise RequestError(f"messages: {error}", param="messages") from error
-    return ids or refuse("messages", "at least one token", "none")
+    if not ids:
+        raise refusal("messages", "at least one token", "none")
+    return ids
 
 
 def _encoded(model: LanguageModel, prompt: str | list[int]) -> list[int]:
@@ -284,7 +286,7 @@ def _encoded(model: LanguageModel, prompt: str | list[int]) -> list[int]:
         raise RequestError(f"prompt: {error}", param="prompt") from error
     size = model.config.vocab_size
     if not ids or not all(0 <= number < size for number in ids):
-        refuse("prompt", f"at least one token, all of them below {size}", prompt)
+        raise refusal("prompt", f"at least one token, all of them below {size}", prompt)
     return ids
 
 

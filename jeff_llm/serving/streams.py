@@ -11,7 +11,7 @@ from jeff_llm.serving.bodies import Form, fault_body, usage_of
 from jeff_llm.serving.protocol import Asked
 from jeff_llm.serving.rows import Piece
 
-__all__ = ["EventStream", "events", "next_piece"]
+__all__ = ["EventStream", "events", "finished", "next_piece"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,6 +101,26 @@ async def events(
         yield _event(fault_body())
     finally:
         cancel()
+
+
+async def finished(
+    form: Form, piece: Piece, usage: dict[str, int] | None
+) -> AsyncIterator[str]:
+    """The events of one answer that is there already.
+
+    Args:
+      form: how they are written.
+      piece: the answer.
+      usage: numbers of tokens, to be sent at the end.
+
+    Returns:
+      The events.
+    """
+    yield _event(form.opening(0))
+    yield _event(form.chunk(0, piece))
+    if usage is not None:
+        yield _event(form.ending(usage))
+    yield "data: [DONE]\n\n"
 
 
 async def next_piece(pieces: AsyncIterator[tuple[int, Piece]]) -> tuple[int, Piece]:
