@@ -260,10 +260,11 @@ def test_other_paths_and_models(client, url):
         client.embeddings.create(input="a", model="letters")
 
 
-def test_two_hundred_clients_at_once(talking, serving):
+@pytest.mark.parametrize("room", [256, 16])
+def test_two_hundred_clients_at_once(talking, serving, room):
     """Each gets its answer; beyond the limit, and only then, a 503."""
-    batcher = Batcher(talking, max_batch=8, max_waiting=150)
-    limits = Limits("letters", max_rows=150)
+    batcher = Batcher(talking, max_batch=8, max_waiting=room)
+    limits = Limits("letters", max_rows=room)
     create = {"model": "letters", "max_tokens": 3, "temperature": 1.0}
 
     async def ask_all(base):
@@ -282,12 +283,10 @@ def test_two_hundred_clients_at_once(talking, serving):
     answered = [each for each in came if not isinstance(each, Exception)]
     refused = [each for each in came if isinstance(each, openai.APIStatusError)]
     assert len(answered) + len(refused) == 200
-    assert len(answered) >= 150
+    assert len(answered) == 200 if room >= 200 else len(answered) >= room
     assert all(len(each.choices[0].text) <= 3 for each in answered)
     for each in refused:
         assert each.status_code == 503 and each.response.headers["retry-after"] == "1"
-    again = generate.generate(talking, ["abc"], max_new_tokens=3)
-    assert len(again.texts[0]) == 3, "and the model is unharmed"
 
 
 def test_a_client_that_leaves_stops_its_rows_alone(
