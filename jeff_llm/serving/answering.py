@@ -106,11 +106,10 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Re
             raise ClientGoneError("the client has closed its connection")
         return doing.result()
     finally:
-        for task in (doing, leaving):
-            if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        doing.cancel()
+        leaving.cancel()
+        # What was cancelled ends before its rows are.
+        await asyncio.wait({doing, leaving})
 
 
 async def _left(receive: Receive) -> None:

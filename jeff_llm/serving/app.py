@@ -234,15 +234,19 @@ class App:
 
 
 async def _body(request: Any) -> Any:
+    requests = require("starlette.requests", extra="serve")
     whole = bytearray()
-    async for part in request.stream():
-        whole += part
-        if len(whole) > _MOST_BYTES:
-            raise RequestError(
-                f"body: expected at most {_MOST_BYTES} bytes, got more",
-                code="request_too_large",
-                status=413,
-            )
+    try:
+        async for part in request.stream():
+            whole += part
+            if len(whole) > _MOST_BYTES:
+                raise RequestError(
+                    f"body: expected at most {_MOST_BYTES} bytes, got more",
+                    code="request_too_large",
+                    status=413,
+                )
+    except requests.ClientDisconnect as error:
+        raise ClientGoneError("the client left before its request was whole") from error
     try:
         return parse_json(bytes(whole), "body")
     except ValueError as error:

@@ -53,6 +53,7 @@ class Asked:
     Attributes:
       jobs: one per answer: the choices of the first prompt, then of the next.
       messages: the conversation; empty for a completion of plain text.
+      prompt_tokens: tokens of all prompts; those of one count once for all its choices.
       logprobs: whether log-probabilities are reported.
       stream: whether pieces are sent as they come.
       usage: whether a stream ends with the numbers of tokens.
@@ -60,14 +61,10 @@ class Asked:
 
     jobs: tuple[Job, ...]
     messages: tuple[Message, ...]
+    prompt_tokens: int
     logprobs: bool
     stream: bool
     usage: bool
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of all prompts, each counted once."""
-        return sum(map(len, {job.prompt for job in self.jobs}))
 
 
 class _StreamOptions(BaseModel):
@@ -241,7 +238,8 @@ def _asked(
         for choice in range(count)
     )
     usage = bool(given.stream_options and given.stream_options.include_usage)
-    return Asked(jobs, messages, logprobs, bool(given.stream), usage)
+    read = sum(map(len, prompts))
+    return Asked(jobs, messages, read, logprobs, bool(given.stream), usage)
 
 
 def _room(

@@ -176,6 +176,8 @@ class Routing:
 
     def _rule(self, prompt: tuple[int, ...], small: Piece) -> tuple[float, bool]:
         sure = self._measure(prompt, small.tokens)
+        # NaN of a broken model shows no confidence, and JSON has none.
+        sure = sure if math.isfinite(sure) else 0.0
         uniform = jnp.asarray(random.random(), jnp.float32)
         # In the router's own precision, in which its threshold was chosen.
         return sure, bool(self.router(jnp.asarray(sure), uniform=uniform))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 import time
 
 import pytest
@@ -86,6 +87,7 @@ def test_a_plain_completion(client, talking):
     asked = GREEDY | {"max_tokens": 5}
     said = client.completions.create(prompt=prompts, **asked)
     assert [choice.text for choice in said.choices] == found
+    assert said.usage.prompt_tokens == 6 and said.usage.completion_tokens == 10
     ids = talking.encode("abc")
     assert client.completions.create(prompt=ids, **asked).choices[0].text == found[0]
     stream = client.completions.create(prompt="abc", stream=True, **asked)
@@ -268,9 +270,14 @@ def test_two_hundred_clients_at_once(talking, serving, room):
     create = {"model": "letters", "max_tokens": 3, "temperature": 1.0}
 
     async def ask_all(base):
-        http = openai.DefaultAsyncHttpxClient(trust_env=False)
+        # A busy machine accepts late; the default is five seconds.
+        http = openai.DefaultAsyncHttpxClient(trust_env=False, timeout=300)
         async with openai.AsyncOpenAI(
-            base_url=f"{base}/v1", api_key="none", max_retries=0, http_client=http
+            base_url=f"{base}/v1",
+            api_key="none",
+            max_retries=0,
+            timeout=300,
+            http_client=http,
         ) as client:
             asked = [
                 client.completions.create(prompt="abc", seed=seed, **create)
@@ -282,7 +289,8 @@ def test_two_hundred_clients_at_once(talking, serving, room):
         came = asyncio.run(ask_all(base))
     answered = [each for each in came if not isinstance(each, Exception)]
     refused = [each for each in came if isinstance(each, openai.APIStatusError)]
-    assert len(answered) + len(refused) == 200
+    others = [e for e in came if isinstance(e, Exception) and e not in refused]
+    assert not others
     assert len(answered) == 200 if room >= 200 else len(answered) >= room
     assert all(len(each.choices[0].text) <= 3 for each in answered)
     for each in refused:
@@ -316,6 +324,22 @@ def test_a_client_that_leaves_stops_its_rows_alone(
     assert again["choices"] == whole["choices"]
     assert steps.count(steps[0]) <= 5 and len(steps) == steps.count(steps[0]) + 99
     assert app.idle and batcher.join(60)
+
+
+def test_a_client_that_leaves_within_its_request_is_no_fault(talking, serving, caplog):
+    app = app_module.App(talking, Batcher(talking))
+    with serving(app) as base:
+        host, port = base.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as leaving:
+            leaving.sendall(
+                b"POST /v1/completions HTTP/1.1\r\n"
+                b"host: a\r\ncontent-length: 9\r\n\r\n{"
+            )
+            deadline = time.monotonic() + 30
+            while app.idle:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+    assert app.idle and not caplog.records
 
 
 def test_a_fault_of_the_model_is_a_500_and_the_server_goes_on(
