@@ -400,7 +400,7 @@ def test_confidence_page(key):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("smollm2_is_here")
-def test_serving_page(tmp_path, monkeypatch, capsys):
+def test_serving_page(tmp_path, monkeypatch):
     """Against the app of its last block, with a log of two requests."""
     pytest.importorskip("openai")
     pytest.importorskip("starlette")
@@ -416,7 +416,7 @@ def test_serving_page(tmp_path, monkeypatch, capsys):
     names = {}
     exec(compile(own, "docs/serving.md", "exec"), names)
     server = uvicorn.Server(
-        uvicorn.Config(names["app"], log_level="warning", lifespan="off")
+        uvicorn.Config(names["app"], log_config=None, lifespan="off")
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -428,7 +428,9 @@ def test_serving_page(tmp_path, monkeypatch, capsys):
             server.should_exit = True
             thread.join()
     names["client"].close()
-    assert capsys.readouterr().out.count("The capital of France is Paris.") == 2
+    said = names["said"].choices[0]
+    assert said.message.content == "The capital of France is Paris."
+    assert names["part"].choices[0].finish_reason == said.finish_reason == "stop"
     exec(compile(threshold, "docs/serving.md", "exec"), names)
     found = router_file.load(tmp_path / "router.json")
     assert found["fifth"].threshold == 0.25

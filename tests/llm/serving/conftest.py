@@ -74,7 +74,7 @@ def serving():
 
     @contextlib.contextmanager
     def run(app):
-        config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off")
+        config = uvicorn.Config(app, log_config=None, lifespan="off")
         server = uvicorn.Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             thread = threading.Thread(target=server.run, args=([listening],))
