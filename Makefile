@@ -51,6 +51,7 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.reasoning_votes
 	$(BIN)/python -m benchmarks.genes
 	$(BIN)/python -m benchmarks.anomaly
+	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.checkpoint
 	$(BIN)/python -m benchmarks.memory
 

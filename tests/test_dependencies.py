@@ -15,10 +15,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOLDERS = {
     "jeff": {"scripts", "data"},
     "jeff_graph": {"graph", "scripts", "bio", "peers"},
-    "jeff_llm": {"llm", "anomaly", "data"},
-    "train_scripts": {"scripts", "bio", "llm", "anomaly"},
+    "jeff_llm": {"llm", "anomaly", "data", "serve"},
+    "train_scripts": {"scripts", "bio", "llm", "anomaly", "serve"},
     "configs": {"scripts"},
-    "tests": {"scripts", "bio", "llm", "data", "peers", "dev"},
+    "tests": {"scripts", "bio", "llm", "data", "peers", "serve", "dev"},
     "benchmarks": {"scripts", "bio", "llm", "peers"},
 }
 OURS = {*FOLDERS, "conftest"}

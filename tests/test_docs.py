@@ -3,6 +3,8 @@
 import gc
 import json
 import re
+import socket
+import threading
 import warnings
 from pathlib import Path
 
@@ -52,6 +54,7 @@ def test_only_pages_that_are_run_have_code():
         "kv.md",
         "language_models.md",
         "reasoning.md",
+        "serving.md",
         "training.md",
         "wds.md",
         "yodo.md",
@@ -393,6 +396,44 @@ def test_confidence_page(key):
     assert names["out"].texts[0].strip() == "France"
     assert names["judged"].shape == (4,)
     assert ((names["judged"] > 0) & (names["judged"] < 1)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("smollm2_is_here")
+def test_serving_page(tmp_path, monkeypatch):
+    """Against the app of its last block, with a log of two requests."""
+    pytest.importorskip("openai")
+    pytest.importorskip("starlette")
+    uvicorn = pytest.importorskip("uvicorn")
+    from jeff_llm.confidence import router_file
+
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"confidence": sure}) for sure in (0.25, 0.75)]
+    (tmp_path / "traffic.jsonl").write_text("\n".join(lines) + "\n")
+    ask, threshold, own = blocks("docs/serving.md")
+    names = {}
+    exec(compile(own, "docs/serving.md", "exec"), names)
+    server = uvicorn.Server(
+        uvicorn.Config(names["app"], log_config=None, lifespan="off")
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            port = str(listening.getsockname()[1])
+            exec(compile(ask.replace("8000", port), "docs/serving.md", "exec"), names)
+        finally:
+            server.should_exit = True
+            thread.join()
+    names["client"].close()
+    said = names["said"].choices[0]
+    assert said.message.content == "The capital of France is Paris."
+    assert names["part"].choices[0].finish_reason == said.finish_reason == "stop"
+    exec(compile(threshold, "docs/serving.md", "exec"), names)
+    found = router_file.load(tmp_path / "router.json")
+    assert found["fifth"].threshold == 0.25
 
 
 @pytest.mark.slow

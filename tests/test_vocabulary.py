@@ -67,13 +67,13 @@ def test_parameters_have_one_name():
     assert not wrong
 
 
-@pytest.mark.parametrize("name", [*READY, "finetune", "chat"])
+@pytest.mark.parametrize("name", [*READY, "finetune", "chat", "serve"])
 def test_fields_of_a_configuration(name):
     config = importlib.import_module(f"configs.{name}").Config
     fields = {field.name for field in dataclasses.fields(config)}
     assert dataclasses.is_dataclass(config)
     assert not fields & set(WORDS), {field: WORDS[field] for field in fields & WORDS}
-    if name != "chat":
+    if name not in ("chat", "serve"):
         assert "data" in fields
     source = inspect.getsource(config)
     for field in fields:
@@ -132,7 +132,8 @@ def test_the_protocol_of_a_room_is_its_evaluation(module):
 def test_every_script_starts():
     """In one process: a module that printed nothing and exited with 0 was no script."""
     names = [SYSTEMS[name].script for name in READY]
-    names += ["train_scripts.chat", "train_scripts.finetune", "train_scripts"]
+    names += ["train_scripts.chat", "train_scripts.finetune", "train_scripts.serve"]
+    names += ["train_scripts"]
     program = (
         "import runpy, sys\n"
         f"for name in {names!r}:\n"

@@ -29,6 +29,7 @@ _PURPOSES = {
     "graph": "graphs of jraph, for editing",
     "scripts": "command line, plots and report",
     "llm": "language models: weights, tokenizers, endpoints",
+    "serve": "an OpenAI-compatible server",
     "anomaly": "detectors of PyOD, beside those of jeff",
     "bio": "single-cell files and statistics",
     "data": "data sets from the hub and the census",

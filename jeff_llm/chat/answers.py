@@ -18,6 +18,8 @@ from jeff_llm.chat.messages import Answer, ChatModel, Message, Request
 __all__ = [
     "Cassette",
     "Recorder",
+    "append_line",
+    "drop_torn_line",
     "known_answer",
     "make_private",
     "not_kept",
@@ -130,7 +132,7 @@ class Recorder:
         self._lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         make_private(self.path)
-        _drop_torn_line(self.path)
+        drop_torn_line(self.path)
 
     def __repr__(self) -> str:
         return f"Recorder({self._model!r}, {str(self.path)!r})"
@@ -157,10 +159,46 @@ class Recorder:
         }
         try:
             with self._lock:
-                _append(self.path, json.dumps(record).encode() + b"\n")
+                append_line(self.path, json.dumps(record).encode() + b"\n")
         except Exception as error:  # whatever it is, the answer is handed over
             self.stopped = self.stopped or not_kept(self.path, error)
         return answer
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a whole line or nothing.
+
+    Args:
+      path: the file.
+      line: the line, with its line break.
+
+    Raises:
+      OSError: if it could not be written whole; the file is as before.
+    """
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            written = 0
+            while written < len(line):
+                written += file.write(line[written:])
+        except BaseException:
+            # The next record would be appended to a fragment.
+            with contextlib.suppress(OSError):
+                file.truncate(size)
+            raise
+
+
+def drop_torn_line(path: Path) -> None:
+    """Remove an incomplete last line, left by a process that was killed.
+
+    Args:
+      path: the file.
+    """
+    content = path.read_bytes()
+    # A record ends with a line break. Without one the write was interrupted, and the
+    # next record would be appended to the fragment.
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def known_answer(text: str, where: str) -> Answer:
@@ -234,21 +272,6 @@ def not_kept(path: Path, error: Exception) -> OSError:
     return stop
 
 
-def _append(path: Path, line: bytes) -> None:
-    """Append a whole line or nothing."""
-    with path.open("ab", buffering=0) as file:
-        size = file.tell()
-        try:
-            written = 0
-            while written < len(line):
-                written += file.write(line[written:])
-        except BaseException:
-            # The next record would be appended to a fragment.
-            with contextlib.suppress(OSError):
-                file.truncate(size)
-            raise
-
-
 def _load_record(line: bytes, where: str) -> tuple[str, Request, Answer]:
     try:
         record = json.loads(line)
@@ -282,11 +305,3 @@ def _answer(fields: dict[str, Any]) -> Answer:
     if not all(isinstance(each, int | float) for each in answer.log_probs or ()):
         raise TypeError("log_probs: expected numbers")
     return answer
-
-
-def _drop_torn_line(path: Path) -> None:
-    content = path.read_bytes()
-    # A record ends with a line break. Without one the write was interrupted, and the
-    # next record would be appended to the fragment.
-    if not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)

@@ -310,8 +310,8 @@ def choose(params: PyTree, where: Sequence[str]) -> list[str]:
 
 
 def _multiplies(node: Any) -> bool:
-    """Whether a node replaces a kernel, such as a quantised one."""
-    return hasattr(node, "__rmatmul__")
+    """Whether a node replaces a kernel or an embedding, such as a quantised one."""
+    return hasattr(node, "__rmatmul__") or hasattr(node, "unembed")
 
 
 def _name(path: jax.tree_util.KeyPath) -> str:

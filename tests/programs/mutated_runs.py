@@ -17,6 +17,8 @@ from mutate import Format
 
 from jeff import checkpoint, runlog, wheels
 from jeff_llm import chat
+from jeff_llm.confidence import Router, router_file
+from train_scripts.routing.logs import write_routers
 from train_scripts.running import results, workdir
 
 __all__ = ["FORMATS"]
@@ -129,6 +131,19 @@ async def _or_none(model: Any, request: chat.Request) -> chat.Answer | None:
         return await model.answer(request)
     except LookupError:
         return None
+
+
+def router_json(path: Path) -> Path:
+    bound = Router(0.75, 1.0, 0.5, 0.875, 0.125, 0.0625)
+    write_routers(path, {"match": Router(0.5, rate=0.25), "guaranteed": bound})
+    return path
+
+
+def check_routers(path: Path, found: Any) -> None:
+    del path
+    for router in found.values():
+        assert 0 <= router.tie_rate <= 1
+        assert (router.max_error is None) == (router.delta is None)
 
 
 # A completion, as an endpoint sends it over loopback.
@@ -253,6 +268,7 @@ FORMATS = [
     Format("log", "run", log_folder, read_log, check_log),
     Format("rows", "run", log_folder, read_rows, check_rows),
     Format("result", "result.json", result_file, results.read),
+    Format("routers", "router.json", router_json, router_file.load, check_routers),
     Format("answers", "a.db", answers_file, read_answers, check_answers, weight=2),
     Format("cassette", "a.jsonl", cassette_file, read_cassette, check_answers),
     Format(

@@ -1,0 +1,1 @@
+"""Serve a language model over HTTP."""
