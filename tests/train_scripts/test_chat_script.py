@@ -69,15 +69,24 @@ def test_a_turn_reads_what_it_adds(tiny_chat_model):
     assert session.tokens_read - read < afresh.tokens_read
 
 
-def test_the_packed_cache_is_named_by_its_widths():
-    assert cache_of("") is init_cache
-    made = cache_of("4, 2")
+def test_the_packed_cache_is_named_by_its_widths(tiny_chat_model):
+    model = chat.load(Config(model=str(tiny_chat_model)))
+    assert cache_of("", model.config) is init_cache
+    made = cache_of("4, 2", model.config)
     assert (made.config.key_bits, made.config.value_bits) == (4, 2)
     for wrong in ("4", "4,two", "4,2,1"):
         with pytest.raises(ValueError, match="kv: expected bits of keys and values"):
-            cache_of(wrong)
+            cache_of(wrong, model.config)
     with pytest.raises(ValueError, match="5"):
-        cache_of("5,2")
+        cache_of("5,2", model.config)
+
+
+def test_packed_weights_and_a_packed_cache(tiny_chat_model, capsys):
+    config = Config(model=str(tiny_chat_model), max_tokens=4, packed=True, kv="8,8")
+    model = chat.load(config)
+    lines = iter(["hello", "again", "/quit"])
+    chat.talk(model, config, lambda prompt: next(lines))
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_context_overflow_is_told_and_survived(tiny_chat_model, capsys):

@@ -26,8 +26,6 @@ ROUTED = {"router": "router.json", "large": "http://127.0.0.1:9", "large_model":
     [
         ({"max_batch": 0}, "max_batch: expected at least 1"),
         ({"port": 70000}, "port: expected 0 to 65535"),
-        ({"kv": "4"}, "kv: expected two widths"),
-        ({"kv": "4,x"}, "kv: expected two widths"),
         ({"api_key": "a", "api_key_file": "b"}, "got both"),
         ({"router": "a.json"}, "large: expected router, large and large_model"),
         ({"large": "http://a"}, "large: expected router, large and large_model"),

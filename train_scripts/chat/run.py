@@ -64,7 +64,9 @@ def load(config: Config) -> LanguageModel:
     Raises:
       ValueError: if the model has no chat template.
     """
-    model = weights.load(config.model, dtype=jnp.dtype(config.dtype))
+    model = weights.load(
+        config.model, dtype=jnp.dtype(config.dtype), packed=config.packed
+    )
     if model.tokenizer is None or model.tokenizer.chat_template is None:
         raise ValueError(
             f"model: expected one with a chat template, {config.model} has none; take "
@@ -86,7 +88,9 @@ def begin(model: LanguageModel, config: Config, capacity: int = 0) -> generate.S
     Returns:
       The session.
     """
-    return generate.Session(model, capacity=capacity, make_cache=cache_of(config.kv))
+    return generate.Session(
+        model, capacity=capacity, make_cache=cache_of(config.kv, model.config)
+    )
 
 
 def answer(

@@ -3,15 +3,17 @@
 from jeff_llm import kv
 from jeff_llm.generate.decoding import MakeCache
 from jeff_llm.models.cache import init_cache
+from jeff_llm.models.config import DecoderConfig
 
 __all__ = ["cache_of"]
 
 
-def cache_of(widths: str) -> MakeCache:
+def cache_of(widths: str, config: DecoderConfig) -> MakeCache:
     """A factory of caches.
 
     Args:
       widths: bits of keys and values, such as "4,2"; empty for a plain cache.
+      config: the decoder's configuration, whose heads the groups must fit.
 
     Returns:
       What `jeff_llm.generate` takes as ``make_cache``.
@@ -27,4 +29,9 @@ def cache_of(widths: str) -> MakeCache:
             f"kv: expected bits of keys and values such as 4,2, got {widths!r}"
         )
     keys, values = map(int, parts)
-    return kv.MakeCache(kv.CacheConfig(key_bits=keys, value_bits=values))
+    layout = kv.CacheConfig(
+        key_bits=keys, value_bits=values, group_size=min(64, config.head_width)
+    )
+    # Here, and not at the first prompt.
+    layout.check_heads(config.head_width)
+    return kv.MakeCache(layout)

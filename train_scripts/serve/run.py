@@ -19,14 +19,11 @@ from jeff import files
 from jeff.extras import require
 from jeff_llm.chat import OpenAICompatible
 from jeff_llm.confidence import Router, router_file, selfref
-from jeff_llm.generate.decoding import MakeCache
-from jeff_llm.kv import CacheConfig
-from jeff_llm.kv.make_cache import MakeCache as MakeQuantisedCache
 from jeff_llm.models import adapters, weights
-from jeff_llm.models.cache import init_cache
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.serving import Batcher
 from train_scripts.cli import MENDABLE, use_compilation_cache
+from train_scripts.running.caches import cache_of
 
 __all__ = ["Served", "build", "main", "read_router"]
 
@@ -103,7 +100,7 @@ def build(config: Config) -> Served:
         max_batch=config.max_batch,
         max_waiting=config.max_waiting,
         piece=config.piece,
-        make_cache=_cache(config, model),
+        make_cache=cache_of(config.kv, model.config),
         stop_ids=stop_ids,
     )
     limits = Limits(
@@ -139,25 +136,14 @@ def read_router(config: Config) -> Router:
 def _load(
     config: Config,
 ) -> tuple[LanguageModel, selfref.ConfidenceTokens | None]:
-    model = weights.load(config.model, dtype=jnp.dtype(config.dtype))
+    model = weights.load(
+        config.model, dtype=jnp.dtype(config.dtype), packed=config.packed
+    )
     if config.measure == "selfref":
         return selfref.load(model, config.adapters)
     if config.adapters:
         model = adapters.merged(model, config.adapters)
     return model, None
-
-
-def _cache(config: Config, model: LanguageModel) -> MakeCache:
-    if not config.kv:
-        return init_cache
-    key_bits, value_bits = map(int, config.kv.split(","))
-    head_width = model.config.head_width
-    layout = CacheConfig(
-        key_bits=key_bits, value_bits=value_bits, group_size=min(64, head_width)
-    )
-    # Here, and not at the first request.
-    layout.check_heads(head_width)
-    return MakeQuantisedCache(layout)
 
 
 def _routing(
