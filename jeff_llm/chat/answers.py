@@ -30,9 +30,10 @@ _NOT_OWNER = stat.S_IRWXG | stat.S_IRWXO
 _KINDS = {
     "text": str,
     "finish_reason": str,
-    "prompt_tokens": int,
-    "completion_tokens": int,
-    "cost": (int, float),
+    # None is what the endpoint did not report.
+    "prompt_tokens": int | None,
+    "completion_tokens": int | None,
+    "cost": int | float | None,
     "model": str,
 }
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from jeff_llm.chat.answers import known_answer, make_private, not_kept, tighten
 from jeff_llm.chat.messages import Answer, ChatModel, Request
+from jeff_llm.chat.totals import total
 
 __all__ = ["Cached"]
 
@@ -109,11 +110,12 @@ class Cached:
                 self._flights.pop(place, None)
                 await flight.end()
 
-    def spent(self) -> float:
+    def spent(self) -> float | None:
         """Add up what the stored answers cost when they were asked.
 
         Returns:
-          The cost, over all runs that stored answers of any model in the file.
+          The cost, over all runs that stored answers of any model in the file; None if
+          that of some answer is not known.
 
         Raises:
           OSError: if the file cannot be read.
@@ -121,9 +123,8 @@ class Cached:
         """
         with _database(self.path) as database:
             rows = database.execute("SELECT key, answer FROM answers").fetchall()
-        return math.fsum(
-            known_answer(text, f"{self.path}: {key}").cost for key, text in rows
-        )
+        costs = (known_answer(text, f"{self.path}: {key}").cost for key, text in rows)
+        return total(costs, math.fsum)
 
     async def _find(self, request: Request, key: str) -> Answer:
         # In a thread: waiting for the file lock must not block the event loop.
