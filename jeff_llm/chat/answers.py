@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from jeff import files
 from jeff_llm.chat.messages import Answer, ChatModel, Message, Request
 
 __all__ = [
@@ -178,7 +179,7 @@ def known_answer(text: str, where: str) -> Answer:
       ValueError: if it is none.
     """
     try:
-        return _answer(json.loads(text))
+        return _answer(files.parse_json(text, "the answer", finite=False))
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{where}: expected an answer, came {text!r:.80} ({error}); the file is "
@@ -252,7 +253,7 @@ def _append(path: Path, line: bytes) -> None:
 
 def _load_record(line: bytes, where: str) -> tuple[str, Request, Answer]:
     try:
-        record = json.loads(line)
+        record = files.parse_json(line, "the record", finite=False)
         fields = record["request"]
         messages = tuple(Message(**message) for message in fields["messages"])
         stop = tuple(fields.get("stop", ()))

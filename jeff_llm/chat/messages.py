@@ -300,9 +300,9 @@ class Price:
 def _canonical_schema(text: str) -> str:
     try:
         schema = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"schema: expected JSON text, got {text!r} ({error})"
+            f"schema: expected JSON text, got {text!r:.80} ({error})"
         ) from error
     if not isinstance(schema, dict):
         raise ValueError(f"schema: expected a JSON object, got {text!r}")

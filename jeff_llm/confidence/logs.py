@@ -69,7 +69,7 @@ def from_jsonl(
       small_correct: name of the field with the small model's correctness.
       large_correct: likewise of the large model.
       cost: name of the field with the large model's cost; all rows have it or none.
-      dataset: name of the field with the data set.
+      dataset: name of the field with the data set; null, like none, is no name.
       measure: confidence from log-probabilities: "perplexity", ``exp(mean log p)``, or
         "average", ``mean p``.
 

@@ -155,7 +155,7 @@ def _from_json(text: str) -> set[str]:
     for part in re.findall(r"\{[^{}]*\}", text):
         try:
             values = json.loads(part).values()
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         texts = (each.strip().lower() for each in values if isinstance(each, str))
         found.update(text for text in texts if text in LABELS)

@@ -181,7 +181,8 @@ def _note(
     lines = [
         f"{table_cell(config.chat_model)} was asked about {asked} mazes: "
         f"{counted(tokens)}, cost {spent} (of all answers in the run's folder, "
-        f"rewritings included). {failures.total()} replies could not be read and score 0."
+        f"rewritings included). {failures.total()} replies could not be read and "
+        "score 0."
     ]
     if failures:
         reasons = ", ".join(f"{why} {n}" for why, n in failures.most_common())
