@@ -39,10 +39,11 @@ class Cached:
     """A chat model whose answers are stored in a SQLite file.
 
     The key of an answer is the SHA-256 of the whole request and the model's name, as
-    canonical JSON. Each answer is committed when it arrives, so killing the process
-    loses only requests in flight. The file is opened for each use (about a
-    millisecond), so threads, forked processes and other runs can share it. Only its
-    owner can read it.
+    canonical JSON. A file remembers the digest of the first `Local` model of a name;
+    another one of that name, such as a fine-tune, has its digest in its keys too. Each
+    answer is committed when it arrives, so killing the process loses only requests in
+    flight. The file is opened for each use (about a millisecond), so threads, forked
+    processes and other runs can share it. Only its owner can read it.
 
     Equal requests in flight in one event loop reach the model once: the others wait
     for its answer, which costs them nothing, or receive its error. Of equal requests in
@@ -63,7 +64,7 @@ class Cached:
         """Open the cache, or create it if it does not exist.
 
         Args:
-          model: answers the requests that are not in the cache. Models with one name
+          model: answers the requests that are not in the cache. Endpoints with one name
             share answers, so use a different file for each endpoint of a model.
           path: the file.
 
@@ -80,6 +81,7 @@ class Cached:
         self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _prepare(self.path)
+        self._known_as = _known_as(self.path, model)
 
     def __repr__(self) -> str:
         return f"Cached({self._model!r}, {str(self.path)!r})"
@@ -97,7 +99,7 @@ class Cached:
           OSError: if the file cannot be read, or an earlier answer could not be stored.
           ValueError: if the file is damaged.
         """
-        key = _key(request, self.name)
+        key = _key(request, self._known_as)
         place = asyncio.get_running_loop(), key
         flight = self._flights.get(place)
         if flight is None:
@@ -207,6 +209,23 @@ def _key(request: Request, model: str) -> str:
     whole = {"model": model, "request": dataclasses.asdict(request)}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _known_as(path: Path, model: ChatModel) -> str:
+    """The name of a model in keys: with its digest, if the file knows another so."""
+    digest = getattr(model, "digest", None)
+    if digest is None:
+        return model.name
+    with _database(path) as database:
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, digest TEXT)"
+        )
+        row = (model.name, digest)
+        # IGNORE: the first one stays, so that its answers keep their keys.
+        database.execute("INSERT OR IGNORE INTO models VALUES (?, ?)", row)
+        query = "SELECT digest FROM models WHERE name = ?"
+        first = database.execute(query, (model.name,)).fetchone()[0]
+    return model.name if digest == first else f"{model.name} {digest}"
 
 
 @contextlib.contextmanager
