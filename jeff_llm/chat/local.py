@@ -77,7 +77,11 @@ class Local:
 
     @functools.cached_property
     def digest(self) -> str:
-        """What the model is beside its name; `Cached` keeps fine-tunes apart by it."""
+        """What the model is beside its name; `Cached` keeps fine-tunes apart by it.
+
+        Returns:
+          A digest in hexadecimal, computed once.
+        """
         return self._model.digest()
 
     def __repr__(self) -> str:
