@@ -14,7 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from jeff_llm.anomaly.categories import Categories, Scored, check_texts
-from jeff_llm.chat import ChatModel, Price, Request, conversation, map_async, run
+from jeff_llm.chat import (
+    ChatModel,
+    Price,
+    Request,
+    conversation,
+    map_async,
+    run,
+    usage,
+)
 from jeff_llm.chat.structured import Parsed, ask_json
 
 __all__ = ["SCHEMA", "Asked", "estimate", "prompted", "request"]
@@ -48,14 +56,16 @@ class Asked(NamedTuple):
     Attributes:
       scored: scores, and which answers could not be used.
       reasons: the model's reason for each text; for a failed one what was wrong.
-      tokens: read and written for each text, repairs included.
-      cost: of all answers, in the currency of the price; 0 for stored answers.
+      tokens: read and written for each text, repairs included; NaN where the endpoint
+        did not report them.
+      cost: of all answers, in the currency of the price; 0 for stored answers. None if
+        it is not known.
     """
 
     scored: Scored
     reasons: tuple[str, ...]
     tokens: np.ndarray
-    cost: float
+    cost: float | None
 
 
 def request(
@@ -143,14 +153,12 @@ def prompted(
     )
     score = np.array([_score(each) for each in found], np.float32)
     failed = np.isnan(score)
-    answers = [each.answers for each in found]
+    tokens = [usage(each.answers).tokens for each in found]
     return Asked(
         Scored(np.where(failed, np.float32(0.5), score), failed),
         tuple(each.error or str(each.value["reason"]) for each in found),
-        np.array(
-            [sum(a.prompt_tokens + a.completion_tokens for a in row) for row in answers]
-        ),
-        math.fsum(a.cost for row in answers for a in row),
+        np.array([math.nan if each is None else each for each in tokens]),
+        usage(answer for each in found for answer in each.answers).cost,
     )
 
 

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from jeff import files
 from jeff_llm.chat.messages import Answer, ChatModel, Message, Request
 
 __all__ = [
@@ -32,9 +33,10 @@ _NOT_OWNER = stat.S_IRWXG | stat.S_IRWXO
 _KINDS = {
     "text": str,
     "finish_reason": str,
-    "prompt_tokens": int,
-    "completion_tokens": int,
-    "cost": (int, float),
+    # None is what the endpoint did not report.
+    "prompt_tokens": int | None,
+    "completion_tokens": int | None,
+    "cost": int | float | None,
     "model": str,
 }
 
@@ -215,7 +217,7 @@ def known_answer(text: str, where: str) -> Answer:
       ValueError: if it is none.
     """
     try:
-        return _answer(json.loads(text))
+        return _answer(files.parse_json(text, "the answer", finite=False))
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{where}: expected an answer, came {text!r:.80} ({error}); the file is "
@@ -274,7 +276,7 @@ def not_kept(path: Path, error: Exception) -> OSError:
 
 def _load_record(line: bytes, where: str) -> tuple[str, Request, Answer]:
     try:
-        record = json.loads(line)
+        record = files.parse_json(line, "the record", finite=False)
         fields = record["request"]
         messages = tuple(Message(**message) for message in fields["messages"])
         stop = tuple(fields.get("stop", ()))

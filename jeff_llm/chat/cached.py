@@ -19,6 +19,7 @@ from pathlib import Path
 
 from jeff_llm.chat.answers import known_answer, make_private, not_kept, tighten
 from jeff_llm.chat.messages import Answer, ChatModel, Request
+from jeff_llm.chat.totals import total
 
 __all__ = ["Cached"]
 
@@ -38,10 +39,11 @@ class Cached:
     """A chat model whose answers are stored in a SQLite file.
 
     The key of an answer is the SHA-256 of the whole request and the model's name, as
-    canonical JSON. Each answer is committed when it arrives, so killing the process
-    loses only requests in flight. The file is opened for each use (about a
-    millisecond), so threads, forked processes and other runs can share it. Only its
-    owner can read it.
+    canonical JSON. A file remembers the digest of the first `Local` model of a name;
+    another one of that name, such as a fine-tune, has its digest in its keys too. Each
+    answer is committed when it arrives, so killing the process loses only requests in
+    flight. The file is opened for each use (about a millisecond), so threads, forked
+    processes and other runs can share it. Only its owner can read it.
 
     Equal requests in flight in one event loop reach the model once: the others wait
     for its answer, which costs them nothing, or receive its error. Of equal requests in
@@ -62,7 +64,7 @@ class Cached:
         """Open the cache, or create it if it does not exist.
 
         Args:
-          model: answers the requests that are not in the cache. Models with one name
+          model: answers the requests that are not in the cache. Endpoints with one name
             share answers, so use a different file for each endpoint of a model.
           path: the file.
 
@@ -79,6 +81,7 @@ class Cached:
         self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _prepare(self.path)
+        self._known_as = _known_as(self.path, model)
 
     def __repr__(self) -> str:
         return f"Cached({self._model!r}, {str(self.path)!r})"
@@ -96,7 +99,7 @@ class Cached:
           OSError: if the file cannot be read, or an earlier answer could not be stored.
           ValueError: if the file is damaged.
         """
-        key = _key(request, self.name)
+        key = _key(request, self._known_as)
         place = asyncio.get_running_loop(), key
         flight = self._flights.get(place)
         if flight is None:
@@ -109,11 +112,12 @@ class Cached:
                 self._flights.pop(place, None)
                 await flight.end()
 
-    def spent(self) -> float:
+    def spent(self) -> float | None:
         """Add up what the stored answers cost when they were asked.
 
         Returns:
-          The cost, over all runs that stored answers of any model in the file.
+          The cost, over all runs that stored answers of any model in the file; None if
+          that of some answer is not known.
 
         Raises:
           OSError: if the file cannot be read.
@@ -121,9 +125,8 @@ class Cached:
         """
         with _database(self.path) as database:
             rows = database.execute("SELECT key, answer FROM answers").fetchall()
-        return math.fsum(
-            known_answer(text, f"{self.path}: {key}").cost for key, text in rows
-        )
+        costs = (known_answer(text, f"{self.path}: {key}").cost for key, text in rows)
+        return total(costs, math.fsum)
 
     async def _find(self, request: Request, key: str) -> Answer:
         # In a thread: waiting for the file lock must not block the event loop.
@@ -206,6 +209,23 @@ def _key(request: Request, model: str) -> str:
     whole = {"model": model, "request": dataclasses.asdict(request)}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _known_as(path: Path, model: ChatModel) -> str:
+    """The name of a model in keys: with its digest, if the file knows another so."""
+    digest = getattr(model, "digest", None)
+    if digest is None:
+        return model.name
+    with _database(path) as database:
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, digest TEXT)"
+        )
+        row = (model.name, digest)
+        # IGNORE: the first one stays, so that its answers keep their keys.
+        database.execute("INSERT OR IGNORE INTO models VALUES (?, ?)", row)
+        query = "SELECT digest FROM models WHERE name = ?"
+        first = database.execute(query, (model.name,)).fetchone()[0]
+    return model.name if digest == first else f"{model.name} {digest}"
 
 
 @contextlib.contextmanager

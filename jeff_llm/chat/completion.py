@@ -4,10 +4,10 @@ The `openai` client does not check responses. Its completion type requires field
 many servers leave out, and accepts only OpenAI's own values of ``finish_reason``.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import AliasPath, BaseModel, Field
+from pydantic import AliasPath, BaseModel, BeforeValidator, Field
 
 __all__ = ["Completion", "Token", "read_completion"]
 
@@ -21,6 +21,8 @@ _KINDS = {
     "string_type": "str",
 }
 
+
+_LOGPROBS = "choices.0.logprobs.content"
 
 # No prompt or answer has so many; a larger number would make its cost infinite.
 _MOST_TOKENS = 10**12
@@ -36,6 +38,18 @@ def _at(*path: str | int, ge: int | None = None, le: int | None = None) -> Any:
 
 def _count(name: str) -> Any:
     return _at("usage", name, ge=0, le=_MOST_TOKENS)
+
+
+def _joined(content: Any) -> Any:
+    """Text of a message that came in parts."""
+    if not isinstance(content, list):
+        return content
+    for part in content:
+        text = part.get("text") if isinstance(part, dict) else None
+        if not isinstance(text, str) or part.get("type") != "text":
+            # Another kind of part, such as a thought, is no part of the answer.
+            raise ValueError(f"expected parts of type 'text', came {part!r:.80}")
+    return "".join(part["text"] for part in content)
 
 
 class Token(BaseModel, strict=True, allow_inf_nan=False):
@@ -54,18 +68,23 @@ class Completion(BaseModel, strict=True, allow_inf_nan=False):
     Attributes:
       message: the assistant's message, unchanged.
       finish_reason: why the model stopped.
-      content: text of the message; None if the model refused or gave no answer.
-      prompt_tokens: tokens read.
-      completion_tokens: tokens written.
+      content: text of the message, its parts joined; None if the model refused or gave
+        no answer.
+      usage: what the server reported about tokens; None if nothing.
+      prompt_tokens: tokens read; None if not reported.
+      completion_tokens: tokens written; None if not reported.
       model: name of the model, as reported by the server.
       tokens: the tokens, if log-probabilities were requested.
     """
 
     message: dict[str, Any] = _at("choices", 0, "message")
     finish_reason: str = _at("choices", 0, "finish_reason")
-    content: str | None = _at("choices", 0, "message", "content")
-    prompt_tokens: int = _count("prompt_tokens")
-    completion_tokens: int = _count("completion_tokens")
+    content: Annotated[str | None, BeforeValidator(_joined)] = _at(
+        "choices", 0, "message", "content"
+    )
+    usage: dict[str, Any] | None = None
+    prompt_tokens: int | None = _count("prompt_tokens")
+    completion_tokens: int | None = _count("completion_tokens")
     model: str | None = None
     tokens: Any = None
 
@@ -102,7 +121,24 @@ def read_completion(body: Any, *, logprobs: bool) -> Completion:
     if (field := kind.model_fields.get(str(path[0]))) and field.validation_alias:
         path = getattr(field.validation_alias, "path", path)
     where = ".".join(map(str, path))
+    if first["type"] == "value_error":
+        raise ValueError(f"{where}: {first.get('ctx', {}).get('error')}")
     if first["type"] not in _KINDS:
         raise ValueError(f"{where}: {first['msg']}, came {first['input']!r:.80}")
     came = "nothing" if first["input"] is None else type(first["input"]).__name__
-    raise ValueError(f"{where}: expected {_KINDS[first['type']]}, came {came}")
+    why = _no_logprobs(body) if where == _LOGPROBS and first["input"] is None else ""
+    raise ValueError(f"{where}: expected {_KINDS[first['type']]}, came {came}{why}")
+
+
+def _no_logprobs(body: dict[str, Any]) -> str:
+    """Why there may be no log-probabilities, by what came in their place."""
+    choice = body["choices"][0]
+    if "logprobs" not in choice:
+        return (
+            "; the answer has no field 'logprobs': this endpoint does not give "
+            "log-probabilities; ask another, or without logprobs"
+        )
+    return (
+        f"; the endpoint knows the field, but sent {choice['logprobs']!r:.80} although "
+        "logprobs were asked for; see whether it gives them for this model"
+    )

@@ -44,6 +44,9 @@ _SHOWN = 200  # characters of a body that an error message quotes
 # A shorter key is a placeholder, such as "none" or "EMPTY", that an answer may contain.
 _SECRET = 8
 
+# What servers of models that reason first refuse.
+_OF_REASONING = re.compile(r"max_completion_tokens|\b(?:temperature|top_p)\b")
+
 
 class _Outcome(NamedTuple):
     """The answer of an attempt; or the cause of its failure and whether to retry."""
@@ -75,6 +78,7 @@ class OpenAICompatible:
         price: Price | None = None,
         budget: Budget | None = None,
         send_schema: bool = False,
+        reasons: bool = False,
         max_bytes: int = 32 * 2**20,
     ):
         """Describe the endpoint; nothing is sent yet.
@@ -88,11 +92,16 @@ class OpenAICompatible:
           backoff: upper bound of the first random wait, in seconds.
           max_backoff: longest wait, in seconds. If the endpoint asks for a longer wait,
             the request fails.
-          price: price of the tokens; without it the cost is 0.
+          price: price of the tokens; without it the cost is 0. Where the endpoint does
+            not report the tokens of an answer, its cost is None.
           budget: limit on the cost, which the endpoint may share with others; a request
-            that could pass it is not sent. Needs a price.
+            that could pass it is not sent. Needs a price, and an endpoint that reports
+            tokens.
           send_schema: send a request's schema as ``response_format``, for an endpoint
             that can enforce it.
+          reasons: whether the model reasons before it answers, and its server therefore
+            takes ``max_completion_tokens`` (thoughts included) and no settings of
+            sampling: a request's temperature and ``top_p`` are then not sent.
           max_bytes: most bytes of a response, as sent and after decompression.
 
         Raises:
@@ -129,6 +138,7 @@ class OpenAICompatible:
             )
         self._budget = budget
         self._send_schema, self._max_bytes = send_schema, max_bytes
+        self._reasons = reasons
         secret = api_key is not None and len(api_key) >= _SECRET
         self._echo = responses.secret_pattern(api_key) if api_key else None
         # Digits alone may also be part of a number, and then the body would be broken.
@@ -243,10 +253,12 @@ class OpenAICompatible:
 
     def _parsed(self, response: Any, request: Request) -> _Outcome:
         text = response.text
-        if self._in_answers:
-            # Before parsing: what is stored and shown later comes from this text alone.
-            text = self._without_key(text)
         try:
+            # From the bytes: JSON is in UTF-8, whatever a header says.
+            text = response.content.decode("utf-8-sig")
+            if self._in_answers:
+                # Before parsing: what is stored and shown later comes from it alone.
+                text = self._without_key(text)
             body = json.loads(text)
         except (ValueError, RecursionError):
             kind = self._start(response.headers.get("content-type", "no content type"))
@@ -262,13 +274,14 @@ class OpenAICompatible:
         """Body of the request. Unset fields are left out: some servers reject them."""
         # OpenAI renamed this field, and its newer models reject the old name; other
         # servers know only the old name.
-        renamed = urllib.parse.urlsplit(self._base_url).hostname == "api.openai.com"
+        host = urllib.parse.urlsplit(self._base_url).hostname
+        renamed = self._reasons or host == "api.openai.com"
         fields: dict[str, Any] = {
             "model": self.name,
             "messages": [dataclasses.asdict(message) for message in request.messages],
             "max_completion_tokens" if renamed else "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
+            "temperature": None if self._reasons else request.temperature,
+            "top_p": None if self._reasons else request.top_p,
             "seed": request.seed,
             "stop": list(request.stop) or None,
             "logprobs": request.logprobs or None,
@@ -290,6 +303,8 @@ class OpenAICompatible:
                 f"status {status}: a redirect to {self._start(target)}, which is not "
                 "followed; if the prompts may go there, pass its address as base_url"
             )
+        if status in (400, 422):
+            cause += self._advice(response.text)
         if status not in (408, 409, 429) and status < 500:
             return _Outcome(None, cause, retry=False, cost=0.0)
         wait = responses.retry_after(response.headers.get("retry-after", "0"))
@@ -300,6 +315,16 @@ class OpenAICompatible:
             )
         return _Outcome(None, cause, retry=True, retry_after=wait, cost=0.0)
 
+    def _advice(self, text: str) -> str:
+        """What to change after a request that a server refused."""
+        if self._reasons and "max_completion_tokens" in text:
+            return "; if this server knows max_tokens only, leave out reasons=True"
+        if not self._reasons and _OF_REASONING.search(text):
+            return "; if this model reasons before it answers, pass reasons=True"
+        if "logprobs" in text:
+            return "; if it gives no log-probabilities, ask without logprobs"
+        return ""
+
     def _read(self, body: Any, request: Request) -> Answer:
         """Read the answer from a completion; a ValueError names a missing field."""
         from jeff_llm.chat.completion import read_completion
@@ -308,14 +333,20 @@ class OpenAICompatible:
         text = came.content or ""
         # Some servers leave the stop text in the answer, or ignore it.
         shown = before_stop(text, request.stop)
+        read, written = came.prompt_tokens, came.completion_tokens
+        if self._budget is not None and (read is None or written is None):
+            raise ValueError(
+                "usage: expected the tokens read and written, since a budget cannot be "
+                f"kept without them, came {came.usage}; leave out the budget"
+            )
         log_probs = tuple(token.logprob for token in came.tokens or ())
         return Answer(
             text=shown,
             finish_reason=came.finish_reason if shown == text else "stop",
-            prompt_tokens=came.prompt_tokens,
-            completion_tokens=came.completion_tokens,
+            prompt_tokens=read,
+            completion_tokens=written,
             log_probs=log_probs if request.logprobs else None,
-            cost=self._price.cost(came.prompt_tokens, came.completion_tokens),
+            cost=self._price.reported_cost(read, written),
             model=came.model or self.name,
         )
 

@@ -9,6 +9,7 @@ for example because one prompt is too long, each row is tried alone.
 import asyncio
 import bisect
 import dataclasses
+import functools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -47,7 +48,12 @@ class Local:
     Many event loops and threads may use it at the same time; one batch runs at a time.
     A schema is not enforced. A prompt that is too long for the model fails only its own
     request.
+
+    Attributes:
+      name: name of the model.
     """
+
+    name: str
 
     def __init__(self, model: Any, *, batch_size: int = 8):
         """Wrap a model.
@@ -62,12 +68,21 @@ class Local:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        self.name: str = model.name
+        self.name = model.name
         self._model = model
         self._batch_size = batch_size
         self._waiting: list[_Job] = []
         self._changed = threading.Condition()
         self._working = False
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What the model is beside its name; `Cached` keeps fine-tunes apart by it.
+
+        Returns:
+          A digest in hexadecimal, computed once.
+        """
+        return self._model.digest()
 
     def __repr__(self) -> str:
         return f"Local({self.name!r}, batch_size={self._batch_size})"

@@ -146,22 +146,22 @@ class Answer:
       finish_reason: "stop" if the model ended or reached a stop text, "length" if the
         answer was cut at ``max_tokens``; endpoints may give others, such as
         "content_filter".
-      prompt_tokens: tokens read.
-      completion_tokens: tokens written.
+      prompt_tokens: tokens read; None if the endpoint does not report them.
+      completion_tokens: tokens written; None if the endpoint does not report them.
       log_probs: natural log-probability of each token, if requested. `Local` includes
         the token that ends the answer; most endpoints do not.
       cost: cost in the currency of the `Price`; 0 for a local model and for a cached
-        answer.
+        answer, None if tokens have a price but were not reported.
       cached: whether the answer came from a cache.
       model: name of the model, as reported by the endpoint.
     """
 
     text: str
     finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     log_probs: tuple[float, ...] | None = None
-    cost: float = 0.0
+    cost: float | None = 0.0
     cached: bool = False
     model: str = ""
 
@@ -274,13 +274,35 @@ class Price:
         """
         return (self.input * prompt_tokens + self.output * completion_tokens) / 1e6
 
+    def reported_cost(
+        self, prompt_tokens: int | None, completion_tokens: int | None
+    ) -> float | None:
+        """Cost of one answer whose tokens an endpoint may not have reported.
+
+        Args:
+          prompt_tokens: tokens read; None if not reported.
+          completion_tokens: tokens written; None if not reported.
+
+        Returns:
+          The cost; None if tokens that have a price were not reported.
+
+        >>> Price(2.0, 8.0).reported_cost(1000, None) is None
+        True
+        >>> Price(0.0, 0.0).reported_cost(None, None)
+        0.0
+        """
+        pairs = ((self.input, prompt_tokens), (self.output, completion_tokens))
+        if any(price and tokens is None for price, tokens in pairs):
+            return None
+        return self.cost(prompt_tokens or 0, completion_tokens or 0)
+
 
 def _canonical_schema(text: str) -> str:
     try:
         schema = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"schema: expected JSON text, got {text!r} ({error})"
+            f"schema: expected JSON text, got {text!r:.80} ({error})"
         ) from error
     if not isinstance(schema, dict):
         raise ValueError(f"schema: expected a JSON object, got {text!r}")

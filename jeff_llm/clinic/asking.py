@@ -50,14 +50,15 @@ class Asked(NamedTuple):
     Attributes:
       picks: of each maze; None where a reply could not be read.
       failures: number of those mazes by reason.
-      tokens: read and written, those of stored answers included.
-      cost: of the answers that were not stored, in the currency of the price.
+      tokens: read and written, those of stored answers included; None if not reported.
+      cost: of the answers that were not stored, in the currency of the price; None if
+        it is not known.
     """
 
     picks: list[list[int] | None]
     failures: Counter[Reason]
-    tokens: int
-    cost: float
+    tokens: int | None
+    cost: float | None
 
 
 class Estimate(NamedTuple):
@@ -162,7 +163,7 @@ async def choose_all(
     return Asked(
         [each.picks for each in chosen],
         Counter(each.failure for each in chosen if each.failure is not None),
-        total.prompt_tokens + total.completion_tokens,
+        total.tokens,
         total.cost,
     )
 

@@ -69,7 +69,7 @@ def from_jsonl(
       small_correct: name of the field with the small model's correctness.
       large_correct: likewise of the large model.
       cost: name of the field with the large model's cost; all rows have it or none.
-      dataset: name of the field with the data set.
+      dataset: name of the field with the data set; null, like none, is no name.
       measure: confidence from log-probabilities: "perplexity", ``exp(mean log p)``, or
         "average", ``mean p``.
 
@@ -143,9 +143,11 @@ def _query(
     elif row.get(logprobs) is not None:
         sure = _from_logprobs(where, logprobs, row[logprobs], measure)
     else:
+        empty = [name for name in (confidence, logprobs) if name in row]
+        got = ", ".join(f"{name}: null" for name in empty) or str(sorted(row))
+        way = "leave out rows without one" if empty else "name yours"
         raise ValueError(
-            f"{where}: expected {confidence!r} or {logprobs!r}, got {sorted(row)}; "
-            "name yours"
+            f"{where}: expected {confidence!r} or {logprobs!r}, got {got}; {way}"
         )
     price = None
     if row.get(cost) is not None:
@@ -155,8 +157,19 @@ def _query(
         _number(where, small, row[small], 1.0, flag=True),
         _number(where, large, row[large], 1.0, flag=True),
         price,
-        "" if row.get(dataset) is None else str(row[dataset]),
+        _name(where, dataset, row),
     )
+
+
+def _name(where: str, field: str, row: dict[str, Any]) -> str:
+    """Name of a row's data set; null is none, as in a table whose rows lack it."""
+    value = row.get(field)
+    # A bool is an int in Python, and no name.
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, str | int)
+    ):
+        raise ValueError(f"{where}: {field}: expected a name, got {value!r:.60}")
+    return "" if value is None else str(value)
 
 
 def _number(

@@ -4,6 +4,7 @@
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 __all__ = [
+    "DASHES",
     "Verbalized",
     "cluster_texts",
     "jaccard",
@@ -24,6 +26,21 @@ _NUMBER = re.compile(
     r"(?P<unit>%|percent\b|/\s*100\b|out of 100\b|/\s*10\b|out of 10\b)?",
     re.IGNORECASE,
 )
+
+# Hyphens, the figure and the en dash, the minus sign, the small and the wide hyphen.
+DASHES = "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
+# Marks of writing. Any other sign, as in C++ or 10%, is part of an answer.
+_WRITING = (
+    ".,;:!?\u2026'\"()_\\-\u2010-\u201f\u00ab\u00bb\u2039\u203a\u00a1\u00bf"
+    "\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f\u0964\u0965\u060c\u061b\u061f"
+)
+# In -5, .5, 1,5, 10:30, 5! and -x marks say which number it is.
+_SIGN = r"""(?<![^\s("'$*`])"""
+_BETWEEN = re.compile(rf"(?:(?![-.,:]{{1,2}}\d|(?<=\d)!|{_SIGN}-\w)[{_WRITING}]|\s)+")
+_MINUS = re.compile(rf"[{DASHES}](?=[.,]?\d)|{_SIGN}[{DASHES}](?=\w)")
+_SPACED = re.compile(r" ?([+*/^=<>|%&~]) ?")
+# Few marks each time: any number of them would be tried against any other.
+_EMPHASIS = re.compile(r"(\*{1,3}|`{1,3}|\${1,2})(.+)\1", re.DOTALL)
 
 
 class Verbalized(NamedTuple):
@@ -99,7 +116,7 @@ def jaccard(texts: Sequence[str]) -> Float[np.ndarray, "texts texts"]:
     """Similarity of texts by the words that they share, ``|A & B| / |A | B|``.
 
     Args:
-      texts: the texts; words are separated by white space and compared in lower case.
+      texts: the texts; words are separated by white space and compared without case.
 
     Returns:
       Symmetric, ones on the diagonal. Two texts without words share none.
@@ -107,7 +124,8 @@ def jaccard(texts: Sequence[str]) -> Float[np.ndarray, "texts texts"]:
     >>> jaccard(["New York", "york"])[0, 1]
     np.float64(0.5)
     """
-    words = [set(text.lower().split()) for text in texts]
+    plain = [unicodedata.normalize("NFC", text).casefold() for text in texts]
+    words = [set(unicodedata.normalize("NFC", text).split()) for text in plain]
     matrix = np.eye(len(words))
     for row, one in enumerate(words):
         for column, other in enumerate(words[:row]):
@@ -118,18 +136,37 @@ def jaccard(texts: Sequence[str]) -> Float[np.ndarray, "texts texts"]:
 
 
 def normalise(text: str) -> str:
-    """A text in the form for comparison: lower case, no punctuation, single spaces.
+    """A text in the form for comparison of answers.
+
+    What does not count: case, composed or decomposed characters, white space at the
+    ends, between words and around a sign, Markdown's emphasis or dollars of mathematics
+    around the whole, and marks of writing (full stops, commas, colons, question and
+    exclamation marks, quotes, round brackets, hyphens between words). What tells
+    answers apart counts: every other sign (``C++``, ``10%``, ``a<b``), vowel signs, and
+    the marks of a number (``-5``, ``-x``, ``.5``, ``10:30``, ``5!``).
 
     Args:
       text: the text.
 
     Returns:
-      The text.
+      The text in lower case, with one space in place of what does not count.
 
-    >>> normalise(" The  Netherlands. ")
-    'the netherlands'
+    >>> normalise(" The  Netherlands. "), normalise("(-5)"), normalise("C++.")
+    ('the netherlands', '-5', 'c++')
     """
-    return " ".join(re.sub(r"[^\w\s]", " ", text.casefold()).split())
+    # Without one mark another may stand alone, so that equal texts need several rounds.
+    while (plain := _plain(text)) != text:
+        text = plain
+    return plain
+
+
+def _plain(text: str) -> str:
+    text = _MINUS.sub("-", unicodedata.normalize("NFC", text).casefold())
+    text = _SPACED.sub(r"\1", _BETWEEN.sub(" ", text).strip())
+    while found := _EMPHASIS.fullmatch(text):
+        text = found[2].strip()
+    # Lower case may decompose a character again, and a space may have parted two.
+    return unicodedata.normalize("NFC", text)
 
 
 def cluster_texts(texts: Sequence[str]) -> Int[np.ndarray, " texts"]:

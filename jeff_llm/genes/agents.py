@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from jeff_llm.chat import Answer, ChatModel, Request, ask, conversation
+from jeff_llm.chat import Answer, ChatModel, Request, ask, conversation, usage
 from jeff_llm.genes.profile_texts import ProfileTexts
 from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.solvability import LABELS, consensus
@@ -63,13 +63,13 @@ class Judgement(NamedTuple):
       verdicts: one for each patient.
       unreadable: answers without a label.
       calls: requests to the model.
-      tokens: tokens read and written.
+      tokens: tokens read and written; None if an endpoint did not report them.
     """
 
     verdicts: tuple[Verdict, ...]
     unreadable: int
     calls: int
-    tokens: int
+    tokens: int | None
 
 
 def judge(
@@ -122,7 +122,7 @@ def judge(
     for start in range(0, len(labels), len(roles)):
         own = labels[start : start + len(roles)]
         verdicts.append(Verdict(dict(zip(roles, own, strict=True)), consensus(own)))
-    tokens = sum(each.prompt_tokens + each.completion_tokens for each in answers)
+    tokens = usage(answers).tokens
     return Judgement(tuple(verdicts), labels.count(None), len(answers), tokens)
 
 
@@ -155,7 +155,7 @@ def _from_json(text: str) -> set[str]:
     for part in re.findall(r"\{[^{}]*\}", text):
         try:
             values = json.loads(part).values()
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         texts = (each.strip().lower() for each in values if isinstance(each, str))
         found.update(text for text in texts if text in LABELS)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Float64
 
+from jeff_llm.chat.totals import total
 from jeff_llm.genes.cases import Case
 from jeff_llm.genes.ranking import Phenotypes, Ranker, Ranking, by_score, rank_many
 from jeff_llm.genes.rounds import Request
@@ -114,7 +115,7 @@ class FusedRanker:
             by_score(
                 fused(first.scores, second.scores, weight=self.weight),
                 calls=first.calls + second.calls,
-                tokens=first.tokens + second.tokens,
+                tokens=total((first.tokens, second.tokens)),
             )
             for first, second in zip(firsts, seconds, strict=True)
         ]

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from jeff_llm.chat import Answer, ChatModel, Price, Request, ask, conversation
+from jeff_llm.chat import Answer, ChatModel, Price, Request, ask, conversation, usage
 from jeff_llm.genes import rounds
 from jeff_llm.genes.profile_texts import ProfileTexts
 from jeff_llm.genes.ranking import Phenotypes, Ranking, by_score
@@ -149,7 +149,7 @@ class ListwiseRanker:
 
         Returns:
           One ranking per request, each of one call; its tokens are those read and
-          written, from a cache too.
+          written, from a cache too; None where the endpoint reports none.
 
         Raises:
           ExceptionGroup: if a request to the model fails, after all were tried; the
@@ -166,7 +166,7 @@ class ListwiseRanker:
             self.report = self.report.plus(parsed, answer)
             scores = np.zeros(len(genes))
             scores[list(parsed.order)] = len(genes) - np.arange(len(parsed.order))
-            tokens = answer.prompt_tokens + answer.completion_tokens
+            tokens = usage([answer]).tokens
             rankings.append(by_score(scores, calls=1, tokens=tokens))
         return rankings
 

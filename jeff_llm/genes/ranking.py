@@ -34,13 +34,14 @@ class Ranking(NamedTuple):
       scores: score by position in the list that was asked for, not by rank; larger is
         better; float, [genes].
       calls: requests to a model that the ranking took.
-      tokens: tokens read and written by the model in these requests.
+      tokens: tokens read and written by the model in these requests; None if an
+        endpoint did not report them.
     """
 
     order: np.ndarray
     scores: np.ndarray
     calls: int = 0
-    tokens: int = 0
+    tokens: int | None = 0
 
 
 @runtime_checkable
@@ -52,7 +53,7 @@ class Ranker(Protocol):
         ...
 
 
-def by_score(scores: np.ndarray, *, calls: int = 0, tokens: int = 0) -> Ranking:
+def by_score(scores: np.ndarray, *, calls: int = 0, tokens: int | None = 0) -> Ranking:
     """Rank by descending score; equal scores keep the order of the input.
 
     Args:

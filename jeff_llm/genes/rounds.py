@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from jeff.bootstrap import RandomKey
+from jeff_llm.chat.totals import total
 from jeff_llm.genes.ranking import Phenotypes, Ranker, Ranking, rank_many
 
 __all__ = ["Request", "Rounds", "Standing", "ask", "check_genes", "generator", "play"]
@@ -58,7 +59,8 @@ def play(
       ValueError: if an answer of the ranker is no ranking of its group; see `ask`.
       TypeError: if it is no pair of an order and scores.
     """
-    calls, tokens = np.zeros((2, len(requests)), int)
+    calls = np.zeros(len(requests), int)
+    tokens: list[int | None] = [0] * len(requests)
     found: list[Ranking | None] = [None] * len(requests)
     sent: dict[int, list[Ranking]] = {}
     waiting: dict[int, Sequence[np.ndarray]] = {}
@@ -71,14 +73,15 @@ def play(
             except StopIteration as end:
                 standing: Standing = end.value
                 found[case] = Ranking(
-                    standing.order, standing.scores, int(calls[case]), int(tokens[case])
+                    standing.order, standing.scores, int(calls[case]), tokens[case]
                 )
                 waiting.pop(case, None)
         active = list(waiting)
         sent = _round(ranker, requests, waiting)
         for case, rankings in sent.items():
             calls[case] += sum(ranking.calls for ranking in rankings)
-            tokens[case] += sum(ranking.tokens for ranking in rankings)
+            more = (ranking.tokens for ranking in rankings)
+            tokens[case] = total((tokens[case], *more))
     return [ranking for ranking in found if ranking is not None]
 
 

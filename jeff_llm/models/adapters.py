@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import files
+from jeff.digests import json_digest
 from jeff_llm.models import adapter_tensors, decoder, lora
 from jeff_llm.models.adapter_tensors import EMBEDDING, MODULES, PREFIX, ROWS
 from jeff_llm.models.architectures import SAFETENSORS_RULES
@@ -114,10 +115,14 @@ def merged(
       ignore: as in `load`.
 
     Returns:
-      The model.
+      The model. Its name tells it from the base and from other factors: caches and
+      results go by it.
     """
     factors = load(directory, model.config, ignore=ignore)
-    return model._replace(params=lora.merge(model.params, factors))
+    parts = ("adapter_config.json", "adapter_model.safetensors")
+    both = json_digest([files.digest(Path(directory) / part) for part in parts])
+    name = f"{model.name}+{both[:12]}"
+    return model._replace(params=lora.merge(model.params, factors), name=name)
 
 
 def _check_writable(factors: lora.Lora) -> dict[str, int]:

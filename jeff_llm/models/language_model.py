@@ -1,9 +1,12 @@
 """A decoder with its parameters and its tokenizer, in one structure."""
 
+import dataclasses
 from typing import NamedTuple
 
+import jax
 from jaxtyping import PyTree
 
+from jeff import digests
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.tokenizer import Tokenizer
 
@@ -48,6 +51,28 @@ class LanguageModel(NamedTuple):
                 "prompt: expected token ids, since the model has no tokenizer, got text"
             )
         return self.tokenizer.encode(text)
+
+    def digest(self) -> str:
+        """What the model is, beside its name: for caches of its answers.
+
+        Another precision, quantised kernels, merged or trained factors, another chat
+        template and another setting of the decoder give another digest.
+
+        Returns:
+          A digest in hexadecimal. It reads all parameters once.
+        """
+        # A setting that a later version adds, at its default, changes nothing.
+        settings = {
+            field.name: repr(value)
+            for field in dataclasses.fields(self.config)
+            if (value := getattr(self.config, field.name)) != field.default
+        }
+        tokenizer = self.tokenizer
+        said = tokenizer and [tokenizer.chat_template, tokenizer.named_templates]
+        leaves = jax.tree_util.tree_leaves_with_path(self.params)
+        arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+        whole = [settings, digests.array_digests(arrays), said, self.end_ids]
+        return digests.json_digest(whole)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

@@ -10,18 +10,19 @@ Votes compare answers, so what counts as equal decides them. The rule, in this o
    would make ``x-2`` and ``x+2`` equal. Spaces between digits stay, so that ``2 1/2``
    is not ``21/2``.
 3. Any other text is compared by `jeff_llm.confidence.samples.normalise`: lower case, no
-   punctuation, single spaces. So ``(B)`` is ``b``.
+   marks of writing, single spaces. So ``(B)`` is ``b``.
 
 ``\boxed{...}`` and ``\text{...}`` around the whole are taken off first, and hyphens and
-en dashes of Unicode are minus signs. A unit is part of the text: ``18 dollars`` is not
-``18``. A word for no answer, such as ``[invalid]``, is an answer like any other.
+en dashes of Unicode are minus signs; composed and decomposed characters are one. A unit
+is part of the text: ``18 dollars`` is not ``18``. A word for no answer, such as
+``[invalid]``, is an answer like any other.
 """
 
 import re
 import unicodedata
 from fractions import Fraction
 
-from jeff_llm.confidence.samples import normalise
+from jeff_llm.confidence.samples import DASHES, normalise
 
 __all__ = ["answer_key"]
 
@@ -36,8 +37,7 @@ _WRAPPED = re.compile(
 )
 _THOUSANDS = re.compile(r"(?<!\d)\d{1,3}(?:,\d{3})+(?!\d)")
 _SIGNS = set("+-*/^=<>\\[]{}|%")
-# Hyphens, the figure and the en dash, the minus sign, the small and the wide hyphen.
-_DASHES = dict.fromkeys((*range(0x2010, 0x2014), 0x2212, 0xFE63, 0xFF0D), "-")
+_MINUS = str.maketrans(dict.fromkeys(DASHES, "-"))
 # Longer digits are identifiers; Python refuses to read the longest ones.
 _MOST_DIGITS = 300
 
@@ -54,7 +54,7 @@ def answer_key(answer: str | float | int) -> str:
     >>> answer_key("$18"), answer_key("18.0"), answer_key(18), answer_key("(B)")
     ('18', '18', '18', 'b')
     """
-    text = str(answer).translate(_DASHES).strip()
+    text = unicodedata.normalize("NFC", str(answer)).translate(_MINUS).strip()
     while wrapped := _WRAPPED.fullmatch(text):
         text = wrapped[1].strip()
     number = _number(text)
@@ -71,7 +71,8 @@ def _is_sign(character: str) -> bool:
 
 def _spaceless(text: str) -> str:
     single = " ".join(text.casefold().split())
-    return re.sub(r"(?<!\d) | (?!\d)", "", single)
+    # Without its space a mark may join the character before it.
+    return unicodedata.normalize("NFC", re.sub(r"(?<!\d) | (?!\d)", "", single))
 
 
 def _number(text: str) -> str | None:

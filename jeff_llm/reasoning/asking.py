@@ -78,8 +78,9 @@ class Asked(NamedTuple):
       votes: how often each answer was given.
       samples: samples that were requested.
       stopped: whether the rule stopped before the largest number.
-      tokens: tokens that the model wrote.
-      cost: their cost, and that of the prompts; see `jeff_llm.chat.Price`.
+      tokens: tokens that the model wrote; None if its endpoint does not report them.
+      cost: their cost, and that of the prompts, see `jeff_llm.chat.Price`; None if it
+        is not known.
       answers: all answers, in the order of their seeds.
     """
 
@@ -87,8 +88,8 @@ class Asked(NamedTuple):
     votes: dict[Hashable, int]
     samples: int
     stopped: bool
-    tokens: int
-    cost: float
+    tokens: int | None
+    cost: float | None
     answers: tuple[Answer, ...]
 
 

@@ -6,6 +6,8 @@ are equal.
 
 import re
 
+from jeff_llm.confidence.samples import normalise
+
 __all__ = ["number_of", "parse_answer", "parse_budget"]
 
 _NUMBER = re.compile(r"-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)")
@@ -55,7 +57,7 @@ def parse_answer(text: str) -> str | None:
     3. the last number of the text.
 
     Numbers are written by `number_of`; other answers in lower case and, of the second
-    kind, without punctuation around them.
+    kind, by `jeff_llm.confidence.samples.normalise`.
 
     Args:
       text: the model's text.
@@ -74,7 +76,7 @@ def parse_answer(text: str) -> str | None:
     behind = [text[mark.end() :].partition("\n")[0] for mark in _MARK.finditer(text)]
     if lines := [line for line in behind if line.strip()]:
         said = _FRACTION.sub(r"\1/\2", lines[-1].rpartition("=")[2])
-        plain = re.sub(r"^\W+|\W+$", "", said).casefold() or None
+        plain = normalise(said) or None
         value = _VALUE.search(said)
         return "/".join(map(number_of, value[0].split("/"))) if value else plain
     numbers = _NUMBER.findall(text)

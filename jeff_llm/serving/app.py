@@ -185,11 +185,12 @@ class App:
             piece, decision = await unless_gone(request.receive, decided())
         finally:
             answers.cancel()
-        name, prompt_tokens = self._limits.name, asked.prompt_tokens
+        name = self._limits.name
+        usage = usage_of(asked.prompt_tokens, piece.completion_tokens)
         if (large := decision.answer) is not None:
-            name, prompt_tokens = large.model, large.prompt_tokens
-            piece = Piece(large.text, (), large.finish_reason, large.completion_tokens)
-        usage = usage_of(prompt_tokens, piece.completion_tokens)
+            name = large.model
+            usage = usage_of(large.prompt_tokens, large.completion_tokens)
+            piece = Piece(large.text, (), large.finish_reason, 0)
         head = Head.new(chat=True, name=name, jeff=decision.fields)
         form = Form(head, self._tokenizer, logprobs=False)
         if asked.stream:

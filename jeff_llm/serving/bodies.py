@@ -61,7 +61,9 @@ class Form(NamedTuple):
     tokenizer: Tokenizer
     logprobs: bool
 
-    def whole(self, answers: Sequence[Piece], usage: dict[str, int]) -> dict[str, Any]:
+    def whole(
+        self, answers: Sequence[Piece], usage: dict[str, int] | None
+    ) -> dict[str, Any]:
         """A response with all answers.
 
         Args:
@@ -108,7 +110,7 @@ class Form(NamedTuple):
             said = {"delta": {"content": piece.text} if piece.text else {}}
         return self._chunk([self._choice(index, said, piece)])
 
-    def ending(self, usage: dict[str, int]) -> dict[str, Any]:
+    def ending(self, usage: dict[str, int] | None) -> dict[str, Any]:
         """The last chunk, with the numbers of tokens.
 
         Args:
@@ -185,7 +187,9 @@ def joined(pieces: Sequence[Piece]) -> Piece:
     return Piece(text, tokens, last.finish, last.completion_tokens, last.error)
 
 
-def usage_of(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+def usage_of(
+    prompt_tokens: int | None, completion_tokens: int | None
+) -> dict[str, int] | None:
     """Numbers of tokens.
 
     Args:
@@ -193,11 +197,13 @@ def usage_of(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
       completion_tokens: tokens drawn.
 
     Returns:
-      Both, and their sum.
+      Both, and their sum; None where the large model did not report them.
 
-    >>> usage_of(3, 4)["total_tokens"]
-    7
+    >>> usage_of(3, 4)
+    {'prompt_tokens': 3, 'completion_tokens': 4, 'total_tokens': 7}
     """
+    if prompt_tokens is None or completion_tokens is None:
+        return None
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,

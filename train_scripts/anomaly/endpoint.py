@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from configs.anomaly import Config
 from jeff_llm import chat
 from jeff_llm.anomaly import prompting
 from jeff_llm.anomaly.categories import Categories
 from jeff_llm.anomaly.texts import Text
-from train_scripts.running.endpoint import naming_failures, open_endpoint
+from train_scripts.running.endpoint import (
+    counted,
+    naming_failures,
+    open_endpoint,
+    priced,
+)
 
 __all__ = ["ask"]
 
@@ -62,11 +69,12 @@ def ask(
         row["chat_failed"] = bool(asked.scored.failed[i])
         row["chat_reason"] = asked.reasons[i]
     failed = int(asked.scored.failed.sum())
-    # Without prices every answer costs 0 in the books, which is not what it cost.
-    spent = f"{model.spent():.4f}" if any(config.prices) else "unknown"
+    spent = priced(model.spent(), config.prices)
+    tokens = asked.tokens.sum()
+    told = counted(None if np.isnan(tokens) else int(tokens))
     return (
         f"\n{config.chat_model} scored {len(distinct)} different texts; {failed} "
-        f"answers could not be read and count .5. {int(asked.tokens.sum()):,} tokens, "
+        f"answers could not be read and count .5. {told}, "
         f"cost {spent} over all starts of the run. Its scores carry no guarantee: they "
         "were not compared with normal texts.\n"
     )

@@ -7,13 +7,20 @@ from typing import NamedTuple
 
 from configs.dialogue import Config
 from jeff_llm import chat
+from jeff_llm.chat.totals import total
 from jeff_llm.clinic import asking, rewriting
 from jeff_llm.clinic.dialogue import to_dialogue
 from jeff_llm.clinic.items import Item
 from jeff_llm.clinic.maze import Maze
 from jeff_llm.clinic.replies import Reason
 from train_scripts.running.cells import table_cell
-from train_scripts.running.endpoint import AGAIN, naming_failures, open_endpoint
+from train_scripts.running.endpoint import (
+    AGAIN,
+    counted,
+    naming_failures,
+    open_endpoint,
+    priced,
+)
 from train_scripts.running.stages import say
 
 __all__ = ["Answered", "ask", "rewrite"]
@@ -74,7 +81,7 @@ def ask(
     )
     picks: dict[tuple[str, int], list[list[int] | None]] = {}
     failures: Counter[Reason] = Counter()
-    tokens = 0
+    tokens: int | None = 0
     for rounds, noise in settings:
         say("dialogue", progress, f"{config.chat_model}: {rounds}, noise {noise}")
         try:
@@ -91,7 +98,7 @@ def ask(
             raise OSError(f"{config.chat}: {error}; {AGAIN}") from error
         picks[rounds, noise] = found.picks
         failures += found.failures
-        tokens += found.tokens
+        tokens = total((tokens, found.tokens))
     note = _note(config, picks, failures, tokens, model.spent())
     return Answered(picks, note)
 
@@ -166,20 +173,20 @@ def _note(
     config: Config,
     picks: Mapping[tuple[str, int], Sequence[list[int] | None]],
     failures: Counter[Reason],
-    tokens: int,
-    cost: float,
+    tokens: int | None,
+    cost: float | None,
 ) -> str:
     asked = sum(map(len, picks.values()))
-    # Without prices every answer costs 0 in the books, which is not what it cost.
-    spent = f"{cost:.4f}" if any(config.prices) else "unknown"
+    spent = priced(cost, config.prices)
     lines = [
-        f"{table_cell(config.chat_model)} was asked about {asked} mazes: {tokens:,} "
-        f"tokens, cost {spent} (of all answers in the run's folder, rewritings "
-        f"included). {failures.total()} replies could not be read and score 0."
+        f"{table_cell(config.chat_model)} was asked about {asked} mazes: "
+        f"{counted(tokens)}, cost {spent} (of all answers in the run's folder, "
+        f"rewritings included). {failures.total()} replies could not be read and "
+        "score 0."
     ]
     if failures:
-        counted = ", ".join(f"{why} {n}" for why, n in failures.most_common())
-        lines.append(f"Failures by reason: {counted}.")
+        reasons = ", ".join(f"{why} {n}" for why, n in failures.most_common())
+        lines.append(f"Failures by reason: {reasons}.")
     if failures["cut off"]:
         lines.append("Raise `--chat-tokens` for replies that were cut off.")
     return "\n".join(lines) + "\n"

@@ -6,12 +6,13 @@ import numpy as np
 
 from configs.genes import Config
 from jeff_llm import chat
+from jeff_llm.chat.totals import total
 from jeff_llm.genes import conquer, listwise
 from jeff_llm.genes.profile_texts import ProfileTexts
 from jeff_llm.genes.rounds import Request, ask
 from train_scripts.genes.answers import Answer
 from train_scripts.genes.data import World
-from train_scripts.running.endpoint import naming_failures
+from train_scripts.running.endpoint import counted, naming_failures
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["rerank"]
@@ -64,7 +65,7 @@ def rerank(
         f"\n## Ranked again by {config.chat_model}\n\nThe best {config.shortlist} "
         f"genes of each patient, in groups of {config.group_size}: "
         f"{sum(r.calls for r in found)} calls, "
-        f"{sum(r.tokens for r in found):,} tokens. "
+        f"{counted(total(r.tokens for r in found))}. "
         f"Of {report.requests} answers {report.unreadable} named no gene and "
         f"{report.cut} were cut; {report.unknown} entries were no gene of the list, "
         f"{report.repeated} named one again, {report.missing} genes were not named. "

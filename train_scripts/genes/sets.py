@@ -1,6 +1,7 @@
 """Sets of candidate genes: their size and order, and what divide and conquer mends."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -264,7 +265,9 @@ def _accuracy(
         "low": top1.low,
         "high": top1.high,
         "calls": float(np.mean([ranking.calls for ranking in found])),
-        "tokens": float(np.mean([ranking.tokens for ranking in found])),
+        "tokens": float(
+            np.mean([math.nan if r.tokens is None else r.tokens for r in found])
+        ),
     }
 
 

@@ -14,6 +14,7 @@ from train_scripts.genes.gpt4o import Stored
 from train_scripts.genes.sets import Sets, strategy_names
 from train_scripts.genes.solvable import Agents, Solvable
 from train_scripts.running import plots
+from train_scripts.running.endpoint import counted
 from train_scripts.running.seeds import spread
 
 __all__ = [
@@ -196,7 +197,7 @@ def agents_table(found: Agents) -> str:
     judgement, area = found.judgement, found.area
     return (
         f"\n### Agents of SmolLM2\n\nThree roles, {len(judgement.verdicts)} cases: "
-        f"{judgement.calls} calls, {judgement.tokens:,} tokens, {judgement.unreadable} "
+        f"{judgement.calls} calls, {counted(judgement.tokens)}, {judgement.unreadable} "
         f"answers unreadable. AUROC of the consensus {area.estimate:.3f} "
         f"({area.low:.3f} to {area.high:.3f}).\n\n" + _labels(found.labels, "consensus")
     )

@@ -4,6 +4,7 @@
 depend on the kind of question.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -15,24 +16,58 @@ from jeff_llm.generate import batching
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.models.tokenizer import Tokenizer
 
-__all__ = ["CHUNK", "answer", "newlines", "token_measures", "tokenizer_of"]
+__all__ = [
+    "CHUNK",
+    "answer",
+    "newlines",
+    "texts_of",
+    "token_measures",
+    "tokenizer_of",
+]
 
 # Questions per batch.
 CHUNK = 128
 
 
 def newlines(model: LanguageModel) -> list[int]:
-    """Tokens that end the line of an answer, and tokens that end a text.
+    r"""Tokens that end the line of an answer, and tokens that end a text.
 
     Args:
       model: the model.
 
     Returns:
-      Token ids.
+      Token ids: the model's own ends, then every token that holds the end of a line,
+      alone or with other characters, as in ``.\n``.
     """
-    # Tokenizers merge successive line breaks into one token, so each length is listed.
-    found = {model.encode(text)[0] for text in ("\n", "\n\n", "\n\n\n")}
-    return sorted(found | set(model.stop_ids))
+    return list(dict.fromkeys((*model.stop_ids, *_line_ends(tokenizer_of(model)))))
+
+
+# A tokenizer never changes, and is compared by identity.
+@functools.lru_cache(maxsize=4)
+def _line_ends(tokenizer: Tokenizer) -> tuple[int, ...]:
+    every = range(tokenizer.vocab_size)
+    return tuple(number for number in every if "\n" in tokenizer.decode([number]))
+
+
+def texts_of(model: LanguageModel, found: generate.Generation) -> list[str]:
+    """Texts of answers; one that a token of `newlines` ended is cut there.
+
+    Args:
+      model: the model.
+      found: its answers.
+
+    Returns:
+      The texts, without space around them.
+    """
+    tokenizer = tokenizer_of(model)
+    lines = set(_line_ends(tokenizer))
+    texts = list(found.texts)
+    for row in np.flatnonzero(found.finished).tolist():
+        tokens = found.tokens[row, : found.lengths[row]].tolist()
+        # The token that ends a line may begin with the last characters of the line.
+        if tokens[-1] in lines:
+            texts[row] = tokenizer.decode(tokens).partition("\n")[0]
+    return [text.strip() for text in texts]
 
 
 def answer(
@@ -54,6 +89,7 @@ def answer(
       ``(tokens, texts)`` of the answers. An empty answer consists of its end token.
     """
     tokens: list[list[int]] = []
+    texts: list[str] = []
     for begin in range(0, len(prompts), CHUNK):
         found = generate.generate(
             model,
@@ -66,7 +102,8 @@ def answer(
         tokens += [
             row[:end].tolist() for row, end in zip(found.tokens, ends, strict=True)
         ]
-    return tokens, [tokenizer_of(model).decode(each).strip() for each in tokens]
+        texts += texts_of(model, found)
+    return tokens, texts
 
 
 def token_measures(found: reading.Reading) -> dict[str, np.ndarray]:

@@ -179,8 +179,8 @@ def sampled(
                 stop_ids=stop_ids,
                 share_prefix=True,
             )
-            for place, text in enumerate(found.texts, begin):
-                texts[place].append(text.strip())
+            for place, text in enumerate(answering.texts_of(model, found), begin):
+                texts[place].append(text)
     similarity = np.stack([samples.jaccard(each) for each in texts])
     pairs = zip(answers.texts, texts, strict=True)
     clusters = np.stack([samples.cluster_texts([own, *each]) for own, each in pairs])
@@ -270,11 +270,12 @@ def _either(
 def _say(model: LanguageModel, prompts: list[str], count: int) -> samples.Verbalized:
     texts: list[str] = []
     for begin in range(0, len(prompts), answering.CHUNK):
-        texts += generate.generate(
+        found = generate.generate(
             model,
             prompts[begin : begin + answering.CHUNK],
             max_new_tokens=count,
             stop_ids=answering.newlines(model),
             share_prefix=True,
-        ).texts
+        )
+        texts += answering.texts_of(model, found)
     return samples.verbalized(texts)

@@ -128,13 +128,14 @@ def _sample(
         stop_ids=answering.newlines(model),
         share_prefix=True,
     )
+    texts = answering.texts_of(model, found)
     lengths = found.lengths.reshape(len(places), votes)
     for number, place in enumerate(places):
         city = asked.test[place]
         # Of samples that finish at the same step the first one counts as earlier.
         order = np.argsort(np.argsort(lengths[number], kind="stable"))
         for vote in range(votes):
-            text = found.texts[number * votes + vote].strip()
+            text = texts[number * votes + vote]
             yield {
                 "question": city.name,
                 "answer": text or None,

@@ -65,7 +65,8 @@ def measure(config: Config, workdir: Path) -> Part:
             )
         numbers = {f"model_{name}": float(x) for name, x in spent._asdict().items()}
         # Over all starts of the run: a killed one has paid too.
-        numbers["model_cost"] = chat.spent()
+        if (cost := chat.spent()) is not None:
+            numbers["model_cost"] = cost
         claims, name = _shorter(branches), config.chat_model
     else:
         setup = model_setup.set_up(weights.load(config.model), config.max_new_tokens)

@@ -48,6 +48,7 @@ def measure(
     Raises:
       ExceptionGroup: if a request fails for good, after those beside it were tried;
         the `jeff_llm.chat.AskError` holds the answers that came.
+      ValueError: if the endpoint does not report the tokens of its answers.
     """
     questions = [problem.question for problem in problems]
     answers: list[chat.Answer] = []
@@ -55,6 +56,7 @@ def measure(
     def ask(texts: Sequence[str], limit: int) -> list[chat.Answer]:
         requests = [chat.Request(chat.conversation(text), limit) for text in texts]
         given = chat.ask(model, requests, return_errors=False)
+        _check_tokens(model, given)
         answers.extend(given)
         return given
 
@@ -87,13 +89,24 @@ def measure(
             np.array([vote.tokens for vote in votes], float),
             [None if vote.answer is None else str(vote.answer) for vote in votes],
         )
+    _check_tokens(model, answers)
     total = chat.usage(answers)
     return found, Spent(
         requests=total.requests,
         cached=total.cached,
-        prompt_tokens=total.prompt_tokens,
-        completion_tokens=total.completion_tokens,
+        prompt_tokens=total.prompt_tokens or 0,
+        completion_tokens=total.completion_tokens or 0,
     )
+
+
+def _check_tokens(model: chat.ChatModel, answers: Sequence[chat.Answer]) -> None:
+    """Check that answers can be compared by their tokens."""
+    total = chat.usage(answers)
+    if total.tokens is None:
+        raise ValueError(
+            f"{model.name}: expected an endpoint that reports the tokens of its "
+            "answers ('usage'), since prompts are compared by them, got none"
+        )
 
 
 def _votes(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jeff_llm import chat
 
-__all__ = ["AGAIN", "naming_failures", "open_endpoint"]
+__all__ = ["AGAIN", "counted", "naming_failures", "open_endpoint", "priced"]
 
 AGAIN = "the same command goes on from here, and asks for no stored answer again"
 
@@ -38,7 +38,7 @@ def open_endpoint(
 
     Raises:
       ValueError: if the address of the endpoint is none, or there is a limit without
-        prices.
+        prices or beside stored answers of unknown cost.
     """
     if max_cost and not any(prices):
         raise ValueError(
@@ -55,8 +55,46 @@ def open_endpoint(
     )
     cached = chat.Cached(model, workdir / "answers.db")
     if budget is not None:
-        budget.charge(cached.spent())
+        if (spent := cached.spent()) is None:
+            raise ValueError(
+                f"{cached.path}: expected answers of known cost beside a limit of "
+                f"{max_cost}, but {url} did not report the tokens of some; set no "
+                "limit, or start in another folder"
+            )
+        budget.charge(spent)
     return cached
+
+
+def counted(tokens: int | None) -> str:
+    """Words for a number of tokens.
+
+    Args:
+      tokens: the number; None if the endpoint did not report it.
+
+    Returns:
+      The words.
+
+    >>> counted(12345), counted(None)
+    ('12,345 tokens', 'tokens not reported')
+    """
+    return "tokens not reported" if tokens is None else f"{tokens:,} tokens"
+
+
+def priced(cost: float | None, prices: tuple[float, float]) -> str:
+    """Words for what answers cost.
+
+    Args:
+      cost: the sum in the books; None if that of some answer is not known.
+      prices: of a million tokens read and of a million written; without them every
+        answer costs 0 in the books, which is not what it cost.
+
+    Returns:
+      The words.
+
+    >>> priced(0.25, (1.0, 2.0)), priced(0.0, (0.0, 0.0)), priced(None, (1.0, 2.0))
+    ('0.2500', 'unknown', 'unknown')
+    """
+    return f"{cost:.4f}" if any(prices) and cost is not None else "unknown"
 
 
 @contextlib.contextmanager

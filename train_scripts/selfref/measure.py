@@ -51,6 +51,11 @@ class _Job(NamedTuple):
     questions: city_questions.Questions
     key: jax.Array
 
+    def answer(self, country: str) -> list[int]:
+        """Token ids of an answer, as they follow a prompt."""
+        tokenizer = answering.tokenizer_of(self.base)
+        return tokenizer.encode(f" {country}", add_special_tokens=False)
+
     def prompts(self, part: Sequence[cities.City]) -> list[list[int]]:
         """Token ids of questions."""
         return [self.base.encode(cities.question(city)) for city in part]
@@ -171,7 +176,7 @@ def _gold(job: _Job) -> list[finetune.Example]:
     examples = []
     for city in job.questions.train:
         head = job.base.encode(cities.question(city))
-        tail = [*job.base.encode(f" {city.country}"), job.stop_ids[0]]
+        tail = [*job.answer(city.country), job.stop_ids[0]]
         # Only the answer counts in the loss; the prompt is given.
         weights = [0.0] * len(head) + [1.0] * len(tail)
         examples.append(finetune.Example(head + tail, weights))
@@ -236,10 +241,7 @@ def _reject(
     )
     totals = [np.array([each.total for each in row]) for row in scores]
     picked = [int(row.argmax()) for row in totals]
-    chosen = [
-        job.base.encode(f" {each[place]}")
-        for each, place in zip(kept, picked, strict=True)
-    ]
+    chosen = [job.answer(each[place]) for each, place in zip(kept, picked, strict=True)]
     share = [
         np.exp(r - np.logaddexp.reduce(r))[p]
         for r, p in zip(totals, picked, strict=True)

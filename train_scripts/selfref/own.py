@@ -158,7 +158,7 @@ def _check(
     if accepted and not answered.correct[place]:
         example = (
             f"; for example {answered.texts[place][:80]!r} where {accepted} would be "
-            "right (case and punctuation aside)"
+            "right (case and marks of writing aside)"
         )
     raise ValueError(
         f"{config.data}: expected right and wrong answers both to learn from and held "

@@ -119,6 +119,8 @@ def test_a_request_that_is_not_recorded_is_named(tmp_path):
         (b"", "expected answers of one model, of 0 came"),
         (b"{}\n", r"line 1: expected a record of .* \(KeyError"),
         (b"[1]\n", "line 1: expected a record"),
+        (b"[" * 100_000, "line 1: expected a record .*of a moderate depth"),
+        (b'{"answer": {"cost": %s}}' % (b"9" * 400), "line 1: .*a finite number"),
         (b"\xff\xfe\n", "line 1: expected a record"),
         (
             b'{"request": {"messages": [{"role": "x", "content": ""}]}}',

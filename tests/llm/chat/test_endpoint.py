@@ -17,7 +17,11 @@ import pytest
 
 pytest.importorskip("openai", reason="the endpoint needs the openai client")
 
+import openai
+
 from jeff_llm.chat import (
+    Budget,
+    Cached,
     ChatError,
     OpenAICompatible,
     Price,
@@ -25,6 +29,7 @@ from jeff_llm.chat import (
     ask,
     conversation,
     run,
+    usage,
 )
 
 KEY = "sk-Very+Secret/0123456789=="
@@ -217,6 +222,83 @@ def test_openai_itself_gets_the_new_name_of_max_tokens(monkeypatch):
     assert "max_tokens" not in bodies[0] and "max_completion_tokens" not in bodies[1]
 
 
+def test_a_model_that_reasons_first(server, model):
+    """An error names the field, of a server that needs it or does not know it."""
+    asked = Request(REQUEST.messages, max_tokens=7, temperature=0.5, top_p=0.9)
+    ask(model(reasons=True), asked)
+    body = server.seen[0]
+    assert body["max_completion_tokens"] == 7
+    assert not {"max_tokens", "temperature", "top_p"} & set(body)
+    for refused in (
+        "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+        "'temperature' does not support 0 with this model.",
+    ):
+        server.replies = [Reply(400, refused)]
+        assert failure(model()).cause.endswith("pass reasons=True")
+    server.replies = [Reply(422, "max_completion_tokens: extra field")]
+    assert failure(model(reasons=True)).cause.endswith("leave out reasons=True")
+    server.replies = [Reply(400, "no such model")]
+    assert failure(model()).cause == "status 400: 'no such model'"
+
+
+def test_what_is_not_reported_is_not_zero(server, model):
+    price = Price(1.0, 2.0)
+    for reply, tokens in (
+        (without("usage"), (None, None)),
+        (without("usage", "completion_tokens"), (12, None)),
+        (Reply(body=json.dumps(completion() | {"usage": None})), (None, None)),
+    ):
+        server.replies = [reply]
+        answer = ask(model(price=price), REQUEST)
+        assert (answer.prompt_tokens, answer.completion_tokens) == tokens
+        assert answer.cost is None and ask(model(), REQUEST).cost == 0.0
+        total = usage([answer, answer])
+        assert (total.completion_tokens, total.tokens, total.cost) == (None,) * 3
+    spent = Budget(1.0)
+    cause = failure(model(price=price, budget=spent)).cause
+    assert cause.startswith("usage: expected the tokens read and written, since a bud")
+    assert spent.spent > 0, "it may have been billed"
+
+
+def test_unknown_costs_are_stored(server, model, tmp_path):
+    server.replies = [good()]
+    cached = Cached(model(price=Price(1.0, 1.0)), tmp_path / "answers.db")
+    ask(cached, REQUEST)
+    assert cached.spent() == pytest.approx(15e-6)
+    server.replies = [without("usage")]
+    ask(cached, Request(REQUEST.messages, seed=1))
+    again = ask(cached, Request(REQUEST.messages, seed=1))
+    assert again.cached and again.cost == 0 and again.completion_tokens is None
+    assert cached.spent() is None
+
+
+@pytest.mark.parametrize("kind", ["parts", "mark", "latin"])
+def test_answers_as_openai_reads_them(kind, server, model):
+    """The peer is openai's own client; its parts are those that it sends itself."""
+    said = "K\u00f6ln"
+    content = [{"type": "text", "text": "K"}, {"type": "text", "text": "\u00f6ln"}]
+    whole = completion(content if kind == "parts" else said)  # pyright: ignore
+    body = json.dumps(whole, ensure_ascii=False).encode()
+    reply = Reply(body=b"\xef\xbb\xbf" * (kind == "mark") + body)
+    if kind == "latin":
+        reply = reply._replace(kind="application/json; charset=iso-8859-1")
+    server.replies = [reply]
+    assert ask(model(), REQUEST).text == said
+    client = openai.OpenAI(base_url=server.url, api_key="none")
+    turns = [{"role": "user", "content": "2 + 2?"}]
+    found = client.chat.completions.create(model="tiny", messages=turns)  # pyright: ignore
+    given = found.choices[0].message.content
+    assert given == (content if kind == "parts" else said)
+    client.close()
+
+
+def test_json_in_another_encoding_is_refused(server, model):
+    """A letter would be lost without a word."""
+    body = json.dumps(completion("K\u00f6ln"), ensure_ascii=False)
+    server.replies = [Reply(body=body.encode("latin-1"))]
+    assert failure(model(retries=0)).cause.startswith("expected JSON, came a body of")
+
+
 def test_log_probs(server, model):
     tokens = [{"token": "4", "logprob": -0.25}, {"token": ".", "logprob": -1}]
     server.replies = [good(logprobs={"content": tokens}), good()]
@@ -224,7 +306,13 @@ def test_log_probs(server, model):
     assert ask(model(), asked).log_probs == (-0.25, -1.0)
     error = failure(model(), asked)
     assert error.attempts == 1
-    assert "choices.0.logprobs.content: expected list, came nothing" in error.cause
+    nothing = "choices.0.logprobs.content: expected list, came nothing; the "
+    assert error.cause.startswith(f"{nothing}answer has no field 'logprobs'")
+    server.replies = [good(logprobs=None)]
+    error = failure(model(), asked)
+    assert error.cause.startswith(f"{nothing}endpoint knows the field, but sent None")
+    server.replies = [Reply(400, "logprobs are not supported")]
+    assert failure(model(), asked).cause.endswith("ask without logprobs")
 
 
 @pytest.mark.parametrize(
@@ -390,14 +478,18 @@ WRONG = {
     "choices.0.finish_reason: expected str, came nothing": without(
         "choices", 0, "finish_reason"
     ),
-    "usage.prompt_tokens: expected int, came nothing": without("usage"),
-    "usage.completion_tokens: expected int, came nothing": without(
-        "usage", "completion_tokens"
+    "usage: expected dict, came str": Reply(
+        body=json.dumps(completion() | {"usage": "none"})
     ),
     "usage.prompt_tokens: expected int, came bool": Reply(
         body=json.dumps(completion() | {"usage": {"prompt_tokens": True}})
     ),
-    "choices.0.message.content: expected str, came list": good([{"type": "text"}]),  # pyright: ignore
+    "choices.0.message.content: expected parts of type 'text', came {'type': 'text'}": (
+        good([{"type": "text"}])  # pyright: ignore
+    ),
+    "choices.0.message.content: expected parts of type 'text', came {'type': 'thin": (
+        good([{"type": "thinking", "text": "a"}])  # pyright: ignore
+    ),
 }
 
 

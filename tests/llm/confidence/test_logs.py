@@ -30,6 +30,9 @@ def test_rows(write) -> None:
     assert found.small_correct.tolist() == [True, False]
     assert found.cost.tolist() == [2, 3] and found.priced
     assert found.dataset == ["", ""]
+    assert routing.from_jsonl(
+        write([{**row, "dataset": None} for row in GOOD])
+    ).dataset == ["", ""]
 
 
 def test_log_probabilities(write) -> None:
@@ -58,7 +61,11 @@ def test_names_of_one_s_own(write) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"confidence": None}, r"jsonl:2: expected 'confidence' or 'token_logprobs'"),
+        (
+            {"confidence": None},
+            "jsonl:2: expected 'confidence' or 'token_logprobs', got confidence: null",
+        ),
+        ({"dataset": ["a"]}, r"jsonl:2: dataset: expected a name, got \['a'\]"),
         (
             {"confidence": 1.2},
             r"jsonl:2: confidence: expected a number in \[0, 1\], got 1.2",
@@ -98,6 +105,8 @@ def test_bad_fields(write, change, message) -> None:
         ([GOOD[0], GOOD[0]], "'small_correct' is 1 in all 2 rows"),
         ([GOOD[1], GOOD[1]], "'small_correct' is 0 in all 2 rows"),
         (["{", GOOD[0]], "jsonl:1: expected JSON"),
+        ([GOOD[0], '{"cost": %s}' % ("9" * 400)], "jsonl:2: expected JSON .*came 9999"),
+        ([GOOD[0], '{"x": %s' % ("[" * 100_000)], "jsonl:2: .*of a moderate depth"),
         (["[1]", GOOD[0]], "jsonl:1: expected an object"),
         (
             [{"confidence": 1}, GOOD[0]],

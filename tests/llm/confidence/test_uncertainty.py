@@ -5,10 +5,12 @@ import importlib.util
 import sys
 import types
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from jeff_llm.confidence import samples, uncertainty
 
@@ -151,6 +153,45 @@ def test_parse_rate() -> None:
     assert found.parsed.tolist() == [True, False, True]
     assert found.parse_rate == pytest.approx(2 / 3)
     assert np.isnan(samples.verbalized([]).parse_rate)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ["Paris", " paris. ", "PARIS!", "(Paris)", "**Paris**", "`Paris`", "$Paris$"],
+        ["Caf\u00e9", "Cafe\u0301", "cafe\u0301."],
+        ["-5", "\u22125", "\u20135.", "(-5)"],
+        ["C++", "c++."],
+        ["10%", "10 %."],
+        ["a < b", "a<b"],
+        ["C\u00f4te d'Ivoire", "Co\u0302te d\u2019Ivoire"],
+        ["Guinea-Bissau", "Guinea Bissau"],
+        ["\u0926\u093f\u0928", "\u0926\u093f\u0928\u0964"],
+    ],
+)
+def test_equal_texts(same: list[str]) -> None:
+    assert len({samples.normalise(each) for each in same}) == 1
+
+
+def test_different_texts() -> None:
+    different = [
+        *("5", "-5", ".5", "5!", "1.5", "1 5", "1:5", "$5", "5 euros", "#5"),
+        *("C", "C++", "C#", "10", "10%", "a<b", "a>b", "a b", "R&D", "R D", "-x", "x"),
+        # Hindi for day and poor, which differ in the length of a vowel.
+        *("\u0926\u093f\u0928", "\u0926\u0940\u0928", "\u0926\u0928"),
+    ]
+    assert len({samples.normalise(each) for each in different}) == len(different)
+    assert len(set(samples.cluster_texts(different).tolist())) == len(different)
+
+
+@hypothesis.given(st.text(max_size=30))
+def test_a_normal_text_stays(text: str) -> None:
+    once = samples.normalise(text)
+    assert samples.normalise(once) == once
+
+
+def test_words_of_one_spelling() -> None:
+    assert samples.jaccard(["Stra\u00dfe caf\u00e9", "STRASSE cafe\u0301"])[0, 1] == 1
 
 
 def test_clusters() -> None:

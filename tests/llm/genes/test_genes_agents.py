@@ -33,6 +33,7 @@ from jeff_llm.genes.solvability import LABELS, UNREADABLE
         ("yesterday", None),
         ("<think>yes", None),
         ("{broken} {", None),
+        ('{"a": ' + "[" * 100_000 + "}", None),
     ],
 )
 def test_labels(text, label):

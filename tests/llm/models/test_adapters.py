@@ -36,6 +36,8 @@ def test_round_trip_of_rows(tiny, key, tmp_path):
 def test_merged(tiny, factors, tmp_path):
     adapters.save(tmp_path, factors)
     model = adapters.merged(tiny, tmp_path)
+    assert model.name.startswith("tiny+") and len(model.name) == len("tiny+") + 12
+    assert adapters.merged(tiny, tmp_path).name == model.name
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
         model.params,

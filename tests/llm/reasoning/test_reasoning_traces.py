@@ -211,6 +211,8 @@ def test_wrong_files(write, tmp_path) -> None:
         ["(B)", "b", "B."],
         ["New  York", "new york.", "\\text{New York}"],
         ["x + 2", "X+2"],
+        ["Jos\u00e9", "jose\u0301"],
+        ["\u00e9 + 1", "e\u0301+1"],
     ],
 )
 def test_equal_answers(same) -> None:
@@ -231,6 +233,7 @@ def test_different_answers() -> None:
             "\u221e",
         ),
         *("3/0", "1/3", "0.333", "[1,2]", "(1,2)", "18.0.1", "9" * 400),
+        *("c", "c++", "c#", "4!", "4", "\u0926\u093f\u0928", "\u0926\u0940\u0928"),
     ]
     assert len({answer_key(each) for each in different}) == len(different)
 
