@@ -41,20 +41,25 @@ class Stored(NamedTuple):
     """The stored tokens of a layer, and their positions.
 
     Attributes:
-      keys: packed keys, or None where no block can be stored yet.
+      keys: packed keys, or None where no block can be stored yet; with ``place`` those
+        of a stack of layers.
       values: packed values, likewise.
       blocks: packed blocks of each sequence.
-      recent_keys: keys in full precision.
+      recent_keys: keys in full precision; with ``layer`` those of all layers.
       recent_values: their values.
       recent_positions: positions of those, beyond all others for empty slots.
+      layer: number of the layer, where there is an axis of layers.
+      place: its place in the stack, likewise.
     """
 
     keys: QuantizedTensor | None
     values: QuantizedTensor | None
     blocks: Int[Array, " batch"]
-    recent_keys: Float[Array, "batch kv_heads slots head_width"]
-    recent_values: Float[Array, "batch kv_heads slots head_width"]
+    recent_keys: Float[Array, "*layers batch kv_heads slots head_width"]
+    recent_values: Float[Array, "*layers batch kv_heads slots head_width"]
     recent_positions: Int[Array, "batch slots"]
+    layer: Int[Array, ""] | int | None = None
+    place: Int[Array, ""] | int | None = None
 
 
 def attend_stored(
@@ -84,13 +89,13 @@ def attend_stored(
     Returns:
       A weighted mean of values for each query head, in the dtype of ``query``.
     """
-    kv_heads = stored.recent_keys.shape[1]
+    kv_heads = stored.recent_keys.shape[-3]
     rows = to_rows(query, kv_heads)
     view = View(positions, stored.recent_positions, window)
     view = of_rows(view, query.shape[2] // kv_heads)
     at = view.positions
     recent = stored.recent_keys, stored.recent_values
-    parts = [attend_part(rows, *recent, view, soft_cap)]
+    parts = [attend_part(rows, *recent, view, soft_cap, layer=stored.layer)]
     if more is not None:
         parts.append(more(rows))
     if stored.keys is not None and stored.values is not None:
@@ -105,6 +110,7 @@ def attend_stored(
                 stored.values,
                 jnp.maximum(first, 0),
                 jnp.maximum(end, 0),
+                layer=stored.place,
                 soft_cap=soft_cap,
             )
         )
@@ -118,16 +124,20 @@ def packed_partial(
     first: Int[Array, "batch rows"],
     end: Int[Array, "batch rows"],
     *,
+    layer: Int[Array, ""] | int | None = None,
     soft_cap: float | None = None,
 ) -> Partial:
     """Attention of rows of queries over packed tokens ``first <= token < end``.
 
     Args:
       rows: queries, divided by the root of the head's width.
-      keys: packed keys, [batch, kv_heads, blocks, ...].
+      keys: packed keys, [batch, kv_heads, blocks, ...]; with ``layer`` those of a stack
+        of layers, [layers, batch, kv_heads, blocks, ...].
       values: packed values, likewise.
       first: first token that each row sees, counted from the first block.
       end: behind the last one.
+      layer: the layer to read, where there is an axis of layers; it is read where it
+        lies.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
 
     Returns:
@@ -137,29 +147,29 @@ def packed_partial(
     most = budget() // (batch * kv_heads * min(rows.shape[2], _MOST_ROWS))
     slots = max(BLOCK, min(_TILE // (batch * kv_heads * width), most))
 
-    def tile(_: Array, rows: Array, span: tuple[Array, Array]) -> Partial:
-        return _over_blocks(rows, keys, values, *span, slots // BLOCK, soft_cap)
+    def part(_: Array, rows: Array, span: tuple[Array, Array]) -> Partial:
+        tile = slots // BLOCK
+        return _over_blocks(rows, keys, values, layer, *span, tile, soft_cap)
 
-    return over_rows(tile, rows, (first, end), _MOST_ROWS)
+    return over_rows(part, rows, (first, end), _MOST_ROWS)
 
 
 def _over_blocks(
     rows: Array,
     keys: QuantizedTensor,
     values: QuantizedTensor,
+    layer: Array | int | None,
     first: Array,
     end: Array,
     tile: int,
     soft_cap: float | None,
 ) -> Partial:
     """Attention of a tile of rows; ``tile`` is in blocks."""
-    blocks = keys.words.shape[2]
+    blocks = keys.words.shape[-3]
     tile = min(tile, blocks)
 
     def restored(q: QuantizedTensor, start: Array) -> Array:
-        cut = jax.tree.map(
-            lambda x: jax.lax.dynamic_slice_in_dim(x, start, tile, axis=2), q
-        )
+        cut = jax.tree.map(lambda x: _cut(x, layer, start, tile), q)
         # A product of bfloat16 and float32 would be taken in float32, and slowly.
         whole = restore_blocks(cut).astype(rows.dtype)
         return whole.reshape(*whole.shape[:2], tile * BLOCK, whole.shape[-1])
@@ -181,6 +191,14 @@ def _over_blocks(
     # Rows that only fill a tile up see nothing, from -1.
     begin = jnp.min(jnp.where(first < 0, blocks * BLOCK, first)) // (tile * BLOCK)
     return jax.lax.fori_loop(begin, last, body, nothing(rows))
+
+
+def _cut(x: Array, layer: Array | int | None, start: Array, tile: int) -> Array:
+    """A tile of blocks, by one slice: a layer cut out first would be copied."""
+    if layer is None:
+        return jax.lax.dynamic_slice_in_dim(x, start, tile, axis=2)
+    corner = [jnp.asarray(at, jnp.int32) for at in (layer, 0, 0, start, 0, 0)]
+    return jax.lax.dynamic_slice(x, corner, (1, *x.shape[1:3], tile, *x.shape[4:]))[0]
 
 
 def choose_partial(
@@ -236,6 +254,7 @@ def _packed_partial_on_gpu(
     first: Array,
     end: Array,
     *,
+    layer: Array | int | None = None,
     soft_cap: float | None = None,
 ) -> Partial:
     """Attention by the kernel if it supports the layout, else by XLA."""
@@ -243,7 +262,7 @@ def _packed_partial_on_gpu(
 
     taken = kernels_gpu.takes(rows, keys, values)
     partial = kernels_gpu.packed_partial if taken else packed_partial
-    return partial(rows, keys, values, first, end, soft_cap=soft_cap)
+    return partial(rows, keys, values, first, end, layer=layer, soft_cap=soft_cap)
 
 
 def _is_one_hopper() -> bool:

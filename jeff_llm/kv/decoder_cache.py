@@ -287,31 +287,21 @@ class DecoderCache:
         """Attend over the stored tokens, of which ``new`` are not yet counted."""
         config = self.configs[0]
         count = storage.stored_blocks(config, self.lengths)
-        recent = ring.Recent(
-            *(
-                jax.lax.dynamic_index_in_dim(x, layer, keepdims=False)
-                for x in self.recent
-            )
-        )
         # Lengths count in `advance`; a token that was just written is seen already.
         held = ring.recent_positions(
             config,
-            recent.keys.shape[2],
+            self.recent.keys.shape[3],
             self.lengths + new.sum(1, dtype=self.lengths.dtype),
             count,
         )
 
         def attend(stack: int, place: Array) -> Array:
-            keys, values = jax.tree.map(
-                lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False),
-                self.blocks[stack],
-            )
             # No block exists yet, so the packed part is left out of the program.
-            if self.fresh:
-                keys = values = None
+            blocks = (None, None) if self.fresh else self.blocks[stack]
+            # A layer is read where it lies: cut out of its stack it would be copied.
             return attend_stored(
                 query,
-                Stored(keys, values, count, *recent, held),
+                Stored(*blocks, count, *self.recent, held, layer, place),
                 positions,
                 sinks=config.sinks,
                 window=window,

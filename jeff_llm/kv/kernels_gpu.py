@@ -48,6 +48,7 @@ def packed_partial(
     first: Int[Array, "batch rows"],
     end: Int[Array, "batch rows"],
     *,
+    layer: Int[Array, ""] | int | None = None,
     soft_cap: float | None = None,
     interpret: bool = False,
     splits: int | None = None,
@@ -65,10 +66,12 @@ def packed_partial(
       rows: queries of one token, divided by the root of the head's width; at most 64
         rows. Products are taken in their dtype and summed in float32; bfloat16 is what
         the kernel is made for, float32 goes without tensor cores.
-      keys: packed keys, [batch, kv_heads, blocks, ...].
+      keys: packed keys, [batch, kv_heads, blocks, ...]; with ``layer`` those of a stack
+        of layers, [layers, batch, kv_heads, blocks, ...].
       values: packed values, likewise.
       first: first token that each row sees, counted from the first block.
       end: behind the last one.
+      layer: the layer to read, where there is an axis of layers.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
       interpret: run in Pallas' interpreter, on any platform.
       splits: shares of a sequence; by default enough to fill an H100.
@@ -89,7 +92,7 @@ def packed_partial(
     """
     _check(rows, keys, values)
     batch, kv_heads, count, width = rows.shape
-    blocks = keys.words.shape[2]
+    blocks = keys.words.shape[-3]
     exact = rows.dtype == jnp.float32
     if splits is None:
         splits = _choose_splits(batch * kv_heads, blocks)
@@ -118,6 +121,7 @@ def packed_partial(
         ),
         grid=(batch, kv_heads, splits),
         in_specs=[
+            pl.BlockSpec((1,), lambda *_: (0,)),
             spans,
             spans,
             _spec(tile),
@@ -135,6 +139,7 @@ def packed_partial(
         interpret=interpret,
         name="packed_attention",
     )(
+        jnp.asarray(0 if layer is None else layer, jnp.int32)[None],
         first.astype(jnp.int32),
         jnp.minimum(end, BLOCK * blocks).astype(jnp.int32),
         rows,
@@ -168,6 +173,7 @@ def takes(rows: Array, keys: QuantizedTensor, values: QuantizedTensor) -> bool:
 
 
 def _kernel(
+    layer_ref: Any,
     first_ref: Any,
     end_ref: Any,
     rows_ref: Any,
@@ -191,12 +197,18 @@ def _kernel(
     first = triton.load(first_ref, mask=real, other=jnp.iinfo(jnp.int32).max)
     end = triton.load(end_ref, mask=real, other=0)
     query = triton.load(rows_ref, mask=inside, other=0)
+    layer = layer_ref[0]
 
     # Tokens and channels stand first and rows last, since a matrix product has at least
     # 16 of the one and 8 of the other.
     def body(block: Array, before: tuple[Array, ...]) -> tuple[Array, ...]:
         restored = functools.partial(
-            restore, block=block, width=shape[1], dtype=query.dtype, inline=inline
+            restore,
+            layer=layer,
+            block=block,
+            width=shape[1],
+            dtype=query.dtype,
+            inline=inline,
         )
         logits = _dot(restored(keys, layout=key_layout), query, 1)
         if soft_cap is not None:
@@ -249,14 +261,21 @@ def _dot(tile: Array, right: Array, axis: int) -> Float[Array, "length rows"]:
 
 
 def _arrays(q: QuantizedTensor) -> tuple[Array, ...]:
-    """The arrays of a tensor; words with an axis of size 1, see `_codes`."""
-    words = jnp.expand_dims(q.words, 3)
-    return (words,) if q.bits == 16 else (words, q.scale, q.zero)
+    """The arrays of a tensor with an axis of layers, and of size 1 for the planes."""
+    lead, inner = q.words.shape[-5:-2], q.words.shape[-2:]
+    words = q.words.reshape(-1, *lead, 1, *inner)
+    if q.bits == 16:
+        return (words,)
+    return words, *(x.reshape(-1, *x.shape[-5:]) for x in (q.scale, q.zero))
 
 
 def _whole(x: Array) -> pl.BlockSpec:
-    """All blocks of a sequence's head; loads pick theirs."""
-    return _spec((*x.shape[2:-1], _power_of_two(x.shape[-1])))
+    """All layers and blocks of a sequence's head; loads pick theirs."""
+    inner = (*x.shape[3:-1], _power_of_two(x.shape[-1]))
+    return pl.BlockSpec(
+        (x.shape[0], None, None, *inner),
+        lambda b, k, _: (0, b, k, *(0 for _ in inner)),
+    )
 
 
 def _spec(shape: tuple[int, ...], squeezed: int = 2) -> pl.BlockSpec:

@@ -14,8 +14,10 @@ its own row:
 
 Steps of the grid walk over tiles of several blocks, with the running output in memory
 on the chip. Tiles that no row sees are neither computed nor read. Lanes are 128, so
-heads of 128 or 256 are read as they lie; a cache of narrower heads is first copied by
-XLA, which may cost more than the kernel saves.
+the words of heads of 128 or 256 are read where they lie in a stack of layers. What does
+not fill the lanes is cut out of the stack first: scales of groups of channels, which
+are transposed, and a whole layer of narrower heads, which may cost more than the kernel
+saves.
 
 The kernel has been run in Pallas' interpreter and lowered to Mosaic. It has not been
 run on a chip yet.
@@ -38,6 +40,7 @@ __all__ = ["packed_partial"]
 _MOST_ROWS = 64
 # Rows of a product come in eights, the sublanes of a register.
 _SUBLANES = 8
+_LANES = 128
 # With 2,048 tokens in flight a step's reads take about as long as its start.
 _MOST_BLOCKS = 16
 
@@ -49,6 +52,7 @@ def packed_partial(
     first: Int[Array, "batch rows"],
     end: Int[Array, "batch rows"],
     *,
+    layer: Int[Array, ""] | int | None = None,
     soft_cap: float | None = None,
     interpret: bool = False,
     tile: int | None = None,
@@ -61,10 +65,12 @@ def packed_partial(
       rows: queries of one token, divided by the root of the head's width; at most 64
         rows. Products are taken in their dtype, bfloat16 or float32, and summed in
         float32.
-      keys: packed keys, [batch, kv_heads, blocks, ...].
+      keys: packed keys, [batch, kv_heads, blocks, ...]; with ``layer`` those of a stack
+        of layers, [layers, batch, kv_heads, blocks, ...].
       values: packed values, likewise.
       first: first token that each row sees, counted from the first block.
       end: behind the last one.
+      layer: the layer to read, where there is an axis of layers.
       soft_cap: ``c`` of ``c tanh(logit / c)``, or None.
       interpret: run in Pallas' interpreter, on any platform.
       tile: blocks of a step; by default 16, and fewer where they are many or wide.
@@ -81,11 +87,15 @@ def packed_partial(
     """
     _check(rows, keys, values)
     batch, kv_heads, count, width = rows.shape
-    blocks = keys.words.shape[2]
+    blocks = keys.words.shape[-3]
     padded = pl.cdiv(count, _SUBLANES) * _SUBLANES
     fill = (0, padded - count)
-    key_arrays, value_arrays = _arrays(keys), _arrays(values)
-    groups = 1 if values.bits == 16 else value_arrays[1].shape[3]
+    if layer is None:
+        keys, values = jax.tree.map(lambda x: x[None], (keys, values))
+        layer = 0
+    layer = jnp.asarray(layer, jnp.int32)
+    key_arrays, value_arrays = _arrays(keys, layer), _arrays(values, layer)
+    groups = 1 if values.bits == 16 else value_arrays[1].shape[4]
     if tile is None:
         tile = _choose_tile(padded * groups, width)
     tile = min(tile, blocks)
@@ -103,7 +113,7 @@ def packed_partial(
             soft_cap=soft_cap,
         ),
         grid_spec=tpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=1,
+            num_scalar_prefetch=2,
             grid=(batch, kv_heads, pl.cdiv(blocks, tile)),
             in_specs=[
                 pl.BlockSpec((None, 2, padded, 1), lambda b, *_: (b, 0, 0, 0)),
@@ -128,6 +138,7 @@ def packed_partial(
         interpret=interpret,
         name="packed_attention",
     )(
+        layer[None],
         _bounds(spans, BLOCK * tile, pl.cdiv(blocks, tile)),
         spans[..., None],
         jnp.pad(rows, ((0, 0), (0, 0), fill, (0, 0))),
@@ -140,6 +151,7 @@ def packed_partial(
 
 
 def _kernel(
+    _: Any,
     bounds: Any,
     spans: Any,
     rows: Any,
@@ -288,14 +300,23 @@ def _dot(left: Array, right: Array, axis: int) -> Float[Array, "tile rows column
     )
 
 
-def _arrays(q: QuantizedTensor) -> tuple[Array, ...]:
-    """Words, scales and zeros with tokens or channels along the lanes."""
+def _arrays(q: QuantizedTensor, layer: Array) -> tuple[Array, ...]:
+    """Words, scales and zeros with tokens or channels along the lanes.
+
+    What XLA has to copy is cut down to the layer, or it would copy all layers for each.
+    """
+
+    def cut(x: Array) -> Array:
+        return jax.lax.dynamic_index_in_dim(x, layer)
+
+    narrow = q.words.shape[-1] % _LANES
+    words = cut(q.words) if narrow else q.words
     if q.bits == 16:
-        return (q.words,)
+        return (words,)
     if q.axis == "channel":
-        return q.words, q.scale, q.zero
+        return (words, *(cut(x) if narrow else x for x in (q.scale, q.zero)))
     # Transposed: the long axis belongs on the 128 lanes, or most of them stay empty.
-    return q.words, q.scale.mT, q.zero.mT
+    return words, cut(q.scale).mT, cut(q.zero).mT
 
 
 def _bounds(
@@ -313,12 +334,17 @@ def _fixed(*shape: int) -> pl.BlockSpec:
 
 def _moving(tile: int, x: Array) -> pl.BlockSpec:
     """A tile of a step; an unseen tile repeats an index, so nothing is read for it."""
+    # A layer that was cut out is the only one of its array.
+    whole = x.shape[0] > 1
 
-    def place(b: Array, k: Array, s: Array, bounds: Any) -> tuple[Array | int, ...]:
+    def place(
+        b: Array, k: Array, s: Array, layer: Any, bounds: Any
+    ) -> tuple[Array | int, ...]:
         last = jnp.maximum(bounds[1, b] - 1, bounds[0, b])
-        return b, k, jnp.clip(s, bounds[0, b], last), 0, 0
+        at = layer[0] if whole else 0
+        return at, b, k, jnp.clip(s, bounds[0, b], last), 0, 0
 
-    return pl.BlockSpec((None, None, tile, *x.shape[3:]), place)
+    return pl.BlockSpec((None, None, None, tile, *x.shape[4:]), place)
 
 
 def _choose_tile(rows: int, width: int) -> int:

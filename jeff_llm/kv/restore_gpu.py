@@ -40,6 +40,7 @@ class Layout(NamedTuple):
 # Arguments are references to memory, which have no shape to annotate.
 def restore(
     refs: tuple[Any, ...],
+    layer: Array,
     block: Array,
     layout: Layout,
     width: int,
@@ -50,7 +51,8 @@ def restore(
     """Restore a block of tokens, ``code * scale + zero``.
 
     Args:
-      refs: words, [blocks, 1, rows, channels], scales and zeros of all blocks.
+      refs: words, [layers, blocks, 1, rows, channels], scales and zeros of all blocks.
+      layer: the layer to read.
       block: number of the block.
       layout: how it is packed.
       width: real channels; the others only fill the tile.
@@ -61,17 +63,18 @@ def restore(
       The block; zeros in channels that only fill.
     """
     bits, group_size, axis = layout
-    words = load_columns(refs[0], pl.ds(block, 1), width)
+    words = load_columns(refs[0], (layer, pl.ds(block, 1)), width)
     columns = words.shape[-1]
     if bits == 16:
         return words.astype(dtype).reshape(BLOCK, columns)
+    at = (layer, block)
     paired = bits < 8 and dtype == refs[1].dtype == jnp.bfloat16
     if axis == "channel":
-        scale, zero = (load_columns(ref, block, width)[:, None] for ref in refs[1:])
+        scale, zero = (load_columns(ref, at, width)[:, None] for ref in refs[1:])
         spread = (BLOCK // group_size, group_size, columns)
     else:
         groups = width // group_size
-        scale, zero = (load_columns(ref, block, groups)[:, :, None] for ref in refs[1:])
+        scale, zero = (load_columns(ref, at, groups)[:, :, None] for ref in refs[1:])
         spread = (BLOCK, columns // group_size, group_size)
 
     def each(x: Array, shape: tuple[int, ...]) -> Array:

@@ -1,6 +1,7 @@
 """Test the decoder's quantised cache against the plain cache and a layer loop."""
 
 import dataclasses
+import re
 from itertools import chain
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from jeff_llm.generate import generate
 from jeff_llm.generate import generation as module
 from jeff_llm.generate.scoring import score
-from jeff_llm.kv import CacheConfig, MakeCache, append, init_cache
+from jeff_llm.kv import CacheConfig, MakeCache, append, attention, init_cache
 from jeff_llm.kv.decoder_cache import DecoderCache
 from jeff_llm.kv.quantize import dequantize
 from jeff_llm.kv.rotation import rotate
@@ -199,6 +200,53 @@ def test_widths_of_layers_are_a_loop_over_caches(tiny_config) -> None:
         np.testing.assert_allclose(*recent, rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(cache.recent.values[layer], one.recent_values)
         np.testing.assert_array_equal(cache.lengths, one.lengths)
+
+
+@pytest.fixture(scope="module")
+def drawn(tiny_config) -> DecoderCache:
+    """Any content, of which the second and third layer form a stack."""
+    bits = ((8, 8), (4, 2), (4, 2))
+    cache = MakeCache(CONFIG, bits)(tiny_config, 3, 330, jnp.float32)
+    assert cache.places == ((1, 2), (0,))
+    rng = np.random.default_rng(5)
+
+    def content(x: jax.Array) -> jax.Array:
+        words = x.dtype == jnp.uint32
+        some = rng.integers(2**32, size=x.shape) if words else rng.normal(size=x.shape)
+        return jnp.asarray(some, x.dtype)
+
+    blocks, recent = jax.tree.map(content, (cache.blocks, cache.recent))
+    return dataclasses.replace(
+        cache, blocks=blocks, recent=recent, lengths=jnp.array(LENGTHS), fresh=False
+    )
+
+
+def test_a_layer_is_read_where_it_lies(drawn, monkeypatch) -> None:
+    """The program of a token has tiles of a layer, and nothing as large as one."""
+    monkeypatch.setattr(attention, "_TILE", 1)
+
+    def attend(cache: DecoderCache, layer: jax.Array, new: Any) -> jax.Array:
+        positions = cache.lengths[:, None]
+        return cache.attend(
+            layer, *new, positions=positions, mask=positions >= 0, window=None
+        )[0]
+
+    new = tuple(x[0] for x in draw(0, 1))
+    text = jax.jit(attend).lower(drawn, jnp.array(1), new).compile().as_text()
+    assert "u32[2,3,2,2,16,8]" in text
+    assert not re.findall(r"u32\[(?:1,)?3,2,2,(?:16|8),8\]", text)
+
+
+def test_the_kernel_reads_a_layer_by_its_place(drawn) -> None:
+    """Recent tokens by the layer's number, packed ones by its place in the stack."""
+    before = dataclasses.replace(
+        drawn, implementation="interpret", lengths=drawn.lengths - 1
+    )
+    new = draw(0, 1)
+    out = np.asarray(all_layers(before, new, jnp.ones((3, 1), bool))[1])
+    for layer, row in np.ndindex(3, 3):
+        expected = attention_by_hand(before, layer, [x[layer] for x in new], row)
+        np.testing.assert_allclose(out[layer, row], expected, rtol=1e-5, atol=1e-5)
 
 
 PROMPTS = [[*range(1, 60)] * 3, [7] * 130, [44, 0, 9]]

@@ -4,6 +4,7 @@ On a GPU its kernel is compiled and run; elsewhere both are run in Pallas' inter
 """
 
 import functools
+import re
 import types
 from typing import Any, NamedTuple
 
@@ -248,11 +249,89 @@ def test_blocks_outside_the_span_are_not_touched(kernel, options) -> None:
     agree(normalised(found), exact(rows, keys, values, first, end))
 
 
+def in_stack(tree: Any, layers: int) -> Any:
+    """The sequences of a batch, shared out among layers."""
+    return jax.tree.map(
+        lambda x: x.reshape(layers, len(x) // layers, *x.shape[1:]), tree
+    )
+
+
+@pytest.mark.parametrize("kernel", ["xla", *HERE])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(width=128),
+        Case(4, 16, "token", 32, width=64, dtype=jnp.bfloat16),
+    ],
+)
+def test_a_layer_of_a_stack(kernel, case) -> None:
+    """By a number that a scan gives, and by one known when the program is made."""
+    given_ = operands(case, 6, kv_heads=2)
+    rows, keys, values = in_stack(given_, 3)
+    first, end = spans([case.blocks * BLOCK, 77], case.rows, 100)
+    attend = (
+        attention.packed_partial
+        if kernel == "xla"
+        else functools.partial(KERNELS[kernel], interpret=kernel != CHIP)
+    )
+
+    # Nothing here is fast enough to be worth the optimiser's time.
+    quick = functools.partial(
+        jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+    )
+
+    @quick
+    def of_layers(rows: Any, keys: Any, values: Any) -> Any:
+        def one(pair: Any) -> Partial:
+            layer, rows = pair
+            return attend(rows, keys, values, first, end, layer=layer)
+
+        last = attend(rows[2], keys, values, first, end, layer=2)
+        return jax.lax.map(one, (jnp.arange(3), rows)), last
+
+    found, last = of_layers(rows, keys, values)
+    cut_out = quick(attend)(*given_, jnp.tile(first, (3, 1)), jnp.tile(end, (3, 1)))
+    agree(found, in_stack(cut_out, 3))
+    agree(last, Partial(*(x[2] for x in found)))
+
+
+def test_no_layer_is_copied_out_of_its_stack(monkeypatch) -> None:
+    """XLA's program has tiles of a layer, and nothing as large as one."""
+    monkeypatch.setattr(attention, "_TILE", BLOCK)
+    case = Case(blocks=5)
+    rows, keys, values = in_stack(operands(case, 6), 3)
+    first, end = spans([640, 300], case.rows)
+
+    @functools.partial(jax.jit, static_argnames="where_it_lies")
+    def of_layers(rows: Any, keys: Any, values: Any, *, where_it_lies: bool) -> Any:
+        def one(pair: Any) -> Partial:
+            layer, rows = pair
+            held, place = (keys, values), layer
+            if not where_it_lies:
+                held, place = jax.tree.map(lambda x: x[layer], held), None
+            return attention.packed_partial(rows, *held, first, end, layer=place)
+
+        return jax.lax.map(one, (jnp.arange(3), rows))
+
+    def copies(where_it_lies: bool) -> int:
+        lowered = of_layers.lower(rows, keys, values, where_it_lies=where_it_lies)
+        text = lowered.compile().as_text()
+        assert "u32[3,2,1,5,16,64]" in text
+        return len(re.findall(r"\[(?:1,)?2,1,5,\d+,\d+\]", text))
+
+    assert copies(where_it_lies=False)
+    assert not copies(where_it_lies=True)
+
+
 @both
 @pytest.mark.parametrize("axis", ["channel", "token"])
-@pytest.mark.parametrize("width", [64, 128])
-def test_lowering(kernel, axis, width) -> None:
-    """Both platforms' modules are made on a machine that has neither."""
+@pytest.mark.parametrize(("width", "layers"), [(64, 3), (128, 2**16)])
+def test_lowering(kernel, axis, width, layers) -> None:
+    """Both platforms' modules are made on a machine that has neither.
+
+    The kernel's words are those of all layers; the larger stack has more bytes than 32
+    bits can address.
+    """
     platform, target = {
         "gpu": ("cuda", "__gpu$xla.gpu.triton"),
         "tpu": ("tpu", "tpu_custom_call"),
@@ -260,13 +339,22 @@ def test_lowering(kernel, axis, width) -> None:
     if kernel == "gpu" != CHIP and jax.__version_info__ > (0, 10, 2):
         pytest.skip("later versions lower a Triton kernel only where a GPU is")
     case = Case(axis=axis, width=width, blocks=17, dtype=jnp.bfloat16)
-    given_ = (*operands(case, 1), *spans([1000], case.rows, 500))
+    rows, *stack = jax.eval_shape(functools.partial(operands, case, 1))
+    stack = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((layers, *x.shape), x.dtype), stack
+    )
+    given_ = (rows, *stack, *spans([1000], case.rows, 500))
+    attend = functools.partial(KERNELS[kernel], soft_cap=30.0)
     exported = jax.export.export(
-        jax.jit(functools.partial(KERNELS[kernel], soft_cap=30.0)),
+        jax.jit(lambda layer, *given_: attend(*given_, layer=layer)),
         platforms=[platform],
         disabled_checks=[jax.export.DisabledSafetyCheck.custom_call(target)],
-    )(*given_)
-    assert exported.mlir_module().count(f"custom_call @{target}(") == 1
+    )(jnp.array(1), *given_)
+    lines = exported.mlir_module().splitlines()
+    [call] = [line for line in lines if f"custom_call @{target}(" in line]
+    read = set(re.findall(r"tensor<(\d+)x1x1x17x(?:1x)?\d+x\d+xui32>", call))
+    # A TPU's lanes are filled by heads of 128 only.
+    assert read == {"1" if kernel == "tpu" and width == 64 else str(layers)}
     assert exported.out_avals[0].shape == given_[0].shape
 
 
