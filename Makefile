@@ -43,6 +43,7 @@ bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks.yodo
 	$(BIN)/python -m benchmarks.decoder
 	$(BIN)/python -m benchmarks.long_context
+	$(BIN)/python -m benchmarks.laptop
 	$(BIN)/python -m benchmarks.kv
 	$(BIN)/python -m benchmarks.gre
 	$(BIN)/python -m benchmarks.gre_accuracy

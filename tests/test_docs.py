@@ -17,6 +17,7 @@ import pytest
 from jeff import assets, checkpoint, fairness, sharding
 from jeff.fairness import nets
 from jeff_graph import editing
+from jeff_llm.models.quantized import Int8Table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -277,6 +278,16 @@ def test_language_models_page(tmp_path, monkeypatch):
     assert names["answer"].text == "The capital of France is Paris."
     assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
     assert names["logits"].shape == (1, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("smollm2_is_here")
+def test_long_contexts_page():
+    names = run_blocks("long_contexts.md", blocks("docs/long_contexts.md"))
+    assert names["out"].texts[0].startswith(" Paris")
+    assert names["again"] and isinstance(names["small"].params["embedding"], Int8Table)
+    # Of the second prompt only what the first and its answer did not hold.
+    assert names["session"].tokens_read < 5 + 5 + 8
 
 
 def test_every_relative_link_leads_somewhere():
