@@ -134,7 +134,7 @@ def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
-    from jeff_llm.models import attention, cache
+    from jeff_llm.models import attention, pending
     from jeff_llm.models.view import View
 
     capacity = tokens + 2 * config.steps
@@ -143,7 +143,7 @@ def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
     def put(held: Any, new: jax.Array) -> Any:
         keys, values, length = held
         at = jnp.full((batch, 1), length)
-        return *(cache.store(x, 0, at, new) for x in (keys, values)), length + 1
+        return *(pending.store(x, 0, at, new) for x in (keys, values)), length + 1
 
     @jax.jit
     def look(held: Any, query: jax.Array) -> jax.Array:

@@ -104,10 +104,9 @@ async def measure_all(
 
 
 @contextlib.contextmanager
-def served(config: Config) -> Iterator[tuple[str, str]]:
+def served(*words: str) -> Iterator[tuple[str, str]]:
     """Our server: its address, and the name of its model."""
-    words = ["--port", "0", "--max-batch", str(config.max_batch)]
-    command = [sys.executable, "-m", "train_scripts.serve", *words]
+    command = [sys.executable, "-m", "train_scripts.serve", "--port", "0", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -159,7 +158,7 @@ def main(config: Config) -> None:
         "| server | clients | answered | requests/s | tokens/s | median s | longest s |"
     )
     print("|---|---|---|---|---|---|---|")
-    with served(config) as (url, name):
+    with served("--max-batch", str(config.max_batch)) as (url, name):
         ours = asyncio.run(measure_all(url, name, config, config.loads))
     show("jeff", ours)
     theirs = []

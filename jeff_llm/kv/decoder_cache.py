@@ -6,7 +6,7 @@ widths form one stack of arrays, and a table finds a layer in its stack.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,26 +24,10 @@ from jeff_llm.kv.rotation import rotate
 from jeff_llm.models.attention import attend as attend_plain
 from jeff_llm.models.attention import attend_part
 from jeff_llm.models.partial import Partial
+from jeff_llm.models.pending import Pending
 from jeff_llm.models.view import NEVER, View, of_rows
 
 __all__ = ["DecoderCache"]
-
-
-class _Pending(NamedTuple):
-    """New tokens of all layers, until they are stored.
-
-    They are kept apart from the arrays that a layer reads. Where a loop over layers
-    both reads and writes an array, the compiler copies all of it in every layer.
-
-    Attributes:
-      tokens: keys and values, [layers, batch, tokens, kv_heads, head_width].
-      positions: position of each token.
-      kept: the tokens to store.
-    """
-
-    tokens: ring.Recent
-    positions: Any
-    kept: Any
 
 
 @jax.tree_util.register_dataclass
@@ -75,7 +59,7 @@ class DecoderCache:
     places: tuple[tuple[int, ...], ...] = dataclasses.field(metadata={"static": True})
     implementation: Implementation | None = dataclasses.field(metadata={"static": True})
     fresh: bool = dataclasses.field(metadata={"static": True})
-    pending: _Pending | None = None
+    pending: Pending | None = None
 
     def begin(
         self,
@@ -94,11 +78,8 @@ class DecoderCache:
         # A prompt into an empty cache, and a single token, are written layer by layer.
         if self.fresh or mask.shape[1] == 1:
             return self
-        layers, batch, kv_heads, _, width = self.recent.keys.shape
-        shape = (layers, batch, mask.shape[1], kv_heads, width)
-        tokens = ring.Recent(*(jnp.zeros(shape, x.dtype) for x in self.recent))
         kept = mask & (positions < self.capacity)
-        pending = _Pending(tokens, positions, kept)
+        pending = Pending.empty(self.recent.keys, positions, kept)
         return dataclasses.replace(self, pending=pending)
 
     def attend(
@@ -229,19 +210,12 @@ class DecoderCache:
             raise ValueError(
                 "cache: expected begin() ahead of several tokens' attend()"
             )
-        tokens = jax.tree.map(
-            lambda all_, x: jax.lax.dynamic_update_index_in_dim(
-                all_, x.astype(all_.dtype), layer, 0
-            ),
-            self.pending.tokens,
-            new,
-        )
-        pending = self.pending._replace(tokens=tokens)
-        return dataclasses.replace(self, pending=pending)
+        return dataclasses.replace(self, pending=self.pending.put(layer, *new))
 
-    def _store(self, pending: _Pending) -> "DecoderCache":
+    def _store(self, pending: Pending) -> "DecoderCache":
         """Store the pending tokens of all layers."""
-        tokens, positions, kept = pending
+        *pair, positions, kept = pending
+        tokens = ring.Recent(*pair)
         blocks = tuple(
             storage.write_chunk(
                 config,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int
 
 from jeff_llm.kv.config import CacheConfig
 from jeff_llm.kv.quantize import BLOCK
-from jeff_llm.models.cache import store
+from jeff_llm.models.pending import store
 
 __all__ = [
     "NOWHERE",

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jeff_llm.kv.config import CacheConfig
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor, quantize
 from jeff_llm.kv.ring import Recent, recent_slot
-from jeff_llm.models.cache import store
+from jeff_llm.models.pending import store
 
 __all__ = [
     "empty_blocks",

@@ -565,3 +565,14 @@ def test_implementations_that_are_refused(unchecked, implementation, message) ->
     tokens = draw(0, 1)
     with pytest.raises(ValueError, match=message):
         attend(tokens.query, empty(CONFIG, tokens), implementation=implementation)
+
+
+def test_memory_of_a_long_prompt() -> None:
+    """The README's call, two prompts of 32,768 tokens: all logits would be 275 GB."""
+    shape = {"kv_heads": 8, "head_width": 128}
+    cache = jax.eval_shape(lambda: init_cache(CacheConfig(4, 2), 2, 32_768, **shape))
+    new = jax.ShapeDtypeStruct((2, 32_768, 8, 128), jnp.bfloat16)
+    query = jax.ShapeDtypeStruct((2, 32_768, 32, 128), jnp.bfloat16)
+    compiled = jax.jit(prefill).lower(cache, query, new, new).compile()
+    # Sums in float32, and keys and values as they are packed, take 4 GB.
+    assert compiled.memory_analysis().temp_size_in_bytes < 8e9
