@@ -54,6 +54,7 @@ def test_only_pages_that_are_run_have_code():
         "gre.md",
         "kv.md",
         "language_models.md",
+        "long_contexts.md",
         "reasoning.md",
         "serving.md",
         "training.md",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jeff_llm.generate import Sampling, generate, stream
-from jeff_llm.generate import generation as module
+from jeff_llm.generate import session as module
 from jeff_llm.models import decoder
 
 pytestmark = pytest.mark.slow
@@ -154,7 +154,7 @@ def test_stream(smollm2, options) -> None:
 def test_another_stream_compiles_nothing(smollm2) -> None:
     """Neither do the later tokens of one."""
     prompt = chat(smollm2, "What is the capital of France?")
-    next(stream(smollm2, prompt, max_new_tokens=24))
+    list(stream(smollm2, prompt, max_new_tokens=24))
     compiled = module._start._cache_size(), module._advance._cache_size()
     list(stream(smollm2, prompt[1:], max_new_tokens=17, stop_ids=[30, 31]))
     assert (module._start._cache_size(), module._advance._cache_size()) == compiled
