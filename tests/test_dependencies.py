@@ -35,6 +35,7 @@ DISTRIBUTIONS = {
 }
 # Imported and not declared, each for a reason.
 BROUGHT = {
+    "llama_cpp": "built from its source in ten minutes; its benchmark runs without",
     "pandas": "anndata's tables are its own",
     "pheval": "pins old versions, so it needs an environment of its own",
     "polars": "what pheval's functions take",

@@ -23,7 +23,7 @@ BESIDE = {
     "jeff/digests.py": {"json.loads"},
     "jeff/runlog.py": {"read_bytes", "json.loads"},
     "jeff_llm/anomaly/texts.py": {"csv.reader"},
-    "jeff_llm/chat/answers.py": {"read_bytes", "json.loads"},
+    "jeff_llm/chat/answers.py": {"read_bytes"},
     "jeff_llm/chat/endpoint.py": {"json.loads"},
     "jeff_llm/chat/messages.py": {"json.loads"},
     "jeff_llm/genes/agents.py": {"json.loads"},
@@ -89,8 +89,11 @@ def test_the_search_for_reads_finds_them(tmp_path) -> None:
 def test_no_code_from_files_and_no_open_port() -> None:
     banned = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
     banned |= {"socket", "socketserver", "http.server", "uvicorn", "aiohttp"}
+    # The server listens because it is told to, on loopback unless it is told otherwise.
+    server = {"train_scripts/serve/run.py": {"socket"}}
     for path in SOURCES:
-        assert not modules(path) & banned, path
+        allowed = server.get(path.relative_to(ROOT).as_posix(), set())
+        assert modules(path) & banned == allowed, path
         for name, _, node in calls(path):
             assert name not in {"eval", "exec", "compile", "os.system"}, (path, name)
             given = {each.arg: ast.unparse(each.value) for each in node.keywords}

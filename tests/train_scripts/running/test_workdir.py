@@ -228,6 +228,9 @@ NO_FILES = {
     *("anomalous", "dtype", "language", "measure", "method", "normal", "signs"),
     *("chat", "chat_model", "kv", "prompt", "system", "terms"),
     *("pheval", "symbols", "weight", "workdir"),
+    # Of the server, which is no run: it has no folder and no digests.
+    *("api_key", "api_key_file", "host", "large", "large_model", "log", "name"),
+    *("policy", "router"),
 }
 
 
