@@ -219,7 +219,9 @@ def _cut(rows: Array, keys: Array, view: View) -> _Tiles:
     """Sizes of the tiles, and which of them meet."""
     heads, count, slots = keys.shape[1] * keys.shape[2], rows.shape[2], keys.shape[3]
     room = max(1, budget() // heads)
-    of_rows = min(_power(max(_FEWEST_ROWS, room // _MOST_SLOTS)), count)
+    of_rows = _power(max(_FEWEST_ROWS, room // _MOST_SLOTS))
+    # Of equal size: what would fill up the last one is work for nothing.
+    of_rows = -(-count // -(-count // of_rows))
     # Few rows, as in decoding, take longer tiles: a loop's turn has its price.
     most = _MOST_SLOTS if of_rows >= _FEWEST_ROWS else 8 * _MOST_SLOTS
     of_slots = _power(max(_FEWEST_SLOTS, min(most, room // of_rows)))
