@@ -28,8 +28,8 @@ class Config:
 
     # Tokens of each answer at most.
     max_tokens: int = 24
-    # The small model answers where its perplexity measure is at least this.
-    threshold: float = -1.2
+    # The small model answers where its confidence is at least this.
+    threshold: float = 0.5
 
 
 def show(client: openai.OpenAI, config: Config) -> None:
