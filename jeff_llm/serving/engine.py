@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jeff_llm.generate import batching
+from jeff_llm.generate import batching, prefill
 from jeff_llm.generate.decoding import MakeCache, Plan, State, advance, start
 from jeff_llm.generate.sampling import Sampling, allow_tokens
 from jeff_llm.models import decoder
@@ -227,6 +227,8 @@ def _begin(
         buffer=buffer,
         hidden_layers=hidden_layers,
         make_cache=make_cache,
+        # A long prompt takes no more memory than a short one, but for its cache.
+        chunk=prefill.chosen_chunk(None, make_cache),
     )
     # Rows that only fill the bucket count as ended, or the loop would wait for them.
     return state._replace(finished=state.finished | ~real)
