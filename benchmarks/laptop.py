@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jaxtyping import Array
 
 from jeff import assets, files
 from jeff_llm import generate
-from jeff_llm.models import decoder, weights
+from jeff_llm.models import decoder, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.running import results
 
@@ -76,6 +77,36 @@ def llama_side(prompt: np.ndarray, room: int) -> Callable[[int], None]:
             model.eval([model.sample(temp=0.0)])
 
     return draw
+
+
+def products(model: Any, repeats: int = 20) -> float:
+    """Seconds of all products of one token and nothing else, layer after layer."""
+    kernels = {
+        name: leaf
+        for name, leaf in lora.paths(model.params["layers"]).items()
+        if name.endswith("kernel")
+    }
+
+    @jax.jit
+    def run(kernels: Any, table: Any) -> Array:
+        def layer(total: Array, kernels: Any) -> tuple[Array, None]:
+            rows = {
+                name: jnp.full((1, k.shape[0]), total) for name, k in kernels.items()
+            }
+            found = [jnp.sum(rows[name] @ k) for name, k in kernels.items()]
+            return 1e-6 * sum(found, total), None
+
+        total, _ = jax.lax.scan(layer, jnp.ones(()), kernels)
+        return jnp.sum(jnp.full((1, table.shape[1]), total) @ table.T)
+
+    call = functools.partial(run, kernels, model.params["embedding"])
+    jax.block_until_ready(call())
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
 
 
 def compared(plain: Any, packed: Any, config: Config) -> dict[str, float]:
@@ -163,6 +194,9 @@ def main(config: Config) -> None:
             f"{found['written']:6.1f} (medians {typical[side]['read']:.0f} and "
             f"{typical[side]['written']:.1f}), weights {held[side] / 1e6:.0f} MB"
         )
+    alone = {"jeff": products(plain), "jeff packed": products(packed)}
+    for side, value in alone.items():
+        print(f"{side}: the products of one token alone take {1000 * value:.1f} ms")
     quality = compared(plain, packed, config)
     for name, value in quality.items():
         print(f"{name}: {value:.4f}")
@@ -176,6 +210,7 @@ def main(config: Config) -> None:
         "fastest, tokens a second": best,
         "medians, tokens a second": typical,
         "bytes of weights": held,
+        "seconds of one token's products alone": alone,
         "packed against plain": quality,
     }
     name = "".join(c if c.isalnum() else "-" for c in device.lower())
