@@ -48,8 +48,8 @@ class Config:
     # Longest prompt of transformers, and of jeff's plain cache: a longer one takes
     # minutes on a CPU. It is read once, by the packed cache.
     longest_plain: int = 8192
-    # Times each process reads the prompt again; the fastest counts.
-    repeats: int = 1
+    # Times each process reads the prompt again, after a pass that compiles.
+    repeats: int = 2
     # One measurement, printed as JSON; used by this program itself.
     side: str = ""
 
@@ -149,14 +149,14 @@ def torch_side(tokens: int, config: Config) -> dict[str, Any]:
 
 def measured(draw: Any, weights: int, cache: int, config: Config) -> dict[str, Any]:
     """Read and decode; what the process held before is counted apart."""
-    before, first = resident(), None
+    before, first = resident(), []
     if config.repeats:
         draw(1)
-        first = min(draw(1) for _ in range(config.repeats))
+        first = [draw(1) for _ in range(config.repeats)]
     peak_of_prefill = peak()
-    whole = draw(1 + config.new_tokens)
+    whole = [draw(1 + config.new_tokens)]
     if config.repeats:
-        whole = min(draw(1 + config.new_tokens) for _ in range(config.repeats))
+        whole = [draw(1 + config.new_tokens) for _ in range(config.repeats)]
     return {
         "prefill_seconds": first,
         "whole_seconds": whole,
@@ -187,16 +187,23 @@ def start(side: str, tokens: int, config: Config) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def spread(seconds: list[float]) -> str:
+    """The fastest and the slowest pass."""
+    if not seconds:
+        return "not timed"
+    few, most = (f"{end(seconds):.1f}" for end in (min, max))
+    return few if few == most else f"{few} to {most}"
+
+
 def line(side: str, tokens: int, found: dict[str, Any], config: Config) -> str:
     """A row of the table."""
     held = found["weights_bytes"] + found["cache_bytes"]
     # A process holds libraries beside weights, which no prompt changes.
     base = found["bytes_before"] - found["weights_bytes"]
-    first, whole = found["prefill_seconds"], found["whole_seconds"]
-    step = "" if first is None else f"{1000 * (whole - first) / config.new_tokens:.0f}"
+    first, whole = (spread(found[f"{name}_seconds"]) for name in ("prefill", "whole"))
     return (
-        f"| {side} | {tokens} | {'' if first is None else f'{first:.2f}'} | {step} | "
-        f"{whole:.1f} | {found['peak_bytes'] / 1e9:.2f} | {held / 1e9:.2f} | "
+        f"| {side} | {tokens} | {first} | {whole} | "
+        f"{found['peak_bytes'] / 1e9:.2f} | {held / 1e9:.2f} | "
         f"{(found['peak_bytes'] - base) / held:.2f} |"
     )
 
@@ -209,8 +216,8 @@ def main(config: Config) -> None:
     from train_scripts.running import results
 
     print(
-        "| side | tokens | prefill, s | ms a token | both, s | peak, GB | weights and "
-        "cache, GB | peak less libraries, over those |\n" + 8 * "|---" + "|"
+        f"| side | tokens | prefill, s | with {config.new_tokens} drawn, s | peak, GB | "
+        "weights and cache, GB | peak less libraries, over those |\n" + 7 * "|---" + "|"
     )
     rows = []
     for tokens in config.tokens:
