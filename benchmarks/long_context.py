@@ -216,8 +216,10 @@ def main(config: Config) -> None:
     from train_scripts.running import results
 
     print(
-        f"| side | tokens | prefill, s | with {config.new_tokens} drawn, s | peak, GB | "
-        "weights and cache, GB | peak less libraries, over those |\n" + 7 * "|---" + "|"
+        f"| side | tokens | prefill, s | with {config.new_tokens} drawn, s | peak, GB "
+        "| weights and cache, GB | peak less libraries, over those |\n"
+        + 7 * "|---"
+        + "|"
     )
     rows = []
     for tokens in config.tokens:
