@@ -40,21 +40,7 @@ lint: $(VENV)/.dev  ## Check formatting, lint and types.
 	$(BIN)/basedpyright
 
 bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
-	$(BIN)/python -m benchmarks.yodo
-	$(BIN)/python -m benchmarks.decoder
-	$(BIN)/python -m benchmarks.long_context
-	$(BIN)/python -m benchmarks.laptop
-	$(BIN)/python -m benchmarks.kv
-	$(BIN)/python -m benchmarks.gre
-	$(BIN)/python -m benchmarks.gre_accuracy
-	$(BIN)/python -m benchmarks.wds
-	$(BIN)/python -m benchmarks.routing
-	$(BIN)/python -m benchmarks.reasoning
-	$(BIN)/python -m benchmarks.reasoning_votes
-	$(BIN)/python -m benchmarks.genes
-	$(BIN)/python -m benchmarks.anomaly
-	$(BIN)/python -m benchmarks.serving
-	$(BIN)/python -m benchmarks.checkpoint
+	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.memory
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).

@@ -36,7 +36,7 @@ import jax
 import numpy as np
 import tyro
 
-from jeff import files
+from benchmarks import records
 from jeff_llm.anomaly.detectors import knn
 from jeff_llm.anomaly.local_outlier import lof
 from jeff_llm.anomaly.streaming import score_blocks
@@ -180,20 +180,14 @@ def main(config: Config) -> None:
         print(json.dumps(score_file(config)))
         return
     record = {
-        "command": "python -m benchmarks.anomaly",
-        "device": results.device_name(),
         "versions": results.versions() | _peer_versions(),
-        "config": dataclasses.asdict(config),
         "knn": compare("knn", config),
         "lof": compare("lof", config),
     }
     if config.streamed:
         record["stream"] = stream(config)
-    text = json.dumps(record, indent=1)
-    name = "".join(c if c.isalnum() else "-" for c in results.device_name().lower())
-    path = Path(__file__).parent / "results" / f"anomaly-{name}.json"
-    files.write_text(path, text + "\n")
-    print(text)
+    print(json.dumps(record, indent=1))
+    records.write("anomaly", record, config)
 
 
 def _peer_versions() -> dict[str, str]:

@@ -13,7 +13,6 @@ are of the same process, and the difference of two saves is smaller than their s
 """
 
 import dataclasses
-import json
 import shutil
 import statistics
 import tempfile
@@ -28,7 +27,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tyro
 
-from jeff import checkpoint, digests, files, stored
+from benchmarks import records
+from jeff import checkpoint, digests, stored
 from train_scripts.running import results
 
 RESULTS = Path(__file__).parent / "results"
@@ -129,17 +129,7 @@ def main(config: Config) -> None:
             print(f"{megabytes} MB on {device}")
             for name, value in row.items():
                 print(f"  {name:20} {value:.4f}")
-    record = {
-        "command": "python -m benchmarks.checkpoint",
-        "device": device,
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
-        "medians": found,
-    }
-    name = "".join(c if c.isalnum() else "-" for c in device.lower())
-    path = RESULTS / f"checkpoint-{name}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("checkpoint", {"medians": found}, config)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,12 @@ a step at the bandwidth of copying, the products at the rate of large ones.
 """
 
 import dataclasses
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,7 +23,8 @@ import numpy as np
 import optax
 import tyro
 
-from jeff import assets, files, training
+from benchmarks import records
+from jeff import assets, training
 from jeff_llm import generate
 from jeff_llm.models import attention, decoder, lora, weights
 from jeff_llm.models.view import View
@@ -358,10 +357,6 @@ def main(config: Config) -> None:
     for name, value in parts.items():
         print(f"{value:8.3f} s  {name}")
     record = {
-        "command": "python -m benchmarks.decoder",
-        "device": device,
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
         "seconds": seconds,
         "fastest": found,
         "medians": typical,
@@ -372,10 +367,7 @@ def main(config: Config) -> None:
         "ratios torch / jeff": ratios,
         "ratios of medians": median_ratios,
     }
-    name = "".join(c if c.isalnum() else "-" for c in device.lower())
-    path = Path(__file__).parent / "results" / f"decoder-{name}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("decoder", record, config)
 
 
 if __name__ == "__main__":

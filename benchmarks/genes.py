@@ -23,13 +23,13 @@ import json
 import resource
 import statistics
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import tyro
 
-from jeff import assets, files
+from benchmarks import records
+from jeff import assets
 from jeff_llm.genes import hpo as releases
 from jeff_llm.genes.cases import from_phenopackets
 from jeff_llm.genes.prioritise import score_cases
@@ -37,7 +37,6 @@ from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.scoring import MEASURES, score
 from jeff_llm.genes.simulate import simulate_cases
 from jeff_llm.genes.tables import Tables, make_tables
-from train_scripts.running import results
 
 _PACKETS = "phenopackets/cases.jsonl"
 
@@ -151,11 +150,7 @@ def main(config: Config) -> None:
     first, again = time_all(hpo, tables, patients)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     record = {
-        "command": "python -m benchmarks.genes",
-        "device": results.device_name(),
-        "versions": results.versions(),
         "releases": hpo.releases,
-        "config": dataclasses.asdict(config),
         "patients": {"kind": kind, "number": len(patients)},
         "diseases": tables.num_profiles,
         "measures": len(MEASURES),
@@ -165,11 +160,8 @@ def main(config: Config) -> None:
         "load": time_loading(),
         "hpo3": compare_hpo3(hpo, patients[: config.compared], config.rounds),
     }
-    text = json.dumps(record, indent=1)
-    name = "".join(c if c.isalnum() else "-" for c in results.device_name().lower())
-    path = Path(__file__).parent / "results" / f"genes-{name}.json"
-    files.write_text(path, text + "\n")
-    print(text)
+    print(json.dumps(record, indent=1))
+    records.write("genes", record, config)
 
 
 if __name__ == "__main__":

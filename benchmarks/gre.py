@@ -22,7 +22,6 @@ edit of an `Editor`.
 
 import dataclasses
 import functools
-import json
 import os
 import statistics
 import subprocess
@@ -30,7 +29,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -38,9 +36,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks import records
 from benchmarks.gre_torch import Torch
 from configs.gre import PRESETS
-from jeff import files
 from jeff_graph.editing import Editor, evaluation, methods, replay
 from jeff_graph.editing.graphs import as_graph
 from jeff_graph.editing.nearby import nearby_tasks
@@ -233,10 +231,6 @@ def main(config: Config) -> None:
     for name, each in editor.items():
         print(f"{1000 * each:8.2f} ms an edit of an Editor  {name}")
     record = {
-        "command": "python -m benchmarks.gre",
-        "device": results.device_name(),
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
         "seconds": seconds,
         "right": {name: success.tolist() for name, (success, _) in found.items()},
         "drawdown": {name: drawdown for name, (_, drawdown) in found.items()},
@@ -253,10 +247,7 @@ def main(config: Config) -> None:
             ratio = statistics.median(first["torch"]) / statistics.median(each)
             median = statistics.median(each)
             print(f"{median:8.2f} s cold, torch / it {ratio:6.2f}  {name}")
-    name = "".join(c if c.isalnum() else "-" for c in results.device_name().lower())
-    path = Path(__file__).parent / "results" / f"gre-{name}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("gre", record, config)
 
 
 if __name__ == "__main__":

@@ -7,24 +7,21 @@ of Adam at .01, on the whole graph and, as published, on the training nodes' sub
 PyTorch's sees the whole graph and has Kipf and Welling's settings, with 32 hidden units
 as well: the features of the file, dropout of .5 before each layer, weight decay of 5e-4
 on the first, 200 steps of Adam at .01. Results are written to
-``benchmarks/results/gre-accuracy-<device>.json``.
+``benchmarks/results/gre_accuracy-<device>.json``.
 """
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks import records
 from configs.gre import PRESETS
-from jeff import files
 from jeff_graph.editing import loaders
 from jeff_graph.editing.splits import split
 from train_scripts.gre import run
-from train_scripts.running import results
 from train_scripts.running.seeds import seed_key
 
 
@@ -120,17 +117,7 @@ def main(config: Config) -> None:
         for name, each in found[dataset].items():
             mean, std = 100 * np.mean(each), 100 * np.std(each, ddof=1)
             print(f"{mean:6.1f} ± {std:.1f}%  {dataset}, {name}", flush=True)
-    record = {
-        "command": "python -m benchmarks.gre_accuracy",
-        "device": results.device_name(),
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
-        "accuracy": found,
-    }
-    name = "".join(c if c.isalnum() else "-" for c in results.device_name().lower())
-    path = Path(__file__).parent / "results" / f"gre-accuracy-{name}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("gre_accuracy", {"accuracy": found}, config)
 
 
 if __name__ == "__main__":

@@ -283,6 +283,7 @@ def main(config: Config) -> None:
     if config.only:
         print(json.dumps(measure(config)))
         return
+    from benchmarks import records
     from train_scripts.running import results
 
     device = results.device_name()
@@ -298,20 +299,7 @@ def main(config: Config) -> None:
                 for side in config.sides:
                     found[side].append(spawn(config, side, batch, tokens))
             rows.append(report(batch, tokens, found))
-    record = {
-        "command": "python -m benchmarks.kv",
-        "device": device,
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
-        "bytes over bfloat16": shares,
-        "rows": rows,
-    }
-    name = "".join(c if c.isalnum() else "-" for c in device.lower())
-    path = Path(__file__).parent / "results" / f"kv-{name}.json"
-    from jeff import files
-
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("kv", {"bytes over bfloat16": shares, "rows": rows}, config)
 
 
 def report(

@@ -23,19 +23,17 @@ nothing. ``python -m benchmarks.kv`` measures the same on a CPU.
 import dataclasses
 import functools
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import tyro
 
+from benchmarks import records
 from benchmarks.kv import HEADS, KV_HEADS, WIDTH, restored, sizes
-from jeff import files
 from jeff_llm import kv
 from jeff_llm.kv import kernels_gpu
 from jeff_llm.kv.quantize import BLOCK, QuantizedTensor
@@ -327,23 +325,16 @@ def main(config: Config) -> None:
             flush=True,
         )
     record: dict[str, Any] = {
-        "command": "python -m benchmarks.kv_gpu",
-        "device": device,
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
         "bytes over bfloat16": sizes(),
         "copy_bytes_per_second": copied,
         "relative_error": error,
         "steps": steps,
         "rows": [],
     }
-    name = "".join(c if c.isalnum() else "-" for c in device.lower())
-    path = Path(__file__).parent / "results" / f"kv-{name}.json"
     for tokens, batch in itertools.product(config.tokens, config.batches):
         record["rows"].append(row_of(batch, tokens, config, copied))
         # What is measured stays, whatever comes of a larger one.
-        files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+        records.write("kv_gpu", record, config)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ tokens, perplexity. The fastest of the repetitions counts; medians stand beside 
 import dataclasses
 import functools
 import importlib.util
-import json
 import os
 import statistics
 import time
@@ -25,7 +24,8 @@ import numpy as np
 import tyro
 from jaxtyping import Array
 
-from jeff import assets, files
+from benchmarks import records
+from jeff import assets
 from jeff_llm import generate
 from jeff_llm.models import decoder, lora, weights
 from jeff_llm.models.language_model import LanguageModel
@@ -200,12 +200,7 @@ def main(config: Config) -> None:
     quality = compared(plain, packed, config)
     for name, value in quality.items():
         print(f"{name}: {value:.4f}")
-    device = results.device_name()
     record = {
-        "command": "python -m benchmarks.laptop",
-        "device": device,
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
         "seconds": seconds,
         "fastest, tokens a second": best,
         "medians, tokens a second": typical,
@@ -213,10 +208,7 @@ def main(config: Config) -> None:
         "seconds of one token's products alone": alone,
         "packed against plain": quality,
     }
-    name = "".join(c if c.isalnum() else "-" for c in device.lower())
-    path = Path(__file__).parent / "results" / f"laptop-{name}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("laptop", record, config)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 import tyro
 
-from jeff import files
-
 SIDES = ("jeff", "jeff packed weights", "jeff K4V2", "transformers")
 MODEL = {
     "vocab_size": 49_152,
@@ -50,6 +48,8 @@ class Config:
     longest_plain: int = 8192
     # Times each process reads the prompt again, after a pass that compiles.
     repeats: int = 2
+    # What is measured; rows of the record that are not measured again stay in it.
+    sides: tuple[str, ...] = SIDES
     # One measurement, printed as JSON; used by this program itself.
     side: str = ""
 
@@ -208,12 +208,28 @@ def line(side: str, tokens: int, found: dict[str, Any], config: Config) -> str:
     )
 
 
+def joined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """New rows, and those of the record that they do not replace."""
+    from benchmarks import records
+    from train_scripts.running import results
+
+    device = results.device_name()
+    earlier = [
+        row
+        for name, record in records.load()
+        if name == "long_context" and record["device"] == device
+        for row in record["rows"]
+    ]
+    known = {(row["tokens"], row["side"]): row for row in [*earlier, *rows]}
+    return [known[place] for place in sorted(known)]
+
+
 def main(config: Config) -> None:
     """Measure, print, write."""
     if config.side:
         print(json.dumps(run_one(config.side, config)))
         return
-    from train_scripts.running import results
+    from benchmarks import records
 
     print(
         f"| side | tokens | prefill, s | with {config.new_tokens} drawn, s | peak, GB "
@@ -223,25 +239,14 @@ def main(config: Config) -> None:
     )
     rows = []
     for tokens in config.tokens:
-        for side in SIDES:
+        for side in config.sides:
             if tokens > config.longest_plain and side != "jeff K4V2":
                 continue
             found = start(side, tokens, config)
-            rows.append({"side": side, "tokens": tokens, **found})
+            day = time.strftime("%Y-%m-%d %H:%M")
+            rows.append({"side": side, "tokens": tokens, "measured": day, **found})
             print(line(side, tokens, found, config), flush=True)
-    device = results.device_name()
-    record = {
-        "command": "python -m benchmarks.long_context",
-        "device": device,
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
-        "model": MODEL,
-        "rows": rows,
-    }
-    name = "".join(c if c.isalnum() else "-" for c in device.lower())
-    path = Path(__file__).parent / "results" / f"long_context-{name}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("long_context", {"model": MODEL, "rows": joined(rows)}, config)
 
 
 if __name__ == "__main__":

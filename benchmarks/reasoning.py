@@ -24,11 +24,11 @@ import numpy as np
 import optax
 import tyro
 
-from jeff import files, training
+from benchmarks import records
+from jeff import training
 from jeff_llm.models import decoder, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.reasoning import arithmetic, grpo, policy
-from train_scripts.running import results
 
 # So small that the policies, and with them the lengths, stay what they are.
 _RATE = 1e-7
@@ -152,9 +152,6 @@ def main(config: Config) -> None:
         seconds["jeff"].append(timed(ours))
         seconds["peer"].append(timed(peer))
     record = {
-        "device": results.device_name(),
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
         "peer": "transformers' generate, PyTorch's autograd and Adam",
         "seconds_with_compilation": compiled,
         "ratio": statistics.median(seconds["peer"])
@@ -162,9 +159,8 @@ def main(config: Config) -> None:
         "goal": 2.0,
         "seconds": seconds,
     }
-    name = f"reasoning-{results.device_name().replace(' ', '-')}.json"
-    files.write_json(Path(__file__).parent / "results" / name, record, indent=1)
     print(json.dumps(record, indent=1))
+    records.write("reasoning", record, config)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,19 @@ import statistics
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from jeff import files
+from benchmarks import records
 from jeff_llm.reasoning import (
     guarantee_simulation,
     voting,
     voting_adaptive,
     voting_parallel,
 )
-from train_scripts.running import results
 
 _REPEATS = 5
 _PART = 200
@@ -59,8 +57,6 @@ def main(questions: int = 10_000, samples: int = 40) -> None:
         np.testing.assert_array_equal(mine, [each[name] for each in theirs], name)
     middle = statistics.median(seconds)
     record = {
-        "device": results.device_name(),
-        "versions": results.versions(),
         "questions": questions,
         "samples": samples,
         "rules": list(found),
@@ -70,11 +66,8 @@ def main(questions: int = 10_000, samples: int = 40) -> None:
         "peer_seconds": peer,
         "ratio": peer / middle,
     }
-    device = results.device_name().replace(" ", "-")
-    folder = Path(__file__).parent / "results"
-    text = json.dumps(record, indent=1)
-    files.write_text(folder / f"reasoning-votes-{device}.json", text + "\n")
-    print(text)
+    print(json.dumps(record, indent=1))
+    records.write("reasoning_votes", record)
 
 
 def _ours(answer: jax.Array, length: jax.Array, weight: jax.Array) -> dict:

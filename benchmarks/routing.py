@@ -9,16 +9,14 @@ import json
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from jeff import files
+from benchmarks import records
 from jeff_llm.confidence import routing
-from train_scripts.running import results
 
 _RATES = np.linspace(0, 1, 21)
 _REPEATS = 5
@@ -49,8 +47,6 @@ def main(settings: int = 1536, queries: int = 2000) -> None:
         np.testing.assert_allclose(mine, other, atol=2e-3)
     middle = statistics.median(seconds)
     record = {
-        "device": results.device_name(),
-        "versions": results.versions(),
         "settings": settings,
         "queries": queries,
         "seconds": {"median": middle, "min": min(seconds), "max": max(seconds)},
@@ -59,11 +55,8 @@ def main(settings: int = 1536, queries: int = 2000) -> None:
         "peer_seconds": peer,
         "ratio": peer / middle,
     }
-    device = results.device_name().replace(" ", "-")
-    folder = Path(__file__).parent / "results"
-    text = json.dumps(record, indent=1)
-    files.write_text(folder / f"routing-{device}.json", text + "\n")
-    print(text)
+    print(json.dumps(record, indent=1))
+    records.write("routing", record)
 
 
 def _peer(

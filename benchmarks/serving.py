@@ -10,7 +10,6 @@ one that is lost is counted. The peer is ``transformers serve`` with the same we
 import asyncio
 import contextlib
 import dataclasses
-import json
 import socket
 import statistics
 import subprocess
@@ -24,9 +23,8 @@ from typing import Any
 import openai
 import tyro
 
-from jeff import files
+from benchmarks import records
 from jeff_llm.models import weights
-from train_scripts.running import results
 
 WORDS = ("river", "lamp", "winter", "bread", "music", "engine", "garden", "ocean")
 
@@ -166,19 +164,7 @@ def main(config: Config) -> None:
         with tempfile.TemporaryDirectory() as folder, peer_served(Path(folder)) as peer:
             theirs = asyncio.run(measure_all(*peer, config, config.peer_loads))
         show("transformers serve", theirs)
-    device = results.device_name()
-    record = {
-        "command": "python -m benchmarks.serving",
-        "device": device,
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
-        "jeff": ours,
-        "transformers serve": theirs,
-    }
-    slug = "".join(c if c.isalnum() else "-" for c in device.lower())
-    path = Path(__file__).parent / "results" / f"serving-{slug}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("serving", {"jeff": ours, "transformers serve": theirs}, config)
     if any(row["lost"] for row in ours):
         raise SystemExit("requests were lost")
 

@@ -36,7 +36,8 @@ import numpy as np
 import tyro
 from scipy.sparse import csr_array, vstack
 
-from jeff import files, sharding
+from benchmarks import records
+from jeff import sharding
 from jeff_graph.cells import h5ad, preprocess, rivals, stream, wds
 from train_scripts.running import results
 
@@ -272,19 +273,12 @@ def main(config: Config) -> None:
     same = spread_over_devices()
     print(f"counts over {jax.device_count()} devices equal to one's: {same}")
     record = {
-        "command": "python -m benchmarks.wds",
-        "device": results.device_name(),
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
         "streamed": cells_on_disk,
         "cells_per_second": rates,
         "density_correlation_with_numpy": agreement(config),
         "devices_agree": same,
     }
-    name = "".join(c if c.isalnum() else "-" for c in results.device_name().lower())
-    path = Path(__file__).parent / "results" / f"wds-{name}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("wds", record, config)
 
 
 if __name__ == "__main__":

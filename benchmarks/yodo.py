@@ -8,7 +8,6 @@ whose speed drifts treats them alike; the medians are compared.
 """
 
 import dataclasses
-import json
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import numpy as np
 import optax
 import tyro
 
-from jeff import files
+from benchmarks import records
 from jeff.fairness import nets, tabular, yodo
 from train_scripts.running import results
 
@@ -307,18 +306,11 @@ def main(config: Config) -> None:
     for name, value in found.items():
         print(f"{value:8.2f}  {name}")
     record = {
-        "command": "python -m benchmarks.yodo",
-        "device": device,
-        "versions": results.versions(),
-        "config": dataclasses.asdict(config),
         "seconds": seconds,
         "matrix_rate_flops": rate,
         "ratios": found,
     }
-    name = "".join(c if c.isalnum() else "-" for c in device.lower())
-    path = Path(__file__).parent / "results" / f"yodo-{name}.json"
-    files.write_text(path, json.dumps(record, indent=1) + "\n")
-    print(f"written: {path}")
+    records.write("yodo", record, config)
 
 
 if __name__ == "__main__":

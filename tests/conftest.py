@@ -1,4 +1,5 @@
 """Shared fixtures and defaults of the test suite."""
+# ruff: noqa: E402  (what JAX reads from the environment is set before its import)
 
 import ctypes
 import gc
@@ -7,6 +8,14 @@ import sys
 import threading
 from http.server import ThreadingHTTPServer
 from importlib.metadata import version
+from pathlib import Path
+
+# Three quarters of the suite's time is the compiler's. Without the newer emitters of
+# fusions and LLVM's optimiser it takes half as long, and means the same. An unknown
+# flag ends the process, so only a version that knows them gets them.
+_KNOWN = version("jaxlib").startswith("0.10.")
+_OLD_EMITTERS = "--xla_cpu_use_fusion_emitters=false" if _KNOWN else ""
+_QUICK = f"{_OLD_EMITTERS} --xla_backend_optimization_level=0" if _KNOWN else ""
 
 # One platform and quiet logs, so that warnings-as-errors means our own warnings.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -14,16 +23,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if os.environ["JAX_PLATFORMS"] != "cpu":
     # GPUs would take float32 products in TF32, three digits short of the tolerances.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-elif version("jaxlib").startswith("0.10.") and os.environ.get("XLA_FLAGS") in {
-    None,
-    "--xla_cpu_use_fusion_emitters=false",  # what a worker's parent has left for it
-}:
-    # Three quarters of the suite's time is the compiler's. Without the newer emitters
-    # of fusions and LLVM's optimiser it takes half as long, and means the same. An
-    # unknown flag ends the process, so only a version that knows them gets them.
-    os.environ["XLA_FLAGS"] = (
-        "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
-    )
+# The old emitters alone are what a worker's parent has left for it.
+elif _QUICK and os.environ.get("XLA_FLAGS") in {None, _OLD_EMITTERS}:
+    os.environ["XLA_FLAGS"] = _QUICK
 
 import hypothesis
 import jax
@@ -62,9 +64,8 @@ collect_ignore = ["programs"]
 def pytest_sessionstart() -> None:
     """Start the backend; what the tests start computes more than it compiles."""
     jax.devices()
-    first, _, rest = os.environ.get("XLA_FLAGS", "").partition(" ")
-    if rest == "--xla_backend_optimization_level=0":
-        os.environ["XLA_FLAGS"] = first
+    if _QUICK and os.environ.get("XLA_FLAGS") == _QUICK:
+        os.environ["XLA_FLAGS"] = _OLD_EMITTERS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,6 +89,24 @@ def forget_programs():
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@pytest.fixture(scope="session")
+def devices():
+    """``devices(8)``: environment of a process with eight CPU devices, or one.
+
+    It is for programs that compile more than they compute.
+    """
+
+    def environment(count: int = 1) -> dict[str, str]:
+        flags = f"--xla_force_host_platform_device_count={count} {_QUICK}"
+        return os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "XLA_FLAGS": flags.strip(),
+        }
+
+    return environment
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ makes them all in one process, as a user would: without the shape checks of the 
 """
 
 import json
-import os
 import re
 import runpy
 import subprocess
@@ -20,19 +19,14 @@ ROWS = runpy.run_path(str(PROGRAM))["ROWS"]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def told(tmp_path_factory, devices):
     """What the user is told of each mistake: name to type and message."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-    }
     done = subprocess.run(
         [sys.executable, "-W", "error", PROGRAM, tmp_path_factory.mktemp("bad")],
         check=False,
         capture_output=True,
         text=True,
-        env=environment,
+        env=devices(4),
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(text) for text in done.stdout.splitlines()]

@@ -7,7 +7,7 @@ from pathlib import Path
 PROGRAM = Path(__file__).parent / "programs" / "jax_modes.py"
 
 
-def test_the_core_works_in_every_mode():
+def test_the_core_works_in_every_mode(devices):
     """In a process of its own, where no other test has compiled anything."""
     done = subprocess.run(
         [sys.executable, str(PROGRAM)],
@@ -15,6 +15,7 @@ def test_the_core_works_in_every_mode():
         text=True,
         check=True,
         timeout=300,
+        env=devices(),
     )
     lines = done.stdout.splitlines()
     works = {line.removesuffix(" ok") for line in lines if line.endswith(" ok")}

@@ -1,12 +1,12 @@
 """Test meshes and placement, on one device and in two real processes."""
 
 import json
-import os
 import runpy
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,12 @@ from jeff import sharding
 from jeff.fairness import gaps
 
 PROGRAMS = Path(__file__).parent / "programs"
-ROOT = PROGRAMS.parent.parent
 
 
-def start(program: str, *arguments: str, devices: int) -> subprocess.Popen[str]:
-    """Start a program with a number of CPU devices."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
+def start(
+    program: str, *arguments: str, environment: dict[str, str]
+) -> subprocess.Popen[str]:
+    """Start a program in an environment."""
     return subprocess.Popen(
         [sys.executable, str(PROGRAMS / program), *arguments],
         env=environment,
@@ -57,13 +53,14 @@ def test_one_device() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes(tmp_path: Path) -> None:
+def test_two_processes(tmp_path: Path, devices: Any) -> None:
     """Two processes with half a batch each see the gap of the whole batch."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     programs = [
-        start("two_hosts.py", str(i), port, str(tmp_path), devices=2) for i in range(2)
+        start("two_hosts.py", str(i), port, str(tmp_path), environment=devices(2))
+        for i in range(2)
     ]
     outputs = finish(programs)
     first, second = (json.loads(output.splitlines()[-1]) for output in outputs)

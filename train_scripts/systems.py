@@ -22,6 +22,7 @@ class System:
       state: "ready" once the script exists, "planned" until then.
       summary: description of the method in one sentence.
       assets: names in `jeff.assets.ASSETS` that the script needs.
+      own: a command that runs it on a user's own data.
       shared: folders below ``$JEFF_DATA`` that the script uses if they exist; without
         them it runs on its assets or on simulated data.
     """
@@ -33,6 +34,7 @@ class System:
     script: str
     state: Literal["ready", "planned"]
     summary: str
+    own: str
     assets: tuple[str, ...]
     shared: tuple[str, ...]
 
@@ -57,6 +59,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="One training finds a line of models from an accurate end to a "
             "fair end; the level is chosen at inference.",
+            own="python -m train_scripts.yodo --data people.csv --outcome hired --sensitive woman",
             assets=("adult", "german"),
             shared=("tabular",),
         ),
@@ -70,6 +73,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="Corrects a trained graph network on single nodes while the "
             "training loss, to first order, does not rise.",
+            own="python -m train_scripts.gre --data graph.npz",
             assets=(),
             shared=("graphs",),
         ),
@@ -83,6 +87,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="Scores gene pairs by a Transformer's attention over cells, and "
             "finds in two passes the 1% of the cells that suffices.",
+            own="python -m train_scripts.wds --data cells.h5ad --label disease",
             assets=("pbmc",),
             shared=(),
         ),
@@ -95,6 +100,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="A quantised KV cache with more bits for keys than for values, at "
             "one budget of memory.",
+            own="python -m train_scripts.kv --data text.txt",
             assets=("smollm2", *_CITIES),
             shared=("gsm8k", "norms"),
         ),
@@ -107,6 +113,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="Sends the questions that a small model is unsure of to a large "
             "one, with thresholds that carry over to unseen data sets.",
+            own="python -m train_scripts.routing --data logs.jsonl",
             assets=("smollm2", *_CITIES),
             shared=("routing_mirage",),
         ),
@@ -120,6 +127,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="Teaches a model to say with a token of its own whether its answer "
             "is to be trusted; then routes or declines by it.",
+            own="python -m train_scripts.selfref --data questions.jsonl",
             assets=("smollm2", *_CITIES),
             shared=("mmlu_med",),
         ),
@@ -132,6 +140,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="The survey's branches (length rewards, decoding controls, voting, "
             "prompts), compared on one axis of tokens.",
+            own="python -m train_scripts.reasoning --data traces.jsonl",
             assets=("smollm2", *_CITIES),
             shared=("compressed_cot", "gsm8k"),
         ),
@@ -144,6 +153,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="Language models that detect anomalous texts, augment the normal "
             "ones, and choose the detector.",
+            own="python -m train_scripts.anomaly --data normal.txt --score new.txt",
             assets=("smollm2", *_MINILM, "hpo"),
             shared=("adbench_table", "banking77", "clinc150", "sms_spam"),
         ),
@@ -157,6 +167,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="Ranks the gene that causes a rare disease from the patient's "
             "phenotypes, with less bias of position and popularity.",
+            own="python -m train_scripts.genes --data phenopackets/",
             assets=(*_HPO, "hgnc", "mondo", *_MINILM, "smollm2"),
             shared=(
                 "gene_citations",
@@ -174,6 +185,7 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="Tunes on doctor-patient dialogues, and tests the choice of "
             "evidence over several rounds and among distracting sentences.",
+            own="python -m train_scripts.dialogue --data questions.jsonl",
             assets=("smollm2", *_MINILM, "hpo", "hpo_annotations"),
             shared=("medqa",),
         ),

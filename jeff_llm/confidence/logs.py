@@ -7,7 +7,8 @@ The file is JSON lines, a row such as ::
 ``token_logprobs``, the natural log-probabilities of the answer's tokens, can replace
 ``confidence``, which is then computed from them. Correctness is true or false, or a
 score in [0, 1]. ``cost`` is the cost of the large model for this query, ``dataset``
-names its data set. Other fields are ignored.
+names its data set, ``confidence_measure`` what the confidence is: "perplexity",
+"average", "selfref" or a name of your own. Other fields are ignored.
 """
 
 import math
@@ -37,6 +38,7 @@ class Logs(NamedTuple):
       cost: of the large model for each query; ones where the file has none.
       dataset: name of each query's data set; empty where the file has none.
       priced: whether the file has costs.
+      measure: what the confidence is, where every row says so; else empty.
     """
 
     confidence: Float[Array, " queries"]
@@ -45,6 +47,7 @@ class Logs(NamedTuple):
     cost: Float[Array, " queries"]
     dataset: list[str]
     priced: bool
+    measure: str = ""
 
 
 def from_jsonl(
@@ -79,8 +82,9 @@ def from_jsonl(
     Raises:
       FileNotFoundError: if there is no such file.
       ValueError: naming file, line and field, the expected and the actual value; or if
-        there are fewer than two queries, or the small model is always right or always
-        wrong, so that there is nothing to route by.
+        there are fewer than two queries, rows with different measures of confidence,
+        or the small model is always right or always wrong, so that there is nothing to
+        route by.
     """
     path = Path(path)
     if measure not in ("perplexity", "average"):
@@ -120,7 +124,20 @@ def from_jsonl(
         jnp.asarray(costs, jnp.float32),
         list(columns[4]),
         all(prices),
+        _measure(path, columns[5]),
     )
+
+
+def _measure(path: Path, found: Sequence[str]) -> str:
+    """The one measure of all rows; empty where a row does not say."""
+    names = sorted(set(found))
+    named = [name for name in names if name]
+    if len(named) > 1:
+        raise ValueError(
+            f"{path}: expected one measure of confidence, got {named}: a threshold on "
+            "one says nothing about another; split the file"
+        )
+    return names[0]
 
 
 def _marks(values: Sequence[float]) -> Array:
@@ -131,7 +148,7 @@ def _marks(values: Sequence[float]) -> Array:
 
 def _query(
     where: str, row: dict[str, Any], names: tuple[str, ...], measure: str
-) -> tuple[float, float, float, float | None, str]:
+) -> tuple[float, float, float, float | None, str, str]:
     confidence, logprobs, small, large, cost, dataset = names
     for name in (small, large):
         if name not in row:
@@ -140,6 +157,7 @@ def _query(
             )
     if row.get(confidence) is not None:
         sure = _number(where, confidence, row[confidence], 1.0)
+        measure = _name(where, "confidence_measure", row)
     elif row.get(logprobs) is not None:
         sure = _from_logprobs(where, logprobs, row[logprobs], measure)
     else:
@@ -158,11 +176,12 @@ def _query(
         _number(where, large, row[large], 1.0, flag=True),
         price,
         _name(where, dataset, row),
+        measure,
     )
 
 
 def _name(where: str, field: str, row: dict[str, Any]) -> str:
-    """Name of a row's data set; null is none, as in a table whose rows lack it."""
+    """A name in a row; null is none, as in a table whose rows lack it."""
     value = row.get(field)
     # A bool is an int in Python, and no name.
     if value is not None and (

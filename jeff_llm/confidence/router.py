@@ -45,6 +45,8 @@ class Router:
       accuracy: expected accuracy on the log; NaN where it was not computed.
       max_error: bound on the error rate of kept answers; None without a guarantee.
       delta: probability with which the bound may fail; None without a guarantee.
+      measure: name of the confidence that the threshold is for; empty where unknown. A
+        threshold on one says nothing about another.
     """
 
     threshold: float
@@ -53,6 +55,7 @@ class Router:
     accuracy: float = math.nan
     max_error: float | None = None
     delta: float | None = None
+    measure: str = ""
 
     def __call__(
         self,

@@ -40,6 +40,8 @@ def load(path: str | Path) -> dict[str, Router]:
 
 
 def _router(fields: Any, where: str) -> Router:
+    if isinstance(fields, dict):  # a file of an earlier jeff names no measure
+        fields = {"measure": ""} | fields
     if not isinstance(fields, dict) or set(fields) != set(_NAMES):
         raise ValueError(f"{where}: expected the fields {_NAMES}, got {fields!r:.120}")
     threshold = fields["threshold"]
@@ -56,6 +58,10 @@ def _router(fields: Any, where: str) -> Router:
         raise ValueError(
             f"{where}: expected max_error and delta together, got "
             f"{fields['max_error']!r} and {fields['delta']!r}"
+        )
+    if not isinstance(fields["measure"], str):
+        raise ValueError(
+            f"{where}: measure: expected a name, got {fields['measure']!r:.60}"
         )
     known = {name: fields[name] for name in ("rate", "accuracy")}
     computed = {n: math.nan if v is None else float(v) for n, v in known.items()}

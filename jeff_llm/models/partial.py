@@ -58,8 +58,9 @@ def partial_attention(
     logits = jnp.where(seen[:, None], logits, LOWEST)
     # What is joined does not depend on it, so no gradient passes.
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, initial=LOWEST))
-    # Masked after exp as well: a row that sees nothing would count every token.
-    weights = jnp.where(seen[:, None], jnp.exp(logits - highest[..., None]), 0)
+    # Less a number well above what masks: a row that sees nothing then has weights 0,
+    # and no second pass over the logits masks them again.
+    weights = jnp.exp(logits - jnp.maximum(highest, LOWEST / 2)[..., None])
     out = jnp.einsum(
         "bkrs,bksh->bkrh",
         weights.astype(values.dtype),

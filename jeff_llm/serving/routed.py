@@ -74,21 +74,24 @@ class Decision(NamedTuple):
 class TrafficLog:
     """Routed requests as JSON lines, a file that only its owner can read.
 
-    Each line has ``confidence``, as `jeff_llm.confidence.from_jsonl` reads it, the
-    conversation and the answers. Marked with ``small_correct`` and ``large_correct``,
-    the file is a log of `train_scripts.routing`.
+    Each line has ``confidence`` and what measured it, as
+    `jeff_llm.confidence.from_jsonl` reads them, the conversation and the answers.
+    Marked with ``small_correct`` and ``large_correct``, the file is a log of
+    `train_scripts.routing`.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, measure: str = ""):
         """Open a log, or create it.
 
         Args:
           path: the file. Lines are appended; an incomplete last one is removed.
+          measure: name of the confidence; empty leaves it out.
 
         Raises:
           OSError: if the file cannot be written.
         """
         self.path = Path(path)
+        self._measure = {"confidence_measure": measure} if measure else {}
         self._lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         make_private(self.path)
@@ -106,14 +109,19 @@ class TrafficLog:
           OSError: if the line could not be written; the file is as before.
         """
         large = decision.answer
-        row = {
-            "time": datetime.datetime.now(datetime.UTC).isoformat(),
-            "messages": [
-                {"role": turn.role, "content": turn.content} for turn in asked.messages
-            ],
-            "small_answer": small.text,
-            "large_answer": None if large is None else large.text,
-        } | decision.fields
+        row = (
+            {
+                "time": datetime.datetime.now(datetime.UTC).isoformat(),
+                "messages": [
+                    {"role": turn.role, "content": turn.content}
+                    for turn in asked.messages
+                ],
+                "small_answer": small.text,
+                "large_answer": None if large is None else large.text,
+            }
+            | decision.fields
+            | self._measure
+        )
         with self._lock:
             append_line(self.path, json.dumps(row, allow_nan=False).encode() + b"\n")
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,19 +20,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def check() -> Iterator[Callable[..., str]]:
+def check(devices: Any) -> Iterator[Callable[..., str]]:
     """``check(program, *arguments)``: its traceback, empty where it holds."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    }
     server = subprocess.Popen(
         [sys.executable, "-W", "error", PROGRAM],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=devices(8),
     )
 
     def ask(*words: str | Path) -> str:

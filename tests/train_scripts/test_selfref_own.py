@@ -79,6 +79,8 @@ def test_marked_answers(write, tiny_chat_model, model, tmp_path) -> None:
     assert "| token |" in table and "- By token: " in table
     routers = json.loads((folder / "router.json").read_text())
     assert len(routers) == 2 and routers["token"]["max_error"] == 0.5
+    assert routers["token"]["measure"] == "selfref"
+    assert {row["confidence_measure"] for row in rows} == {"selfref"}
     assert sorted(path.name for path in folder.glob("*.png")) == [
         "01_routing.png",
         "02_confidence.png",

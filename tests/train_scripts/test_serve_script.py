@@ -82,6 +82,19 @@ def test_what_is_missing_is_named(tiny_chat_model, tmp_path):
         serve.build(Config(model=str(tiny_chat_model), kv="5,4"))
 
 
+def test_a_threshold_is_for_one_measure_alone(tmp_path, capsys):
+    found = {"known": Router(0.25, measure="average"), "unknown": Router(0.25)}
+    write_routers(tmp_path / "router.json", found)
+    routed = ROUTED | {"router": str(tmp_path / "router.json")}
+    known = Config(**routed, policy="known", measure="average")
+    assert serve.read_router(known) == found["known"]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="measure: expected 'average', which the thr"):
+        serve.read_router(Config(**routed, policy="known"))
+    serve.read_router(Config(**routed, policy="unknown"))
+    assert "taken to be perplexity" in capsys.readouterr().err
+
+
 def test_no_key_in_a_repr():
     assert KEY not in repr(Config(api_key=KEY))
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from configs.reasoning import Config
-from train_scripts.reasoning import branches, claims, summary
+from jeff import files
+from train_scripts.reasoning import branches, budget, claims, summary
 from train_scripts.running import stages
 from train_scripts.running.results import Part
 from train_scripts.running.rows import measure_rows
@@ -58,6 +59,9 @@ def compare(config: Config, workdir: Path, *, progress: bool = False) -> Part:
     rows = measure_rows(workdir, items, measured)
     report = summary.Report(config, _points(items, rows))
     summary.plot(report, workdir)
+    slider = budget.explorer(report)
+    if slider:
+        files.write_json(workdir / "explorer.json", slider, indent=None)
     return Part(summary.numbers(report), claims.claims(report), summary.table(report))
 
 

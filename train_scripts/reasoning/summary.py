@@ -10,10 +10,10 @@ from jeff_llm.reasoning import metrics
 from train_scripts.running import plots
 from train_scripts.running.seeds import mean_and_std, spread
 
-__all__ = ["BASE", "Line", "Report", "numbers", "plot", "table"]
+__all__ = ["BASE", "FAMILIES", "Line", "Report", "numbers", "plot", "table"]
 
 BASE = "one sample"
-_FAMILIES = {
+FAMILIES = {
     "base": ("the base", "plain", "o"),
     "votes": ("output: votes", "line", "s"),
     "controls": ("output: controls", "second", "^"),
@@ -135,7 +135,7 @@ def table(report: Report) -> str:
     ]
     for name, point in report.points.items():
         score = "-" if name == BASE else spread(report.aes(name))
-        family = _FAMILIES[point.family][0]
+        family = FAMILIES[point.family][0]
         lines.append(
             f"| {family} | {name} | {spread(100 * point.accuracy, 1)} | "
             f"{spread(point.tokens, 1)} | {spread(point.samples, 1)} | {score} |"
@@ -157,7 +157,7 @@ def plot(report: Report, workdir: Path) -> None:
 
 def _plane(report: Report, path: Path) -> None:
     with plots.figure(path, size=(7.6, 5.0)) as axes:
-        for family, (label, colour, marker) in _FAMILIES.items():
+        for family, (label, colour, marker) in FAMILIES.items():
             some = {n: p for n, p in report.points.items() if p.family == family}
             if not some:
                 continue
@@ -189,7 +189,7 @@ def _plane(report: Report, path: Path) -> None:
 def _labelled(report: Report) -> list[str]:
     """Names on the plane: the base, the votes, and the best of each other family."""
     chosen = [BASE, "greedy"]
-    for family in _FAMILIES:
+    for family in FAMILIES:
         names = [n for n in report.rivals() if report.points[n].family == family]
         names.sort(key=lambda name: -float(report.aes(name).mean()))
         chosen += names if family == "votes" else names[:2]
@@ -203,7 +203,7 @@ def _scores(report: Report, path: Path) -> None:
     with plots.figure(path, size=(5.6, 4.6)) as axes:
         for row, name in enumerate(names):
             values = report.aes(name)
-            colour = _COLOURS[_FAMILIES[report.points[name].family][1]]
+            colour = _COLOURS[FAMILIES[report.points[name].family][1]]
             axes.barh(row, values.mean(), color=colour, alpha=0.55)
             axes.plot(values, np.full(len(values), row), ".", color="#222222")
         axes.set_yticks(range(len(names)), names, fontsize=8)

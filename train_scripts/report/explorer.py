@@ -65,6 +65,8 @@ class _Slider(_Strict):
     values: list[float] = Field(min_length=2)
     low_label: Text
     high_label: Text
+    # What each level is called, where it has a name.
+    names: list[Text] | None = None
 
 
 class _Readout(_Strict):
@@ -109,6 +111,11 @@ class _Explorer(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         count = len(self.slider.values)
+        if self.slider.names is not None and len(self.slider.names) != count:
+            raise ValueError(
+                f"slider.names: expected {count} names, one for each value of the "
+                f"slider, got {len(self.slider.names)}"
+            )
         for index, readout in enumerate(self.readouts):
             for name in ("values", "low", "high"):
                 numbers = getattr(readout, name)
@@ -134,7 +141,7 @@ def read(path: Path) -> dict[str, Any]:
 
     Args:
       path: the file: ``{"title", "slider": {"label", "values", "low_label",
-        "high_label"}, "readouts": [{"label", "unit", "values", "low", "high"}],
+        "high_label", "names" (optional)}, "readouts": [{"label", "unit", "values", "low", "high"}],
         "curve": {"x", "y", "x_label", "y_label"}, "references": [{"label", "x",
         "y"}]}``. Values with the unit ``"%"`` are percentages in [0, 100].
 

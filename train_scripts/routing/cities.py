@@ -10,6 +10,7 @@ from configs.routing import Config
 from jeff_llm.confidence import probes, reading, routing
 from jeff_llm.models import weights
 from train_scripts.questions import answering, cities, city_questions
+from train_scripts.routing import logs
 from train_scripts.routing.transfers import RATES, Answered, transfers
 from train_scripts.running import plots
 from train_scripts.running.claims import above
@@ -78,6 +79,12 @@ def continents(config: Config, workdir: Path) -> Part:
         ),
     )
     tables, claims = ["\n".join(lines) + "\n"], [claim]
+    best = max(means, key=means.__getitem__)
+    queries = [each.confidence[best] for each in sets.values()]
+    answers = (
+        np.concatenate([each[place] for each in sets.values()]) for place in (1, 2)
+    )
+    logs.write_slider(workdir, np.concatenate(queries), *answers, measure=best)
     for measure in ("perplexity", "trained probe"):
         carried = transfers(config, sets, measure, f"cities_{measure}")
         numbers |= carried.numbers

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,13 @@ import numpy as np
 from configs.routing import Config
 from jeff import files
 from jeff_llm.confidence import evaluation, router, routing
+from train_scripts.routing import threshold
 from train_scripts.routing.resampling import accuracy_interval
 from train_scripts.routing.transfers import RATES
 from train_scripts.running import plots
 from train_scripts.running.results import Part
 
-__all__ = ["analyse", "promise", "write_routers"]
+__all__ = ["analyse", "promise", "write_routers", "write_slider"]
 
 # Compiled as a whole: step by step, each operation is compiled for the log's length.
 _curve, _area = jax.jit(routing.curve), jax.jit(routing.normalised_area)
@@ -68,8 +70,23 @@ def analyse(config: Config, workdir: Path) -> Part:
     for name, each in routers.items():
         numbers[f"{name}_rate"] = float(each.rate)
     _plot(workdir, logs, whole, low, high, binary)
+    arrays = (np.asarray(each) for each in logs[:3])
+    write_slider(workdir, *arrays, measure=logs.measure, cost=np.asarray(cost))
     numbers = {name: value for name, value in numbers.items() if np.isfinite(value)}
     return Part(numbers, (), _table(config, logs, numbers, whole, low, high, routers))
+
+
+def write_slider(workdir: Path, *queries: np.ndarray, **options: Any) -> None:
+    """Write the report's slider over the threshold, if there is anything to choose.
+
+    Args:
+      workdir: the run's folder.
+      *queries: as `train_scripts.routing.threshold.explorer` takes them.
+      **options: likewise.
+    """
+    slider = threshold.explorer(*queries, **options)
+    if slider:
+        files.write_json(workdir / "explorer.json", slider, indent=None)
 
 
 def write_routers(path: Path, routers: dict[str, router.Router]) -> None:
@@ -130,7 +147,10 @@ def _routers(
             max_error=config.max_error,
             delta=config.delta,
         )
-    return found
+    return {
+        name: dataclasses.replace(each, measure=logs.measure)
+        for name, each in found.items()
+    }
 
 
 def _table(

@@ -1,5 +1,6 @@
 """Report on a confidence token for a user's own questions: table, plots and files."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,11 +57,14 @@ def report(config: Config, workdir: Path, verdict: Verdict) -> Part:
         for name, sure in verdict.confidence.items()
     }
     guards = {
-        name: router.with_guarantee(
-            jnp.asarray(verdict.confidence[name], jnp.float32),
-            right,
-            max_error=config.max_error,
-            delta=config.delta,
+        name: dataclasses.replace(
+            router.with_guarantee(
+                jnp.asarray(verdict.confidence[name], jnp.float32),
+                right,
+                max_error=config.max_error,
+                delta=config.delta,
+            ),
+            measure="selfref" if name == "token" else name,
         )
         for name in ("token", _untuned(scores))
     }
@@ -92,6 +96,7 @@ def _write_answers(path: Path, verdict: Verdict) -> None:
             "response": text,
             "small_correct": bool(right),
             "confidence": float(sure),
+            "confidence_measure": "selfref",
         }
         for asked, text, right, sure in zip(
             verdict.asked,

@@ -122,7 +122,8 @@ def read_router(config: Config) -> Router:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is none of routers, or has none of this name.
+      ValueError: if the file is none of routers, has none of this name, or its
+        threshold is for another measure than the one chosen.
     """
     found = router_file.load(config.router)
     if config.policy not in found:
@@ -130,7 +131,20 @@ def read_router(config: Config) -> Router:
             f"policy: expected one of {sorted(found)} in {config.router}, got "
             f"{config.policy!r}"
         )
-    return found[config.policy]
+    router = found[config.policy]
+    if not router.measure:
+        print(
+            f"warning: {config.router} does not say what confidence its threshold is "
+            f"for; taken to be {config.measure}",
+            file=sys.stderr,
+        )
+    elif router.measure != config.measure:
+        raise ValueError(
+            f"measure: expected {router.measure!r}, which the threshold "
+            f"{config.policy!r} of {config.router} was chosen with, got "
+            f"{config.measure!r}; a guarantee for one is none for another"
+        )
+    return router
 
 
 def _load(
@@ -167,7 +181,7 @@ def _routing(
         # A client waits: the small model's answer is better than a late one.
         retries=0,
     )
-    log = TrafficLog(config.log) if config.log else None
+    log = TrafficLog(config.log, measure=config.measure) if config.log else None
     return Routing(router, measure, large, log=log)
 
 

@@ -1,6 +1,5 @@
 """Test scores in blocks: one program, the scores of one call, eight devices."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,6 @@ from jeff_llm.anomaly.covariance import mahalanobis
 from jeff_llm.anomaly.detectors import knn
 from jeff_llm.anomaly.local_outlier import lof
 from jeff_llm.anomaly.streaming import encode_and_score, score_blocks
-
-ROOT = Path(__file__).parents[3]
 
 
 def texts(rows, seed, width=12):
@@ -66,7 +63,7 @@ def test_a_detector_that_is_no_pytree():
     )
 
 
-def test_eight_devices():
+def test_eight_devices(devices):
     """The mesh's scores are those of one device, and each device has a part."""
     program = Path(__file__).parents[2] / "programs" / "anomaly_eight_devices.py"
     done = subprocess.run(
@@ -74,12 +71,7 @@ def test_eight_devices():
         check=False,
         capture_output=True,
         text=True,
-        env=os.environ
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "PYTHONPATH": str(ROOT),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        },
+        env=devices(8),
     )
     assert done.returncode == 0, done.stderr
 

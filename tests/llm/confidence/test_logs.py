@@ -47,6 +47,25 @@ def test_log_probabilities(write) -> None:
     np.testing.assert_allclose(found.confidence, expected, rtol=1e-6)
 
 
+def test_what_the_confidence_is(write) -> None:
+    """A threshold on one measure says nothing about another."""
+    one, other = ({"confidence_measure": name} for name in ("selfref", "average"))
+    logprobs = {"confidence": None, "token_logprobs": [-1.0]}
+
+    def measure(first, second):
+        rows = [row | more for row, more in zip(GOOD, (first, second), strict=True)]
+        return routing.from_jsonl(write(rows)).measure
+
+    assert measure({}, {}) == measure(one, {}) == measure({}, logprobs) == ""
+    assert measure(one, one) == "selfref"
+    assert measure(logprobs, logprobs) == "perplexity"
+    for second in (other, logprobs):
+        with pytest.raises(ValueError, match="expected one measure of confidence"):
+            measure(one, second)
+    with pytest.raises(ValueError, match="confidence_measure: expected a name"):
+        measure(one, {"confidence_measure": ["selfref"]})
+
+
 def test_names_of_one_s_own(write) -> None:
     rows = [
         {"c": 0.5, "s": 0.0, "l": 1, "set": "a"},

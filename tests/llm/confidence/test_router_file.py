@@ -28,7 +28,7 @@ def test_what_was_written_is_read(tmp_path):
         "half": confidence.for_rate(sure, 0.5),
         "guaranteed": confidence.with_guarantee(sure, right, max_error=0.1),
         "all": Router(math.inf, rate=1.0),
-        "none": Router(-math.inf),
+        "none": Router(-math.inf, measure="average"),
     }
     write_routers(tmp_path / "router.json", written)
     found = router_file.load(tmp_path / "router.json")
@@ -48,7 +48,8 @@ def test_what_was_written_is_read(tmp_path):
         ({"tie_rate": 1.5}, "tie_rate: expected a number from 0 to 1, got 1.5"),
         ({"rate": -1}, "rate: expected"),
         ({"delta": 0.1}, "max_error and delta together"),
-        ({"measure": "margin"}, "expected the fields"),
+        ({"margin": 0.1}, "expected the fields"),
+        ({"measure": 1}, "measure: expected a name, got 1"),
     ],
 )
 def test_what_is_no_router_is_refused_by_name(tmp_path, fields, said):
@@ -57,6 +58,12 @@ def test_what_is_no_router_is_refused_by_name(tmp_path, fields, said):
     with pytest.raises(ValueError, match=said) as caught:
         router_file.load(path)
     assert f"{path}: mine" in str(caught.value)
+
+
+def test_a_file_of_an_earlier_jeff_names_no_measure(tmp_path):
+    path = tmp_path / "router.json"
+    path.write_text(json.dumps({"mine": GOOD}))
+    assert router_file.load(path)["mine"].measure == ""
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "1", '{"a": 1}', '{"a": {}}'])

@@ -45,7 +45,7 @@ def routed(talking, serving, tmp_path):
         model = OpenAICompatible(
             url, "large", api_key=KEY, retries=0, **({"timeout": 20} | options)
         )
-        log = TrafficLog(tmp_path / "traffic.jsonl")
+        log = TrafficLog(tmp_path / "traffic.jsonl", measure="perplexity")
         routing = Routing(router, measure, model, log=log)
         assert KEY not in repr(routing)
         batcher = Batcher(talking)
@@ -190,6 +190,7 @@ def test_a_new_threshold_from_the_log_of_the_traffic(routed, large, tmp_path):
     assert logs.confidence.tolist() == pytest.approx(
         [row["confidence"] for row in logged], rel=1e-6
     )
+    assert logs.measure == "perplexity"
     half = confidence.for_rate(logs.confidence, 0.5)
     write_routers(tmp_path / "router.json", {"half": half})
     again = router_file.load(tmp_path / "router.json")["half"]

@@ -30,6 +30,7 @@ class System:
     paper: str = "A paper, 2025"
     state: str = "ready"
     summary: str = "What it does."
+    own: str = "python -m train_scripts.name --data FILE"
 
 
 SYSTEMS = {
@@ -159,7 +160,7 @@ def test_hostile_text_is_escaped_everywhere(tmp_path: Path) -> None:
     (folder / "accuracy_against_level.png").rename(
         folder / "<img src=x onerror=alert(1)>.png"
     )
-    system = {"yodo": System("yodo", HOSTILE, HOSTILE, "ready", HOSTILE)}
+    system = {"yodo": System("yodo", HOSTILE, HOSTILE, "ready", HOSTILE, HOSTILE)}
     page = built(bad, system)
     plain = built(safe, {"yodo": System("yodo", "YODO")})
     shape = [(tag, sorted(attributes)) for tag, attributes in Tags(page).tags]

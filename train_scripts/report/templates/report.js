@@ -39,7 +39,9 @@ function setUpExplorer(root) {
 
   function show() {
     const level = Number(input.value);
-    const position = String(Number(explorer.slider.values[level].toFixed(4)));
+    const { values, names } = explorer.slider;
+    const named = names ? ` (${names[level]})` : "";
+    const position = String(Number(values[level].toFixed(4))) + named;
     output.textContent = position;
     const told = explorer.readouts.map((r) => `${r.label} ${shown(r.values[level], r.unit)}`);
     input.setAttribute("aria-valuetext", `${position}: ${told.join(", ")}`);
