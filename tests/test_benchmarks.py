@@ -1,4 +1,4 @@
-"""Test the table of benchmarks: what is met, and that the page says what was measured."""
+"""Test the table of benchmarks, and that the page says what was measured."""
 
 import importlib
 from pathlib import Path

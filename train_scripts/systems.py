@@ -59,7 +59,8 @@ SYSTEMS: dict[str, System] = {
             state="ready",
             summary="One training finds a line of models from an accurate end to a "
             "fair end; the level is chosen at inference.",
-            own="python -m train_scripts.yodo --data people.csv --outcome hired --sensitive woman",
+            own="python -m train_scripts.yodo --data people.csv --outcome hired "
+            "--sensitive woman",
             assets=("adult", "german"),
             shared=("tabular",),
         ),

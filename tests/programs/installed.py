@@ -2,9 +2,10 @@
 
 ``python tests/programs/installed.py --python python3.13 --packages newest`` builds the
 wheel, makes an environment with that Python, installs the wheel and what the tests need
-at their newest versions, or at the least that pyproject.toml allows (``floors``), copies
-tests, scripts and configurations into another folder, and runs pytest there: the three
-packages can then only come from the wheel. Words after ``--`` go to pytest. Needs uv.
+at their newest versions, or at the least that pyproject.toml allows (``floors``),
+copies tests, scripts and configurations into another folder, and runs pytest there: the
+three packages can then only come from the wheel. Words after ``--`` go to pytest. Needs
+uv.
 """
 
 import argparse
@@ -33,17 +34,7 @@ BESIDE = (
     "pyproject.toml",
 )
 EXTRAS = "graph,scripts,llm,serve,anomaly,bio,dev"
-SHOWN = [
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "jraph",
-    "chex",
-    "numpy",
-    "scipy",
-]
+SHOWN = ("jax", "flax", "optax", "orbax-checkpoint", "jraph", "chex", "numpy", "scipy")
 
 
 def main() -> int:

@@ -66,5 +66,5 @@ def test_a_budget_takes_the_best_within_it(tmp_path):
     assert budget.explorer(report) is None
     found["slider"]["names"].pop()
     path = files.write_json(tmp_path / "explorer.json", found)
-    with pytest.raises(ValueError, match="slider.names: expected 3 names"):
+    with pytest.raises(ValueError, match=r"slider\.names: expected 3 names"):
         explorer.read(path)
