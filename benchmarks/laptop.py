@@ -29,7 +29,6 @@ from jeff import assets
 from jeff_llm import generate
 from jeff_llm.models import decoder, lora, weights
 from jeff_llm.models.language_model import LanguageModel
-from train_scripts.running import results
 
 
 @dataclasses.dataclass(frozen=True)

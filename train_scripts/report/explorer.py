@@ -143,7 +143,8 @@ def read(path: Path) -> dict[str, Any]:
       path: the file: ``{"title", "slider": {"label", "values", "low_label",
         "high_label", "names" (optional)}, "readouts": [{"label", "unit", "values",
         "low", "high"}], "curve": {"x", "y", "x_label", "y_label"}, "references":
-        [{"label", "x", "y"}]}``. Values with the unit ``"%"`` are percentages in [0, 100].
+        [{"label", "x", "y"}]}``. Values with the unit ``"%"`` are percentages in
+        [0, 100].
 
     Returns:
       The document, checked.
