@@ -70,8 +70,8 @@ def chart(path: Path, found: Found) -> None:
       found: benchmark, device and comparisons of each record.
     """
     rows = [
-        (f"{each.what} · {each.peer}{_where(device)}", each)
-        for _, device, comparisons in found
+        (f"{name}: {each.what} · {each.peer}{_where(device)}", each)
+        for name, device, comparisons in found
         for each in comparisons
     ][::-1]
     with plots.figure(path, (8.0, 0.6 + 0.21 * len(rows))) as axes:
@@ -91,7 +91,7 @@ def chart(path: Path, found: Found) -> None:
             Line2D([], [], color=colour, marker="o", label=_LABELS.get(name, name))
             for name, colour in _COLOURS.items()
         ]
-        axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower right")
+        axes.legend(handles=handles, frameon=False, fontsize=8, loc="upper right")
 
 
 def _where(device: str) -> str:

@@ -41,7 +41,10 @@ def test_settings_that_do_not_go_together(fields, said):
 
 
 def test_a_server_is_built_from_its_settings(tiny_chat_model, tmp_path, capsys):
-    write_routers(tmp_path / "router.json", {"match": Router(0.25, rate=0.5)})
+    write_routers(
+        tmp_path / "router.json",
+        {"match": Router(0.25, rate=0.5, measure="perplexity")},
+    )
     key = tmp_path / "key"
     key.write_text(KEY + "\n")
     config = Config(
@@ -137,7 +140,7 @@ def test_the_real_model_is_served_and_ends_politely(smollm2_file, tmp_path):
             assert said.choices[0].message.content == "The capital of France is Paris."
             assert said.choices[0].finish_reason == "stop"
             story = [{"role": "user", "content": "Write a long story."}]
-            parts = create(messages=story, max_tokens=96, stream=True, **asked)
+            parts = create(messages=story, max_tokens=256, stream=True, **asked)
             assert next(parts).choices[0].delta.role == "assistant"
             server.send_signal(signal.SIGTERM)
             refused = None

@@ -154,7 +154,7 @@ def read(path: Path) -> dict[str, Any]:
       ValueError: if the file does not have this form; names the file, the field, and
         the expected and actual value.
     """
-    return schema.read(_EXPLORER, path).model_dump()
+    return schema.read(_EXPLORER, path).model_dump(exclude_unset=True)
 
 
 def chart(explorer: dict[str, Any]) -> Chart:

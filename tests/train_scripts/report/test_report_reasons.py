@@ -91,7 +91,12 @@ def page(runs: Path, value: Any) -> str:
     (run / "config.json").write_text(json.dumps({"command": command, "config": {}}))
     write(run, value)
     system = SimpleNamespace(
-        name="genes", title="Genes", paper="A paper", state="ready", summary="Ranks."
+        name="genes",
+        title="Genes",
+        paper="A paper",
+        state="ready",
+        summary="Ranks.",
+        own="python -m train_scripts.genes --data FILE",
     )
     return report.build(runs, systems={"genes": system}).read_text()
 
