@@ -82,19 +82,25 @@ def table(found: Sequence[tuple[str, str, Sequence[Comparison]]]) -> str:
       found: benchmark, device and comparisons of each record.
 
     Returns:
-      The table, a row per comparison.
+      A table per device, a row per comparison.
     """
-    lines = [
-        "| benchmark | what | peer | times better | spread | goal | outcome | of the "
-        "floor | device |",
-        9 * "|---" + "|",
-    ]
-    for name, device, comparisons in found:
-        lines += [_line(name, device, each) for each in comparisons]
-    return "\n".join(lines) + "\n"
+    lines = []
+    for device in dict.fromkeys(device for _, device, _ in found):
+        lines += [
+            f"## {device}",
+            "",
+            "| benchmark | what | peer | times better | spread | goal | outcome "
+            "| of the floor |",
+            8 * "|---" + "|",
+        ]
+        for name, where, comparisons in found:
+            if where == device:
+                lines += [_line(name, each) for each in comparisons]
+        lines.append("")
+    return "\n".join(lines)
 
 
-def _line(name: str, device: str, each: Comparison) -> str:
+def _line(name: str, each: Comparison) -> str:
     few, most = (f"{end(each.ratios):.2f}" for end in (min, max))
     cells = (
         name,
@@ -105,6 +111,5 @@ def _line(name: str, device: str, each: Comparison) -> str:
         "" if each.goal is None else f"{each.goal:.2f}",
         outcome(each),
         "" if each.floor is None else f"{each.floor:.0%}",
-        device,
     )
     return "| " + " | ".join(cells) + " |"
