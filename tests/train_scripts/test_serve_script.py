@@ -140,7 +140,7 @@ def test_the_real_model_is_served_and_ends_politely(smollm2_file, tmp_path):
             assert said.choices[0].message.content == "The capital of France is Paris."
             assert said.choices[0].finish_reason == "stop"
             story = [{"role": "user", "content": "Write a long story."}]
-            parts = create(messages=story, max_tokens=256, stream=True, **asked)
+            parts = create(messages=story, max_tokens=96, stream=True, **asked)
             assert next(parts).choices[0].delta.role == "assistant"
             server.send_signal(signal.SIGTERM)
             refused = None

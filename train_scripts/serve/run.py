@@ -60,8 +60,6 @@ def main() -> int:
             served = build(config)
             if config.warm_up:
                 _warm_up(served.batcher, config)
-            host, port = bound.getsockname()[:2]
-            print(f"listening at http://{_shown(host)}:{port}/v1", flush=True)
             _serve(served.app, bound)
     except MENDABLE as error:
         print(f"error: {error}", file=sys.stderr)
@@ -224,6 +222,12 @@ def _serve(app: Any, bound: socket.socket) -> None:
         """Finishes its answers before it ends; the second signal ends it at once."""
 
         signals = 0
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets=sockets)
+            # Only now: whoever reads it may connect at once.
+            host, port = bound.getsockname()[:2]
+            print(f"listening at http://{_shown(host)}:{port}/v1", flush=True)
 
         def handle_exit(self, sig: int, frame: Any) -> None:
             # Not uvicorn's own: it would stop listening, and raise the signal again.
