@@ -55,6 +55,7 @@ def test_only_pages_that_are_run_have_code():
         "kv.md",
         "language_models.md",
         "long_contexts.md",
+        "own_models.md",
         "reasoning.md",
         "serving.md",
         "training.md",
@@ -289,6 +290,23 @@ def test_long_contexts_page():
     assert names["again"] and isinstance(names["small"].params["embedding"], Int8Table)
     # Of the second prompt only what the first and its answer did not hold.
     assert names["session"].tokens_read < 5 + 5 + 8
+
+
+OWN_MODELS = ("plain", "nnx", "linen", "equinox", "haiku")
+
+
+@pytest.mark.parametrize("number", range(len(OWN_MODELS)), ids=OWN_MODELS)
+def test_own_models_page(number, readers_names):
+    """As the reader of one library would: its block, and what follows."""
+    pytest.importorskip(OWN_MODELS[number] if number > 2 else "flax")
+    page = blocks("docs/own_models.md")
+    names = {n: readers_names[n] for n in ("x", "y", "group")}
+    names["x"] = names["x"][:, :4]
+    first = "import jax, jax.numpy as jnp\n" if number else ""
+    for block in (first + page[number], page[-1]):
+        exec(compile(block, "docs/own_models.md", "exec"), names)
+    assert names["prob"].shape == (11, len(names["x"]))
+    assert ((names["prob"] > 0) & (names["prob"] < 1)).all()
 
 
 def test_every_relative_link_leads_somewhere():
