@@ -44,6 +44,7 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 # One parameter a line, or shapes would run into each other.
 python_maximum_signature_line_length = 72
 add_module_names = False
+python_use_unqualified_type_names = True
 toc_object_entries = False
 
 html_theme = "furo"

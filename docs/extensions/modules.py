@@ -44,7 +44,7 @@ class Module:
     def public(self) -> list[str]:
         """Names in ``__all__``."""
         listed = self.definitions["__all__"]
-        if not isinstance(listed, ast.Assign):
+        if not isinstance(listed, ast.Assign | ast.AnnAssign) or not listed.value:
             raise ValueError(f"{self.name}: expected a plain list as __all__")
         return ast.literal_eval(listed.value)
 
@@ -58,7 +58,8 @@ class Module:
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 found[node.target.id] = node
             elif isinstance(node, ast.Assign):
-                found |= {t.id: node for t in node.targets if isinstance(t, ast.Name)}
+                names = [n for t in node.targets for n in getattr(t, "elts", [t])]
+                found |= {n.id: node for n in names if isinstance(n, ast.Name)}
         return found
 
     @cached_property
@@ -143,6 +144,17 @@ class Modules:
             return node
         body = node.body if isinstance(node, ast.ClassDef) else []
         return next((n for n in body if getattr(n, "name", None) == member), None)
+
+    def module_of(self, name: str) -> Module | None:
+        """The module that a full name begins with.
+
+        Args:
+          name: dotted name.
+
+        Returns:
+          The module; None where it is not ours.
+        """
+        return self._split(name)[0]
 
     def _split(self, name: str) -> tuple[Module | None, str]:
         parts = name.split(".")

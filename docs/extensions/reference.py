@@ -77,13 +77,25 @@ def _page(module: Module, modules: Modules) -> str:
     if passed_on:
         lines += [".. rubric:: Names" if module.is_package else ".. rubric:: Also here"]
         lines += ["", *(_passed_on(module, name, modules) for name in passed_on), ""]
-    for name in module.public:
+    for name in [*module.public, *_types(module)]:
         if name in module.definitions:
             lines += _defined(module, name)
     parts = [m for m in modules.by_name.values() if m.package == module.name]
     if parts:
         lines += [".. rubric:: Modules", "", *map(_part, parts)]
     return "\n".join(lines) + "\n"
+
+
+def _types(module: Module) -> list[str]:
+    """Names of types that signatures have and ``__all__`` has not."""
+    return [
+        name
+        for name, node in module.definitions.items()
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and name[0].isupper()
+        and (len(name) == 1 or not name.isupper())
+        and name not in module.public
+    ]
 
 
 def _part(module: Module) -> str:
@@ -93,8 +105,8 @@ def _part(module: Module) -> str:
 
 def _passed_on(module: Module, name: str, modules: Modules) -> str:
     home = modules.home(f"{module.name}.{name}")
-    if home is None:
-        raise ValueError(f"{module.name}.__all__: expected a name of ours, got {name}")
+    if home is None:  # of another library
+        return f"* ``{name}``: ``{module.imports[name]}``"
     found = modules.by_name.get(home)
     role = "obj" if found is None else "mod"
     said = summary(modules.node(home) if found is None else found.tree)
@@ -106,15 +118,19 @@ def _defined(module: Module, name: str) -> list[str]:
     if isinstance(node, FUNCTION):
         return [f".. autofunction:: {full}", ""]
     if isinstance(node, ast.ClassDef):
-        return [f".. autoclass:: {full}", "   :members:", ""]
-    value = ast.unparse(node.value) if isinstance(node, _ASSIGN) and node.value else ""
-    lines = [f".. py:data:: {full}"]
-    if 0 < len(value) <= _LONGEST_VALUE:
+        bases = [ast.unparse(base) for base in node.bases]
+        error = any(base.endswith(("Error", "Exception")) for base in bases)
+        kind = "autoexception" if error else "autoclass"
+        return [f".. {kind}:: {full}", "   :members:", ""]
+    lines = [f".. py:data:: {name}"]
+    if len(value := _value(node)) <= _LONGEST_VALUE:
         lines += [f"   :value: {value}"]
     return [*lines, "", f"   {_said_above(module, node)}", ""]
 
 
-_ASSIGN = ast.Assign | ast.AnnAssign
+def _value(node: ast.stmt) -> str:
+    """What stands behind the equals sign."""
+    return ast.unparse(node).partition(" = ")[2]
 
 
 def _said_above(module: Module, node: ast.stmt) -> str:
