@@ -25,6 +25,4 @@ def test_files_and_folders_exist():
 def test_functions_are_where_they_are_said_to_be():
     placed = PLACED.findall(TEXT)
     assert len(placed) > 20
-    assert [
-        pair for pair in placed if pair[0] not in defined(ROOT / pair[1])
-    ] == []
+    assert [pair for pair in placed if pair[0] not in defined(ROOT / pair[1])] == []

@@ -120,10 +120,12 @@ class Modules:
         scopes = [f"{place}.{owner}."] if owner else []
         scopes += [f"{place}.", f"{place.rpartition('.')[0]}.", ""]
         for scope in scopes:
-            if found := self.home(f"{scope}{name}".lstrip(".")):
-                # A class has no such member: the name means something outside it.
-                if not (owner and found == f"{place}.{owner}" and name != owner):
-                    return found
+            found = self.home(f"{scope}{name}".lstrip("."))
+            # The class itself stands for a member that it does not have: the name means
+            # something outside it.
+            itself = owner and found == f"{place}.{owner}" and name != owner
+            if found and not itself:
+                return found
         return None
 
     def node(self, name: str) -> ast.stmt | None:

@@ -80,7 +80,7 @@ class _FullNames(ast.NodeTransformer):
     def written(self, node: ast.expr) -> str:
         return ast.unparse(self.visit(node))
 
-    def visit_Name(self, node: ast.Name | ast.Attribute) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name | ast.Attribute) -> ast.expr:
         home = self.modules.home_from(ast.unparse(node), self.module.name, None)
         if home is None or "._" in home:
             return node
@@ -88,12 +88,14 @@ class _FullNames(ast.NodeTransformer):
 
     visit_Attribute = visit_Name  # noqa: N815
 
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
         if not isinstance(node.value, str):
             return node
-        return self.visit(ast.parse(node.value, mode="eval").body)  # a forward reference
+        return self.visit(
+            ast.parse(node.value, mode="eval").body
+        )  # a forward reference
 
-    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:  # noqa: N802
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         kind = self.module.imports.get(ast.unparse(node.value), "")
         if kind.endswith("Literal"):
             return node
