@@ -46,6 +46,14 @@ def test_pages_are_short():
     assert max(words.values()) < 1500
 
 
+def test_no_page_needs_a_script_from_elsewhere():
+    """Formulas are code: Sphinx renders its math by MathJax, which it does not hold."""
+    sources = [*PAGES, *ROOT.glob("jeff*/**/*.py")]
+    assert len(sources) > 300
+    texts = [path for path in sources if re.search(r"math(::|:`)", path.read_text())]
+    assert not texts
+
+
 def test_only_pages_that_are_run_have_code():
     """Every page with code in Python is run by a test below."""
     with_code = {page.name for page in PAGES if "```python" in page.read_text()}
