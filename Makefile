@@ -1,10 +1,10 @@
-# make demo | test | lint | bench | lock | clean. Needs Python 3.11 to 3.13 and git.
+# make demo | test | lint | docs | bench | lock | clean. Needs Python 3.11 to 3.13 and git.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long coverage lint bench lock clean
+.PHONY: help demo test test-long coverage lint docs bench lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,6 +39,9 @@ lint: $(VENV)/.dev  ## Check formatting, lint and types.
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 
+docs: $(VENV)/.dev  ## Build the site, docs/_build/index.html; a warning is an error.
+	$(BIN)/python -m sphinx -W --keep-going -n -q -j 2 -c docs . docs/_build
+
 bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.memory
@@ -49,10 +52,10 @@ lock:  ## Renew the hash-pinned requirement files (needs uv).
 	  --extra scripts --extra llm --extra bio -o requirements/scripts.txt
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  -c requirements/scripts.txt --extra scripts --extra llm --extra bio --extra dev -o requirements/dev.txt
+	  -c requirements/scripts.txt --extra scripts --extra llm --extra bio --extra dev --extra docs -o requirements/dev.txt
 	uv pip compile pyproject.toml --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  -c requirements/dev.txt --extra peers --extra data -o requirements/peers.txt
 
 clean:  ## Remove the environment and the runs.
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build docs/api

@@ -20,6 +20,7 @@ FOLDERS = {
     "configs": {"scripts"},
     "tests": {"scripts", "bio", "llm", "data", "peers", "serve", "dev"},
     "benchmarks": {"scripts", "bio", "llm", "peers"},
+    "docs": {"docs", "dev", "scripts"},
 }
 OURS = {*FOLDERS, "conftest"}
 # Distributions by the name that is imported, where it is another.
@@ -45,6 +46,8 @@ BROUGHT = {
 NOT_IMPORTED = {
     "basedpyright": "a command",
     "beartype": "named in the options of pytest",
+    "furo": "named in docs/conf.py",
+    "myst-parser": "named in docs/conf.py",
     "optimum-quanto": "transformers imports it for its quantised cache",
     "pre-commit": "a command",
     "pytest-cov": "a plugin",

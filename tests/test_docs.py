@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import shlex
 import socket
 import threading
 import warnings
@@ -20,7 +21,10 @@ from jeff_graph import editing
 from jeff_llm.models.quantized import Int8Table
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "ARCHITECTURE.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +46,14 @@ def test_pages_are_short():
     assert max(words.values()) < 1500
 
 
+def test_no_page_needs_a_script_from_elsewhere():
+    """Formulas are code: Sphinx renders its math by MathJax, which it does not hold."""
+    sources = [*PAGES, *ROOT.glob("jeff*/**/*.py")]
+    assert len(sources) > 300
+    texts = [path for path in sources if re.search(r"math(::|:`)", path.read_text())]
+    assert not texts
+
+
 def test_only_pages_that_are_run_have_code():
     """Every page with code in Python is run by a test below."""
     with_code = {page.name for page in PAGES if "```python" in page.read_text()}
@@ -51,6 +63,7 @@ def test_only_pages_that_are_run_have_code():
         "confidence.md",
         "dialogue.md",
         "genes.md",
+        "getting_started.md",
         "gre.md",
         "kv.md",
         "language_models.md",
@@ -520,3 +533,35 @@ def test_dialogue_page(tmp_path, monkeypatch):
         exec(compile(block, "docs/dialogue.md", "exec"), names)
     assert names["score"].position.low > names["random"] > 0
     assert (tmp_path / "dialogue.jsonl").read_text().count("\n") == 200
+
+
+@pytest.mark.slow
+def test_getting_started(tmp_path, monkeypatch, capsys):
+    """Its commands and its code, in the order of the page."""
+    if assets.status("adult") is None:
+        pytest.skip("Adult is not on this machine")
+    pytest.importorskip("tyro")
+    from train_scripts import cli
+
+    monkeypatch.chdir(tmp_path)
+    # Programs of other tests stay out of the cache of this machine's user.
+    monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
+    page = (ROOT / "docs/getting_started.md").read_text()
+    names, commands = {}, []
+    for language, text in re.findall(r"```(\w+)\n(.*?)```", page, flags=re.S):
+        if language == "python":
+            exec(compile(text, "getting_started.md", "exec"), names)
+            continue
+        for words in map(shlex.split, text.splitlines()):
+            if words[:2] == ["python", "-m"] and "train_scripts" in words[2]:
+                system = words[2].split(".")[1:]
+                commands.append([*(["run"] if system else []), *system, *words[3:]])
+                assert cli.main(commands[-1]) == 0 or commands[-1] == ["doctor"]
+    assert [each[0] for each in commands] == ["doctor", "run", "run"]
+    assert names["result"]["preset"] == "smoke" and names["result"]["claims"]
+    accurate, fair = names["levels"].accuracy
+    wide, narrow = names["levels"].demographic_parity
+    assert accurate > fair and wide > 2 * narrow
+    assert list((tmp_path / "runs" / "routing").glob("*/router.json"))
+    printed = capsys.readouterr().out
+    assert "jeff-jax" in printed and "AUROC" in printed

@@ -35,6 +35,7 @@ _PURPOSES = {
     "data": "data sets from the hub and the census",
     "peers": "benchmarks and parity tests; PyTorch is installed by itself",
     "dev": "tests, lint and types",
+    "docs": "the site of the documentation",
     "cuda": "NVIDIA GPUs",
     "tpu": "Google TPUs",
 }

@@ -2,7 +2,7 @@
 
 An edit's gradient often conflicts with that of the training loss. With ``g_tg`` the
 gradient of the loss on the targets and ``g_k`` the *anchor gradients* of the training
-loss on K subsets of the training examples, GRE (K = 1) and GRE+ (K > 1) take
+loss on K subsets of the training examples, GRE (K = 1) and GRE+ (K > 1) take::
 
   argmin_g |g - g_tg|^2 / 2 + gamma |g|^2 / 2  subject to  <g, g_k> >= 0 for all k,
 

@@ -37,9 +37,9 @@ class Choice(NamedTuple):
 
 
 def normal_margin(ratios: Float[Array | np.ndarray, " texts"]) -> Float[Array, ""]:
-    r"""Compute how far normal texts lie on the normal side, in standard deviations.
+    """Compute how far normal texts lie on the normal side, in standard deviations.
 
-    .. math:: -\bar r / s_r
+    ``-mean(r) / std(r)``.
 
     Args:
       ratios: of normal texts, positive for the anomalous side, such as

@@ -41,9 +41,9 @@ def log_likelihoods(
     *,
     max_tokens: int = 128,
 ) -> Float[np.ndarray, "prompts texts"]:
-    r"""Compute each text's mean log-likelihood per token after each prompt.
+    """Compute each text's mean log-likelihood per token after each prompt.
 
-    .. math:: \frac{1}{T} \sum_t \log p(x_t \mid \text{prompt}, x_{<t})
+    ``mean_t log p(x_t | prompt, x_1 ... x_(t-1))``.
 
     Args:
       model: a decoder.
@@ -90,14 +90,10 @@ def ratio(
     anomalous: Float[Array | np.ndarray, "kinds texts"],
     normal: Float[Array | np.ndarray, "categories texts"],
 ) -> Float[Array, " texts"]:
-    r"""Compute the log-likelihood ratio of anomalous to normal kinds.
+    """Compute the log-likelihood ratio of anomalous to normal kinds.
 
-    .. math::
-
-       \log \frac{1}{A} \sum_a e^{\ell_a(x)}
-       - \log \frac{1}{K} \sum_k e^{\ell_k(x)}
-
-    with :math:`\ell` the mean log-likelihood per token of `log_likelihoods`.
+    ``log mean_a exp(l_a(x)) - log mean_k exp(l_k(x))``, with ``l`` the
+    mean log-likelihood per token of `log_likelihoods`.
 
     Args:
       anomalous: log-likelihoods after each anomalous description.

@@ -23,12 +23,11 @@ def calibrated(
     logits: Float[Array | np.ndarray, "texts options"],
     content_free: Float[Array | np.ndarray, "prompts options"],
 ) -> Float[Array, "texts options"]:
-    r"""Divide the probabilities of options by those without a text.
+    """Divide the probabilities of options by those without a text.
 
-    .. math:: q_o(x) \propto p_o(x) / \bar p_o
-
-    where :math:`\bar p` is the mean over content-free prompts. It takes away the
-    model's liking for a label or a place in the list.
+    ``q_o(x)`` is proportional to ``p_o(x) / m_o``, where ``m`` is the mean of p over
+    content-free prompts. It takes away the model's liking for a label or a place in
+    the list.
 
     Args:
       logits: of the options after each text.

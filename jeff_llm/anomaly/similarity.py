@@ -22,9 +22,10 @@ def similarity_scores(
     scale: int | float = 20.0,
     normal_weight: int | float = 0.5,
 ) -> Float[Array, " texts"]:
-    r"""Compute how much nearer texts are to anomalous descriptions than to normal ones.
+    """Compute how much nearer texts are to anomalous descriptions than to normal ones.
 
-    .. math:: \sigma(s\,[\max_a \cos(x, a) - w \max_k \cos(x, k)])
+    ``sigmoid(s (max_a cos(x, a) - w max_k cos(x, k)))``, with ``s`` the scale and
+    ``w`` the normal weight.
 
     Without an anomalous description the first term is 0: a text is anomalous if it is
     far from every normal one.

@@ -1,7 +1,7 @@
 """Rules that end a thought early, as pure functions of probes.
 
 A probe closes the thought at some place and looks at the answer that the model would
-give there (`jeff_llm.reasoning.thinking.probe`). A rule takes the probes of many
+give there (`jeff_llm.reasoning.probing.probe`). A rule takes the probes of many
 chains, [chains, probes] with a mask ``where``, and returns for each chain the index of
 the first probe at which it stops, or -1. No rule looks at later probes. A rule applied
 to finished chains therefore gives exactly what it would have given while they were
