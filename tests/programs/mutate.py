@@ -88,10 +88,19 @@ class Worker:
     def __init__(self, folder: Path):
         import mutated_data
         import mutated_genes
+        import mutated_lines
         import mutated_models
+        import mutated_requests
         import mutated_runs
 
-        every = (mutated_data, mutated_genes, mutated_models, mutated_runs)
+        every = (
+            mutated_data,
+            mutated_genes,
+            mutated_lines,
+            mutated_models,
+            mutated_requests,
+            mutated_runs,
+        )
         formats = [form for module in every for form in module.FORMATS]
         self.formats = {
             form.name: form

@@ -10,6 +10,8 @@ from mutated_data import finite, jsonl, text
 
 from jeff import files
 from jeff_llm.genes import cases, hpo, nomenclature, stored, top_probability
+from train_scripts.genes import own
+from train_scripts.genes.data import World
 
 __all__ = ["FORMATS"]
 
@@ -72,6 +74,18 @@ PACKET = {
         }
     ],
 }
+# Version 1 of the schema: the gene and the diagnosis stand beside the features.
+PACKET_1 = {
+    "id": "p2",
+    "subject": {"id": "s", "sex": "FEMALE", "ageAtCollection": {"age": "P3Y"}},
+    "phenotypicFeatures": [
+        {"type": {"id": "HP:0001003"}},
+        {"type": {"id": "HP:0001004"}, "negated": True},
+    ],
+    "genes": [{"id": "ENTREZ:1", "symbol": "G1"}],
+    "diseases": [{"term": {"id": "OMIM:1", "label": "name 1"}}],
+    "metaData": {"phenopacketSchemaVersion": "1.0.0"},
+}
 _HPO: list[Any] = []
 
 
@@ -85,6 +99,53 @@ def packet(path: Path) -> Path:
     own_hpo(path.parent)
     path.write_text(json.dumps(PACKET))
     return path
+
+
+def packets(path: Path) -> Path:
+    """A folder with a phenopacket of each version, one of them below another folder."""
+    own_hpo(path.parent)
+    (path / "below").mkdir(parents=True)
+    (path / "a.json").write_text(json.dumps(PACKET))
+    (path / "below" / "b.json").write_text(json.dumps(PACKET_1))
+    return path
+
+
+def packet_lines(path: Path) -> Path:
+    own_hpo(path.parent)
+    return jsonl(PACKET, {"phenopacket": PACKET_1, "path": "b.json"})(path)
+
+
+def read_packets(path: Path) -> Any:
+    return cases.from_phenopackets(path, own_hpo(path))
+
+
+def check_packets(path: Path, found: Any) -> None:
+    usable, report = found
+    if path.is_dir():
+        # No file is passed over: each is a case, or refused with its place.
+        assert len(usable) + len(report.refused) >= 2
+    for case in usable:
+        assert len(case.phenotypes.observed) and case.sex in {"male", "female", None}
+
+
+def candidates(path: Path) -> Path:
+    own_hpo(path.parent)
+    (path.parent / "hgnc.tsv").write_text(HGNC)
+    path.write_text("# of a panel\nONE\nG1\n'G2'\nHGNC:2\nG0  # twice\nG0\n")
+    return path
+
+
+def read_candidates(path: Path) -> Any:
+    world = World(own_hpo(path), None)  # type: ignore[arg-type]  # its tables score
+    # In the place of the installed table, which has other genes.
+    vars(world)["nomenclature"] = nomenclature.read_hgnc(path.with_name("hgnc.tsv"))
+    return own.read_candidates(str(path), world)
+
+
+def check_candidates(path: Path, found: Any) -> None:
+    columns, _ = found
+    assert len(set(columns.tolist())) == len(columns) >= 2
+    assert set(columns.tolist()) <= {0, 1, 2}
 
 
 def phenobrain(path: Path) -> Path:
@@ -129,8 +190,12 @@ FORMATS = [
         "phenopacket",
         "a.json",
         packet,
-        lambda p: cases.from_phenopackets(p, own_hpo(p)),
+        read_packets,
+        check_packets,
     ),
+    Format("phenopackets, folder", "packets", packets, read_packets, check_packets),
+    Format("phenopackets, lines", "a.jsonl", packet_lines, read_packets, check_packets),
+    Format("candidates", "a.txt", candidates, read_candidates, check_candidates),
     Format(
         "cases", "a.jsonl", phenobrain, lambda p: cases.from_phenobrain(p, own_hpo(p))
     ),

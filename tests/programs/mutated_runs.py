@@ -134,7 +134,7 @@ async def _or_none(model: Any, request: chat.Request) -> chat.Answer | None:
 
 
 def router_json(path: Path) -> Path:
-    bound = Router(0.75, 1.0, 0.5, 0.875, 0.125, 0.0625)
+    bound = Router(0.75, 1.0, 0.5, 0.875, 0.125, 0.0625, "perplexity")
     write_routers(path, {"match": Router(0.5, rate=0.25), "guaranteed": bound})
     return path
 

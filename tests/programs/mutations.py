@@ -388,6 +388,7 @@ SPECIAL: dict[str, list[Mutation]] = {
     **{kind: [lines] for kind in (".csv", ".tsv", ".txt", ".obo", ".hpoa", ".jinja")},
     ".json": [json_value],
     ".jsonl": [json_line, lines],
+    ".ndjson": [json_line, lines],
     ".gz": [inside_gzip],
     ".npz": [inside_npz],
     ".zip": [inside_zip],
