@@ -16,7 +16,6 @@ __all__ = [
     "gram_matrix",
     "inner_products",
     "leading_axis",
-    "wide_dtype",
 ]
 
 
@@ -54,7 +53,7 @@ def gram_matrix(anchors: PyTree, others: PyTree | None = None) -> Float[Array, "
     return _contract(anchors, anchors if others is None else others, 1)
 
 
-def wide_dtype(*leaves: Array) -> Any:
+def _wide_dtype(*leaves: Array) -> Any:
     """The dtype in which products are summed: float32, or the widest of the leaves.
 
     Args:
@@ -75,7 +74,7 @@ def _contract(left: PyTree, right: PyTree, batched: int) -> Array:
     """
     total = jnp.zeros(())
     for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        wide = wide_dtype(a, b)
+        wide = _wide_dtype(a, b)
         axes = tuple(range(1, a.ndim)), tuple(range(batched, b.ndim))
         # The sign of a product decides whether a step conflicts, so a GPU or TPU must
         # not round the factors: hence the precision, and sums in float32 at least.
@@ -104,7 +103,7 @@ def combine(
     """
 
     def leaf(x: Array, g: Array) -> Array:
-        wide = wide_dtype(x, g)
+        wide = _wide_dtype(x, g)
         # In wide arithmetic and cast once: the correction may be far smaller than x.
         moved = jnp.tensordot(
             weights.astype(wide), g.astype(wide), 1, precision="highest"

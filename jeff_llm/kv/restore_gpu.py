@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from jeff_llm.kv.quantize import BLOCK
 
-__all__ = ["Layout", "load_columns", "restore"]
+__all__ = ["Layout", "restore"]
 
 
 class Layout(NamedTuple):
@@ -63,18 +63,18 @@ def restore(
       The block; zeros in channels that only fill.
     """
     bits, group_size, axis = layout
-    words = load_columns(refs[0], (layer, pl.ds(block, 1)), width)
+    words = _load_columns(refs[0], (layer, pl.ds(block, 1)), width)
     columns = words.shape[-1]
     if bits == 16:
         return words.astype(dtype).reshape(BLOCK, columns)
     at = (layer, block)
     paired = bits < 8 and dtype == refs[1].dtype == jnp.bfloat16
     if axis == "channel":
-        scale, zero = (load_columns(ref, at, width)[:, None] for ref in refs[1:])
+        scale, zero = (_load_columns(ref, at, width)[:, None] for ref in refs[1:])
         spread = (BLOCK // group_size, group_size, columns)
     else:
         groups = width // group_size
-        scale, zero = (load_columns(ref, at, groups)[:, :, None] for ref in refs[1:])
+        scale, zero = (_load_columns(ref, at, groups)[:, :, None] for ref in refs[1:])
         spread = (BLOCK, columns // group_size, group_size)
 
     def each(x: Array, shape: tuple[int, ...]) -> Array:
@@ -94,7 +94,7 @@ def restore(
     return (codes * scale + middle).astype(dtype)
 
 
-def load_columns(ref: Any, index: Any, columns: int) -> Array:
+def _load_columns(ref: Any, index: Any, columns: int) -> Array:
     """Load ``ref[index]`` in its real columns, and zeros in those that only fill it.
 
     Args:

@@ -40,7 +40,7 @@ from jeff_llm.models.tensors import (
 )
 from jeff_llm.models.tokenizer import from_gguf as tokenizer_of_gguf
 
-__all__ = ["PARTITIONS", "load", "load_directory", "load_gguf", "save"]
+__all__ = ["PARTITIONS", "load", "save"]
 
 # Megatron's layout: columns of the first products, rows of the second ones.
 PARTITIONS: tuple[tuple[str, PartitionSpec], ...] = (
@@ -89,109 +89,8 @@ def load(
         knows; names the file, and the tensor or field.
     """
     path = find_model(str(name_or_path), revision)
-    read = load_directory if path.is_dir() else load_gguf
-    return read(
-        path,
-        dtype=dtype,
-        mesh=mesh,
-        partitions=partitions,
-        ignore=ignore,
-        packed=packed,
-    )
-
-
-def load_gguf(
-    path: str | Path,
-    *,
-    dtype: Any = jnp.float32,
-    mesh: Mesh | None = None,
-    partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
-    ignore: Sequence[str] = (),
-    packed: bool = False,
-) -> LanguageModel:
-    """Load a GGUF file.
-
-    Args:
-      path: the file, of any quantisation that the package gguf can dequantise.
-      dtype: of the parameters.
-      mesh: as in `load`.
-      partitions: as in `load`.
-      ignore: as in `load`.
-      packed: as in `load`.
-
-    Returns:
-      The model; its tokenizer is built from the file.
-
-    Raises:
-      ValueError: as in `load`.
-    """
-    file = open_gguf(path)
-    # One part has some of the tensors, and would look like another architecture.
-    if file.metadata.get("split.count", 1) not in (0, 1):
-        raise ValueError(
-            f"{path}: expected a whole model, got one part of several; join them with "
-            "llama.cpp's gguf-split first"
-        )
-    metadata = known_fields.without(file.metadata, ignore)
-    with _naming(file.path):
-        shapes = _shapes(file)
-        config = from_gguf(metadata, shapes)
-        sizes.check_sizes(config, sizes.GGUF, shapes)
-        if "rope_freqs.weight" in file:
-            config = _with_factors(config, file["rope_freqs.weight"].read())
-    rules, ignored = architectures.gguf_rules(config), architectures.GGUF_IGNORED
-    params = _read(file, config, rules, ignored, dtype, mesh, partitions, packed)
-    with _naming(file.path):
-        tokenizer = tokenizer_of_gguf(metadata)
-        ends = end_tokens(metadata)
-    name = str(metadata.get("general.name") or file.path.stem)
-    return _checked(LanguageModel(config, params, tokenizer, name, ends), file.path)
-
-
-def load_directory(
-    path: str | Path,
-    *,
-    dtype: Any = jnp.float32,
-    mesh: Mesh | None = None,
-    partitions: Sequence[tuple[str, PartitionSpec]] = PARTITIONS,
-    ignore: Sequence[str] = (),
-    packed: bool = False,
-) -> LanguageModel:
-    """Load a directory as transformers writes them.
-
-    Args:
-      path: holds ``config.json``, safetensors in one file or in shards, and, where
-        there is a tokenizer, ``tokenizer.json``.
-      dtype: of the parameters.
-      mesh: as in `load`.
-      partitions: as in `load`.
-      ignore: as in `load`.
-      packed: as in `load`.
-
-    Returns:
-      The model; its tokenizer is None where the directory has none.
-
-    Raises:
-      FileNotFoundError: if a file is missing.
-      ValueError: as in `load`.
-    """
-    path = Path(path)
-    values = folder.read_config(path, ignore)
-    with _naming(path / "config.json"):
-        # Its missing fields are named first, even where there are no weights.
-        layers = fields.whole(values, "num_hidden_layers")
-    file = folder.with_prefix(open_safetensors(path))
-    with _naming(path / "config.json"):
-        sizes.check_layers(layers, sizes.TRANSFORMERS, len(file))
-        config = from_transformers(values)
-        file, config = folder.settle_head(file, config)
-        shapes = {name: tensor.shape for name, tensor in file.items()}
-        sizes.check_sizes(config, sizes.TRANSFORMERS, shapes)
-    ends = folder.end_ids(path, values, config.vocab_size, ignore)
-    rules, ignored = architectures.SAFETENSORS_RULES, architectures.SAFETENSORS_IGNORED
-    params = _read(file, config, rules, ignored, dtype, mesh, partitions, packed)
-    tokenizer = folder.read_tokenizer(path)
-    return _checked(LanguageModel(config, params, tokenizer, path.name, ends), path)
+    read = _load_directory if path.is_dir() else _load_gguf
+    return read(path, ignore, (dtype, mesh, partitions, packed))
 
 
 def save(
@@ -244,6 +143,53 @@ def _naming(path: Path) -> Iterator[None]:
             yield
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _load_gguf(
+    path: Path, ignore: Sequence[str], how: tuple[Any, ...]
+) -> LanguageModel:
+    file = open_gguf(path)
+    # One part has some of the tensors, and would look like another architecture.
+    if file.metadata.get("split.count", 1) not in (0, 1):
+        raise ValueError(
+            f"{path}: expected a whole model, got one part of several; join them with "
+            "llama.cpp's gguf-split first"
+        )
+    metadata = known_fields.without(file.metadata, ignore)
+    with _naming(file.path):
+        shapes = _shapes(file)
+        config = from_gguf(metadata, shapes)
+        sizes.check_sizes(config, sizes.GGUF, shapes)
+        if "rope_freqs.weight" in file:
+            config = _with_factors(config, file["rope_freqs.weight"].read())
+    rules, ignored = architectures.gguf_rules(config), architectures.GGUF_IGNORED
+    params = _read(file, config, rules, ignored, *how)
+    with _naming(file.path):
+        tokenizer = tokenizer_of_gguf(metadata)
+        ends = end_tokens(metadata)
+    name = str(metadata.get("general.name") or file.path.stem)
+    return _checked(LanguageModel(config, params, tokenizer, name, ends), file.path)
+
+
+def _load_directory(
+    path: Path, ignore: Sequence[str], how: tuple[Any, ...]
+) -> LanguageModel:
+    values = folder.read_config(path, ignore)
+    with _naming(path / "config.json"):
+        # Its missing fields are named first, even where there are no weights.
+        layers = fields.whole(values, "num_hidden_layers")
+    file = folder.with_prefix(open_safetensors(path))
+    with _naming(path / "config.json"):
+        sizes.check_layers(layers, sizes.TRANSFORMERS, len(file))
+        config = from_transformers(values)
+        file, config = folder.settle_head(file, config)
+        shapes = {name: tensor.shape for name, tensor in file.items()}
+        sizes.check_sizes(config, sizes.TRANSFORMERS, shapes)
+    ends = folder.end_ids(path, values, config.vocab_size, ignore)
+    rules, ignored = architectures.SAFETENSORS_RULES, architectures.SAFETENSORS_IGNORED
+    params = _read(file, config, rules, ignored, *how)
+    tokenizer = folder.read_tokenizer(path)
+    return _checked(LanguageModel(config, params, tokenizer, path.name, ends), path)
 
 
 def _shapes(file: TensorFile) -> dict[str, tuple[int, ...]]:
