@@ -145,7 +145,9 @@ def parse(kind: type[Any], fields: dict[str, Any]) -> Any:
         return kind.model_validate(fields)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-    path = ".".join(map(str, first["loc"]))
+    # An error names its field: an empty name as JSON writes it, and the whole where a
+    # name is no text.
+    path = ".".join(str(part) or '""' for part in first["loc"]) or "body"
     if first["type"] == "extra_forbidden":
         raise RequestError(
             f"{path}: expected no such field; leave it out",

@@ -82,7 +82,7 @@ def send(address: str, *, routed: bool = False) -> Any:
         if status == 200:
             return _answer(sent)
         error = json.loads(sent)["error"]
-        named = error["param"] or error["message"].startswith("body")
+        named = error["param"] or error["message"].startswith(("body", "prompt"))
         if not named or not 400 <= status < 500:
             raise RuntimeError(f"{status}: {error}")
         # A body has no file; its errors name the field.

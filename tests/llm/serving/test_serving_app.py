@@ -180,6 +180,7 @@ def test_the_key_is_asked_for(url, plain):
     ("fields", "named"),
     [
         ({"temprature": 1}, "temprature: expected no such field"),
+        ({"": 1}, '"": expected no such field'),
         ({"temperature": "warm"}, "temperature: "),
         ({"temperature": True}, "temperature: "),
         ({"max_tokens": 0}, "max_tokens: "),
@@ -241,7 +242,11 @@ def test_what_changes_nothing_is_taken(client, expected):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"null", b'{"a":1,"a":2}', b'{"n":1e999}', b"[" * 10**5]
+    "body",
+    [
+        *(b"", b"{", b"[]", b"null", b'{"a":1,"a":2}', b'{"n":1e999}', b"[" * 10**5),
+        b'{"\\ud800":1}',
+    ],
 )
 def test_bad_json_is_no_fault_of_the_server(url, plain, body):
     for path in ("chat/completions", "completions"):
