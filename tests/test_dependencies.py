@@ -27,6 +27,7 @@ OURS = {*FOLDERS, "conftest"}
 DISTRIBUTIONS = {
     "adaptive_consistency": "adaptiveconsistency",
     "PIL": "pillow",
+    "haiku": "dm-haiku",
     "huggingface_hub": "huggingface-hub",
     "ml_dtypes": "ml-dtypes",
     "orbax": "orbax-checkpoint",

@@ -53,8 +53,11 @@ def equinox(fan_in, fan_out, key):
 
 def haiku(fan_in, fan_out, key):
     haiku = pytest.importorskip("haiku")
-    layer = haiku.transform(lambda x: haiku.Linear(fan_out)(x))
-    layer = haiku.without_apply_rng(layer)
+
+    def network(x):  # a module of Haiku can only be made while it is transformed
+        return haiku.Linear(fan_out)(x)
+
+    layer = haiku.without_apply_rng(haiku.transform(network))
     return Dense(layer.apply, layer.init(key, jnp.zeros((1, fan_in))))
 
 

@@ -33,7 +33,7 @@ BESIDE = (
     "LICENSE",
     "pyproject.toml",
 )
-EXTRAS = "graph,scripts,llm,serve,anomaly,bio,dev"
+EXTRAS = ("graph", "scripts", "llm", "serve", "anomaly", "bio", "dev")
 SHOWN = ("jax", "flax", "optax", "orbax-checkpoint", "jraph", "chex", "numpy", "scipy")
 
 
@@ -58,10 +58,10 @@ def main() -> int:
     run("uv", "venv", "--quiet", "--clear", "--python", given.python, environment)
     # The least of what jeff itself names; their own dependencies may be newer.
     resolution = "lowest-direct" if given.packages == "floors" else "highest"
-    run(
-        *("uv", "pip", "install", "--quiet", "--python", python),
-        *("--resolution", resolution, f"{wheel}[{EXTRAS}]"),
-    )
+    install = ("uv", "pip", "install", "--quiet", "--python", python)
+    extras = [word for extra in EXTRAS for word in ("--extra", extra)]
+    run(*install, "--resolution", resolution, "-r", ROOT / "pyproject.toml", *extras)
+    run(*install, "--no-deps", wheel)
     run("uv", "pip", "freeze", "--python", python, into=folder / "versions.txt")
     for line in (folder / "versions.txt").read_text().splitlines():
         if line.partition("==")[0] in SHOWN:
