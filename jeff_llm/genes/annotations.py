@@ -16,7 +16,6 @@ __all__ = [
     "FREQUENCY_CLASSES",
     "AnnotationReport",
     "Annotations",
-    "genes_citing",
     "lines_without",
     "parse_frequency",
 ]
@@ -151,21 +150,3 @@ def lines_without(
         lines[kept[annotations.line_references]], minlength=len(counts)
     )
     return (others > 0) | (counts == 0)
-
-
-def genes_citing(
-    annotations: Annotations, references: Collection[str]
-) -> Int32[np.ndarray, " found"]:
-    """Genes whose profile changes without some references.
-
-    Args:
-      annotations: annotations of diseases and genes.
-      references: references to leave out, as in `lines_without`.
-
-    Returns:
-      Positions of the genes, ascending; no other gene needs a new score.
-    """
-    lost = ~lines_without(annotations, references)
-    diseases = np.unique(annotations.line_disease[lost])
-    genes, linked = annotations.links.T
-    return np.unique(genes[np.isin(linked, diseases)])

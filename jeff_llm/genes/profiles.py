@@ -75,12 +75,7 @@ def disease_exclusions(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
     return lacking._replace(frequencies=np.zeros_like(lacking.frequencies))
 
 
-def gene_terms(
-    hpo: Hpo,
-    *,
-    without: Collection[str] = (),
-    genes: Int[np.ndarray, " chosen"] | None = None,
-) -> Profiles:
+def gene_terms(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
     """Phenotypes of each gene: those of its diseases together.
 
     The frequency of a term is the largest that one of the diseases states. Only the
@@ -90,18 +85,12 @@ def gene_terms(
     Args:
       hpo: ontology and annotations.
       without: references to leave out, as in `lines_without`.
-      genes: positions of some genes, each once; all genes if None.
 
     Returns:
-      One row per gene of ``genes``, or of ``hpo.annotations.genes``; some are empty.
+      One row per gene of ``hpo.annotations.genes``; some are empty.
     """
     annotations = hpo.annotations
-    if genes is None:
-        genes = np.arange(len(annotations.genes))
-    row_of = np.full(len(annotations.genes), -1)
-    row_of[genes] = np.arange(len(genes))
-    rows, linked = row_of[annotations.links[:, 0]], annotations.links[:, 1]
-    rows, linked = rows[rows >= 0], linked[rows >= 0]
+    rows, linked = annotations.links.T
     shown, profiles = _disease_lines(hpo, without, np.unique(linked))
     diseases = select_pairs(profiles, shown)
     counts = np.diff(diseases.starts)[linked]
@@ -115,7 +104,7 @@ def gene_terms(
     # fmax prefers a number to NaN, and -inf remains where no disease states one.
     np.fmax.at(frequencies, owners, diseases.frequencies[taken])
     frequencies[np.isneginf(frequencies)] = np.nan
-    return _profiles(pairs, frequencies, len(genes), hpo.ontology)
+    return _profiles(pairs, frequencies, len(annotations.genes), hpo.ontology)
 
 
 def propagate(

@@ -303,17 +303,6 @@ def test_information_content_by_hand(ten):
     assert zero[at["HP:0000012"]] == 0 and zero[at["HP:0000022"]] == math.log(4)
 
 
-def test_some_genes(ten):
-    ids = ten.ontology.ids
-    some = np.array([3, 0])
-    chosen = profiles.gene_terms(ten, without=["PMID:1"], genes=some)
-    everything = rows(profiles.gene_terms(ten, without=["PMID:1"]), ids)
-    assert rows(chosen, ids) == [everything[3], everything[0]]
-    # Only G1 and G2 have a disease with a line that PMID:1 alone supports.
-    assert annotations.genes_citing(ten.annotations, {"PMID:1"}).tolist() == [0, 1]
-    assert annotations.genes_citing(ten.annotations, {"PMID:0"}).size == 0
-
-
 @pytest.mark.parametrize("name", ["obo", "hpoa", "genes"])
 @given(st.data())
 @settings(
