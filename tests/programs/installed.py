@@ -27,7 +27,7 @@ BESIDE = (
     "requirements",
     "Makefile",
     "ARCHITECTURE.md",
-  "README.md",
+    "README.md",
     "SECURITY.md",
     "CHANGELOG.md",
     "CITATION.cff",
