@@ -45,6 +45,7 @@ BROUGHT = {
 NOT_IMPORTED = {
     "basedpyright": "a command",
     "beartype": "named in the options of pytest",
+    "ipykernel": "the process in which notebooks run",
     "optimum-quanto": "transformers imports it for its quantised cache",
     "pre-commit": "a command",
     "pytest-cov": "a plugin",
