@@ -6,6 +6,7 @@ with checkpoints these are the truth, and a damaged log is mended with a warning
 run without them the log itself is the truth, and damage to it is an error.
 """
 
+import importlib.util
 import json
 import warnings
 from pathlib import Path
@@ -111,13 +112,15 @@ class RunLog:
             from rich import progress
             from rich.console import Console
 
+            # In a notebook rich draws with ipywidgets, and warns where there is none.
+            widgets = importlib.util.find_spec("ipywidgets") is not None
             self._bar = progress.Progress(
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
                 progress.TextColumn(f"{self._shown} {{task.fields[value]}}"),
                 progress.TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=Console(stderr=True, force_jupyter=None if widgets else False),
             )
             self._bar.start()
             self._bar.add_task(
