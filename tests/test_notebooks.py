@@ -239,7 +239,9 @@ def test_overview_runs(tmp_path):
     assert float(of_sample) > 2 * float(of_all)
     assert re.search(r"mean bits of keys 4\.0, of values 2\.0", out)
     assert "memory at 32,768 tokens: 2" in out
-    before, after = re.search(r"accuracy (\d+)%; with 30% passed on (\d+)%", out).groups()
+    before, after = re.search(
+        r"accuracy (\d+)%; with 30% passed on (\d+)%", out
+    ).groups()
     assert int(after) > int(before) + 15
     assert re.search(r"AUROC of the token: 0\.\d", out)
     assert re.search(r"\d\.\d samples in place of 40", out)
