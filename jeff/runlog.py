@@ -112,15 +112,19 @@ class RunLog:
             from rich import progress
             from rich.console import Console
 
-            # In a notebook rich draws with ipywidgets, and warns where there is none.
-            widgets = importlib.util.find_spec("ipywidgets") is not None
+            console = Console(stderr=True)
+            if console.is_jupyter and importlib.util.find_spec("ipywidgets") is None:
+                # Rich would warn at each refresh; so the bar is printed at its end.
+                console = Console(
+                    stderr=True, force_jupyter=False, force_terminal=False
+                )
             self._bar = progress.Progress(
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
                 progress.TextColumn(f"{self._shown} {{task.fields[value]}}"),
                 progress.TimeRemainingColumn(),
-                console=Console(stderr=True, force_jupyter=None if widgets else False),
+                console=console,
             )
             self._bar.start()
             self._bar.add_task(

@@ -35,9 +35,21 @@ from jeff_llm.anomaly import similarity, text_detector
 from jeff_llm.models import encoder
 
 NUM_TEXTS = 800
+BATCH_SIZE = 64
 key = jax.random.key(0)
 assets.bring(["minilm", "minilm_tokenizer"])
-encoders = {"minilm": encoder.load("minilm").encode}
+minilm = encoder.load("minilm")
+vectors = {}
+
+
+def encode(texts):
+    """Vectors of texts; each text is read once."""
+    new = [text for text in dict.fromkeys(texts) if text not in vectors]
+    vectors.update(zip(new, minilm.encode(new, batch_size=BATCH_SIZE), strict=True))
+    return np.stack([vectors[text] for text in texts])
+
+
+encoders = {"minilm": encode}
 
 # %% [markdown]
 # ## Normal texts
@@ -51,7 +63,7 @@ paragraphs = dict.fromkeys(
     " ".join(paragraph.split())
     for topic in topics.topics.values()
     for paragraph in topic.split("\n\n")
-    if len(paragraph) >= 60 and not paragraph.startswith("   ")
+    if 60 <= len(paragraph) <= 400 and not paragraph.startswith("   ")
 )
 order = np.asarray(jax.random.permutation(key, len(paragraphs)))[: NUM_TEXTS + 60]
 normal = [list(paragraphs)[place] for place in order]
@@ -116,7 +128,7 @@ kinds = anomaly.Categories(
 
 
 def by_words(texts):
-    return similarity.description_similarity(encoders["minilm"], texts, kinds).score
+    return similarity.description_similarity(encode, texts, kinds).score
 
 
 both = text_detector.fit(normal, encoders, scorers={"words": by_words}, key=key)

@@ -27,6 +27,7 @@ import tempfile
 
 import jax
 import matplotlib.pyplot as plt
+import numpy as np
 
 from jeff import assets
 from jeff_llm import clinic
@@ -36,10 +37,22 @@ from jeff_llm.models import encoder
 
 NUM_QUESTIONS = 300
 NUM_STEPS = 200
+BATCH_SIZE = 64
 key = jax.random.key(0)
 assets.bring(["hpo", "hpo_annotations", "hpo_genes", "minilm", "minilm_tokenizer"])
 questions = clinic.simulate_questions(hpo.load(), NUM_QUESTIONS, key=key)
 items = clinic.make_items(questions).items
+minilm = encoder.load("minilm")
+vectors = {}
+
+
+def encode(texts):
+    """Vectors of texts; each text is read once."""
+    new = [text for text in dict.fromkeys(texts) if text not in vectors]
+    vectors.update(zip(new, minilm.encode(new, batch_size=BATCH_SIZE), strict=True))
+    return np.stack([vectors[text] for text in texts])
+
+
 half = len(items) // 2
 train, test = items[:half], items[half:]
 
@@ -81,7 +94,6 @@ for name, tasks in {"published construction": published[5], "jeff": mazes[5]}.it
     print(f"last, {name}: POS {mean_position(tasks, picks):.3f}")
 chance = clinic.expected_random(mazes[5]).position.mean()
 print(f"random: POS {chance:.3f}")
-encode = encoder.load("minilm").encode
 best_rule = {}
 for level in mazes:
     picked = rules.apply_rules(mazes[level], encode, key=key)
@@ -115,8 +127,7 @@ told["sentences"] = [
 texts = {text for talks in told.values() for talk in talks for text in talk}
 for tasks in mazes.values():
     texts |= {t for maze in tasks for t in (maze.item.background, *maze.listed)}
-texts = sorted(texts)
-vectors = dict(zip(texts, encode(texts), strict=True))
+encode(sorted(texts))
 untrained = heads.init(384, key=key)
 scores = {}
 for name in ("untuned", *told):

@@ -39,6 +39,8 @@ NUM_ROWS = 2
 NUM_TOKENS = 1024
 WIDTHS = ((16, 16), (4, 4), (4, 2), (2, 4))
 PROMPT_TOKENS = 400
+NEW_TOKENS = 32
+EQUAL_BITS = (8, 4)
 
 # %% [markdown]
 # ## A model and a text
@@ -119,11 +121,11 @@ plt.show()
 
 # %%
 prompt = np.asarray(tokens[0, :PROMPT_TOKENS])
-plain = generate.generate(model, [prompt], max_new_tokens=32, stop_ids=[])
-for bits in (8, 4):
+plain = generate.generate(model, [prompt], max_new_tokens=NEW_TOKENS, stop_ids=[])
+for bits in EQUAL_BITS:
     make_cache = kv.MakeCache(kv.CacheConfig(bits, bits))
     drawn = generate.generate(
-        model, [prompt], max_new_tokens=32, stop_ids=[], make_cache=make_cache
+        model, [prompt], max_new_tokens=NEW_TOKENS, stop_ids=[], make_cache=make_cache
     )
     same = np.mean(drawn.tokens == plain.tokens)
     print(f"{bits} bits: {same:.0%} of the tokens are those of full precision")

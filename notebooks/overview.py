@@ -35,6 +35,7 @@ from jeff_llm.reasoning import voting
 NUM_CELLS = 4000
 NUM_QUESTIONS = 200
 NUM_EPOCHS = 4
+NUM_GRAPH_EPOCHS = 200
 FIRST_LAYER = 24
 key = jax.random.key(0)
 found = assets.bring(
@@ -88,7 +89,9 @@ plt.show()
 graph, labels = loaders.load_digits_graph()
 parts = editing.split(labels, 50, 1000, key=key)
 apply_fn, params = nets.split_net(nets.make_net("gcn", 64, 10, key=key))
-fitted = training.fit(apply_fn, params, graph, labels, parts, key=key)
+fitted = training.fit(
+    apply_fn, params, graph, labels, parts, key=key, num_epochs=NUM_GRAPH_EPOCHS
+)
 says = apply_fn(fitted.params, graph).argmax(1)
 node = int(np.flatnonzero(parts.valid & (says != labels))[0])
 editor = editing.Editor.start(
@@ -157,14 +160,12 @@ print(f"memory at 32,768 tokens: {size[4, 2] / size[16, 16]:.1%} of 16 bits")
 # here one that is always right.
 
 # %%
-model, tokens = selfref.add_tokens(model)  # for the next cell
 lands = json.loads(found["countries"].read_bytes())
 rows = json.loads(found["cities"].read_bytes()).values()
 rows = sorted(rows, key=lambda row: -row["population"])[: 10 * NUM_QUESTIONS : 10]
 prompts = [f"City: {row['name']}\nCountry:" for row in rows]
-out = generate.generate(
-    model, prompts, max_new_tokens=6, stop_ids=[*model.encode("\n"), *tokens]
-)
+stops = [model.encode("\n")[0], model.encode("\n\n")[0]]
+out = generate.generate(model, prompts, max_new_tokens=8, stop_ids=stops)
 answers = [
     row[: max(n - 1, 1)].tolist()
     for row, n in zip(out.tokens, out.lengths, strict=True)
@@ -190,6 +191,7 @@ print(f"accuracy {curve.accuracy[0]:.0%}; with 30% passed on {curve.accuracy[1]:
 # AUROC of 0.5 is chance.
 
 # %%
+taught, tokens = selfref.add_tokens(model)
 train, test = slice(0, NUM_QUESTIONS, 2), slice(1, NUM_QUESTIONS, 2)
 examples = selfref.make_examples(
     [model.encode(prompt) for prompt in prompts[train]],
@@ -200,7 +202,7 @@ examples = selfref.make_examples(
     token_weight=4.0,
 )
 recipe = selfref.Recipe(num_epochs=NUM_EPOCHS, first_layer=FIRST_LAYER, head=False)
-tuned, _ = selfref.fit(model, examples, key=key, recipe=recipe, rows=tokens)
+tuned, _ = selfref.fit(taught, examples, key=key, recipe=recipe, rows=tokens)
 token = selfref.confidence(tuned, prompts[test], answers[test], tokens)
 print(f"AUROC of the token: {metrics.auroc(jnp.asarray(token), correct[test]):.2f}")
 print(f"of the probabilities: {metrics.auroc(sure[test], correct[test]):.2f}")

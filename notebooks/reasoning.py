@@ -42,14 +42,18 @@ from jeff_llm.reasoning import (
     voting,
 )
 
+WIDTH = 128
+NUM_LAYERS = 4
 NUM_EXAMPLES = 20_000
 NUM_STEPS = 800
+BATCH_SIZE = 8
 NUM_RL_STEPS = 32
+NUM_PROMPTS = 16
 NUM_QUESTIONS = 60
 NUM_SAMPLES = 40
 MAX_TOKENS = 128
 key = jax.random.key(0)
-config = arithmetic.model_config(width=128, num_layers=4)
+config = arithmetic.model_config(width=WIDTH, num_layers=NUM_LAYERS)
 
 # %% [markdown]
 # ## A model that thinks too long
@@ -67,9 +71,10 @@ optimizer = optax.adamw(schedule, b2=0.98)
 fitted = training.fit(
     training.make_step(lambda p, batch, _: tuning.loss(config, p, batch), optimizer),
     training.init_state(arithmetic.init(config, key=key), optimizer, key=key),
-    training.Shuffled(packed, 8, key),
+    training.Shuffled(packed, BATCH_SIZE, key),
     num_steps=NUM_STEPS,
     chunk_steps=min(NUM_STEPS, 100),
+    progress=False,
 )
 base = LanguageModel(config, fitted.state.params, None)
 test = arithmetic.draw(NUM_QUESTIONS, seed=1)
@@ -128,9 +133,10 @@ prompts = policy.Prompts(*map(jnp.asarray, (pool.tokens, pool.mask, pool.answer)
 shortened = training.fit(
     step,
     training.init_state(base.params, optimizer, key=key),
-    training.Shuffled(prompts, 16, key),
+    training.Shuffled(prompts, NUM_PROMPTS, key),
     num_steps=NUM_RL_STEPS,
     chunk_steps=max(1, NUM_RL_STEPS // 8),
+    progress=False,
 )
 for row in shortened.history:
     print({name: round(row[name], 2) for name in ("step", "correct", "length")})

@@ -86,7 +86,7 @@ examples = selfref.make_examples(
     ids[:half], answers[:half], correct[:half], tokens, key=key, token_weight=4.0
 )
 for example in examples[:2]:
-    print(repr(model.tokenizer.decode(example.tokens)), example.weights)
+    print(repr(model.tokenizer.decode(example.tokens)), example.learned)
 recipe = selfref.Recipe(num_epochs=NUM_EPOCHS, first_layer=FIRST_LAYER, head=False)
 tuned, factors = selfref.fit(model, examples, key=key, recipe=recipe, rows=tokens)
 
@@ -94,14 +94,16 @@ tuned, factors = selfref.fit(model, examples, key=key, recipe=recipe, rows=token
 # ## Judge the other half
 #
 # The tuned model judges the base model's answers to questions that it has not learned
-# from. Beside the token, a measure that needs no training.
+# from. Beside the token, a measure that needs no training, and the token as it was
+# before, when it could not tell one answer from another.
 
 # %%
-seen = reading.read(model, prompts[half:], answers[half:])
+seen = reading.read(model, prompts[half:], answers[half:], next_tokens=list(tokens))
 shown = {
     "token": jnp.asarray(
         selfref.confidence(tuned, prompts[half:], answers[half:], tokens)
     ),
+    "untaught token": uncertainty.p_true(*jnp.asarray(seen.next_logits).T),
     "perplexity": uncertainty.perplexity_confidence(
         jnp.asarray(seen.log_probs), where=jnp.asarray(seen.where)
     ),

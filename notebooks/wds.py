@@ -33,6 +33,7 @@ from jeff_graph import cells
 from jeff_graph.cells import celluformer, evaluation, training
 
 NUM_CELLS = 8000
+NUM_GENES = 200
 NUM_EPOCHS = 6
 key = jax.random.key(0)
 
@@ -46,7 +47,7 @@ key = jax.random.key(0)
 
 # %%
 source = cells.simulate_cells(NUM_CELLS, seed=0)
-recipe = cells.make_recipe(source, num_genes=200)
+recipe = cells.make_recipe(source, num_genes=NUM_GENES)
 view = cells.collect(cells.prepare(source, recipe), "type", "label")
 types = view.column("type")
 labels, classes = cells.label_codes(view.column("label"))

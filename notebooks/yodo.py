@@ -37,6 +37,7 @@ from jeff.fairness import evaluation, monotone_levels, nets, tabular, yodo
 
 NUM_EPOCHS = 8
 BATCH_SIZE = 512
+NUM_LEVELS = 101
 
 # %% [markdown]
 # ## Data
@@ -90,7 +91,7 @@ line = train_line(untrained, train)
 # one number for the whole line.
 
 # %%
-alphas = jnp.linspace(0, 1, 101)
+alphas = jnp.linspace(0, 1, NUM_LEVELS)
 levels = evaluation.evaluate(apply_fn, line, test, alphas)
 print(f"hypervolume, of 1 at most: {levels.hypervolume():.3f}")
 

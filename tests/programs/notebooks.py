@@ -24,7 +24,16 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-STRICT = "import warnings\n\nwarnings.simplefilter('error')"
+# A cell's warning is an error; what the kernel itself warns of is not the notebook's.
+STRICT = """
+import warnings
+
+for event, action in {"pre_run_cell": "error", "post_run_cell": "ignore"}.items():
+    get_ipython().events.register(
+        event, lambda _, action=action: warnings.simplefilter(action)
+    )
+"""
+COLOURS = re.compile(r"\x1b\[[\d;]*m")
 # A cell that takes longer hangs.
 SECONDS = 600
 
@@ -97,7 +106,8 @@ def run(notebook, name, folder, **environment):
             try:
                 client.execute_cell(cell, number)
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                raise RuntimeError(f"{name}, cell {cell.id}: {error}") from None
+                text = COLOURS.sub("", str(error))
+                raise RuntimeError(f"{name}, cell {cell.id}: {text}") from None
     done.cells.pop(0)
     left = [path.name for path in work.iterdir()]
     assert not left, f"{name} leaves files behind: {left}"
