@@ -41,7 +41,6 @@ from jeff_graph.editing import loaders, methods, nets, newton, training
 from jeff_graph.editing.log import BudgetExceededError
 
 NUM_EDITS = 50
-NUM_EPOCHS = 200
 
 # %% [markdown]
 # ## A graph and a network
@@ -55,15 +54,7 @@ graph, labels = loaders.load_digits_graph()
 parts = editing.split(labels, 50, 1000, key=jax.random.key(0))
 net = nets.make_net("gcn", 64, 10, key=jax.random.key(1))
 apply_fn, params = nets.split_net(net)
-trained = training.fit(
-    apply_fn,
-    params,
-    graph,
-    labels,
-    parts,
-    key=jax.random.key(2),
-    num_epochs=NUM_EPOCHS,
-)
+trained = training.fit(apply_fn, params, graph, labels, parts, key=jax.random.key(2))
 params = trained.params
 
 predicted = jax.jit(apply_fn)(params, graph).argmax(1)
@@ -228,15 +219,7 @@ def jraph_gcn(kernels, graph):
 keys = jax.random.split(jax.random.key(7))
 init = jax.nn.initializers.glorot_uniform()
 kernels = [init(keys[0], (64, 32)), init(keys[1], (32, 10))]
-fitted = training.fit(
-    jraph_gcn,
-    kernels,
-    graph,
-    labels,
-    parts,
-    key=jax.random.key(8),
-    num_epochs=NUM_EPOCHS,
-)
+fitted = training.fit(jraph_gcn, kernels, graph, labels, parts, key=jax.random.key(8))
 says = jraph_gcn(fitted.params, graph).argmax(1)
 misread_node = int(np.flatnonzero(parts.valid & (says != labels))[0])
 jraph_editor = editing.Editor.start(

@@ -86,7 +86,8 @@ examples = selfref.make_examples(
     ids[:half], answers[:half], correct[:half], tokens, key=key, token_weight=4.0
 )
 for example in examples[:2]:
-    print(repr(model.tokenizer.decode(example.tokens)), example.learned)
+    last = "<CN>" if example.tokens[-1] == tokens.confident else "<UN>"
+    print(repr(model.tokenizer.decode(example.tokens[:-1])), last, example.learned)
 recipe = selfref.Recipe(num_epochs=NUM_EPOCHS, first_layer=FIRST_LAYER, head=False)
 tuned, factors = selfref.fit(model, examples, key=key, recipe=recipe, rows=tokens)
 
