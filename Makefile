@@ -1,10 +1,11 @@
-# make demo | test | lint | docs | bench | lock | clean. Needs Python 3.11 to 3.13 and git.
+# make demo | test | lint | docs | bench | notebooks | lock | clean. Needs Python 3.11 to
+# 3.13 and git.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long coverage lint docs bench lock clean
+.PHONY: help demo test test-long coverage lint docs bench notebooks lock clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -45,6 +46,9 @@ docs: $(VENV)/.dev  ## Build the site, docs/_build/index.html; a warning is an e
 bench: $(VENV)/.scripts  ## Run the benchmarks (the peers must be installed).
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.memory
+
+notebooks: $(VENV)/.dev  ## Write notebooks/*.ipynb from their sources.
+	$(BIN)/python tests/programs/notebooks.py write
 
 lock:  ## Renew the hash-pinned requirement files (needs uv).
 	echo "setuptools>=77" | uv pip compile pyproject.toml - --quiet --universal \

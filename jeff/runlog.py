@@ -6,6 +6,7 @@ with checkpoints these are the truth, and a damaged log is mended with a warning
 run without them the log itself is the truth, and damage to it is an error.
 """
 
+import importlib.util
 import json
 import warnings
 from pathlib import Path
@@ -111,13 +112,19 @@ class RunLog:
             from rich import progress
             from rich.console import Console
 
+            console = Console(stderr=True)
+            if console.is_jupyter and importlib.util.find_spec("ipywidgets") is None:
+                # Rich would warn at each refresh; so the bar is printed at its end.
+                console = Console(
+                    stderr=True, force_jupyter=False, force_terminal=False
+                )
             self._bar = progress.Progress(
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
                 progress.TextColumn(f"{self._shown} {{task.fields[value]}}"),
                 progress.TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=console,
             )
             self._bar.start()
             self._bar.add_task(

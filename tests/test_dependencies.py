@@ -49,6 +49,7 @@ NOT_IMPORTED = {
     "beartype": "named in the options of pytest",
     "furo": "named in docs/conf.py",
     "myst-parser": "named in docs/conf.py",
+    "ipykernel": "the process in which notebooks run",
     "optimum-quanto": "transformers imports it for its quantised cache",
     "pre-commit": "a command",
     "pytest-cov": "a plugin",

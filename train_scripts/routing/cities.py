@@ -80,11 +80,14 @@ def continents(config: Config, workdir: Path) -> Part:
     )
     tables, claims = ["\n".join(lines) + "\n"], [claim]
     best = max(means, key=means.__getitem__)
-    queries = [each.confidence[best] for each in sets.values()]
-    answers = (
-        np.concatenate([each[place] for each in sets.values()]) for place in (1, 2)
+    all_sets = list(sets.values())
+    logs.write_slider(
+        workdir,
+        np.concatenate([each.confidence[best] for each in all_sets]),
+        np.concatenate([each.small_correct for each in all_sets]),
+        np.concatenate([each.large_correct for each in all_sets]),
+        measure=best,
     )
-    logs.write_slider(workdir, np.concatenate(queries), *answers, measure=best)
     for measure in ("perplexity", "trained probe"):
         carried = transfers(config, sets, measure, f"cities_{measure}")
         numbers |= carried.numbers
