@@ -64,8 +64,10 @@ def _router(fields: Any, where: str) -> Router:
             f"{where}: measure: expected a name, got {fields['measure']!r:.60}"
         )
     known = {name: fields[name] for name in ("rate", "accuracy")}
-    computed = {n: math.nan if v is None else float(v) for n, v in known.items()}
-    return Router(**(fields | computed | {"threshold": float(threshold)}))
+    read: dict[str, Any] = {
+        n: math.nan if v is None else float(v) for n, v in known.items()
+    }
+    return Router(**(fields | read | {"threshold": float(threshold)}))
 
 
 def _number(
