@@ -64,10 +64,9 @@ def _router(fields: Any, where: str) -> Router:
             f"{where}: measure: expected a name, got {fields['measure']!r:.60}"
         )
     known = {name: fields[name] for name in ("rate", "accuracy")}
-    read: dict[str, Any] = {
-        n: math.nan if v is None else float(v) for n, v in known.items()
-    }
-    return Router(**(fields | read | {"threshold": float(threshold)}))
+    computed = {n: math.nan if v is None else float(v) for n, v in known.items()}
+    read: dict[str, Any] = fields | computed | {"threshold": float(threshold)}
+    return Router(**read)
 
 
 def _number(
