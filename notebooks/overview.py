@@ -23,6 +23,7 @@ import numpy as np
 import optax
 
 from jeff import assets, fairness, metrics
+from jeff.fairness import nets as line_nets
 from jeff_graph import cells, editing
 from jeff_graph.editing import loaders, nets, newton, training
 from jeff_llm import anomaly, clinic, confidence, generate, genes, kv, reasoning
@@ -54,7 +55,7 @@ found = assets.bring(
 # %% [markdown]
 # ## 1. YODO: every trade-off between accuracy and fairness from one training
 #
-# People whose group raises their outcome; a line of linear models from the accurate to
+# People whose group raises their outcome; a line of small networks from the accurate to
 # the fair end. Every dot is a model that you can choose after training.
 
 # %%
@@ -62,18 +63,9 @@ x = jax.random.normal(key, (4096, 4))
 group = jax.random.bernoulli(key, 0.5, (4096,)).astype(int)
 label = (x[:, 0] + group > 0.5).astype(int)
 people = fairness.Examples(jnp.column_stack([x, group]), label, group)
-ends = fairness.Line(*jax.random.normal(key, (2, 5)))
-line = fairness.train(
-    lambda weight, inputs: inputs @ weight - 0.5,
-    ends,
-    people,
-    key=key,
-    optimizer=optax.adam(1e-2),
-    num_epochs=30,
-)
-levels = fairness.evaluate(
-    lambda weight, inputs: inputs @ weight - 0.5, line, people, jnp.linspace(0, 1, 21)
-)
+network, ends = line_nets.mlp_line(5, key=key)
+line = fairness.train(network, ends, people, key=key, optimizer=optax.adam(3e-3))
+levels = fairness.evaluate(network, line, people, jnp.linspace(0, 1, 21))
 figure, axes = plt.subplots(figsize=(4, 2.6), layout="constrained")
 axes.plot(100 * levels.demographic_parity, 100 * levels.accuracy, ".-")
 axes.set(xlabel="gap between the groups (%)", ylabel="accuracy (%)")

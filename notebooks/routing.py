@@ -113,8 +113,8 @@ plt.show()
 
 # %% [markdown]
 # On the left, the large model is taken to be always right. Every measure gains on
-# random routing and none comes near an oracle. On the right, why: the model is sure of
-# some of its mistakes.
+# random routing and none reaches an oracle. On the right, why: the model is unsure of
+# many right answers, too.
 #
 # ## A threshold for a purpose
 #
@@ -150,9 +150,9 @@ carried = confidence.transfer(
     calibration, sure[half:], small[half:], large[half:], rates
 )
 figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
-axes.plot(100 * rates, 100 * carried.predicted_accuracy, label="larger cities")
-axes.plot(100 * rates, 100 * carried.actual_accuracy, label="smaller cities")
-axes.set(xlabel="share asked for (%)", ylabel="accuracy (%)")
+axes.plot([0, 100], [0, 100], ":", color="grey", label="asked for, larger cities")
+axes.plot(100 * rates, 100 * carried.actual_rates, ".-", label="smaller cities")
+axes.set(xlabel="share to pass on, asked for (%)", ylabel="passed on (%)")
 axes.legend(frameon=False)
 plt.show()
 print(
@@ -161,8 +161,9 @@ print(
 )
 
 # %% [markdown]
-# The share of traffic carries over better than the accuracy. So calibrate on your own
-# traffic, and again when it changes.
+# The model is less sure of smaller cities, so the same threshold passes on more of them
+# than was asked for, and costs more. Calibrate on your own traffic, and again when it
+# changes.
 #
 # ## Where to go next
 #

@@ -85,9 +85,9 @@ ids = [model.encode(prompt) for prompt in prompts]
 examples = selfref.make_examples(
     ids[:half], answers[:half], correct[:half], tokens, key=key, token_weight=4.0
 )
-for example in examples[:2]:
-    last = "<CN>" if example.tokens[-1] == tokens.confident else "<UN>"
-    print(repr(model.tokenizer.decode(example.tokens[:-1])), last, example.learned)
+for name, token in zip(("<CN>", "<UN>"), tokens, strict=True):
+    example = next(each for each in examples if each.tokens[-1] == token)
+    print(repr(model.tokenizer.decode(example.tokens[:-1])), name, example.learned)
 recipe = selfref.Recipe(num_epochs=NUM_EPOCHS, first_layer=FIRST_LAYER, head=False)
 tuned, factors = selfref.fit(model, examples, key=key, recipe=recipe, rows=tokens)
 
@@ -116,7 +116,6 @@ for name, sure in shown.items():
     curve = confidence.curve(sure, small, large, rates)
     print(f"{name}: alignment {curve.alignment:.3f}, normalised area {curve.area:.3f}")
     left.plot(100 * rates, 100 * curve.accuracy, label=f"{name} ({curve.area:.2f})")
-left.plot([0, 100], [100 * small.mean(), 100], ":", color="grey", label="random (0)")
 left.set(xlabel="passed on to an expert (%)", ylabel="accuracy (%)")
 left.legend(fontsize=8, frameon=False)
 token = np.asarray(shown["token"])
@@ -128,10 +127,11 @@ right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A few hundred answers teach the token little: it need not beat the measure that costs
-# nothing. With three thousand, three seeds and every baseline (`python -m
-# train_scripts.selfref full`) the token that judges the base's answers routes better
-# than every measure without training.
+# The untaught token routes at random, the taught one does not. But a few hundred
+# answers teach it little: it need not beat the measure that costs nothing. With three
+# thousand, three seeds and every baseline (`python -m train_scripts.selfref full`) the
+# token that judges the base's answers routes better than every measure without
+# training.
 #
 # ## Where to go next
 #

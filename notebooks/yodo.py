@@ -100,7 +100,8 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained
 left.plot(100 * levels.demographic_parity, 100 * levels.accuracy, ".-", markersize=4)
 for place, name in ((0, "alpha 0"), (-1, "alpha 1")):
     at = 100 * levels.demographic_parity[place], 100 * levels.accuracy[place]
-    left.annotate(name, at, xytext=(4, -10), textcoords="offset points")
+    left.plot(*at, "o", label=name)
+left.legend(frameon=False)
 left.set(xlabel="demographic parity gap (%)", ylabel="accuracy (%)")
 for group, name in enumerate(people.groups):
     right.plot(alphas, 100 * levels.group_rates[:, group], label=name)
