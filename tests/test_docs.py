@@ -70,6 +70,7 @@ def test_only_pages_that_are_run_have_code():
         "long_contexts.md",
         "own_models.md",
         "reasoning.md",
+        "scaling.md",
         "serving.md",
         "training.md",
         "wds.md",
