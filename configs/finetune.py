@@ -46,10 +46,6 @@ class Config:
     # Rematerialise: store only each layer's input for the backward pass. Slower, but
     # saves memory on large models.
     remat: bool = False
-    # Devices that shard the parameters (FSDP); the remaining devices split the batch.
-    fsdp: int = 1
-    # Devices for tensor parallelism.
-    tensor: int = 1
     # Also write the merged model, in the format of transformers.
     merged: bool = True
     # Random seed of the initial factors, the validation split and the data order.
@@ -62,8 +58,6 @@ class Config:
             "num_epochs",
             "batch_size",
             "max_tokens",
-            "fsdp",
-            "tensor",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(

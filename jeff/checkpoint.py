@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from jeff import named_leaves, stored
+from jeff.sharding import is_local
 from jeff.stored import DamagedError
 
 __all__ = ["Checkpoints", "DamagedError", "metadata", "restore", "save"]
@@ -33,7 +34,9 @@ def save(
 ) -> Path:
     """Write a pytree of arrays to a directory.
 
-    The directory appears under its name only when it is complete.
+    The directory appears under its name only when it is complete. Of several processes
+    all call this together, with one path. Where all arrays lie on devices of the
+    first, it alone calls this.
 
     Args:
       path: directory to write; must not exist.
@@ -45,6 +48,8 @@ def save(
 
     Raises:
       FileExistsError: if ``path`` exists already.
+      NotImplementedError: if all arrays lie on devices of another process than the
+        first, which orbax does not write.
       OSError: if it cannot be written, for example on a full disk.
       TypeError: if a leaf is not an array, its dtype cannot be stored, or the metadata
         is not JSON.
@@ -55,10 +60,7 @@ def save(
         raise FileExistsError(f"{path}: exists already; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     args = stored.save_args(tree, metadata or {})
-    with (
-        stored.writing(path),
-        ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer,
-    ):
+    with stored.writing(path), stored.checkpointer(is_local(tree)) as checkpointer:
         checkpointer.save(path, args)
     return path
 
@@ -123,17 +125,33 @@ class Checkpoints:
     it is complete. Use it as a context manager: leaving it waits for the last write.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int = 2):
+    def __init__(
+        self, directory: str | Path, *, keep: int = 2, like: PyTree | None = None
+    ):
         """Open a directory of checkpoints, making it where it is missing.
 
         Args:
           directory: where the steps are, or will be.
           keep: how many of the newest checkpoints to keep.
+          like: arrays that are placed as those to be saved. Of several processes, one
+            whose devices hold all of them has the directory for itself.
+
+        Raises:
+          NotImplementedError: if that is another process than the first.
         """
         self.directory = Path(directory).absolute()
+        one = is_local(like)
+        options = stored.processes(one)
+        if one:  # orbax makes no directory for one of several processes
+            self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            item_handlers=stored.handlers(options),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=not one,
+                multiprocessing_options=options,
+            ),
         )
         self._writing: Path = self.directory
 

@@ -51,6 +51,7 @@ class RunLog:
         show: bool = True,
         title: str = "",
         shown: str = "loss",
+        alone: bool = False,
     ):
         """Open the log, dropping rows past ``start`` and mending what is damaged.
 
@@ -62,13 +63,15 @@ class RunLog:
           show: show a progress bar on standard error.
           title: text next to the bar.
           shown: name of the number next to the bar; a row without it shows a dash.
+          alone: of several processes this one has the folder for itself; otherwise the
+            first of them writes for all.
 
         Raises:
           OSError: if the file cannot be read or written.
           ValueError: if the row of ``start`` is lost and not given.
         """
         # Only one process writes; lines of several would be interleaved.
-        first_process = jax.process_index() == 0
+        first_process = alone or jax.process_index() == 0
         self.rows: list[Row] = []
         self._total, self._start, self._title = total, start, title
         self._shown = shown

@@ -11,7 +11,7 @@ JAX. Each process then holds its own part of a batch and calls the same function
 
 import re
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,12 @@ from jaxtyping import PyTree
 
 __all__ = [
     "batch_sharding",
+    "batches_of",
+    "check_own_devices",
+    "gather",
+    "is_local",
     "make_mesh",
+    "mesh_of",
     "replicate",
     "shard_batch",
     "shard_params",
@@ -85,6 +90,41 @@ def make_mesh(
     )
 
 
+def check_own_devices(mesh: Mesh) -> None:
+    """Refuse a mesh that spans processes, where each works on rows of its own.
+
+    Args:
+      mesh: the mesh.
+
+    Raises:
+      ValueError: if it has devices of another process.
+    """
+    if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
+        raise ValueError(
+            "mesh: expected devices of this process alone, got those of others; give "
+            "each process its own rows and make_mesh(devices=jax.local_devices())"
+        )
+
+
+def mesh_of(params: PyTree) -> Mesh | None:
+    """The mesh on which parameters lie.
+
+    Args:
+      params: a pytree of arrays.
+
+    Returns:
+      A mesh of `make_mesh`; None where they lie on a single device, or elsewhere.
+
+    >>> mesh = make_mesh(devices=jax.devices()[:1])
+    >>> mesh_of(replicate(np.ones(3), mesh)) == mesh
+    True
+    """
+    home = getattr(next(iter(jax.tree.leaves(params)), None), "sharding", None)
+    mesh = getattr(home, "mesh", None)
+    ours = isinstance(mesh, Mesh) and set(mesh.axis_names) >= {*_BATCH_AXES, "tensor"}
+    return mesh if ours else None
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The sharding of a batch: first axis over ``data`` and ``fsdp``, others whole.
 
@@ -96,6 +136,33 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     """
     # Over fsdp too: devices that hold parts of the parameters work on different rows.
     return NamedSharding(mesh, PartitionSpec(_BATCH_AXES))
+
+
+def batches_of(rows: int, mesh: Mesh | None) -> NamedSharding | None:
+    """How batches of a size are split, as `jeff.training.fit` takes it.
+
+    Args:
+      rows: of each batch.
+      mesh: a mesh of `make_mesh`, or None for a single device.
+
+    Returns:
+      `batch_sharding` of the mesh; None without one.
+
+    Raises:
+      ValueError: if the rows cannot be split evenly.
+
+    >>> batches_of(3, None) is None
+    True
+    """
+    if mesh is None:
+        return None
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % parts:
+        raise ValueError(
+            f"batch_size: expected a multiple of {parts}, the devices along data and "
+            f"fsdp that split a batch, got {rows} rows; take another batch size or mesh"
+        )
+    return batch_sharding(mesh)
 
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
@@ -236,6 +303,56 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     True
     """
     return shard_params(tree, mesh)
+
+
+def gather(tree: PyTree) -> PyTree:
+    """Bring arrays of several processes to each of them.
+
+    What one process then does with them concerns no other.
+
+    Args:
+      tree: a pytree of arrays. All processes must call this together.
+
+    Returns:
+      The tree; arrays on devices of other processes too are numpy arrays on the host,
+      the rest are as they were.
+
+    >>> gather({"kernel": jnp.ones(3)})["kernel"].shape
+    (3,)
+    """
+    from jax.experimental.multihost_utils import process_allgather
+
+    def whole(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        if leaf.is_fully_replicated:
+            return np.asarray(leaf)
+        return process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(whole, tree)
+
+
+def is_local(tree: PyTree) -> bool:
+    """Whether, of several processes, only this one holds any part of a tree.
+
+    Such a tree is written and read without the other processes.
+
+    Args:
+      tree: arrays, or anything with a ``sharding``; leaves without one are passed over.
+
+    Returns:
+      True where there are several processes, and all arrays lie on devices of this one.
+
+    >>> is_local({"kernel": jnp.ones(3)})  # one process
+    False
+    """
+    found = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)]
+    known = [each for each in found if each is not None]
+    return (
+        jax.process_count() > 1
+        and bool(known)
+        and all(each.is_fully_addressable for each in known)
+    )
 
 
 def _name(path: jax.tree_util.KeyPath) -> str:

@@ -23,12 +23,16 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
 from jeff import digests, named_leaves, storable
+from jeff.sharding import is_local
 
 __all__ = [
     "DamagedError",
     "check",
+    "checkpointer",
     "describe",
+    "handlers",
     "match",
+    "processes",
     "read_leaves",
     "read_record",
     "remove_unfinished",
@@ -43,6 +47,73 @@ _OLD, _FIELDS = {"user", "keys"}, {"user", "keys", "empty", "digests", "seal"}
 
 class DamagedError(ValueError):
     """A checkpoint that cannot be read, or whose contents are not those saved."""
+
+
+def processes(one: bool, *, writes: bool = True) -> ocp.options.MultiprocessingOptions:
+    """Which processes meet to write and read a checkpoint.
+
+    Args:
+      one: this one alone, or all.
+      writes: whether anything is written.
+
+    Returns:
+      The options of orbax.
+
+    Raises:
+      NotImplementedError: if a process other than the first is to write alone.
+    """
+    if not one:
+        return ocp.options.MultiprocessingOptions()
+    mine = jax.process_index()
+    if mine and writes:
+        raise NotImplementedError(
+            f"checkpoint: expected arrays that all {jax.process_count()} processes "
+            f"hold, got some of process {mine} alone, which orbax does not write; "
+            "place them on a mesh of all processes, or keep no checkpoint there"
+        )
+    return ocp.options.MultiprocessingOptions(
+        primary_host=mine,
+        active_processes={mine},
+        barrier_sync_key_prefix=f"process{mine}",
+    )
+
+
+def checkpointer(one: bool, *, writes: bool = True) -> ocp.Checkpointer:
+    """What writes and reads a checkpoint.
+
+    Args:
+      one: whether this process does so alone.
+      writes: whether anything is written.
+
+    Returns:
+      Orbax's checkpointer, to be closed.
+
+    Raises:
+      NotImplementedError: as in `processes`.
+    """
+    options = processes(one, writes=writes)
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options),
+        **handlers(options),  # pyright: ignore[reportArgumentType]
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+def handlers(
+    options: ocp.options.MultiprocessingOptions,
+) -> dict[str, ocp.CheckpointHandler]:
+    """What writes and reads the parts of a checkpoint.
+
+    Args:
+      options: of `processes`; the handlers that orbax makes by itself do not get them.
+
+    Returns:
+      Orbax's handlers by part.
+    """
+    return {
+        _LEAVES: ocp.PyTreeCheckpointHandler(multiprocessing_options=options),
+        _META: ocp.JsonCheckpointHandler(multiprocessing_options=options),
+    }
 
 
 def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
@@ -93,6 +164,8 @@ def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
     }
     record["seal"] = digests.json_digest(record)
     full = {name: array for name, array in arrays.items() if array.size}
+    if is_local(full):  # orbax takes arrays of JAX from all processes together only
+        full = {name: np.asarray(array) for name, array in full.items()}
     # Nor does orbax write a tree without leaves.
     leaves_args = {_LEAVES: ocp.args.PyTreeSave(full)} if full else {}
     return ocp.args.Composite(**leaves_args, **{_META: ocp.args.JsonSave(record)})
@@ -153,10 +226,10 @@ def _damaged(path: Path, found: str) -> DamagedError:
     )
 
 
-def _read(path: Path, args: ocp.args.Composite) -> Any:
+def _read(path: Path, args: ocp.args.Composite, one: bool) -> Any:
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            return checkpointer.restore(path, args)
+        with checkpointer(one, writes=False) as reader:
+            return reader.restore(path, args)
     except Exception as error:  # orbax raises many kinds for a damaged file
         raise _damaged(path, f"it cannot be read ({_reason(error)})") from error
 
@@ -176,7 +249,9 @@ def read_record(path: str | Path) -> dict[str, Any]:
       FileNotFoundError: if there is no checkpoint at ``path``.
     """
     path = _existing(path)
-    record = _read(path, ocp.args.Composite(**{_META: ocp.args.JsonRestore()}))[_META]
+    # The record is a small file, which each process can read without the others.
+    request = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
+    record = _read(path, request, jax.process_count() > 1)[_META]
     if not isinstance(record, dict) or set(record) not in (_OLD, _FIELDS):
         raise _damaged(path, "its metadata are not those of jeff")
     if set(record) == _OLD:
@@ -252,7 +327,8 @@ def read_leaves(
         if _narrows(leaf.dtype):
             restore_args[name] = ocp.RestoreArgs(restore_type=np.ndarray)
     request = ocp.args.PyTreeRestore(full, restore_args=restore_args)
-    return leaves | _read(path, ocp.args.Composite(**{_LEAVES: request}))[_LEAVES]
+    request = ocp.args.Composite(**{_LEAVES: request})
+    return leaves | _read(path, request, is_local(full))[_LEAVES]
 
 
 def check(
@@ -294,7 +370,7 @@ def match(
     """
     # Without a sharding in `like` a leaf goes to the default device: the devices on
     # which it was saved may not exist here.
-    here = SingleDeviceSharding(jax.devices()[0])
+    here = SingleDeviceSharding(jax.local_devices()[0])
     if like is None:
         return {name: _struct(leaf, here) for name, leaf in stored.items()}
     names, leaves, _ = named_leaves.flatten(like)

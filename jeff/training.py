@@ -30,6 +30,7 @@ from jeff.checks import check_integers_fit
 from jeff.rows import NonFiniteLossError, any_nan, chunk_row, valid_row
 from jeff.runlog import RunLog
 from jeff.runstate import EarlyStop, RunState
+from jeff.sharding import is_local
 from jeff.steps import (
     LossFn,
     Metrics,
@@ -125,7 +126,8 @@ def fit(
       chunk_steps: steps per chunk; an epoch by default, or 50 where ``batches`` is a
         function.
       workdir: where ``metrics.jsonl`` and ``checkpoints/`` go; nothing is written when
-        it is None.
+        it is None. Several processes that train together name one folder. Of those that
+        train by themselves, on their own devices, only the first may name one.
       checkpoint_every: chunks between checkpoints, counted from the last one; the last
         chunk always has one.
       validate: ``state -> {name: number}``, called after each chunk. Names may not be
@@ -143,6 +145,7 @@ def fit(
       jeff.checkpoint.DamagedError: if the newest checkpoint is damaged; a ValueError
         that says what to delete to go on from the one before it.
       NonFiniteLossError: at the first NaN or infinite loss.
+      NotImplementedError: if another process than the first keeps checkpoints alone.
       OSError: if log or checkpoint cannot be written; the earlier ones stay.
       ValueError: if an argument is out of range, the metrics lack ``"loss"`` or the
         early-stop metric, two metrics have one name, a metric of ``validate`` is not a
@@ -160,7 +163,8 @@ def fit(
         if workdir is not None:
             from jeff.checkpoint import Checkpoints  # orbax takes a second to import
 
-            saved = stack.enter_context(Checkpoints(Path(workdir) / "checkpoints"))
+            folder = Path(workdir) / "checkpoints"
+            saved = stack.enter_context(Checkpoints(folder, like=state))
         # A copy, since the first chunk is given its buffers and the caller keeps
         # `state`.
         check_integers_fit(state=state)
@@ -178,6 +182,7 @@ def fit(
             last=run.last,
             show=progress,
             title=description,
+            alone=is_local(state),
         )
         stack.enter_context(log)
         while run.step < num_steps and not run.stopped:

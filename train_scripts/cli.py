@@ -12,12 +12,19 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg
 
+from train_scripts.running.options import Done, Options, OtherProcessError, take
+
 __all__ = ["MENDABLE", "main", "quiet_libraries", "use_compilation_cache"]
 
 # Errors that a user can fix, shown as a message without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 
 Runs = Annotated[Path, arg(metavar="FOLDER", help="Folder for runs and report.")]
+# Shown by --help; `take` finds them wherever they stand.
+Mesh = Annotated[str, arg(metavar="SIZES", help="Devices, such as data=8.")]
+Distributed = Annotated[
+    str, arg(metavar="CLUSTER", help="Join other processes; alone JAX finds them.")
+]
 
 
 class _WordsError(ValueError):
@@ -54,6 +61,8 @@ class Run:
         arg(metavar="PRESET", help="demo by default, or file with --data."),
     ] = ""
     runs: Runs = Path("runs")
+    mesh: Mesh = ""
+    distributed: Distributed = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +114,12 @@ def main(arguments: Sequence[str]) -> int:
     quiet_libraries()
     try:
         return _dispatch(*_parse(list(arguments)))
+    except Done as done:
+        print(done)
+        return 0
     except SystemExit as stop:  # tyro has printed its error message or the help text
         return int(stop.code or 0)
-    except MENDABLE as error:
+    except (*MENDABLE, OtherProcessError) as error:
         return _fail(str(error), 2 if isinstance(error, _WordsError) else 1)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
@@ -115,7 +127,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(words: list[str]) -> tuple[Any, list[str]]:
     """Parse the command; return it with the unparsed fields of a run."""
-    runs, words = _take_runs(words or ["--help"])
+    try:
+        machine, words = take(words or ["--help"])
+    except ValueError as error:
+        raise _WordsError(str(error)) from error
+    runs, words = _take_runs(words)
     fields: list[str] = []
     # Options after `run SYSTEM` belong to the system's own configuration, which is not
     # known before SYSTEM is parsed, so they are split off here.
@@ -123,7 +139,8 @@ def _parse(words: list[str]) -> tuple[Any, list[str]]:
         flags = [i for i, word in enumerate(words) if word.startswith("-")]
         first = min(flags, default=len(words))
         words, fields = words[:first], words[first:]
-    words = [*words, *runs]
+    given = zip(("--mesh", "--distributed"), machine, strict=True)
+    words = [*words, *runs, *(w for pair in given if pair[1] for w in pair)]
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         args=words,
@@ -209,6 +226,9 @@ def _run(command: Run, fields: list[str]) -> int:
         args=fields,
         prog=f"python -m train_scripts run {name} PRESET",
     )
+    from train_scripts.running import machines
+
+    machines.join(Options(command.mesh, command.distributed))
     return _execute(name, preset, config, fields, command.runs)
 
 
@@ -261,15 +281,18 @@ def _presets(name: str) -> dict[str, Any]:
 
 
 def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) -> int:
-    from train_scripts.running import claims
+    from train_scripts.running import claims, machines
     from train_scripts.running.workdir import open_workdir
     from train_scripts.systems import SYSTEMS
 
     use_compilation_cache()
     script = importlib.import_module(f"{SYSTEMS[name].script}.run")
     command = shlex.join(["python", "-m", "train_scripts", "run", name, preset, *words])
-    with open_workdir(runs, name, preset, config, command) as (workdir, resumed):
-        print(f"{'resuming' if resumed else 'running'} {name} {preset} in {workdir}")
+    folder = open_workdir(runs, name, preset, config, command)
+    with machines.open_together(folder) as (workdir, resumed):
+        if machines.first():
+            doing = "resuming" if resumed else "running"
+            print(f"{doing} {name} {preset} in {workdir}")
         result = script.run(config, workdir, preset=preset)
     for claim in result.claims:
         print(f"  [{claims.mark(claim.holds)}] {claim.claim}")

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
+from jeff import sharding
 from jeff.checks import check_same_length
 from jeff_graph.cells.arrays import as_codes, as_real, is_concrete, means_nan
 from jeff_graph.cells.student import student_over_normal
@@ -75,7 +77,8 @@ def pair_sums(
       pair_fn: ``pair_fn(params, tokens)`` scores the tokens of each cell by pairs,
         [cells, tokens, tokens]; attention, or `jeff_graph.cells.hessian`. Pass the same
         object again and nothing is compiled again.
-      params: its parameters.
+      params: its parameters; where they lie on a mesh of `jeff.sharding.make_mesh`, its
+        devices share each batch.
       tokens: the cells; those without genes do not count.
       num_genes: number of genes, above every id.
       weights: of the cells, as `jeff_graph.cells.sampling.Sample` has them; even by
@@ -110,8 +113,11 @@ def pair_sums(
     # Of one scale, so that sums neither vanish nor depend on the weights' unit.
     weights = weights * (cells / weights.sum())
     key = jax.random.key(0) if key is None else key
-    sizes = (num_genes, num_bootstrap, min(batch_size, cells))
-    return _pair_sums(pair_fn, sizes, params, tokens, weights, key)
+    mesh = sharding.mesh_of(params)
+    parts = 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+    size = -(-min(batch_size, cells) // parts) * parts
+    sizes = (num_genes, num_bootstrap, size)
+    return _pair_sums(pair_fn, sizes, mesh, params, tokens, weights, key)
 
 
 def _check_weights(weights: Array) -> None:
@@ -125,10 +131,11 @@ def _check_weights(weights: Array) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnames=("pair_fn", "sizes"))
+@functools.partial(jax.jit, static_argnames=("pair_fn", "sizes", "mesh"))
 def _pair_sums(
     pair_fn: AttentionFn,
     sizes: tuple[int, int, int],
+    mesh: Mesh | None,
     params: PyTree,
     tokens: Tokens,
     weights: Array,
@@ -147,6 +154,10 @@ def _pair_sums(
 
     def add(sums: PairSums, batch: tuple) -> tuple[PairSums, None]:
         tokens, weights, number = batch
+        if mesh is not None:
+            tokens = jax.lax.with_sharding_constraint(
+                tokens, sharding.batch_sharding(mesh)
+            )
         # Poisson copies, not a multinomial: no cell's draw depends on the others, so
         # batches and parts can be drawn apart.
         copies = jax.random.poisson(

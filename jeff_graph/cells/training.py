@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree, Shaped
 
-from jeff import training
+from jeff import sharding, training
 from jeff.batches import Shuffled
 from jeff.frozen import Frozen
 from jeff.promotion import promoting
@@ -53,6 +54,7 @@ def fit(
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-2,
     workdir: str | Path | None = None,
+    mesh: Mesh | None = None,
     progress: bool = False,
 ) -> Trained:
     """Train by cross-entropy.
@@ -71,6 +73,8 @@ def fit(
       learning_rate: the highest.
       weight_decay: of Adam, decoupled.
       workdir: as in `jeff.training.fit`, which also resumes there.
+      mesh: a mesh of `jeff.sharding.make_mesh`, over whose data axes each batch is
+        split; the parameters are copied to all its devices.
       progress: show a progress bar on standard error.
 
     Returns:
@@ -86,11 +90,13 @@ def fit(
     batches = Shuffled((tokens, labels), min(batch_size, len(labels)), order)
     steps = num_epochs * batches.steps_per_epoch
     optimizer = _optimizer(steps, learning_rate, weight_decay)
+    state = init_state(params, optimizer, key=dropout)
     result = training.fit(
         _step(apply_fn, optimizer, _hashable(frozen)),
-        init_state(params, optimizer, key=dropout),
+        state if mesh is None else sharding.replicate(state, mesh),
         batches,
         num_steps=steps,
+        batch_sharding=sharding.batches_of(batches.batch_size, mesh),
         workdir=workdir,
         progress=progress,
     )

@@ -78,11 +78,7 @@ def _check_mesh(mesh: Mesh, detector: Detector, compiled: bool) -> None:
             f"detector: expected a pytree where there is a mesh, got a "
             f"{type(detector).__name__}; leave out the mesh"
         )
-    if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
-        raise ValueError(
-            "mesh: expected devices of this process alone, got those of others; score "
-            "a part of the embeddings in each process"
-        )
+    sharding.check_own_devices(mesh)
 
 
 def _score(detector: Any, rows: np.ndarray, mesh: Mesh | None) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from jeff import training
+from jeff import sharding, training
 from jeff_llm.models import lora
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
@@ -142,10 +142,14 @@ def fit(
     start = fresh if start is None else trunk.cut(start, recipe.first_layer)
     targets = finetune.most_targets(packed)
     step, optimizer = _make_step(base.config, recipe.weight_decay, targets)
+    # Fewer rows than a batch are left whole on all devices.
+    mesh, full = sharding.mesh_of(model.params), batch == recipe.batch_size
+    state = training.init_state(start, optimizer, key=noise_key)
     fit = training.fit(
         step,
-        training.init_state(start, optimizer, key=noise_key),
+        state if mesh is None else sharding.replicate(state, mesh),
         batches,
+        batch_sharding=sharding.batches_of(batch, mesh if full else None),
         num_steps=chunks * _CHUNK,
         constants=(
             base.params,

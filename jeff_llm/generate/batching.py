@@ -163,9 +163,8 @@ def place(model: LanguageModel, *arrays: np.ndarray) -> list[jax.Array]:
       `jeff.sharding.make_mesh` and the batch can be split evenly, else whole.
     """
     # Inputs follow the parameters, so that jit finds both on the same devices.
-    home = getattr(jax.tree.leaves(model.params)[0], "sharding", None)
-    mesh = getattr(home, "mesh", None)
-    if isinstance(mesh, jax.sharding.Mesh) and _splits(mesh, len(arrays[0])):
+    mesh = sharding.mesh_of(model.params)
+    if mesh is not None and _splits(mesh, len(arrays[0])):
         return [sharding.shard_batch(array, mesh) for array in arrays]
     return [jax.numpy.asarray(array) for array in arrays]
 
@@ -221,9 +220,8 @@ def common_prefix(rows: Sequence[list[int]]) -> int:
 
 
 def _splits(mesh: jax.sharding.Mesh, rows: int) -> bool:
-    """Whether a mesh is from `jeff.sharding.make_mesh` and divides the rows evenly."""
-    ours = set(mesh.axis_names) >= {"data", "fsdp", "tensor"}
-    return ours and rows % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
+    """Whether a mesh divides the rows evenly."""
+    return rows % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
 
 
 def _ids(model: LanguageModel, prompt: Prompt) -> list[int]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float32
 
 from jeff_llm.genes.hpo import Hpo
@@ -38,6 +39,7 @@ def score_cases(
     measures: Collection[str] = ("combined",),
     *,
     references: Sequence[Collection[str]] | None = None,
+    mesh: Mesh | None = None,
 ) -> dict[str, Scored]:
     """Score all diseases and genes for many patients.
 
@@ -48,6 +50,7 @@ def score_cases(
       measures: names from `jeff_llm.genes.scoring.MEASURES`.
       references: own papers of each patient, whose annotations do not count for it;
         None to count all.
+      mesh: as in `jeff_llm.genes.scoring.score`.
 
     Returns:
       Scores by measure.
@@ -55,7 +58,7 @@ def score_cases(
     Raises:
       ValueError: if ``references`` has not one entry per patient, or as `score`.
     """
-    found = score(tables, patients, measures)
+    found = score(tables, patients, measures, mesh=mesh)
     if references is not None:
         found = leave_out(hpo, tables, patients, found, references)
     return {name: Scored(each, to_genes(hpo, each)) for name, each in found.items()}

@@ -1,9 +1,12 @@
 """All ontology measures for many patients and all profiles at once."""
 
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32
 
 from jeff_llm.genes import evidence, overlap, pairs, similarity
@@ -43,6 +46,8 @@ def score(
     tables: Tables,
     patients: Sequence[Phenotypes],
     measures: Collection[str] = ("combined",),
+    *,
+    mesh: Mesh | None = None,
 ) -> dict[str, Float32[np.ndarray, "cases profiles"]]:
     """Score every profile for every patient.
 
@@ -50,6 +55,7 @@ def score(
       tables: prepared profiles.
       patients: observed and excluded terms.
       measures: names from `MEASURES`.
+      mesh: a mesh, to whose devices of this process batches of patients are dealt out.
 
     Returns:
       Scores by measure; larger is better; -inf for a profile without terms.
@@ -63,14 +69,22 @@ def score(
         raise ValueError(f"measures: expected names from {MEASURES}, got {unknown}")
     shape = len(patients), tables.num_profiles
     out = {name: np.empty(shape, np.float32) for name in MEASURES if name in measures}
-    for start in range(0, len(patients), _CHUNK):
-        chunk = patients[start : start + _CHUNK]
-        batch = Batch(tables, make_query(tables.ontology, chunk))
-        found: dict[str, Array] = {}
-        sets: dict[str, SetScores] = {}
-        for name, values in out.items():
-            scores = _measure(name, batch, found, sets)
-            values[start : start + len(chunk)] = np.asarray(scores)[: len(chunk)]
+    devices = [None] if mesh is None else list(mesh.local_devices)
+
+    def fill(number: int) -> None:
+        chunk = patients[number * _CHUNK : (number + 1) * _CHUNK]
+        with jax.default_device(devices[number % len(devices)]):
+            batch = Batch(tables, make_query(tables.ontology, chunk))
+            found: dict[str, Array] = {}
+            sets: dict[str, SetScores] = {}
+            for name, values in out.items():
+                scores = _measure(name, batch, found, sets)
+                start = number * _CHUNK
+                values[start : start + len(chunk)] = np.asarray(scores)[: len(chunk)]
+
+    # A thread a device: a batch's steps wait for the host now and then.
+    with ThreadPoolExecutor(len(devices)) as pool:
+        list(pool.map(fill, range(-(-len(patients) // _CHUNK))))
     empty = np.diff(tables.profiles.starts) == 0
     for values in out.values():
         values[:, empty] = -np.inf

@@ -14,9 +14,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, PyTree
 
-from jeff import assets, files
+from jeff import assets, files, sharding
 from jeff_llm.models import known_fields
 from jeff_llm.models.bert import Encoder, embed, shapes
 from jeff_llm.models.bert_config import (
@@ -76,11 +77,14 @@ class SentenceEncoder:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         rows = [self._cut(row) for row in self.tokenizer.encode_all(texts)]
+        mesh = sharding.mesh_of(self.params)
+        split = 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
         # All batches are dispatched before the first result is awaited.
-        parts = [
-            (chosen, _embed(self.params, self.config, *batch, normalize=normalize))
-            for chosen, batch in _batches(rows, self.max_tokens, batch_size)
-        ]
+        parts = []
+        for chosen, batch in _batches(rows, self.max_tokens, batch_size, split):
+            placed = batch if mesh is None else sharding.shard_batch(batch, mesh)
+            found = _embed(self.params, self.config, *placed, normalize=normalize)
+            parts.append((chosen, found))
         embeddings = np.zeros((len(rows), self.config.width), np.float32)
         for chosen, part in parts:
             embeddings[chosen] = np.asarray(part)[: len(chosen)]
@@ -95,9 +99,12 @@ class SentenceEncoder:
 
 
 def _batches(
-    rows: list[list[int]], max_tokens: int, batch_size: int
+    rows: list[list[int]], max_tokens: int, batch_size: int, split: int = 1
 ) -> Iterator[tuple[list[int], tuple[np.ndarray, np.ndarray]]]:
-    """Which rows are in a batch, and its tokens and mask."""
+    """Which rows are in a batch, and its tokens and mask.
+
+    Rows of a batch are a multiple of ``split``, the devices that share it.
+    """
     buckets: dict[int, list[int]] = {}
     for number, row in enumerate(rows):
         length = max(_SHORTEST, 1 << (len(row) - 1).bit_length())
@@ -110,6 +117,7 @@ def _batches(
         while start < len(members):
             left = len(members) - start
             size = full if left >= full else few if left > 1 else 1
+            size = -(-size // split) * split
             chosen = members[start : start + size]
             yield chosen, _pad([rows[number] for number in chosen], size, length)
             start += size
@@ -127,7 +135,10 @@ def _pad(
 
 
 def load(
-    name_or_path: str | Path = "minilm", *, ignore: Sequence[str] = ()
+    name_or_path: str | Path = "minilm",
+    *,
+    mesh: Mesh | None = None,
+    ignore: Sequence[str] = (),
 ) -> SentenceEncoder:
     """Load a sentence encoder.
 
@@ -135,6 +146,8 @@ def load(
       name_or_path: ``minilm`` for the asset, or a directory as sentence-transformers
         writes it: ``config.json``, safetensors, ``tokenizer.json``, and optionally
         ``modules.json``, ``sentence_bert_config.json`` and the pooling's settings.
+      mesh: a mesh of `jeff.sharding.make_mesh`, over whose data axes each batch of
+        texts is split; the parameters are copied to all its devices.
       ignore: fields of ``config.json`` that change no numbers; a field that jeff does
         not know is an error otherwise.
 
@@ -144,13 +157,13 @@ def load(
     Raises:
       FileNotFoundError: if a file is missing; names the command that fetches the asset.
       ValueError: if a file is damaged, or the model is another than a BERT with the
-        mean as pooling; names the file.
+        mean as pooling; names the file. If the mesh has devices of another process.
     """
     path = Path(name_or_path)
     if name_or_path == "minilm":
         file = open_safetensors(assets.find("minilm"))
         tokenizer = from_directory(assets.find("minilm_tokenizer"))
-        return _assemble(EncoderConfig(), file, tokenizer, _MINILM_TOKENS)
+        return _assemble(EncoderConfig(), file, tokenizer, _MINILM_TOKENS, mesh)
     if not (path / "config.json").is_file():
         raise FileNotFoundError(
             f"{path}: expected 'minilm' or a directory with config.json, found neither"
@@ -176,11 +189,15 @@ def load(
             "do_lower_case is set, got one that does not"
         )
     limit = _limit(path, config.max_positions)
-    return _assemble(config, file, tokenizer, limit)
+    return _assemble(config, file, tokenizer, limit, mesh)
 
 
 def _assemble(
-    config: EncoderConfig, file: TensorFile, tokenizer: Tokenizer, limit: int
+    config: EncoderConfig,
+    file: TensorFile,
+    tokenizer: Tokenizer,
+    limit: int,
+    mesh: Mesh | None,
 ) -> SentenceEncoder:
     try:
         params = to_params(RULES, file, shapes(config), ignore=IGNORED)
@@ -191,6 +208,9 @@ def _assemble(
             f"{file.path}: expected a tokenizer of at most {config.vocab_size} tokens, "
             f"got {tokenizer.vocab_size}; the two belong to different models"
         )
+    if mesh is not None:
+        sharding.check_own_devices(mesh)
+        params = sharding.replicate(params, mesh)
     return SentenceEncoder(config, params, tokenizer, limit)
 
 

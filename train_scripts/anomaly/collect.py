@@ -10,6 +10,7 @@ from jeff import files
 from jeff.arrays import load_arrays
 from train_scripts.anomaly import data_sets, measure, wordings
 from train_scripts.anomaly.measure import Scores, Study
+from train_scripts.running import machines
 from train_scripts.running.stages import say
 
 __all__ = ["FUSIONS", "RATIO", "STYLE", "Collected", "collect"]
@@ -74,14 +75,17 @@ def collect(
         raise FileNotFoundError(
             f"data sets: expected some of {config.data_sets}, found none; set JEFF_DATA"
         )
-    found = {}
-    for name in names:
-        rows = []
-        for seed in config.seeds:
-            say("anomaly", progress, f"{name}, seed {seed}")
-            rows.append(_one(config, name, seed, workdir, first=not rows))
-        found[name] = rows
-    return found
+
+    def one(item: tuple[str, int]) -> Collected:
+        name, seed = item
+        say("anomaly", progress, f"{name}, seed {seed}")
+        return _one(config, name, seed, workdir, first=seed == config.seeds[0])
+
+    work = [(name, seed) for name in names for seed in config.seeds]
+    machines.deal(work, one)
+    rows = [one(item) for item in work]
+    count = len(config.seeds)
+    return {n: rows[i * count : (i + 1) * count] for i, n in enumerate(names)}
 
 
 def _one(
@@ -124,7 +128,7 @@ def _one(
 
 
 def _write(path: Path, scores: dict[str, Scores]) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
         f"{name}|{field}": getattr(each, field)
         for name, each in scores.items()

@@ -22,6 +22,7 @@ from jeff_llm.models.encoder import SentenceEncoder
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.anomaly import data_sets
 from train_scripts.anomaly.data_sets import DataSet, Split
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["Scores", "Study", "detect", "make_study", "minilm", "smollm2"]
@@ -74,7 +75,7 @@ def minilm() -> SentenceEncoder:
     Returns:
       MiniLM.
     """
-    return encoder.load("minilm")
+    return encoder.load("minilm", mesh=machines.mesh())
 
 
 @functools.cache
@@ -84,7 +85,7 @@ def smollm2() -> LanguageModel:
     Returns:
       SmolLM2.
     """
-    return weights.load("smollm2")
+    return weights.load("smollm2", mesh=machines.mesh())
 
 
 def make_study(config: Config, name: str, seed: int) -> Study:

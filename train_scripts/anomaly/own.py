@@ -28,8 +28,10 @@ from jeff_llm.anomaly.texts import Text, distinct, read_lines, read_texts
 from jeff_llm.anomaly.views import Encode, Scorer
 from jeff_llm.models import encoder, weights
 from train_scripts.anomaly import endpoint
+from train_scripts.running import machines
 from train_scripts.running.cells import table_cell
 from train_scripts.running.results import Part
+from train_scripts.running.rows import Shared
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
 
@@ -78,6 +80,7 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
         "calibration_texts": float(len(detector.calibration)),
     }
     if not config.score:
+        machines.first_alone()
         return Part(numbers, (), f"# Anomalies\n\n{fitted}")
     rows = _score(config, workdir, detector, encoders, scorers, texts, progress)
     p_values = np.array([row["p_value"] for row in rows], np.float32)
@@ -153,7 +156,8 @@ def _detector(
         holdout=config.holdout,
         key=seed_key(config.seeds[0], _PURPOSE),
     )
-    store.save(detector, folder, encoders, notes=notes)
+    if machines.first():  # each process fits the same one
+        store.save(detector, folder, encoders, notes=notes)
     return detector, scorers, text
 
 
@@ -201,11 +205,11 @@ def _scorers(
 
 @functools.cache
 def _minilm() -> encoder.SentenceEncoder:
-    return encoder.load("minilm")
+    return encoder.load("minilm", mesh=machines.mesh())
 
 
 def _likelihood(kinds: Categories) -> Scorer:
-    model = weights.load("smollm2")
+    model = weights.load("smollm2", mesh=machines.mesh())
     return lambda texts: likelihood.likelihood_ratio(model, texts, kinds).score
 
 
@@ -231,12 +235,20 @@ def _score(
     path = _part_file(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     rows = _done(path, texts)
-    for begin in range(len(rows), len(texts), config.batch_size):
+    begins = range(len(rows), len(texts), config.batch_size)
+
+    def scored(begin: int) -> list[dict[str, Any]]:
         batch = texts[begin : begin + config.batch_size]
-        new = _rows(detector, batch, encoders, scorers)
+        return _rows(detector, batch, encoders, scorers)
+
+    found = Shared(workdir / "scored", scored)
+    machines.deal(begins, found.store)
+    for begin in begins:
+        new = found(begin)
         _append(path, new)
         rows += new
         say("anomaly", progress, f"scored {len(rows)} of {len(texts)} texts")
+    found.forget()
     return rows
 
 

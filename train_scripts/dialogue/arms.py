@@ -16,6 +16,7 @@ from jeff_llm.clinic.items import Item
 from jeff_llm.models import lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["FORMS", "Tuned", "base", "examples", "tune"]
@@ -54,7 +55,7 @@ def base(name: str) -> LanguageModel:
     Returns:
       The model.
     """
-    return weights.load(name)
+    return weights.load(name, mesh=machines.mesh())
 
 
 def examples(config: Config, items: list[Item]) -> dict[str, list[finetune.Example]]:
@@ -129,14 +130,17 @@ def tune(
     size = min(config.batch_size, rows)
     fit = training.fit(
         _step(config, model.config),
-        training.init_state(factors, optimizer, key=seed_key(seed, _NOISE)),
+        machines.placed(
+            training.init_state(factors, optimizer, key=seed_key(seed, _NOISE))
+        ),
         training.Shuffled(
             jax.tree.map(jnp.asarray, packed), size, seed_key(seed, _ORDER)
         ),
+        batch_sharding=machines.batch_sharding(size),
         num_steps=config.num_steps,
         constants=(model.params,),
         chunk_steps=max(1, config.num_steps // 4),
-        workdir=workdir,
+        workdir=machines.kept(workdir),
         progress=progress,
         description=f"LoRA, {arm}",
     )

@@ -23,6 +23,7 @@ from jeff_llm.models import encoder
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.dialogue import arms, endpoint
 from train_scripts.dialogue.data import Study
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
 
@@ -96,7 +97,7 @@ def measure(
 
 @functools.cache
 def _encoder() -> encoder.SentenceEncoder:
-    return encoder.load("minilm")
+    return encoder.load("minilm", mesh=machines.mesh())
 
 
 @functools.cache

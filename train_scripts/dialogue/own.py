@@ -20,6 +20,7 @@ from jeff_llm.models import encoder, weights
 from train_scripts.dialogue import endpoint, own_report
 from train_scripts.dialogue.own_report import Converted
 from train_scripts.dialogue.own_scores import Contender, Tested
+from train_scripts.running import machines
 from train_scripts.running.results import Part
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
@@ -193,7 +194,7 @@ def _test(
 def _encode(notes: list[str]) -> rules.Encode | None:
     """MiniLM, which reads each text once for all levels of noise."""
     try:
-        model = encoder.load("minilm")
+        model = encoder.load("minilm", mesh=machines.mesh())
     except FileNotFoundError:
         notes.append(
             "The rules `embedding` and `usual_order` are left out, since MiniLM is "
@@ -238,7 +239,7 @@ def _local(
             stored = files.read_json(path) if path.is_file() else {}
             if stored.get("mazes") != digest:
                 say("dialogue", progress, f"{config.model}: {rounds}, noise {noise}")
-                model = model or weights.load(config.model)
+                model = model or weights.load(config.model, mesh=machines.mesh())
                 found = choosing.choose_by_number(model, part, rounds=rounds).picks
                 stored = {"mazes": digest, "picks": found}
                 files.write_json(path, stored)

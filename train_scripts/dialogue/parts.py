@@ -9,6 +9,7 @@ from jeff import assets, files
 from train_scripts.dialogue import claims, data, drawings, summary
 from train_scripts.dialogue.measure import Chosen, measure
 from train_scripts.dialogue.pooled import calibration, pooled, select
+from train_scripts.running import machines
 from train_scripts.running.claims import mark
 from train_scripts.running.results import Part
 
@@ -48,11 +49,17 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
     if "simulated" in names:
         lines.append('The data set "simulated" is made from HPO, by no clinician.\n')
     found = [Part({}, (), "\n".join(lines))]
+
+    def one(item: tuple[str, int]) -> tuple[list[Chosen], str]:
+        study = data.make_study(config, *item)
+        return measure(config, study, workdir, progress=progress)
+
+    # Only arms take long, and what they chose is stored.
+    machines.deal([(name, seed) for name in names for seed in config.seeds], one)
     for number, name in enumerate(names):
         chosen, said = [], ""
         for seed in config.seeds:
-            study = data.make_study(config, name, seed)
-            more, note = measure(config, study, workdir, progress=progress)
+            more, note = one((name, seed))
             chosen, said = [*chosen, *more], said + note
         part = _part(config, name, chosen, workdir, number)
         found.append(dataclasses.replace(part, table=part.table + said))

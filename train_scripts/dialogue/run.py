@@ -11,7 +11,7 @@ from pathlib import Path
 
 from configs.dialogue import Config
 from train_scripts.dialogue import own, parts
-from train_scripts.running import results
+from train_scripts.running import machines, results
 
 __all__ = ["run"]
 
@@ -39,6 +39,7 @@ def run(
         raise ValueError("data: expected a file or folder of questions, got none")
     began = time.perf_counter()
     if config.data:
+        machines.first_alone()
         found = [own.analyse(config, workdir, progress=progress)]
     else:
         found = parts.run(config, workdir, progress=progress)

@@ -9,6 +9,7 @@ transformers.
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 
 from configs.finetune import Config
 from jeff import files, hub_rows, sharding, training
@@ -24,11 +24,17 @@ from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune
 from train_scripts.cli import MENDABLE, quiet_libraries, use_compilation_cache
+from train_scripts.running import machines
+from train_scripts.running.options import take
 from train_scripts.running.workdir import hold
 
 __all__ = ["Summary", "main", "run"]
 
 _COMMAND = "python -m train_scripts.finetune"
+_MACHINE = (
+    "Also: --mesh data=4,tensor=2 lays the model over devices, all of them along data "
+    "by default; --distributed joins other processes."
+)
 _WHERE = {"attention": lora.ATTENTION, "linear": lora.LINEAR}
 
 
@@ -62,7 +68,9 @@ def main() -> int:
 
     quiet_libraries()
     try:
-        config = tyro.cli(Config, prog=_COMMAND)
+        machine, words = take(sys.argv[1:])
+        config = tyro.cli(Config, args=words, prog=_COMMAND, description=_MACHINE)
+        machines.join(machine, together=True)
         use_compilation_cache()
         summary = run(config)
     except MENDABLE as error:
@@ -71,8 +79,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    print(json.dumps(summary._asdict(), indent=2))
-    print(f"written to {config.workdir}")
+    if machines.first():
+        print(json.dumps(summary._asdict(), indent=2))
+        print(f"written to {config.workdir}")
     return 0
 
 
@@ -93,7 +102,8 @@ def run(config: Config, *, progress: bool = True) -> Summary:
         configuration or on other data.
     """
     workdir = Path(config.workdir)
-    with hold(workdir, config, _COMMAND):
+    with hold(workdir, config, _COMMAND) if machines.first() else nullcontext():
+        machines.meet("the folder is held")
         return _train(config, workdir, progress)
 
 
@@ -102,7 +112,7 @@ def _train(config: Config, workdir: Path, progress: bool) -> Summary:
     if not lines:
         raise ValueError(f"{config.data}: expected at least one line, got none")
     places, rows = zip(*lines, strict=True)
-    mesh = _mesh(config)
+    mesh = machines.mesh()
     model = weights.load(config.model, dtype=jnp.dtype(config.dtype), mesh=mesh)
     examples = finetune.encode_examples(
         model, rows, max_tokens=config.max_tokens, places=places
@@ -110,7 +120,8 @@ def _train(config: Config, workdir: Path, progress: bool) -> Summary:
     train, held_out = _split(config, examples)
     packed = finetune.pack(train, config.max_tokens)
     order_key, factor_key, noise_key = jax.random.split(jax.random.key(config.seed), 3)
-    batches = _batches(config, packed, order_key, mesh)
+    size = min(config.batch_size, len(packed.tokens))
+    batches = training.Shuffled(jax.tree.map(jnp.asarray, packed), size, order_key)
     num_steps = config.num_epochs * batches.steps_per_epoch
     optimizer = _optimizer(config, num_steps)
     factors = lora.init(
@@ -125,23 +136,32 @@ def _train(config: Config, workdir: Path, progress: bool) -> Summary:
     state = training.init_state(factors, optimizer, key=noise_key)
     fit = training.fit(
         training.make_step(_loss(model, config), optimizer),
-        state if mesh is None else sharding.replicate(state, mesh),
+        machines.placed(state),
         batches,
         num_steps=num_steps,
         constants=(model.params,),
         workdir=workdir,
         checkpoint_every=max(1, config.num_epochs // 20),
         validate=lambda state: evaluate(state.params),
-        batch_sharding=mesh and sharding.batch_sharding(mesh),
+        batch_sharding=machines.batch_sharding(size),
         progress=progress,
         description="LoRA",
     )
-    factors = fit.state.params
-    adapters.save(workdir / "adapters", factors, base=config.model)
-    if config.merged:
-        params = lora.merge(model.params, factors)
-        weights.save(model._replace(params=params), workdir / "merged")
+    _write(config, model, fit.state.params, workdir)
     return _summarise(fit, before, packed, workdir)
+
+
+def _write(config: Config, model: LanguageModel, factors: Any, workdir: Path) -> None:
+    """Write the adapters and the merged model, in the first process."""
+    factors = sharding.gather(factors)
+    # Parameters are gathered by all, though one writes them.
+    params = sharding.gather(model.params) if config.merged else None
+    if not machines.first():
+        return
+    adapters.save(workdir / "adapters", factors, base=config.model)
+    if params is not None:
+        merged = model._replace(params=lora.merge(params, factors))
+        weights.save(merged, workdir / "merged")
 
 
 class _Evaluation:
@@ -214,26 +234,6 @@ def _split(
     return chosen[count:], chosen[:count]
 
 
-def _batches(
-    config: Config, packed: finetune.Packed, key: jax.Array, mesh: Mesh | None
-) -> training.Shuffled:
-    size = min(config.batch_size, len(packed.tokens))
-    if mesh is not None:
-        parts = mesh.shape["data"] * mesh.shape["fsdp"]
-        if size % parts:
-            raise ValueError(
-                f"batch_size: expected a multiple of {parts}, the devices that split "
-                f"it, got {size} packed rows"
-            )
-    return training.Shuffled(jax.tree.map(jnp.asarray, packed), size, key)
-
-
-def _mesh(config: Config) -> Mesh | None:
-    if jax.device_count() == 1:
-        return None
-    return sharding.make_mesh(data=-1, fsdp=config.fsdp, tensor=config.tensor)
-
-
 def _summarise(
     fit: training.FitResult,
     before: dict[str, float],
@@ -252,5 +252,6 @@ def _summarise(
         validation_accuracy=pair("validation_accuracy"),
         padding=float((packed.segments == 0).mean()),
     )
-    files.write_json(workdir / "summary.json", summary._asdict())
+    if machines.first():
+        files.write_json(workdir / "summary.json", summary._asdict())
     return summary

@@ -13,6 +13,7 @@ from jeff_llm.genes.evaluation import Evaluation
 from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.models import encoder
 from train_scripts.genes.data import Source, World
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["ENSEMBLE", "Study", "best_rank", "make_study", "rows", "with_gene"]
@@ -65,7 +66,7 @@ def make_study(
     """
     measures = config.measures or scoring.MEASURES
     patients = [case.phenotypes for case in source.cases]
-    full = scoring.score(world.tables, patients, measures)
+    full = scoring.score(world.tables, patients, measures, mesh=machines.mesh())
     words = _words(config, world, measures)
     if words is not None:
         full[WORDS] = words.scores(patients)
@@ -124,7 +125,7 @@ def _words(
     """MiniLM on the names of terms, where the run loads it beside `combined`."""
     if "minilm" not in config.rankers or "combined" not in measures:
         return None
-    model = encoder.load("minilm")
+    model = encoder.load("minilm", mesh=machines.mesh())
     return TermMatchRanker(model.encode, world.hpo, name="minilm")
 
 

@@ -17,6 +17,7 @@ from jeff_llm.models import encoder, weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.genes import data, gpt4o
 from train_scripts.genes.data import World
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 
 __all__ = [
@@ -128,10 +129,10 @@ class Rankers:
 
     @cached_property
     def _model(self) -> LanguageModel:
-        return weights.load("smollm2")
+        return weights.load("smollm2", mesh=machines.mesh())
 
     def _minilm(self) -> Ranker:
-        model = encoder.load("minilm")
+        model = encoder.load("minilm", mesh=machines.mesh())
         return embedding.TermMatchRanker(model.encode, self.world.hpo, name="minilm")
 
     def _gpt4o(self) -> Ranker:

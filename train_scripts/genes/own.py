@@ -30,6 +30,7 @@ from train_scripts.genes import (
     endpoint,
     genome,
     own_report,
+    scored,
     solvable,
 )
 from train_scripts.genes.answers import Answer
@@ -81,7 +82,7 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
             max_cost=config.max_cost,
         )
     say("genes", progress, f"patients: {len(source.cases)}, genes: {len(chosen)}")
-    answers = _answers(config, world, source, chosen)
+    answers = _answers(config, world, source, chosen, workdir)
     asked = ""
     if model:
         answers, asked = endpoint.rerank(config, world, answers, model)
@@ -164,11 +165,11 @@ def _source(config: Config, world: World) -> Source:
 
 
 def _answers(
-    config: Config, world: World, source: Source, chosen: np.ndarray
+    config: Config, world: World, source: Source, chosen: np.ndarray, workdir: Path
 ) -> list[Answer]:
     patients = [case.phenotypes for case in source.cases]
     measures = dict.fromkeys((config.measure, *scoring.ENSEMBLE))
-    found = prioritise.score_cases(world.hpo, world.tables, patients, tuple(measures))
+    found = scored.score(world, patients, tuple(measures), workdir / "scored")
     labels, prob = _solvable(world, source, found)
     names = world.hpo.annotations.genes
     scores = found[config.measure].genes

@@ -21,11 +21,12 @@ from train_scripts.genes import (
 )
 from train_scripts.genes.data import World
 from train_scripts.genes.genome import Study
+from train_scripts.running import machines
 from train_scripts.running.results import Part
 from train_scripts.running.seeds import seed_key
 from train_scripts.running.stages import say
 
-__all__ = ["run"]
+__all__ = ["run", "share"]
 
 _RESEARCH = "For research; this is not a medical device.\n"
 _SKIPPED = "\n## {}\n\nSkipped: {}.\n"
@@ -68,6 +69,26 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
         else:
             found.append(_candidates(config, world, workdir, progress))
     return found
+
+
+def share(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
+    """Do this process's part: rows of the part "candidates", which takes longest.
+
+    Args:
+      config: settings of the run.
+      workdir: the run's folder.
+      progress: show a progress bar.
+
+    Returns:
+      Nothing: the rows are stored, and the first process reports them.
+
+    Raises:
+      train_scripts.running.options.Done: when they are.
+    """
+    if "candidates" not in config.parts:
+        machines.first_alone()
+    sets.measure(config, data.make_world(config), workdir, progress=progress)
+    return []
 
 
 def _study(config: Config, world: World) -> Study:

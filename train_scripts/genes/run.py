@@ -13,7 +13,7 @@ from pathlib import Path
 
 from configs.genes import Config
 from train_scripts.genes import own, parts
-from train_scripts.running import results
+from train_scripts.running import machines, results
 
 __all__ = ["run"]
 
@@ -41,6 +41,8 @@ def run(
     began = time.perf_counter()
     if config.data or config.terms:
         found = [own.analyse(config, workdir, progress=progress)]
+    elif not machines.first():
+        found = parts.share(config, workdir, progress=progress)
     else:
         found = parts.run(config, workdir, progress=progress)
     part = results.join(found)

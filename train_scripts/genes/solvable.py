@@ -28,6 +28,7 @@ from jeff_llm.genes.top_probability import TopModel
 from jeff_llm.models import weights
 from train_scripts.genes.data import World
 from train_scripts.genes.genome import Study
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["Agents", "Solvable", "ask_agents", "features_of", "measure", "transfer"]
@@ -105,7 +106,7 @@ def ask_agents(config: Config, world: World, study: Study) -> Agents | None:
     if correct.all() or not correct.any():
         return None
     judgement = agents.judge(
-        chat.Local(weights.load("smollm2")),
+        chat.Local(weights.load("smollm2", mesh=machines.mesh())),
         [study.source.cases[row].phenotypes for row in rows],
         ProfileTexts(world.hpo, information=world.tables.information),
     )

@@ -18,6 +18,7 @@ from jeff_graph.editing.nearby import Nearby, nearby_tasks
 from jeff_graph.editing.report import HOPS, EditReport
 from jeff_graph.editing.task import ApplyFn, EditTask, Method
 from train_scripts.gre.summary import Cell
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["Trained", "learning_rate", "measure"]
@@ -76,6 +77,9 @@ def measure(
       Measures by name, in percentage points, percent, nats and milliseconds.
     """
     targets = jnp.asarray(trained.wrong[:edits], jnp.int32)
+    if cell.protocol == "independent" and machines.mesh():
+        # Each device edits its own targets.
+        targets = jax.device_put(targets, machines.batch_sharding(edits))
     most = max(HOPS) + 1
     hops = jax.vmap(lambda node: hop_distance(graph, node, most))(targets)
     near = None
@@ -170,7 +174,8 @@ def _protocol(
 
 def _at_once() -> int | None:
     """Edits computed in parallel: all on an accelerator; one is faster on a CPU."""
-    return 1 if jax.default_backend() == "cpu" else None
+    alone = jax.default_backend() == "cpu" and machines.mesh() is None
+    return 1 if alone else None
 
 
 def _method(name: str, apply_fn: ApplyFn, rate: float) -> Method:

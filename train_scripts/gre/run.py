@@ -126,7 +126,13 @@ def _measure_all(
         return measure(config, graph, apply_fn, cell, trained[cell.seed], edits)
 
     rows = measure_rows(
-        workdir, cells, measured, progress=progress, title="edits", shown="drawdown"
+        workdir,
+        cells,
+        measured,
+        progress=progress,
+        title="edits",
+        shown="drawdown",
+        together=lambda cell: cell.network,
     )
     return dict(zip(cells, rows, strict=True))
 

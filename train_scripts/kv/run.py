@@ -16,7 +16,7 @@ from jeff_llm.models.language_model import LanguageModel
 from train_scripts.kv import claims, measure, summary
 from train_scripts.kv.measure import Data
 from train_scripts.questions import cities
-from train_scripts.running import results
+from train_scripts.running import machines, results
 from train_scripts.running.rows import measure_rows
 
 __all__ = ["run"]
@@ -41,7 +41,7 @@ def run(
       FileNotFoundError: if the model or data are missing; says how to get them.
     """
     began = time.perf_counter()
-    model = weights.load(config.model)
+    model = weights.load(config.model, mesh=machines.mesh())
     data = _load(config, model)
     layers = measure.layers_of(config, model, data)
     cells = measure.cells_of(config, layers)

@@ -22,6 +22,7 @@ from jeff_llm.models import weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.questions import answering, cities, city_questions
 from train_scripts.reasoning import traces
+from train_scripts.running import machines
 from train_scripts.running.results import Part
 
 __all__ = ["analyse", "draw"]
@@ -78,7 +79,7 @@ def draw(config: Config, workdir: Path) -> Path:
     asked = city_questions.draw(_LARGEST, 0, config.cities, _SHOTS, seed)
     size = max(_ROWS // config.votes, 1)
     # Not loaded where every batch is there already.
-    model = functools.cache(lambda: weights.load(config.model))
+    model = functools.cache(lambda: weights.load(config.model, mesh=machines.mesh()))
     paths = []
     for begin in range(0, len(asked.test), size):
         paths.append(folder / f"{begin:06d}.jsonl")

@@ -11,6 +11,7 @@ import optax
 from jeff import training
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.reasoning import arithmetic, latent
+from train_scripts.running import machines
 
 __all__ = ["accuracy", "fit_latent"]
 
@@ -66,15 +67,16 @@ def fit_latent(
         keys = jax.random.split(jax.random.fold_in(key, stage))
         fitted = training.fit(
             training.make_step(loss, optimizer),
-            training.init_state(params, optimizer, key=keys[0]),
+            machines.placed(training.init_state(params, optimizer, key=keys[0])),
             training.Shuffled(
                 jax.tree.map(jnp.asarray, data),
                 min(_BATCH, len(data.rest)),
                 keys[1],
             ),
+            batch_sharding=machines.batch_sharding(min(_BATCH, len(data.rest))),
             num_steps=num_steps,
             chunk_steps=min(50, num_steps),
-            workdir=workdir / f"stage{stage}",
+            workdir=machines.kept(workdir / f"stage{stage}"),
             progress=False,
         )
         params = fitted.state.params

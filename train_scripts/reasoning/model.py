@@ -18,7 +18,7 @@ from jeff_llm.models import weights
 from train_scripts.reasoning import model_chat, model_local, model_setup, problems
 from train_scripts.reasoning.model_local import Branch, Measured
 from train_scripts.reasoning.problems import Problem
-from train_scripts.running import plots
+from train_scripts.running import machines, plots
 from train_scripts.running.claims import at_least, at_most
 from train_scripts.running.endpoint import naming_failures, open_endpoint
 from train_scripts.running.results import Claim, Part
@@ -69,7 +69,9 @@ def measure(config: Config, workdir: Path) -> Part:
             numbers["model_cost"] = cost
         claims, name = _shorter(branches), config.chat_model
     else:
-        setup = model_setup.set_up(weights.load(config.model), config.max_new_tokens)
+        setup = model_setup.set_up(
+            weights.load(config.model, mesh=machines.mesh()), config.max_new_tokens
+        )
         key = jax.random.key(config.seeds[0])
         found = model_local.measure(setup, asked, key=key)
         branches, numbers = found.branches, {}

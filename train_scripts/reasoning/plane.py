@@ -56,7 +56,7 @@ def compare(config: Config, workdir: Path, *, progress: bool = False) -> Part:
             for field, value in point._asdict().items()
         }
 
-    rows = measure_rows(workdir, items, measured)
+    rows = measure_rows(workdir, items, measured, together=lambda item: item[0])
     report = summary.Report(config, _points(items, rows))
     summary.plot(report, workdir)
     slider = budget.explorer(report)

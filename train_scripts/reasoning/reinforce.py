@@ -19,6 +19,7 @@ from jeff_llm.reasoning import (
     rewards,
 )
 from train_scripts.reasoning import small
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 
 __all__ = ["TARGET", "reinforce"]
@@ -81,11 +82,12 @@ def reinforce(
     keys = jax.random.split(seed_key(seed, 2))
     fitted = training.fit(
         step,
-        training.init_state(base.params, optimizer, key=keys[0]),
+        machines.placed(training.init_state(base.params, optimizer, key=keys[0])),
         training.Shuffled(prompts, config.batch_size, keys[1]),
+        batch_sharding=machines.batch_sharding(config.batch_size),
         num_steps=config.rl_steps,
         chunk_steps=min(10, config.rl_steps),
-        workdir=folder,
+        workdir=machines.kept(folder),
         progress=progress,
         description=name,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from configs.reasoning import Config
 from train_scripts.reasoning import cities, model, plane, traces
-from train_scripts.running import results
+from train_scripts.running import machines, results
 from train_scripts.running.results import Part
 
 __all__ = ["run"]
@@ -39,8 +39,12 @@ def run(
       FileNotFoundError: if traces, the model or data are missing; says how to get them.
     """
     began = time.perf_counter()
+    if config.data or "plane" not in config.parts:
+        machines.first_alone()
     if config.data:
         found = [traces.analyse(config, workdir)]
+    elif not machines.first():
+        found = [_run_part(config, workdir, "plane", progress)]
     else:
         found = [_run_part(config, workdir, name, progress) for name in config.parts]
     part = results.join(found)

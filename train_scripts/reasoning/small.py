@@ -17,6 +17,7 @@ from jeff_llm.generate.sampling import Processor
 from jeff_llm.models.config import DecoderConfig
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.reasoning import arithmetic, thinking
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 
 __all__ = [
@@ -171,11 +172,12 @@ def _fit(
     rows = min(8, len(packed.tokens))
     fitted = training.fit(
         step,
-        training.init_state(params, optimizer, key=keys[0]),
+        machines.placed(training.init_state(params, optimizer, key=keys[0])),
         training.Shuffled(jax.tree.map(jnp.asarray, packed), rows, keys[1]),
+        batch_sharding=machines.batch_sharding(rows),
         num_steps=num_steps,
         chunk_steps=min(100, num_steps),
-        workdir=folder,
+        workdir=machines.kept(folder),
         progress=progress,
         description="base",
     )

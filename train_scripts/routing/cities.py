@@ -12,7 +12,7 @@ from jeff_llm.models import weights
 from train_scripts.questions import answering, cities, city_questions
 from train_scripts.routing import logs
 from train_scripts.routing.transfers import RATES, Answered, transfers
-from train_scripts.running import plots
+from train_scripts.running import machines, plots
 from train_scripts.running.claims import above
 from train_scripts.running.results import Claim, Part
 
@@ -98,7 +98,7 @@ def continents(config: Config, workdir: Path) -> Part:
 
 def _ask_continents(config: Config) -> dict[str, Answered]:
     """Answers and confidences, with the same number of questions on each continent."""
-    model = weights.load(config.model)
+    model = weights.load(config.model, mesh=machines.mesh())
     stops = answering.newlines(model)
     pool = cities.load()
     needed = config.train + config.test

@@ -12,7 +12,7 @@ from train_scripts.routing import logs
 from train_scripts.routing.cities import continents
 from train_scripts.routing.mirage import mirage
 from train_scripts.routing.simulated import simulated
-from train_scripts.running import results
+from train_scripts.running import machines, results
 
 __all__ = ["run"]
 
@@ -37,6 +37,7 @@ def run(
       ValueError: if a field, or a row of the logs, is not as expected.
       FileNotFoundError: if logs, the model or data are missing; says how to get them.
     """
+    machines.first_alone()
     began = time.perf_counter()
     if config.data:
         found = [logs.analyse(config, workdir)]

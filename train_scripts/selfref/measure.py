@@ -15,6 +15,7 @@ from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune
 from train_scripts.questions import answering, cities, city_questions
 from train_scripts.questions.city_questions import Answers
+from train_scripts.running import machines
 
 __all__ = ["Found", "Say", "measure", "recipe"]
 
@@ -214,7 +215,7 @@ def _train(
         key=job.key,
         recipe=recipe(job.config, job.base),
         rows=rows,
-        workdir=workdir,
+        workdir=machines.kept(workdir),
     )[0]
 
 

@@ -19,6 +19,7 @@ from jeff_llm.confidence import reading, samples, selfref
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from train_scripts.questions import answering
+from train_scripts.running import machines
 from train_scripts.running.results import Part
 from train_scripts.selfref import measure, own_report
 from train_scripts.selfref.own_report import Verdict
@@ -100,7 +101,9 @@ def teach(config: Config, workdir: Path, say: measure.Say) -> Part:
       ValueError: if a row is not as expected, or the model's answers are all right or
         all wrong.
     """
-    model = weights.load(config.model, dtype=jnp.dtype(config.dtype))
+    model = weights.load(
+        config.model, dtype=jnp.dtype(config.dtype), mesh=machines.mesh()
+    )
     base, tokens = selfref.add_tokens(model)
     if config.head and model.config.tied:
         raise ValueError(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from configs.selfref import Config
 from jeff_llm.models import weights
-from train_scripts.running import results, stages
+from train_scripts.running import machines, results, stages
 from train_scripts.running.results import Part
 from train_scripts.running.rows import measure_rows
 from train_scripts.selfref import claims, measure, own, summary
@@ -43,6 +43,7 @@ def run(
     """
     began = time.perf_counter()
     if config.data:
+        machines.first_alone()
         say = functools.partial(stages.say, config.data, progress)
         part = own.teach(config, workdir, say)
         if progress:
@@ -54,7 +55,9 @@ def run(
 
 def _cities(config: Config, workdir: Path, progress: bool) -> Part:
     """Measure every seed, or read its measurements if they exist."""
-    model = weights.load(config.model, dtype=jnp.dtype(config.dtype))
+    model = weights.load(
+        config.model, dtype=jnp.dtype(config.dtype), mesh=machines.mesh()
+    )
     total = len(config.seeds)
 
     def measured(seed: int) -> dict[str, float]:

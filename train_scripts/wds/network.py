@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from configs.wds import Config
 from jeff_graph.cells import celluformer, training
 from jeff_graph.cells.tokens import Tokens, make_tokens
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 from train_scripts.wds.data import Cells
 
@@ -98,7 +99,8 @@ def fit(
         num_epochs=config.num_epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
-        workdir=workdir,
+        workdir=workdir and machines.kept(workdir),
+        mesh=machines.mesh(),
     )
     return Network(shape, found.params, found.loss, trained, held_out)
 

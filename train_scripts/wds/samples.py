@@ -8,6 +8,7 @@ from configs.wds import Config
 from jeff_graph.cells import rivals, stream, wds
 from jeff_graph.cells.sampling import Sample, sample
 from jeff_graph.cells.weights import Weights
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 from train_scripts.wds.data import Cells
 
@@ -30,7 +31,12 @@ def densities(config: Config, cells: Cells, seed: int) -> np.ndarray:
     """
     number = len(cells.prepared.genes)
     params = wds.hash_parameters(seed_key(seed, 0), number, config.hashes)
-    sketch = stream.sketch_cells(cells.prepared.chunks(), params)
+    mesh, chunks = machines.mesh(), cells.prepared.chunks()
+    sketch = (
+        stream.sketch_cells(chunks, params)
+        if mesh is None
+        else stream.sketch_on_mesh(chunks, params, mesh)
+    )
     return stream.score_cells(cells.prepared.chunks(), params, sketch)
 
 

@@ -16,6 +16,7 @@ from jeff import line, metrics, training
 from jeff.fairness import evaluation, nets, tabular, yodo
 from jeff.fairness.front import monotone_levels
 from jeff.fairness.model import ApplyFn
+from train_scripts.running import machines
 from train_scripts.running.seeds import seed_key
 from train_scripts.yodo import summary
 
@@ -101,10 +102,11 @@ def train(
         label = "the line" if name == "line" else f"{config.num_fixed} fixed models"
         fit = training.fit(
             step_fn,
-            state,
+            machines.placed(state),
             batches,
             num_steps=num_steps,
-            workdir=workdir / f"seed{seed}" / "training" / name,
+            batch_sharding=machines.batch_sharding(batches.batch_size),
+            workdir=machines.kept(workdir / f"seed{seed}" / "training" / name),
             checkpoint_every=max(1, config.num_epochs // 10),
             progress=progress,
             description=f"seed {seed}: {label}",

@@ -12,7 +12,7 @@ import optax
 from configs.yodo import Config
 from jeff import checkpoint, files, hub_rows, training
 from jeff.fairness import evaluation, images, tabular, yodo
-from train_scripts.running import results
+from train_scripts.running import machines, results, trees
 from train_scripts.running.seeds import seed_key
 from train_scripts.yodo import claims, measure, summary
 
@@ -42,7 +42,7 @@ def run(
     splits = [_load(config, seed) for seed in config.seeds]
     steps = config.num_epochs * _batches_of(splits[0][0].train, config)
     optimizer = optax.adam(_schedule(config, steps))
-    apply_fn, _ = measure.network(config, splits[0][0].train, jax.random.key(0))
+    apply_fn, start = measure.network(config, splits[0][0].train, jax.random.key(0))
     line_step = yodo.train_step(
         apply_fn,
         optimizer,
@@ -55,11 +55,27 @@ def run(
     fixed_step = jax.vmap(
         evaluation.fixed_step(apply_fn, optimizer, gap=config.gap), in_axes=(0, None)
     )
-    seeds = []
-    for seed, (parts, _) in zip(config.seeds, splits, strict=True):
+
+    parts_of = {
+        seed: each for seed, (each, _) in zip(config.seeds, splits, strict=True)
+    }
+
+    def train(seed: int) -> measure.Trained:
+        path = workdir / f"seed{seed}" / "trained.npz"
+        if path.is_file():  # by another process
+            return trees.read_tree(path, measure.Trained(start, start.start, 0.0, 0.0))
+        steps = line_step, fixed_step
         trained = measure.train(
-            config, seed, parts, optimizer, (line_step, fixed_step), workdir, progress
+            config, seed, parts_of[seed], optimizer, steps, workdir, progress
         )
+        if machines.several():
+            trees.write_tree(path, trained)
+        return trained
+
+    machines.deal(config.seeds, train)
+    seeds = []
+    for seed, parts in parts_of.items():
+        trained = train(seed)
         seeds.append(measure.measure(config, seed, parts, apply_fn, trained))
         width = parts.train.inputs.shape[-1]
         _save_line(config, trained.line, width, workdir / f"seed{seed}" / "line")

@@ -13,6 +13,7 @@ from jeff_llm.models import lora
 from jeff_llm.reasoning import arithmetic, selection, valve
 from train_scripts.reasoning import coconut, reinforce, small
 from train_scripts.reasoning.branches.bench import Bench, Point, sampled
+from train_scripts.running import machines
 
 __all__ = ["latent", "reinforced", "selected"]
 
@@ -122,12 +123,13 @@ def _factors(
 
     fitted = training.fit(
         training.make_step(loss, optimizer),
-        training.init_state(factors, optimizer, key=keys[1]),
+        machines.placed(training.init_state(factors, optimizer, key=keys[1])),
         training.Shuffled(packed, min(8, len(packed.tokens)), keys[2]),
+        batch_sharding=machines.batch_sharding(min(8, len(packed.tokens))),
         num_steps=bench.config.tune_steps,
         chunk_steps=min(50, bench.config.tune_steps),
         constants=(bench.base.params,),
-        workdir=folder,
+        workdir=machines.kept(folder),
         progress=False,
     )
     return fitted.state.params
