@@ -68,6 +68,7 @@ def resident() -> int:
 def jeff_side(side: str, tokens: int, config: Config) -> dict[str, Any]:
     """Seconds of jeff."""
     import jax
+    import jax.numpy as jnp
 
     from jeff_llm import generate, kv
     from jeff_llm.models import decoder, lora, quantized
