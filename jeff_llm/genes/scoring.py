@@ -69,26 +69,41 @@ def score(
         raise ValueError(f"measures: expected names from {MEASURES}, got {unknown}")
     shape = len(patients), tables.num_profiles
     out = {name: np.empty(shape, np.float32) for name in MEASURES if name in measures}
-    devices = [None] if mesh is None else list(mesh.local_devices)
 
-    def fill(number: int) -> None:
-        chunk = patients[number * _CHUNK : (number + 1) * _CHUNK]
-        with jax.default_device(devices[number % len(devices)]):
-            batch = Batch(tables, make_query(tables.ontology, chunk))
-            found: dict[str, Array] = {}
-            sets: dict[str, SetScores] = {}
-            for name, values in out.items():
-                scores = _measure(name, batch, found, sets)
-                start = number * _CHUNK
-                values[start : start + len(chunk)] = np.asarray(scores)[: len(chunk)]
+    def fill(start: int) -> None:
+        chunk = patients[start : start + _CHUNK]
+        batch = Batch(tables, make_query(tables.ontology, chunk))
+        found: dict[str, Array] = {}
+        sets: dict[str, SetScores] = {}
+        for name, values in out.items():
+            scores = _measure(name, batch, found, sets)
+            values[start : start + len(chunk)] = np.asarray(scores)[: len(chunk)]
 
-    # A thread a device: a batch's steps wait for the host now and then.
-    with ThreadPoolExecutor(len(devices)) as pool:
-        list(pool.map(fill, range(-(-len(patients) // _CHUNK))))
+    starts = range(0, len(patients), _CHUNK)
+    if mesh is None:
+        for start in starts:
+            fill(start)
+    else:
+        _fill_on(list(mesh.local_devices), fill, starts)
     empty = np.diff(tables.profiles.starts) == 0
     for values in out.values():
         values[:, empty] = -np.inf
     return out
+
+
+def _fill_on(
+    devices: list[jax.Device],
+    fill: Callable[[int], None],
+    starts: Sequence[int],
+) -> None:
+    """Deal batches to devices, with a thread each: steps wait for the host at times."""
+
+    def on(number: int) -> None:
+        with jax.default_device(devices[number % len(devices)]):
+            fill(starts[number])
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        list(pool.map(on, range(len(starts))))
 
 
 def _measure(
