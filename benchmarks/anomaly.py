@@ -89,7 +89,7 @@ def compare(name: str, config: Config) -> dict[str, Any]:
     queries = embeddings(config.queries, config.width, 2)
     count = config.neighbors[name == "lof"]
     make = {"knn": knn, "lof": lof}[name]
-    options = {"n_neighbors": count, "n_jobs": config.threads}
+    options: dict[str, Any] = {"n_neighbors": count, "n_jobs": config.threads}
     compiling = [timed(lambda: make(train, neighbors=count))]
     compiling.append(timed(lambda: compiling[0][1].score(queries)))
     seconds = {"fit": [], "score": [], "peer_fit": [], "peer_score": []}
@@ -102,7 +102,7 @@ def compare(name: str, config: Config) -> dict[str, Any]:
         seconds["peer_fit"].append(timed(lambda peer=peer: peer.fit(train))[0])
         took, theirs = timed(lambda peer=peer: peer.decision_function(queries))
         seconds["peer_score"].append(took)
-    expected = np.concatenate([theirs, peer.decision_scores_])
+    expected = np.concatenate([theirs, np.asarray(peer.decision_scores_)])
     off = np.abs(np.concatenate([mine, detector.reference]) / expected - 1)
     differ = int((off > 1e-5).sum())
     assert off.max() < (1e-5 if name == "knn" else 1e-3), off.max()

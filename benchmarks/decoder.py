@@ -83,7 +83,7 @@ class Jeff:
 
     def draw(self, rows: int, count: int) -> None:
         generate.generate(
-            self.model, self.prompts[:rows], max_new_tokens=count, stop_ids=[]
+            self.model, list(self.prompts[:rows]), max_new_tokens=count, stop_ids=[]
         )
 
     def lora(self) -> None:
@@ -106,9 +106,10 @@ class Torch:
         path = assets.find("smollm2")
 
         def load():
-            return transformers.AutoModelForCausalLM.from_pretrained(
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 str(path.parent), gguf_file=path.name, dtype=torch.float32
-            ).to(self.device)
+            )
+            return model.to(self.device)
 
         self.model = load().eval()
         adapters = LoraConfig(

@@ -80,7 +80,7 @@ class Torch:
                 logits = self.logits(params, self.whole)
                 loss = loss_of(logits[target][None], self.labels[target][None])
                 gradient = torch.autograd.grad(loss, params)
-                inner = sum(
+                inner: Any = sum(
                     (g * a).sum() for g, a in zip(gradient, anchor, strict=True)
                 )
                 v = torch.clamp(-inner / square, min=0)

@@ -228,7 +228,8 @@ def decoding(
         cache, out = step(cache, query, new)
     jax.block_until_ready(out)
     seconds = (time.perf_counter() - began) / steps
-    return {"seconds": seconds, "programs": step._cache_size()}
+    programs = step._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+    return {"seconds": seconds, "programs": programs}
 
 
 def apart(batch: int, tokens: int, implementation: Any) -> float:

@@ -49,14 +49,14 @@ def jeff_side(model: LanguageModel, prompt: np.ndarray) -> Callable[[int], None]
     """Draws some tokens after the prompt."""
 
     def draw(count: int) -> None:
-        generate.generate(model, prompt[None], max_new_tokens=count, stop_ids=[])
+        generate.generate(model, [prompt.tolist()], max_new_tokens=count, stop_ids=[])
 
     return draw
 
 
 def llama_side(prompt: np.ndarray, room: int) -> Callable[[int], None]:
     """The same by llama.cpp."""
-    import llama_cpp
+    import llama_cpp  # pyright: ignore[reportMissingImports]
 
     threads = len(os.sched_getaffinity(0))
     model = llama_cpp.Llama(

@@ -68,6 +68,7 @@ def resident() -> int:
 def jeff_side(side: str, tokens: int, config: Config) -> dict[str, Any]:
     """Seconds of jeff."""
     import jax
+    import jax.numpy as jnp
 
     from jeff_llm import generate, kv
     from jeff_llm.models import decoder, lora, quantized
@@ -90,7 +91,7 @@ def jeff_side(side: str, tokens: int, config: Config) -> dict[str, Any]:
         began = time.perf_counter()
         generate.generate(
             model,
-            prompt,
+            list(prompt),
             max_new_tokens=count,
             stop_ids=[],
             make_cache=make_cache,
@@ -99,7 +100,9 @@ def jeff_side(side: str, tokens: int, config: Config) -> dict[str, Any]:
         return time.perf_counter() - began
 
     room = tokens + config.new_tokens
-    cache = kv.nbytes(jax.eval_shape(lambda: make_cache(settings, 1, room, "float32")))
+    cache = kv.nbytes(
+        jax.eval_shape(lambda: make_cache(settings, 1, room, jnp.float32))
+    )
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     return measured(draw, weights, cache, config)
 
@@ -117,12 +120,12 @@ def torch_side(tokens: int, config: Config) -> dict[str, Any]:
         num_attention_heads=MODEL["num_heads"],
         num_key_value_heads=MODEL["num_kv_heads"],
         max_position_embeddings=tokens + 2 * config.new_tokens + 64,
-        rope_theta=MODEL["rope_theta"],
+        rope_theta=MODEL["rope_theta"],  # pyright: ignore[reportCallIssue]
         tie_word_embeddings=True,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]
     )
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(settings).eval()
+    model: Any = transformers.LlamaForCausalLM(settings).eval()
     prompt = torch.tensor(
         np.random.default_rng(0).integers(0, MODEL["vocab_size"], (1, tokens))
     )

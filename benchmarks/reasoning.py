@@ -98,7 +98,9 @@ class Peer:
 
         torch.manual_seed(0)
         self.torch, self.config = torch, config
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32
+        )
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=_RATE)
         rows = torch.tensor(prompts, dtype=torch.long)
         self.prompts = rows.repeat_interleave(config.group_size, 0)

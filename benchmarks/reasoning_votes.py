@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections import Counter
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,9 @@ def main(questions: int = 10_000, samples: int = 40) -> None:
     rows = [np.asarray(x[:part]).tolist() for x in (answer, length, weight)]
     decide, peer_name = _decision()
     began = time.perf_counter()
-    theirs = [_peer(*row, decide) for row in zip(*rows, strict=True)]
+    theirs = [
+        _peer(*row, decide) for row in zip(rows[0], rows[1], rows[2], strict=True)
+    ]
     peer = (time.perf_counter() - began) * questions / part
     for name in found:
         mine = np.asarray(found[name].answer[:part])
@@ -71,7 +74,7 @@ def main(questions: int = 10_000, samples: int = 40) -> None:
 
 
 def _ours(answer: jax.Array, length: jax.Array, weight: jax.Array) -> dict:
-    given = {"length": length}
+    given: dict[str, Any] = {"length": length}
     return {
         "majority": voting.majority_vote(answer, **given),
         "weighted": voting.confidence_weighted_vote(answer, weight, **given),
@@ -88,7 +91,8 @@ def _decision():
     if importlib.util.find_spec("adaptive_consistency"):
         from adaptive_consistency import AC, BetaStoppingCriteria
 
-        rule = AC(stop_criteria=BetaStoppingCriteria(0.95))
+        given: Any = BetaStoppingCriteria(0.95)  # its annotation says the class
+        rule = AC(stop_criteria=given)
         return rule.should_stop, "a loop with the package AdaptiveConsistency"
 
     @functools.cache

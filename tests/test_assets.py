@@ -112,7 +112,7 @@ def test_fetch_replaces_a_damaged_file(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "cache" / "jeff-made-1.0" / "b.txt"
     target.parent.mkdir(parents=True)
     target.write_bytes(b"sword")
-    assert assets.fetch("b") == target
+    assert assets.fetch_all(["b"]) == {"b": target}
     assert target.read_bytes() == b"words"
 
 
@@ -126,7 +126,7 @@ def test_fetch_refuses(damage: str, index: Path, tmp_path: Path) -> None:
     if damage == "no wheel":
         wheel.unlink()
     with pytest.raises((OSError, ValueError), match=r"^jeff.made.*1\.0"):
-        assets.fetch("c" if damage == "missing" else "a")
+        assets.fetch_all(["c" if damage == "missing" else "a"])
     assert left_over(tmp_path) == []
 
 
@@ -149,7 +149,7 @@ def test_interrupted(
             zipfile.ZipExtFile, "read", lambda *_: next(reads, None) or interrupt()
         )
     with pytest.raises(KeyboardInterrupt):
-        assets.fetch("a")
+        assets.fetch_all(["a"])
     assert left_over(tmp_path) == []
 
 
@@ -222,7 +222,7 @@ def test_explicit_path_is_the_only_place(data: Path, tmp_path: Path) -> None:
         assets.find("a", str(tmp_path))
 
 
-@pytest.mark.parametrize("call", [assets.find, assets.fetch, assets.status])
+@pytest.mark.parametrize("call", [assets.find, assets.status])
 def test_unknown_name(call: object) -> None:
     """The known names are listed."""
     with pytest.raises(
@@ -352,7 +352,7 @@ def test_other_bytes_of_the_right_size_are_not_used(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """They are named, with the command that repairs them."""
-    path = assets.fetch("a")
+    path = assets.fetch_all(["a"])["a"]
     assert assets.find("a") == path
     path.write_bytes(CONTENT["pkg/a.bin"].replace(b"w", b"W", 1))
     with pytest.raises(

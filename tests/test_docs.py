@@ -68,13 +68,18 @@ def test_only_pages_that_are_run_have_code():
         "kv.md",
         "language_models.md",
         "long_contexts.md",
+        "more_formulas.md",
         "own_models.md",
         "reasoning.md",
+        "scaling.md",
         "serving.md",
         "training.md",
         "wds.md",
         "yodo.md",
     }
+
+
+MORE = blocks("docs/more_formulas.md")
 
 
 @pytest.fixture
@@ -135,6 +140,44 @@ def test_training_page(readers_names, tmp_path, monkeypatch):
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     monkeypatch.setattr(sharding, "make_mesh", lambda **_: mesh)
     exec(compile(second, "docs/training.md", "exec"), readers_names)
+
+
+@pytest.mark.usefixtures("smollm2_is_here")
+@pytest.mark.slow
+def test_more_formulas_of_a_language_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks("more_formulas.md", ["import jax", *MORE[-1:]])
+    assert " Paris" not in names["out"].texts[0]
+    assert names["stopped"].lengths.shape == (1,)
+
+
+def test_more_formulas(readers_names, tmp_path, monkeypatch):
+    from jeff_llm.chat import Answer
+
+    class Numbers:
+        name = "numbers"
+
+        async def answer(self, request):
+            return Answer("2, 1", "stop", 10, 2)
+
+    monkeypatch.chdir(tmp_path)
+    readers_names["chat_model"] = Numbers()
+    for block in MORE[:-1]:
+        exec(compile(block, "docs/more_formulas.md", "exec"), readers_names)
+    names = readers_names
+    assert names["prob"].shape == (3, 4096) and names["on_front"].tolist() == [1, 1, 0]
+    np.testing.assert_allclose(names["chance"], 0.25, atol=0.01)
+    assert names["sums"].cells.max() <= 40
+    # Each bound holds what it bounds.
+    query, keys, lost = (names[name] for name in ("query", "keys", "lost"))
+    assert abs(query[0] @ lost[0]) <= names["one"] * 1.001
+    changed = jax.nn.softmax(query @ (keys - lost).T / 8)
+    assert jnp.linalg.norm(changed - names["exact"]) <= names["attention"]
+    assert sorted(names["limo"]) == [0, 1]
+    assert set(names["chosen"].picks) == {0, 1} == set(names["best"])
+    # One choice, and two attempts at a dialogue with a repair each.
+    assert (tmp_path / "answers.jsonl").read_text().count("\n") == 5
+    assert names["s1k"].shape == (2,) and names["budget"].budget == 25
 
 
 @pytest.fixture

@@ -32,6 +32,13 @@ def start(
     )
 
 
+def free_port() -> str:
+    """A port of loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
     """Outputs of processes that must all end well; none is left behind."""
     try:
@@ -55,17 +62,19 @@ def test_one_device() -> None:
 @pytest.mark.slow
 def test_two_processes(tmp_path: Path, devices: Any) -> None:
     """Two processes with half a batch each see the gap of the whole batch."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    programs = [
-        start("two_hosts.py", str(i), port, str(tmp_path), environment=devices(2))
-        for i in range(2)
-    ]
-    outputs = finish(programs)
+    program = runpy.run_path(str(PROGRAMS / "two_hosts.py"))
+    batch, train = program["batch"], program["train"]
+    workdir = tmp_path / "run"
+    train(batch(), None, str(tmp_path / "handed here"), (10,))
+    outputs = finish(
+        [
+            start("two_hosts.py", str(i), port, str(workdir), environment=devices(2))
+            for port in [free_port()]
+            for i in range(2)
+        ]
+    )
     first, second = (json.loads(output.splitlines()[-1]) for output in outputs)
 
-    batch = runpy.run_path(str(PROGRAMS / "two_hosts.py"))["batch"]
     prob, group = (jnp.asarray(batch()[name]) for name in ("prob", "group"))
     whole, slope = jax.value_and_grad(gaps.demographic_parity_gap)(prob, group)
     for seen in (first, second):
@@ -78,7 +87,13 @@ def test_two_processes(tmp_path: Path, devices: Any) -> None:
         # Split over both processes, a changed leaf is noticed by each.
         assert seen["checkpoint"] == ["28.0", "the numbers of the leaf w changed"]
         assert seen["trained"] == pytest.approx(first["alone"], rel=1e-5)
-    log = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        assert seen["taken over"] == pytest.approx(first["alone"], rel=1e-5)
+    # The first may keep checkpoints of its own, which orbax writes for no other.
+    assert "refused" not in first
+    assert "some of process 1 alone" in second["refused"]
+    here = train(batch(), None, str(tmp_path / "handed over"), (20,))
+    assert here == pytest.approx(first["alone"], rel=1e-5)
+    log = (workdir / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(row)["step"] for row in log]
     assert steps == [5, 10, 15, 20]
     # The mean of the halves' own gaps is another number: the joining did something.

@@ -28,7 +28,7 @@ from scipy.special import betainc, gammaln, xlog1py, xlogy
 
 from jeff.binomial import interval
 
-__all__ = ["difference_is_below", "gap_bound", "rate_bound", "weighted_gap_bound"]
+__all__ = ["gap_bound", "rate_bound", "weighted_gap_bound"]
 
 # Parts of the nuisance rate's interval, and the share of delta that the interval takes.
 _PARTS, _SHARE = 64, 0.05
@@ -36,7 +36,7 @@ _PARTS, _SHARE = 64, 0.05
 _TAIL = 1e-10
 
 
-def difference_is_below(
+def _difference_is_below(
     limit: float,
     high: tuple[int, int],
     low: tuple[int, int],
@@ -64,9 +64,9 @@ def difference_is_below(
     References:
       Chan and Zhang, 1999; Berger and Boos, 1994.
 
-    >>> difference_is_below(0.25, (30, 100), (30, 100), delta=0.05)
+    >>> _difference_is_below(0.25, (30, 100), (30, 100), delta=0.05)
     True
-    >>> difference_is_below(0.25, (0, 1), (30, 100), delta=0.05)
+    >>> _difference_is_below(0.25, (0, 1), (30, 100), delta=0.05)
     False
     """
     if limit >= 1:
@@ -138,7 +138,7 @@ def gap_bound(
         ends = [max(gap, bound), min(1.0, gap + math.sqrt(spread) + 1e-9)]
         while ends[1] - ends[0] > max(1e-4, 0.01 * math.sqrt(spread)):
             middle = sum(ends) / 2
-            proved = difference_is_below(middle, high, low, delta=delta)
+            proved = _difference_is_below(middle, high, low, delta=delta)
             ends = [ends[0], middle] if proved else [middle, ends[1]]
         bound = max(bound, ends[1])
     return bound

@@ -22,7 +22,6 @@ __all__ = [
     "as_codes",
     "as_examples",
     "as_inputs",
-    "check_codes",
 ]
 
 
@@ -110,20 +109,6 @@ def as_examples(examples: Examples) -> Examples:
             f"{label.shape[:1]} and leading axes {sorted(set(sizes))}"
         )
     return Examples(inputs, label, group, weight)
-
-
-def check_codes(label: Column, group: Column) -> None:
-    """Check that labels and groups are 0 or 1, if their values are concrete.
-
-    Args:
-      label: outcomes; bool, integers or floating point.
-      group: groups; likewise.
-
-    Raises:
-      ValueError: if an argument has another value, NaN for one; names the argument.
-    """
-    for name, value in (("label", label), ("group", group)):
-        as_codes(value, name)
 
 
 def as_codes(value: Any, name: str, *, where: Array | None = None) -> Array:

@@ -23,7 +23,6 @@ from jeff.fairness.examples import (
     Examples,
     as_examples,
     as_inputs,
-    check_codes,
 )
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "Examples",
     "GapFn",
     "Line",
-    "check_codes",
     "error_and_gap",
     "gap_of",
     "named_gap",

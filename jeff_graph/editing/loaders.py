@@ -8,16 +8,13 @@ your own are read by `load_npz`.
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jeff import assets
-from jeff.arrays import load_arrays
 from jeff.checks import check_choice
 from jeff.extras import require
 from jeff_graph.editing.features import unit_rows
 from jeff_graph.editing.graph_files import Labelled, labelled, load_npz
-from jeff_graph.editing.splits import Split
 
 __all__ = [
     "Labelled",
@@ -29,10 +26,7 @@ __all__ = [
     "load_digits_graph",
     "load_npz",
     "load_planetoid",
-    "planetoid_split",
 ]
-
-_PLANETOID = ("cora", "citeseer")
 
 
 def load_planetoid(name: str) -> Labelled:
@@ -55,32 +49,8 @@ def load_planetoid(name: str) -> Labelled:
       Yang et al., "Revisiting Semi-Supervised Learning with Graph Embeddings", ICML
       2016.
     """
-    check_choice("name", name, _PLANETOID)
+    check_choice("name", name, ("cora", "citeseer"))
     return _normalised(load_npz(assets.shared_file(f"graphs/{name}.npz")))
-
-
-def planetoid_split(name: str) -> Split:
-    """The public split of Cora or Citeseer: 20 training nodes a class, 500, 1,000.
-
-    Args:
-      name: "cora" or "citeseer".
-
-    Returns:
-      A `Split`; most nodes are in no part.
-
-    Raises:
-      FileNotFoundError: if the shared data are not here.
-      ValueError: if there is none of that name.
-    """
-    check_choice("name", name, _PLANETOID)
-    arrays = load_arrays(assets.shared_file(f"graphs/{name}.npz"))
-    nodes = len(arrays["y"])
-    return Split(
-        *(
-            jnp.zeros(nodes, bool).at[arrays[f"{part}_idx"]].set(True)
-            for part in ("train", "val", "test")
-        )
-    )
 
 
 def load_amazon_photo() -> Labelled:

@@ -14,13 +14,13 @@ from jeff.networks import dropout, functional
 from jeff_graph.editing.graphs import AnyGraph, Graph, as_graph, graph_of_nodes
 from jeff_graph.editing.layers import DenseLayer
 
-__all__ = ["NORMS", "READOUTS", "ApplyFn", "Network", "split_net"]
+__all__ = ["NORMS", "ApplyFn", "Network", "split_net"]
 
 ApplyFn: TypeAlias = Callable[..., Float[Array, "rows classes"]]
 
 # None depends on the other nodes of a batch, so none needs state.
 NORMS = ("none", "layer")
-READOUTS = ("none", "mean", "sum")
+_READOUTS = ("none", "mean", "sum")
 
 
 class Network(nnx.Module):
@@ -69,7 +69,7 @@ class Network(nnx.Module):
             if size < 1:
                 raise ValueError(f"{name}: expected at least 1, got {size}")
         check_choice("norm", norm, NORMS)
-        check_choice("readout", readout, READOUTS)
+        check_choice("readout", readout, _READOUTS)
         widths = (num_features, *[hidden] * (layers - 1), num_classes)
         self.hidden, self.dropout_rate, self.readout = hidden, dropout_rate, readout
         self.layers = nnx.List(

@@ -1,26 +1,22 @@
-"""Scores of more texts than fit in memory, and from tokens to scores in one call.
+"""Scores of more texts than fit in memory.
 
 Embeddings are scored in blocks of one shape, so one program is compiled. They may be a
 memory-mapped file, of which one block at a time is read.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float
 
 from jeff import sharding
 from jeff_llm.anomaly.detectors import Detector
 from jeff_llm.anomaly.neighbors import check_embeddings
-from jeff_llm.models.bert import embed
-from jeff_llm.models.bert_config import EncoderConfig
-from jeff_llm.models.encoder import SentenceEncoder, _batches
 
-__all__ = ["encode_and_score", "score_blocks"]
+__all__ = ["score_blocks"]
 
 
 def score_blocks(
@@ -109,65 +105,3 @@ def _score_split(
         out_specs=batch,
         check_vma=False,
     )(detector, rows)
-
-
-def encode_and_score(
-    encoder: SentenceEncoder,
-    detector: Detector,
-    texts: Sequence[str],
-    *,
-    batch_size: int = 64,
-    normalize: bool = True,
-) -> Float[np.ndarray, " texts"]:
-    """Score texts, from tokens to scores in one compiled call a batch.
-
-    The scores are those of ``detector.score(encoder.encode(texts))``.
-
-    Args:
-      encoder: a sentence encoder, that of the detector's training texts.
-      detector: a detector of this package.
-      texts: any number of texts, empty ones too.
-      batch_size: most texts in a batch; fewer for longer texts, down to 1/8.
-      normalize: scale embeddings to unit length, as for the training texts.
-
-    Returns:
-      Scores, float32, in the order of the texts.
-
-    Raises:
-      TypeError: if ``texts`` is a single text, or the detector cannot be compiled.
-      ValueError: if ``batch_size`` is not positive, or the detector has another width.
-    """
-    if isinstance(texts, str):
-        raise TypeError(f"texts: expected a sequence of texts, got {texts!r:.100}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    if jax.tree_util.all_leaves([detector]):
-        raise TypeError(
-            f"detector: expected a pytree, got a {type(detector).__name__}; call "
-            "encoder.encode, then detector.score"
-        )
-    rows = [encoder._cut(row) for row in encoder.tokenizer.encode_all(texts)]
-    # All batches are dispatched before the first result is awaited.
-    parts = [
-        (
-            chosen,
-            _from_tokens(encoder.params, encoder.config, *batch, detector, normalize),
-        )
-        for chosen, batch in _batches(rows, encoder.max_tokens, batch_size)
-    ]
-    scores = np.empty(len(rows), np.float32)
-    for chosen, part in parts:
-        scores[chosen] = np.asarray(part)[: len(chosen)]
-    return scores
-
-
-@functools.partial(jax.jit, static_argnames=("config", "normalize"))
-def _from_tokens(
-    params: PyTree,
-    config: EncoderConfig,
-    tokens: Int[Array, "batch tokens"],
-    mask: Bool[Array, "batch tokens"],
-    detector: Any,
-    normalize: bool,
-) -> Float[Array, " batch"]:
-    return detector.score(embed(params, config, tokens, mask, normalize=normalize))

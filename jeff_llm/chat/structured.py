@@ -2,8 +2,7 @@
 
 Small models wrap JSON in a code block, surround it with prose, or write it with errors.
 `parse_json` finds the JSON and checks it against a schema. `ask_json` gives the model
-one chance to repair an unusable answer. `parse_failure_rate` measures how often both
-fail.
+one chance to repair an unusable answer.
 
 The package `jsonschema` checks values by draft 2020-12. This module adds:
 
@@ -21,7 +20,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +28,7 @@ from jeff.extras import require
 from jeff_llm.chat.asking import AskError
 from jeff_llm.chat.messages import Answer, ChatError, ChatModel, Message, Request
 
-__all__ = ["Parsed", "ask_json", "check_schema", "parse_failure_rate", "parse_json"]
+__all__ = ["Parsed", "ask_json", "check_schema", "parse_json"]
 
 Schema = Mapping[str, Any]
 
@@ -97,24 +96,6 @@ async def ask_json(model: ChatModel, request: Request, schema: Schema) -> Parsed
     except ValueError as error:
         return await _repaired(model, request, schema, first, error)
     return Parsed(value, (first,), repaired=False, error=None)
-
-
-def parse_failure_rate(parsed: Iterable[Parsed]) -> float:
-    """Share of requests without usable JSON, even after the repair.
-
-    Args:
-      parsed: result of `ask_json` for each request.
-
-    Returns:
-      A share in [0, 1].
-
-    Raises:
-      ValueError: if there are no requests.
-    """
-    failed = [each.error is not None for each in parsed]
-    if not failed:
-        raise ValueError("parsed: expected at least one result, got none")
-    return sum(failed) / len(failed)
 
 
 def parse_json(text: str, schema: Schema) -> Any:

@@ -8,7 +8,6 @@ import re
 from typing import Literal, TypeAlias, get_args
 
 __all__ = [
-    "AGE_GROUPS",
     "KINDS",
     "AgeGroup",
     "Kind",
@@ -27,8 +26,6 @@ Kind: TypeAlias = Literal[
 Sex: TypeAlias = Literal["female", "male", "unknown"]
 AgeGroup: TypeAlias = Literal["infant", "child", "adult", "elder", "unknown"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-AGE_GROUPS: tuple[AgeGroup, ...] = get_args(AgeGroup)
-
 # In this order: "CT confirms the diagnosis of cancer" is a diagnosis, and "he
 # denies drug use" background.
 _RULES: tuple[tuple[Kind, str], ...] = (

@@ -14,17 +14,15 @@ taken for a pick. Thoughts in ``<think>`` are dropped. Then the last list counts
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias
 
 from jeff_llm.clinic.maze import Maze
 
-__all__ = ["REASONS", "Reason", "parse"]
+__all__ = ["Reason", "parse"]
 
 Reason: TypeAlias = Literal[
     "no number", "too few", "too many", "repeated", "not listed", "cut off"
 ]
-REASONS: tuple[Reason, ...] = get_args(Reason)
-
 # Longer ones are no places, and Python refuses to convert the longest.
 _DIGITS = r"\d{1,9}"
 _JOINT = (

@@ -16,9 +16,9 @@ from jeff_llm.clinic.items import LEVELS, Question
 from jeff_llm.genes.hpo import Hpo
 from jeff_llm.genes.ontology import Ontology
 
-__all__ = ["MOST_TERMS", "simulate_questions"]
+__all__ = ["simulate_questions"]
 
-_FEWEST_TERMS, MOST_TERMS = 3, 6
+_FEWEST_TERMS, _MOST_TERMS = 3, 6
 _OPTIONS = 4
 # Terms as rare as these say little of the disease.
 _RARE = 0.2
@@ -201,7 +201,9 @@ def _vignette(
 ) -> str:
     age, female, male = _AGES[random.integers(len(_AGES))]
     is_female = bool(random.integers(2))
-    count = min(len(disease.terms), int(random.integers(_FEWEST_TERMS, MOST_TERMS + 1)))
+    count = min(
+        len(disease.terms), int(random.integers(_FEWEST_TERMS, _MOST_TERMS + 1))
+    )
     chosen = random.choice(
         disease.terms, count, replace=False, p=disease.shares / disease.shares.sum()
     )

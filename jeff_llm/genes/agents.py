@@ -15,7 +15,12 @@ from jeff_llm.genes.profile_texts import ProfileTexts
 from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.solvability import LABELS, consensus
 
-__all__ = ["ROLES", "Judgement", "Verdict", "judge", "parse_label"]
+__all__ = [
+    "ROLES",
+    "Judgement",
+    "Verdict",
+    "judge",
+]
 
 ROLES: Mapping[str, str] = MappingProxyType(
     {
@@ -117,7 +122,7 @@ def judge(
     answers: list[Answer] = ask(
         model, requests, concurrency=concurrency, return_errors=False
     )
-    labels = [parse_label(answer.text) for answer in answers]
+    labels = [_parse_label(answer.text) for answer in answers]
     verdicts = []
     for start in range(0, len(labels), len(roles)):
         own = labels[start : start + len(roles)]
@@ -126,7 +131,7 @@ def judge(
     return Judgement(tuple(verdicts), labels.count(None), len(answers), tokens)
 
 
-def parse_label(text: str) -> str | None:
+def _parse_label(text: str) -> str | None:
     """Read yes, maybe or no from an answer.
 
     A label counts if the answer begins or ends with it, states it ("the answer is no"),
@@ -138,7 +143,7 @@ def parse_label(text: str) -> str | None:
     Returns:
       The label, or None if there is none, or different ones are stated.
 
-    >>> parse_label("**Maybe.** Several genes fit."), parse_label("I have no idea")
+    >>> _parse_label("**Maybe.** Several genes fit."), _parse_label("I have no idea")
     ('maybe', None)
     """
     text = _THOUGHT.sub(" ", text)

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from jeff_llm.genes.annotations import Annotations
 
-__all__ = ["genes_of_answers", "name_words"]
+__all__ = [
+    "genes_of_answers",
+]
 
 # Words that do not tell one disease from another; a group lacks those of its members.
 _COMMON = re.compile(
@@ -30,7 +32,7 @@ def genes_of_answers(
 
     An answer that MONDO maps to diseases with genes has these genes. Otherwise it is
     taken for a group: it has the genes of the diseases whose names contain all of
-    `name_words` of its name.
+    `_name_words` of its name.
 
     Args:
       answers: MONDO ids, or names of diseases.
@@ -49,14 +51,14 @@ def genes_of_answers(
     # Only diseases with genes can add any.
     containing: dict[str, set[int]] = defaultdict(set)
     for disease in linked:
-        for word in name_words(annotations.disease_names[disease]):
+        for word in _name_words(annotations.disease_names[disease]):
             containing[word].add(disease)
     found = {}
     for answer in dict.fromkeys(answers):
         exact = {places[name] for name in mondo.get(answer, ()) if name in places}
         diseases = exact & linked.keys()
         if not diseases:
-            words = name_words(names.get(answer, answer))
+            words = _name_words(names.get(answer, answer))
             members = [containing.get(word, set()) for word in words]
             diseases = set.intersection(*members) if members else set()
         genes = {gene for disease in diseases for gene in linked[disease]}
@@ -64,7 +66,7 @@ def genes_of_answers(
     return found
 
 
-def name_words(name: str) -> frozenset[str]:
+def _name_words(name: str) -> frozenset[str]:
     """Words that tell a disease from others.
 
     Lower case, without remarks in brackets, possessives, the plural's ``s`` and words
@@ -76,7 +78,7 @@ def name_words(name: str) -> frozenset[str]:
     Returns:
       The words.
 
-    >>> sorted(name_words("Usher syndromes, type 1 (USH1)"))
+    >>> sorted(_name_words("Usher syndromes, type 1 (USH1)"))
     ['1', 'usher']
     """
     if re.fullmatch(r"MONDO:\d+", name):

@@ -24,9 +24,8 @@ from jeff_llm.genes.profiles import (
 )
 from jeff_llm.genes.rounds import generator
 
-__all__ = ["KINDS", "SIZES", "make_candidates"]
+__all__ = ["KINDS", "make_candidates"]
 
-SIZES = (5, 10, 25, 50, 100)
 KINDS = ("random", "phenotype", "annotations")
 
 
@@ -59,7 +58,7 @@ def make_candidates(
     Args:
       hpo: ontology and annotations.
       cases: patients with a known gene.
-      size: genes of each list, with the causal one; at least 2. `SIZES` are usual.
+      size: genes of each list, with the causal one; at least 2. 5 to 100 are usual.
       kind: one of `KINDS`.
       popularity: citations by gene, a gene that is not listed having none; the number
         of annotated terms by gene if None.

@@ -1,8 +1,7 @@
-"""Rankers that embed text: a patient's and a gene's, or the names of single terms.
+"""A ranker that embeds the names of single terms.
 
-`EmbeddingRanker` compares whole texts, `TermMatchRanker` each of a patient's terms with
-each term of a disease. Any encoder of texts will do, such as
-``jeff_llm.models.encoder.load("minilm").encode``.
+`TermMatchRanker` compares each of a patient's terms with each term of a disease. Any
+encoder of texts will do, such as ``jeff_llm.models.encoder.load("minilm").encode``.
 """
 
 import contextlib
@@ -20,12 +19,12 @@ from jeff import assets
 from jeff.arrays import load_arrays
 from jeff.files import replacing
 from jeff_llm.genes.hpo import Hpo
-from jeff_llm.genes.profile_texts import ProfileTexts, term_information
+from jeff_llm.genes.profile_texts import term_information
 from jeff_llm.genes.profiles import Profiles, disease_terms
 from jeff_llm.genes.ranking import Phenotypes, Ranking, by_score
 from jeff_llm.genes.rounds import Request
 
-__all__ = ["EmbeddingRanker", "Encode", "TermMatchRanker", "embed"]
+__all__ = ["Encode", "TermMatchRanker", "embed"]
 
 Encode: TypeAlias = Callable[[Sequence[str]], Any]
 
@@ -77,62 +76,6 @@ def embed(
         ):
             np.savez(file, embeddings=found)
     return found
-
-
-class EmbeddingRanker:
-    """Ranks genes by the cosine between the patient's text and the gene's."""
-
-    def __init__(self, encode: Encode, texts: ProfileTexts, *, name: str | None = None):
-        """Prepare the ranker; nothing is embedded yet.
-
-        Args:
-          encode: as in `embed`.
-          texts: writes the texts.
-          name: as in `embed`; keeps the embeddings of the genes, never the patients'.
-        """
-        self.texts = texts
-        self._encode, self._name = encode, name
-
-    def __call__(self, phenotypes: Phenotypes, genes: Sequence[str], /) -> Ranking:
-        """Rank genes.
-
-        Args:
-          phenotypes: of a patient.
-          genes: symbols; one that HPO does not have comes last.
-
-        Returns:
-          The ranking; it took no call.
-        """
-        return self.many([(phenotypes, genes)])[0]
-
-    def many(self, requests: Sequence[Request]) -> list[Ranking]:
-        """Rank several requests together.
-
-        Args:
-          requests: phenotypes and genes of each.
-
-        Returns:
-          One ranking per request.
-        """
-        if not requests:
-            return []
-        patients = [self.texts.patient(phenotypes) for phenotypes, _ in requests]
-        vectors = embed(self._encode, patients)
-        known, rows = self._genes
-        rankings = []
-        for vector, (_, genes) in zip(vectors, requests, strict=True):
-            places = np.array([known.get(gene, -1) for gene in genes], int)
-            rankings.append(
-                by_score(np.where(places >= 0, rows[places] @ vector, -1.0))
-            )
-        return rankings
-
-    @cached_property
-    def _genes(self) -> tuple[dict[str, int], Float32[np.ndarray, "genes width"]]:
-        symbols = self.texts.hpo.annotations.genes
-        texts = [self.texts.gene(symbol) for symbol in symbols]
-        places = {symbol: place for place, symbol in enumerate(symbols)}
-        return places, embed(self._encode, texts, name=self._name)
 
 
 class TermMatchRanker:

@@ -74,8 +74,6 @@ def likelihood_observed(
     frequency: Float[Array, "terms profiles"],
     background: Float[Array, " terms"],
     parents: Int[Array, "terms width"],
-    *,
-    false_positive: float = FALSE_POSITIVE,
 ) -> Float[Array, "terms profiles"]:
     """Log-likelihood ratio of an observed term, after LIRICAL.
 
@@ -83,16 +81,15 @@ def likelihood_observed(
     the term or a descendant of it gives its frequency (exact, ancestor). One that has
     an ancestor ``a`` gives ``f(a) b(t) / b(a)``, the share of those with ``a`` that
     have ``t`` (descendant), so the ratio is that of ``a``. An unrelated term has the
-    ratio ``false_positive``.
+    ratio `FALSE_POSITIVE`.
 
     Args:
       frequency: propagated frequency of each term in each profile; 0 where absent.
       background: frequency of each term over all profiles, above 0.
       parents: rows of the parents, as in `over_ancestors`.
-      false_positive: ratio of a term that the profile does not explain.
 
     Returns:
-      Log-likelihood ratio in nats, at least ``ln false_positive``.
+      Log-likelihood ratio in nats, at least ``ln FALSE_POSITIVE``.
 
     References:
       Robinson et al., "Interpretable Clinical Genomics with a Likelihood Ratio
@@ -101,7 +98,7 @@ def likelihood_observed(
     """
     present = frequency > 0
     ratio = jnp.where(present, frequency, 1) / background[:, None]
-    floor = jnp.log(false_positive)
+    floor = jnp.log(FALSE_POSITIVE)
     own = jnp.where(present, jnp.maximum(jnp.log(ratio), floor), floor)
     exact = jnp.where(present, own, -jnp.inf)
     # A term that the profile has is judged by its own frequency, not by an ancestor's.

@@ -9,9 +9,13 @@ from jaxtyping import Float, Int, Real
 from jeff_llm.genes.ontology import PHENOTYPE_ROOT, Ontology
 from jeff_llm.genes.ranking import Phenotypes
 
-__all__ = ["THIRDS", "HpoClass", "hpo_classes", "thirds", "top_branch"]
+__all__ = [
+    "HpoClass",
+    "hpo_classes",
+    "thirds",
+]
 
-THIRDS = ("low", "middle", "high")
+_THIRDS = ("low", "middle", "high")
 
 
 class HpoClass(NamedTuple):
@@ -66,7 +70,7 @@ def hpo_classes(
             )
     means = np.array([information[own].mean() for own in terms])
     return [
-        HpoClass(third, float(mean), len(own), top_branch(ontology, own))
+        HpoClass(third, float(mean), len(own), _top_branch(ontology, own))
         for third, mean, own in zip(thirds(means), means, terms, strict=True)
     ]
 
@@ -81,7 +85,7 @@ def thirds(values: Real[np.ndarray, " cases"]) -> tuple[str, ...]:
       values: one number for each case.
 
     Returns:
-      A name from `THIRDS` for each case.
+      One of low, middle and high for each case.
 
     Raises:
       ValueError: if there are fewer than three values, or one is NaN.
@@ -97,10 +101,10 @@ def thirds(values: Real[np.ndarray, " cases"]) -> tuple[str, ...]:
     if np.isnan(values).any():
         raise ValueError("values: expected numbers, got NaN")
     limits = np.quantile(values, (1 / 3, 2 / 3), method="inverted_cdf")
-    return tuple(THIRDS[place] for place in np.searchsorted(limits, values))
+    return tuple(_THIRDS[place] for place in np.searchsorted(limits, values))
 
 
-def top_branch(ontology: Ontology, terms: Int[np.ndarray, " terms"]) -> str:
+def _top_branch(ontology: Ontology, terms: Int[np.ndarray, " terms"]) -> str:
     """Organ system with most of some terms.
 
     The organ systems are the children of "Phenotypic abnormality" (HP:0000118). A term

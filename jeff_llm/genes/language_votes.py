@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Float64
 
-from jeff_llm.chat.totals import total
 from jeff_llm.genes.cases import Case
-from jeff_llm.genes.ranking import Phenotypes, Ranker, Ranking, by_score, rank_many
-from jeff_llm.genes.rounds import Request
+from jeff_llm.genes.ranking import Phenotypes, Ranking, by_score
 from jeff_llm.genes.stored import StoredAnswer, StoredRankings, case_key
 
-__all__ = ["FusedRanker", "StoredRanker", "fused", "votes"]
+__all__ = ["StoredRanker", "fused", "votes"]
 
 Genes = Mapping[str, tuple[str, ...]]
 
@@ -74,51 +72,6 @@ class StoredRanker:
     def __contains__(self, phenotypes: object) -> bool:
         """Whether answers are stored for these phenotypes."""
         return phenotypes in self._votes
-
-
-class FusedRanker:
-    """Joins a ranker of phenotypes with the votes of another ranker, by `fused`."""
-
-    def __init__(self, ranker: Ranker, voter: Ranker, *, weight: float = 4.0):
-        """Join two rankers.
-
-        Args:
-          ranker: scores genes by the phenotypes.
-          voter: its scores are votes, at least 0.
-          weight: as in `fused`.
-        """
-        self.ranker, self.voter, self.weight = ranker, voter, weight
-
-    def __call__(self, phenotypes: Phenotypes, genes: Sequence[str], /) -> Ranking:
-        """Rank genes.
-
-        Args:
-          phenotypes: of a patient.
-          genes: symbols.
-
-        Returns:
-          The ranking, with the calls and tokens of both.
-        """
-        return self.many([(phenotypes, genes)])[0]
-
-    def many(self, requests: Sequence[Request]) -> list[Ranking]:
-        """Rank several requests together.
-
-        Args:
-          requests: phenotypes and genes of each.
-
-        Returns:
-          One ranking per request.
-        """
-        firsts, seconds = (rank_many(r, requests) for r in (self.ranker, self.voter))
-        return [
-            by_score(
-                fused(first.scores, second.scores, weight=self.weight),
-                calls=first.calls + second.calls,
-                tokens=total((first.tokens, second.tokens)),
-            )
-            for first, second in zip(firsts, seconds, strict=True)
-        ]
 
 
 def votes(

@@ -68,14 +68,13 @@ def weighted_overlap(
     expected: Float[Array, " profiles"],
     *,
     power: float = FREQUENCY_POWER,
-    unmatched: float = UNMATCHED_WEIGHT,
 ) -> Scores:
     """Tversky's index of two closures, by information content and frequency.
 
     ``sum IC f^p / (sum IC(Q) + w (sum IC f over D - sum IC f over Q & D))``: a patient
     rarely shows all of a disease, so what the profile has beyond the patient counts
-    only ``w``, and by how often it occurs. ``simgic`` is the case p = 0, w = 1, with
-    all frequencies 1.
+    only ``w``, which is `UNMATCHED_WEIGHT`, and by how often it occurs. ``simgic`` is
+    the case p = 0, w = 1, with all frequencies 1.
 
     Args:
       closure: 1 for each term of the patient's closure, 0 elsewhere.
@@ -83,7 +82,6 @@ def weighted_overlap(
       information: information content of each term, in nats.
       expected: sum of information content times frequency over each profile's closure.
       power: exponent p of the frequency of a shared term, at least 0.
-      unmatched: weight w of the profile's other terms, at least 0.
 
     Returns:
       Similarity in [0, 1].
@@ -97,7 +95,7 @@ def weighted_overlap(
     strength = jnp.where(present, jnp.where(present, frequency, 1) ** power, 0)
     shared = weighted @ strength
     rest = expected - weighted @ frequency
-    whole = weighted.sum(1, keepdims=True) + unmatched * jnp.maximum(rest, 0)
+    whole = weighted.sum(1, keepdims=True) + UNMATCHED_WEIGHT * jnp.maximum(rest, 0)
     return shared / jnp.maximum(whole, 1e-6)
 
 

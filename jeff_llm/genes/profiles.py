@@ -2,7 +2,7 @@
 
 Lines about inheritance, course, modifiers and history are never part of a profile.
 A term that a disease is said to lack (``NOT``, or a frequency of 0) is no part of it
-either; `disease_exclusions` has these. A gene has the terms of all its diseases.
+either. A gene has the terms of all its diseases.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,6 @@ __all__ = [
     "Profiles",
     "annotation_counts",
     "collect_lines",
-    "disease_exclusions",
     "disease_terms",
     "gene_terms",
     "information_content",
@@ -58,21 +57,6 @@ def disease_terms(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
     """
     shown, profiles = _disease_lines(hpo, without)
     return select_pairs(profiles, shown)
-
-
-def disease_exclusions(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:
-    """Phenotypes that each disease is said to lack, by every line that has the term.
-
-    Args:
-      hpo: ontology and annotations.
-      without: references to leave out, as in `lines_without`.
-
-    Returns:
-      One row per disease; all frequencies are 0.
-    """
-    shown, profiles = _disease_lines(hpo, without)
-    lacking = select_pairs(profiles, ~shown)
-    return lacking._replace(frequencies=np.zeros_like(lacking.frequencies))
 
 
 def gene_terms(hpo: Hpo, *, without: Collection[str] = ()) -> Profiles:

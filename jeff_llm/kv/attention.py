@@ -25,7 +25,6 @@ __all__ = [
     "Implementation",
     "Stored",
     "attend_stored",
-    "choose_partial",
     "packed_partial",
 ]
 
@@ -102,7 +101,7 @@ def attend_stored(
         # Packed tokens are numbered behind the sinks; a span is half open.
         first = jnp.zeros_like(at) if window is None else at - window + 1 - sinks
         end = jnp.minimum(at + 1 - sinks, BLOCK * stored.blocks[:, None])
-        partial = choose_partial(implementation, single=query.shape[1] == 1)
+        partial = _choose_partial(implementation, single=query.shape[1] == 1)
         parts.append(
             partial(
                 rows,
@@ -201,7 +200,7 @@ def _cut(x: Array, layer: Array | int | None, start: Array, tile: int) -> Array:
     return jax.lax.dynamic_slice(x, corner, (1, *x.shape[1:3], tile, *x.shape[4:]))[0]
 
 
-def choose_partial(
+def _choose_partial(
     implementation: Implementation | None, *, single: bool
 ) -> Callable[..., Partial]:
     """The function that attends over packed tokens.

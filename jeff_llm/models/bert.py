@@ -15,11 +15,11 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jeff_llm.models.bert_config import EncoderConfig
 
-__all__ = ["Encoder", "embed", "init", "shapes"]
+__all__ = ["Encoder", "embed", "shapes"]
 
 
 _kernel_init = nnx.initializers.normal(0.02)
@@ -190,21 +190,6 @@ def embed(
     return mean * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def init(config: EncoderConfig, *, key: PRNGKeyArray) -> PyTree:
-    """Random parameters: normal kernels of standard deviation 0.02.
-
-    Args:
-      config: sizes.
-      key: random key.
-
-    Returns:
-      Nested dictionaries of float32 arrays; those of the layers are stacked along a
-      first axis.
-    """
-    return nnx.to_pure_dict(nnx.split(Encoder(config, rngs=nnx.Rngs(key)))[1])
-
-
 def shapes(config: EncoderConfig) -> PyTree:
     """Shapes of the parameters, without making them.
 
@@ -212,7 +197,8 @@ def shapes(config: EncoderConfig) -> PyTree:
       config: sizes.
 
     Returns:
-      A pytree like that of `init`, of `jax.ShapeDtypeStruct`.
+      Nested dictionaries of `jax.ShapeDtypeStruct`; those of the layers are stacked
+      along a first axis.
     """
     return _template(config)[1]
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, PyTree
 
 from jeff import assets, files, sharding
 from jeff_llm.models import known_fields
-from jeff_llm.models.bert import Encoder, embed, init, shapes
+from jeff_llm.models.bert import Encoder, embed, shapes
 from jeff_llm.models.bert_config import (
     IGNORED,
     RULES,
@@ -30,7 +30,7 @@ from jeff_llm.models.mapping import to_params
 from jeff_llm.models.tensors import TensorFile, open_safetensors
 from jeff_llm.models.tokenizer import Tokenizer, from_directory
 
-__all__ = ["Encoder", "EncoderConfig", "SentenceEncoder", "embed", "init", "load"]
+__all__ = ["Encoder", "EncoderConfig", "SentenceEncoder", "embed", "load"]
 
 _SHORTEST = 16  # tokens of the shortest batch
 _FEW = 8  # rows of a full batch for each row of a small one
@@ -45,7 +45,7 @@ class SentenceEncoder:
 
     Attributes:
       config: sizes.
-      params: parameters, as `jeff_llm.models.bert.init` makes them.
+      params: parameters, of the shapes that `jeff_llm.models.bert.shapes` gives.
       tokenizer: puts one token before a text and one behind it.
       max_tokens: longer texts are cut.
     """

@@ -22,6 +22,8 @@ __all__ = ["NO_ANSWER", "Solutions", "read", "worked"]
 
 # The code of a solution without an answer; it never votes and is never right.
 NO_ANSWER = -1
+# A check is wrong less often than a first calculation: checking pays.
+_CHECK_ERROR_RATE, _MOST_CHECKS = 0.03, 3
 
 
 class Solutions(NamedTuple):
@@ -47,8 +49,6 @@ def worked(
     seed: int,
     error_rate: float | int = 0.08,
     check_rate: float | int = 0.7,
-    check_error_rate: float | int = 0.03,
-    most_checks: int = 3,
     budget_share: float | int = 0.3,
     interrupted_share: float | int = 0.15,
 ) -> list[Example]:
@@ -58,10 +58,8 @@ def worked(
       questions: questions without a budget.
       seed: of the draws.
       error_rate: probability that a first calculation is wrong.
-      check_rate: probability of each further check, whether it is needed or not; drawn
-        anew for each example with a budget.
-      check_error_rate: probability that a check is wrong.
-      most_checks: largest number of checks of a step.
+      check_rate: probability of each of up to three checks of a step, whether needed
+        or not; drawn anew for each example with a budget.
       budget_share: share of examples whose question states the budget.
       interrupted_share: share of examples whose thought is cut.
 
@@ -77,9 +75,7 @@ def worked(
         budgeted = not interrupted and kind < interrupted_share + budget_share
         # Budgets come with every rate of checks, or their letters would say little.
         rate = rng.random() if budgeted else check_rate
-        thought, value = _thought(
-            rng, text[1:-2], error_rate, rate, check_error_rate, most_checks
-        )
+        thought, value = _thought(rng, text[1:-2], error_rate, rate)
         if interrupted:
             # Anywhere, also within a step: a forced end may come at any token.
             thought, value = thought[: rng.integers(len(thought) + 1)], answer
@@ -137,8 +133,6 @@ def _thought(
     expression: str,
     error_rate: float | int,
     check_rate: float | int,
-    check_error_rate: float | int,
-    most_checks: int,
 ) -> tuple[str, int]:
     """A thought, calculations and checks, and the value that it ends with."""
     value, pieces = int(expression[0]), []
@@ -148,10 +142,10 @@ def _thought(
         right = OPERATIONS[sign](value, int(digit))
         shown = _slip(rng, right, error_rate)
         pieces.append(f"{number}{value}{sign}{digit}={shown}")
-        for _ in range(most_checks):
+        for _ in range(_MOST_CHECKS):
             if rng.random() >= check_rate:
                 break
-            shown = _slip(rng, right, check_error_rate)
+            shown = _slip(rng, right, _CHECK_ERROR_RATE)
             pieces.append(f"W{value}{sign}{digit}={shown}")
         value = shown
     return "".join(pieces), value

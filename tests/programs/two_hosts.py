@@ -65,6 +65,14 @@ def main(process: int, port: str, workdir: str) -> None:
     seen["checkpoint"] = checkpoints(params, Path(workdir).parent / "split")
     seen["trained"] = train(local, mesh, workdir)
     seen["alone"] = train(batch(), None, None)
+    # One more that another number of devices goes on with, and one of theirs.
+    folder = Path(workdir).parent
+    train(local, mesh, str(folder / "handed over"), (10,))
+    seen["taken over"] = train(local, mesh, str(folder / "handed here"), (20,))
+    try:
+        train(batch(), None, str(folder / f"own {process}"), (10,))
+    except NotImplementedError as error:
+        seen["refused"] = str(error)
     print(json.dumps(seen, default=float))
 
 
@@ -85,7 +93,12 @@ def checkpoints(params: dict[str, jax.Array], folder: Path) -> list[str]:
     return found
 
 
-def train(rows: dict[str, np.ndarray], mesh: Mesh | None, workdir: str | None) -> float:
+def train(
+    rows: dict[str, np.ndarray],
+    mesh: Mesh | None,
+    workdir: str | None,
+    stops: tuple[int, ...] = (10, 20),
+) -> float:
     """Fit one number to the batch, stopping on the way; half of the rows a process."""
     optimizer = optax.sgd(0.5)
 
@@ -99,9 +112,8 @@ def train(rows: dict[str, np.ndarray], mesh: Mesh | None, workdir: str | None) -
         state = sharding.replicate(state, mesh)
         options["batch_sharding"] = sharding.batch_sharding(mesh)
     step = training.make_step(loss, optimizer)
-    if workdir:
-        training.fit(step, state, lambda _: rows, num_steps=10, **options)
-    fit = training.fit(step, state, lambda _: rows, num_steps=20, **options)
+    for stop in stops if workdir else stops[-1:]:
+        fit = training.fit(step, state, lambda _: rows, num_steps=stop, **options)
     return float(fit.state.params)
 
 

@@ -122,7 +122,7 @@ def test_a_folder_of_another_run_is_refused(config):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rank", 0), ("holdout", 1.0), ("learning_rate", 0.0), ("tensor", 0)],
+    [("rank", 0), ("holdout", 1.0), ("learning_rate", 0.0)],
 )
 def test_ranges(config, field, value):
     with pytest.raises(ValueError, match=f"{field}: expected"):

@@ -221,9 +221,12 @@ def test_cities_are_sorted_and_named_once(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"population": "5"}, "population: expected int in row 1, got '5'"),
-        ({"countrycode": "ZZ"}, "expected a country code of the countries, got 'ZZ'"),
-        ({"name": None}, "name: expected str in row 1, got None"),
+        ({"population": "5"}, r"cities\.json: 1: population: expected int, got '5'"),
+        (
+            {"countrycode": "ZZ"},
+            r"cities\.json: 1: expected a countrycode of .*, got 'ZZ'",
+        ),
+        ({"name": None}, r"cities\.json: 1: name: expected str, got None"),
     ],
 )
 def test_cities_that_are_wrong(tmp_path, changes, message):

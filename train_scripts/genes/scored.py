@@ -16,14 +16,14 @@ from train_scripts.running import machines
 
 __all__ = ["score"]
 
-_BLOCK = 512  # patients that a process scores and stores at once
-
 
 def score(
     world: World,
     patients: Sequence[Phenotypes],
     measures: Sequence[str],
     folder: Path,
+    *,
+    block: int = 512,
 ) -> dict[str, Scored]:
     """Score all patients; several processes take a block each in turn.
 
@@ -32,6 +32,7 @@ def score(
       patients: observed and excluded terms.
       measures: names from `jeff_llm.genes.scoring.MEASURES`.
       folder: where processes leave the scores of a block, until all are read.
+      block: patients that a process scores and stores at once.
 
     Returns:
       Scores by measure.
@@ -41,7 +42,7 @@ def score(
         return prioritise.score_cases(
             world.hpo,
             world.tables,
-            patients[first : first + _BLOCK],
+            patients[first : first + block],
             measures,
             mesh=machines.mesh(),
         )
@@ -59,7 +60,7 @@ def score(
         with files.replacing(path) as part, part.open("wb") as file:
             np.savez(file, **arrays)
 
-    firsts = range(0, len(patients), _BLOCK)
+    firsts = range(0, len(patients), block)
     machines.deal(firsts, store)
     blocks = [
         _read(_path(folder, first), measures) or compute(first) for first in firsts

@@ -44,20 +44,24 @@ def load(
       FileNotFoundError: if the files are missing; says how to get them.
       ValueError: if a file is not as expected.
     """
-    rows = _read(cities or assets.find("cities"))
-    lands = _read(countries or assets.find("countries"))
-    names = {code: _field(row, "name", str, code) for code, row in lands.items()}
+    path, other = cities or assets.find("cities"), countries or assets.find("countries")
+    rows, lands = _read(path), _read(other)
+    names = {
+        code: _field(row, "name", str, f"{other}: {code}")
+        for code, row in lands.items()
+    }
     found: dict[str, City] = {}
     for code, row in rows.items():
+        where = f"{path}: {code}"
         name, people = (
-            _field(row, "name", str, code),
-            _field(row, "population", int, code),
+            _field(row, "name", str, where),
+            _field(row, "population", int, where),
         )
-        country = _field(row, "countrycode", str, code)
+        country = _field(row, "countrycode", str, where)
         if country not in names:
             raise ValueError(
-                f"cities: expected a country code of the countries, got {country!r} "
-                f"for city {code}"
+                f"{where}: expected a countrycode of {other}, got {country!r}; "
+                "bring both files from one release"
             )
         if name not in found or people > found[name].population:
             continent = lands[country].get("continentcode", "")
@@ -99,10 +103,8 @@ def _read(path: str | Path) -> dict[str, Any]:
     return rows
 
 
-def _field(row: Any, name: str, kind: type, code: str) -> Any:
+def _field(row: Any, name: str, kind: type, where: str) -> Any:
     value = row.get(name) if isinstance(row, dict) else None
     if not isinstance(value, kind):
-        raise ValueError(
-            f"{name}: expected {kind.__name__} in row {code}, got {value!r}"
-        )
+        raise ValueError(f"{where}: {name}: expected {kind.__name__}, got {value!r}")
     return value

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import PyTree
 
-from jeff import sharding
+from jeff import files, sharding
 from train_scripts.running.options import (
     Done,
     Options,
@@ -75,7 +75,10 @@ def join(options: Options, *, together: bool = False) -> None:
     if options.distributed:
         address, count, number = cluster(options.distributed) or (None, None, None)
         try:
-            jax.distributed.initialize(address, count, number)
+            # Where one fails, the others are not waited for as long as JAX would.
+            jax.distributed.initialize(
+                address, count, number, shutdown_timeout_seconds=60
+            )
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"--distributed: expected a cluster that JAX can join ({error}); name "
@@ -259,7 +262,8 @@ def _telling() -> Iterator[None]:
 
 
 def _opened_by_the_first() -> Iterator[tuple[Path, bool]]:
-    told, mine = json.loads(_hear("folder")), f"part of {jax.process_index()}"
+    mine = f"part of {jax.process_index()}"
+    told = files.parse_json(_hear("folder").encode(), "the first process's message")
     if "error" in told:
         raise OtherProcessError(f"process 0 failed: {told['error']}")
     path = Path(told["folder"])

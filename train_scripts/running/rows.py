@@ -1,16 +1,14 @@
 """Measure a table row by row, log each row, and resume without repeating any.
 
-Several processes share the rows. Each row that one of them measures is a file in the
-run's folder, until the first process writes all into the log.
+Several processes share the rows. Each row that one of them measures has a folder in
+that of the run, until the first process writes all into the log.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from jeff import files
 from jeff.runlog import RunLog, read_rows
 from train_scripts.running import machines
 
@@ -70,23 +68,21 @@ def measure_rows(
 
 
 class Shared(Generic[Value]):
-    """Values by number, some of which other processes have stored in files."""
+    """Values by number, some of which other processes have stored."""
 
     def __init__(self, folder: Path, compute: Callable[[int], Value]):
         """Name the folder.
 
         Args:
-          folder: where the files are.
+          folder: where they are stored.
           compute: the value of a number, made of what JSON can hold.
         """
         self._folder, self._compute = folder, compute
 
     def __call__(self, number: int) -> Value:
         """Read a value where it is stored, or compute it."""
-        path = self._folder / f"{number}.json"
-        if path.is_file():
-            return json.loads(files.read_text(path))
-        return self._compute(number)
+        stored = read_rows(self._folder / str(number))
+        return stored[0]["value"] if stored else self._compute(number)
 
     def store(self, number: int) -> None:
         """Compute and store a value unless it is stored.
@@ -94,12 +90,14 @@ class Shared(Generic[Value]):
         Args:
           number: of the value.
         """
-        path = self._folder / f"{number}.json"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # As in the log, there may be numbers that are not finite.
-            files.write_text(path, json.dumps(self._compute(number)))
+        path = self._folder / str(number)
+        if not read_rows(path):
+            value = self._compute(number)
+            path.mkdir(parents=True, exist_ok=True)
+            # A log of one row, in which numbers need not be finite.
+            with RunLog(path, 1, show=False, alone=True) as log:
+                log.write({"step": 1, "value": value})
 
     def forget(self) -> None:
-        """Remove the files, once their values are elsewhere."""
+        """Remove what is stored, once it is elsewhere."""
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -14,7 +14,7 @@ from jeff_llm.anomaly import streaming
 from jeff_llm.anomaly.covariance import mahalanobis
 from jeff_llm.anomaly.detectors import knn
 from jeff_llm.anomaly.local_outlier import lof
-from jeff_llm.anomaly.streaming import encode_and_score, score_blocks
+from jeff_llm.anomaly.streaming import score_blocks
 
 
 def texts(rows, seed, width=12):
@@ -85,24 +85,6 @@ def minilm():
         pytest.skip(f"MiniLM is not here: {error}")
 
 
-def test_from_tokens_to_scores(minilm):
-    rng = np.random.default_rng(0)
-    words = ["see", "you", "at", "five", "call", "me", "now", "ok", "home", "late"]
-    train = [" ".join(rng.choice(words, 6)) + f" {number}" for number in range(30)]
-    test = ["win 1000 now", "", "see you at five", "x " * 40]
-    detector = knn(minilm.encode(train))
-    expected = detector.score(minilm.encode(test))
-    found = encode_and_score(minilm, detector, test)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert encode_and_score(minilm, detector, []).shape == (0,)
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_another_width(minilm):
-    with pytest.raises(ValueError, match=r"12\], got .*384"):
-        encode_and_score(minilm, knn(TRAIN), ["a text"])
-
-
 @pytest.mark.usefixtures("unchecked")
 def test_errors():
     detector = knn(TRAIN)
@@ -119,9 +101,3 @@ def test_errors():
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     with pytest.raises(TypeError, match=r"pytree.*got a Plain"):
         score_blocks(Plain(), TEST, mesh=mesh)
-    with pytest.raises(TypeError, match=r"pytree.*got a Plain"):
-        encode_and_score(None, Plain(), ["a"])
-    with pytest.raises(TypeError, match="sequence of texts, got 'a'"):
-        encode_and_score(None, detector, "a")
-    with pytest.raises(ValueError, match=r"batch_size.*got 0"):
-        encode_and_score(None, detector, ["a"], batch_size=0)

@@ -16,14 +16,12 @@ from jeff_llm.chat import (
     CostLimitError,
     Request,
     conversation,
-    map_async,
     run,
 )
 from jeff_llm.chat.structured import (
     Parsed,
     ask_json,
     check_schema,
-    parse_failure_rate,
     parse_json,
 )
 
@@ -285,17 +283,6 @@ def test_errors_that_are_no_answers_come_through():
 def test_null_is_a_value():
     parsed = run(ask_json(Scripted("null"), QUESTION, {"type": "null"}))
     assert parsed.value is None and parsed.error is None
-    assert parse_failure_rate([parsed]) == 0.0
-
-
-def test_the_share_that_failed():
-    """Four questions: good at once, repaired, and two that stay bad."""
-    scripts = [["{}"], ["?", "{}"], ["?", "?"], ["?", ChatError("m", 1, "x")]]
-    parsed = run(map_async(lambda s: ask_json(Scripted(*s), QUESTION, {}), scripts))
-    assert parse_failure_rate(parsed) == 0.5
-    assert [each.repaired for each in parsed] == [False, True, False, False]
-    with pytest.raises(ValueError, match="parsed: expected at least one"):
-        parse_failure_rate([])
 
 
 def test_a_repair_that_may_not_be_asked_is_no_failure_of_the_model():

@@ -37,12 +37,12 @@ from jeff_llm.genes.solvability import LABELS, UNREADABLE
     ],
 )
 def test_labels(text, label):
-    assert agents.parse_label(text) == label
+    assert agents._parse_label(text) == label
 
 
 @given(st.text(alphabet='yesmabno ANSWER:.{}"\n', max_size=40))
 def test_any_text_is_read(text):
-    assert agents.parse_label(text) in (*LABELS, None)
+    assert agents._parse_label(text) in (*LABELS, None)
 
 
 class ByRole:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from jeff import assets
-from jeff_llm.genes.embedding import EmbeddingRanker, TermMatchRanker, embed
-from jeff_llm.genes.profile_texts import ProfileTexts
+from jeff_llm.genes.embedding import TermMatchRanker, embed
 from jeff_llm.genes.profiles import Profiles
 from jeff_llm.genes.ranking import Phenotypes, rank_many
 
@@ -58,21 +57,6 @@ def test_embed_refuses():
     for wrong in ([1.0, 2.0], [[np.nan]], [[1.0]] * 3):
         with pytest.raises(ValueError, match="encode: expected finite numbers"):
             embed(lambda _, wrong=wrong: wrong, ["a"] if len(wrong) != 3 else ["a"] * 2)
-
-
-def test_cosine_of_texts(ten, ids):
-    encode = Words()
-    ranker = EmbeddingRanker(encode, ProfileTexts(ten, num_diseases=0))
-    patient = Phenotypes((ids(3), ids(7)))
-    found = ranker(patient, ["G3", "unknown", "G1"])
-    # G1 has terms 3 and 7; G3 has 3, 8 and 9.
-    np.testing.assert_allclose(found.scores, [1 / 6**0.5, -1, 1], rtol=1e-6)
-    assert found.order.tolist() == [2, 0, 1]
-    many = ranker.many([(patient, ["G1"]), (Phenotypes((ids(8),)), ["G2", "G3"])])
-    assert many[1].scores[0] == pytest.approx(1 / 3**0.5)
-    # The genes once, and each call's patients together.
-    assert [len(texts) for texts in encode.asked] == [1, 3, 2]
-    assert ranker.many([]) == []
 
 
 def test_matches_of_terms_by_hand(ten, ids):

@@ -241,8 +241,6 @@ def test_profiles(ten):
     np.testing.assert_allclose(
         diseases.frequencies, [0.75, 0.545, 0.5, np.nan, 0.375], rtol=1e-6
     )
-    lacking = profiles.disease_exclusions(ten)
-    assert rows(lacking, ids) == [[], ["HP:0000012"], ["HP:0000011"], [], []]
     genes = profiles.gene_terms(ten)
     assert rows(genes, ids) == [
         ["HP:0000011", "HP:0000021", "HP:0000022"],
@@ -262,7 +260,6 @@ def test_a_shared_term_has_the_largest_frequency(tmp_path):
     genes = [("1", "G", "OMIM:1"), ("1", "G", "OMIM:2"), ("1", "G", "OMIM:3")]
     one = hpo.load(write(tmp_path, hpoa=hpoa(lines), genes=gene_file(genes)))
     assert profiles.gene_terms(one).frequencies.tolist() == [0.75]
-    assert profiles.disease_exclusions(one).terms.size == 0
 
 
 def test_without_the_own_paper(ten):

@@ -136,7 +136,7 @@ def test_classes(ontology):
         ("low", 0.0, 1, "Phenotypic abnormality"),
     ]
     both = np.array([ontology.index("HP:0000021")])
-    assert hpo_class.top_branch(ontology, both) == "Eye"
+    assert hpo_class._top_branch(ontology, both) == "Eye"
     with pytest.raises(ValueError, match=r"patients\[1\]: expected at least one"):
         hpo_class.hpo_classes([patients[0], Phenotypes(())], ontology, information)
     with pytest.raises(ValueError, match="information: expected shape"):

@@ -9,7 +9,7 @@ import pytest
 from jeff_llm.genes import answer_genes, language_votes, stored
 from jeff_llm.genes.annotations import AnnotationReport, Annotations
 from jeff_llm.genes.cases import Case
-from jeff_llm.genes.ranking import Phenotypes, by_score
+from jeff_llm.genes.ranking import Phenotypes
 from jeff_llm.genes.stored import StoredAnswer
 
 KEY = jax.random.key(0)
@@ -124,7 +124,7 @@ def test_genes_of_answers(genes_of):
 
 
 def test_name_words():
-    words = answer_genes.name_words
+    words = answer_genes._name_words
     assert words("Niemann-Pick disease type C") == {"niemann", "pick", "c"}
     assert words("Fanconi anaemias") == words("Fanconi anemia (less likely)")
     assert words("Leber's disease") == {"leber"}
@@ -184,21 +184,6 @@ def test_fused():
     ):
         with pytest.raises(ValueError, match=message):
             language_votes.fused(**{"scores": scores, "points": points, **wrong})
-
-
-def test_fused_ranker_adds_what_both_took():
-    def first(_, genes):
-        return by_score(np.arange(len(genes)), calls=1, tokens=5)
-
-    def second(_, genes):
-        return by_score(np.array([1.0] + [0.0] * (len(genes) - 1)), calls=2, tokens=7)
-
-    ranker = language_votes.FusedRanker(first, second, weight=5.0)
-    found = ranker(ONE, ["A", "B"])
-    assert found.order.tolist() == [0, 1]
-    assert (found.calls, found.tokens) == (3, 12)
-    alone = language_votes.FusedRanker(first, second, weight=0.0)
-    assert alone.many([(ONE, ["A", "B"])] * 2)[1].order.tolist() == [1, 0]
 
 
 def test_accuracy(rankings, tmp_path):

@@ -378,7 +378,7 @@ def test_the_default(monkeypatch) -> None:
         monkeypatch.setattr(jax, "devices", lambda: [device])
         monkeypatch.setattr(jax, "device_count", lambda: count)
         calls.clear()
-        partial = attention.choose_partial(None, single=rows == 1)
+        partial = attention._choose_partial(None, single=rows == 1)
         partial(*operands(case, 1), *spans([100], case.rows), soft_cap=None)
         return bool(calls)
 

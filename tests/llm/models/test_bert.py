@@ -141,10 +141,6 @@ def test_gradients() -> None:
 
 def test_shapes() -> None:
     """Those of the parameters, layers stacked; MiniLM has 22.6 million."""
-    made = bert.init(SMALL, key=jax.random.key(0))
-    chex.assert_trees_all_equal_shapes_and_dtypes(bert.shapes(SMALL), made)
-    np.testing.assert_allclose(made["layers"]["up"]["kernel"].std(), 0.02, rtol=0.1)
-    np.testing.assert_array_equal(made["layers"]["mlp_norm"]["scale"], 1)
     assert bert.shapes(SMALL)["layers"]["up"]["kernel"].shape == (3, 16, 24)
     sizes = [leaf.size for leaf in jax.tree.leaves(bert.shapes(EncoderConfig()))]
     assert sum(sizes) == 22_565_376

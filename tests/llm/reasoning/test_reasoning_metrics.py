@@ -53,6 +53,9 @@ def test_aes_of_the_published_table() -> None:
 def test_aes_rewards_gains_less_than_it_punishes_losses() -> None:
     assert metrics.aes(0.9, 100, 0.8, 100) == pytest.approx(3 / 8, rel=1e-5)
     assert metrics.aes(0.7, 100, 0.8, 100) == pytest.approx(-5 / 8, rel=1e-5)
+    own = {"gain_weight": 1.0, "loss_weight": 10.0}
+    assert metrics.aes(0.9, 100, 0.8, 100, **own) == pytest.approx(1 / 8, rel=1e-5)
+    assert metrics.aes(0.7, 100, 0.8, 100, **own) == pytest.approx(-10 / 8, rel=1e-5)
 
 
 def test_tokens_and_rates_by_hand() -> None:

@@ -1,0 +1,182 @@
+"""Test the options of the machine, and two real processes that share a run."""
+
+import dataclasses
+import json
+import math
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from jeff_llm.anomaly import streaming
+from jeff_llm.anomaly.detectors import knn
+from jeff_llm.models import adapters, weights
+from train_scripts import cli
+from train_scripts.finetune import run as finetune
+from train_scripts.running.options import Options, cluster, sizes, take
+
+PROGRAM = Path(__file__).parents[1] / "programs" / "two_scripts.py"
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "rest"),
+    [
+        (["run", "gre"], Options(), ["run", "gre"]),
+        (["--mesh=data=8", "gre"], Options("data=8"), ["gre"]),
+        (["--mesh", "data=-1,tensor=2"], Options("data=-1,tensor=2"), []),
+        (["--distributed", "smoke"], Options("", "auto"), ["smoke"]),
+        (["--distributed", "--seed"], Options("", "auto"), ["--seed"]),
+        (["--distributed", "h:1,2,0"], Options("", "h:1,2,0"), []),
+        (["--distributed=h:1,2,1", "a"], Options("", "h:1,2,1"), ["a"]),
+    ],
+)
+def test_options_stand_anywhere(words: Any, options: Options, rest: Any) -> None:
+    assert take(words) == (options, rest)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--mesh"],
+        ["--mesh", "8"],
+        ["--mesh", "data=0"],
+        ["--mesh", "data=2,data=2"],
+        ["--mesh", "rows=2"],
+        ["--mesh", "data=2", "--mesh", "data=4"],
+        ["--distributed", "h:1,2,2"],
+        ["--distributed", "h,2,1"],
+        ["--distributed=2"],
+    ],
+)
+def test_a_wrong_option_is_told(words: Any, capsys: Any) -> None:
+    """At once, without JAX, and as a fault of the command line."""
+    assert cli.main(["run", "gre", *words]) == 2
+    assert f"error: {words[0].partition('=')[0]}: expected" in capsys.readouterr().err
+
+
+def test_what_the_values_mean() -> None:
+    assert sizes("tensor=2,data=-1") == {"tensor": 2, "data": -1}
+    assert sizes("fsdp=2") == {"data": 1, "fsdp": 2}
+    assert cluster("10.0.0.1:80,16,15") == ("10.0.0.1:80", 16, 15)
+
+
+def test_a_mesh_that_does_not_fit(capsys: Any, tmp_path: Path) -> None:
+    words = ["run", "gre", "smoke", "--runs", str(tmp_path), "--mesh", "data=64"]
+    assert cli.main(words) == 1
+    assert "product is the number of devices" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_commands_without_devices_take_no_mesh(capsys: Any) -> None:
+    assert cli.main(["list", "--mesh", "data=2"]) == 2
+    assert "--mesh" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(
+    tmp_path: Path, devices: Any, tiny_chat_model: Path
+) -> None:
+    """Seeds, rows, texts, patients and a training; numbers are those of one."""
+    program = runpy.run_path(str(PROGRAM))
+    data = tmp_path / "data.jsonl"
+    rows = [{"prompt": f"say {c}", "answer": f"{c} {c}"} for c in ["red", "two"] * 30]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = _run_both(tmp_path, tiny_chat_model, devices)
+
+    assert (first["status"], second["status"]) == (0, 0)
+    (folder,) = (tmp_path / "runs" / "yodo").iterdir()
+    assert (folder / "seed1" / "trained.npz").is_file()
+    alone = tmp_path / "alone"
+    assert cli.main([*program["YODO"], "--runs", str(alone)]) == 0
+    (single,) = (alone / "yodo").iterdir()
+    assert _metrics(folder) == pytest.approx(_metrics(single), abs=1e-4)
+
+    _check_rows(first, second)
+    normal, new = np.split(program["texts"](), 2)
+    scores = streaming.score_blocks(knn(normal), new)
+    for seen in (first, second):
+        np.testing.assert_allclose(seen["texts"], scores, rtol=1e-5)
+    if first["patients"] is not None:
+        assert second["patients"].startswith("Done")
+        here = program["patients"](tmp_path / "here")
+        for name, found in here.items():
+            np.testing.assert_allclose(first["patients"][name], found, rtol=1e-5)
+    _check_training(program, tmp_path, tiny_chat_model, (first, second))
+
+
+def _run_both(folder: Path, model: Path, devices: Any) -> list[dict[str, Any]]:
+    free_port = runpy.run_path(str(PROGRAM.parents[1] / "test_sharding.py"))[
+        "free_port"
+    ]
+    port = free_port()
+    both = [
+        subprocess.Popen(
+            [sys.executable, PROGRAM, str(number), port, folder, model],
+            env=devices(2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    try:
+        ends = [process.communicate(timeout=240) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    for process, (_, errors) in zip(both, ends, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [json.loads(output.splitlines()[-1]) for output, _ in ends]
+
+
+def _check_rows(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Each group is measured by one process; a failure ends both, and is told."""
+    assert first["rows 1"] == "ValueError: row 1 is bad"
+    assert second["rows 1"] == "OtherProcessError: process 0 failed: row 1 is bad"
+    assert first["rows 4"] == "OtherProcessError: process 1 failed: row 4 is bad"
+    assert second["rows 4"] == "ValueError: row 4 is bad"
+    found = first["rows -1"]
+    assert [(row["step"], row["square"], row["by"]) for row in found] == [
+        (1, 0, 0),
+        (2, 1, 0),
+        (3, 4, 0),
+        (4, 9, 1),
+        (5, 16, 1),
+    ]
+    assert all(math.isnan(row["nan"]) for row in found)
+    assert second["rows -1"].startswith("Done: process 1 of 2")
+
+
+def _check_training(
+    program: dict[str, Any], folder: Path, model: Path, seen: Any
+) -> None:
+    config = program["fine_tuning"](folder, str(model))
+    single = dataclasses.replace(config, workdir=str(folder / "single"))
+    here = finetune.run(single, progress=False)
+    for each in seen:
+        assert each["tuned"]["train_loss"] == pytest.approx(here.train_loss, rel=1e-4)
+    base = weights.load(model)
+    for path in ("tuned", "single"):
+        assert (folder / path / "summary.json").is_file()
+    both = [
+        adapters.merged(base, folder / path / "adapters").params
+        for path in ("tuned", "single")
+    ]
+    merged = weights.load(folder / "tuned" / "merged").params
+    for tree in (both[1], merged):
+        for one, other in zip(
+            jax.tree.leaves(both[0]), jax.tree.leaves(tree), strict=True
+        ):
+            np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def _metrics(folder: Path) -> dict[str, float]:
+    """Of a run's result, those that do not depend on its machine's speed."""
+    found = json.loads((folder / "result.json").read_text())["metrics"]
+    speeds = ("seconds", "speedup")
+    return {n: v for n, v in found.items() if not n.startswith(speeds)}
