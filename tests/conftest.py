@@ -23,9 +23,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if os.environ["JAX_PLATFORMS"] != "cpu":
     # GPUs would take float32 products in TF32, three digits short of the tolerances.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-# The old emitters alone are what a worker's parent has left for it.
-elif _QUICK and os.environ.get("XLA_FLAGS") in {None, _OLD_EMITTERS}:
-    os.environ["XLA_FLAGS"] = _QUICK
+elif _OLD_EMITTERS and os.environ.get("XLA_FLAGS") is None:
+    os.environ["XLA_FLAGS"] = _OLD_EMITTERS
 
 import hypothesis
 import jax
@@ -57,15 +56,16 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update(name, kind(os.environ[name.upper()]))
 
 
+# Files whose tests compute more than they compile: real models, and long examples.
+_COMPUTING = ("test_docs", "test_kv_smollm2", "test_scaling", "test_smollm2")
+
 # Programs are run by tests, some with peers that may be missing; they hold no tests.
 collect_ignore = ["programs"]
 
 
 def pytest_sessionstart() -> None:
-    """Start the backend; what the tests start computes more than it compiles."""
+    """Start the backend."""
     jax.devices()
-    if _QUICK and os.environ.get("XLA_FLAGS") == _QUICK:
-        os.environ["XLA_FLAGS"] = _OLD_EMITTERS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,11 +79,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forget_programs():
+def forget_programs(request: pytest.FixtureRequest):
     """Drop compiled programs: Linux lets a process map no more than 65,530 pieces.
 
     What they held goes back to the system, so that two workers fit a small machine.
     """
+    quick = _KNOWN and request.path.stem not in _COMPUTING
+    jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.clear_caches()
     gc.collect()
