@@ -92,7 +92,7 @@ def score(
 
 
 def _fill_on(
-    devices: list[jax.Device],
+    devices: list[jax.Device],  # pyright: ignore
     fill: Callable[[int], None],
     starts: Sequence[int],
 ) -> None:
