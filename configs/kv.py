@@ -87,7 +87,7 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     # Both layouts over 4 and 2 bits, three texts.
-    "demo": Config(run_budgets=()),
+    "demo": Config(tokens=512, run_budgets=(), new_tokens=32),
     # The smallest run, to check that everything works.
     "smoke": Config(
         key_axes=("channel",),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jeff import assets
 from jeff_llm.models import weights
 from jeff_llm.models.language_model import LanguageModel
 
@@ -97,6 +98,18 @@ def test_rewiring_and_edits(check: Callable[..., str]) -> None:
 
 def test_sketches_of_cells(check: Callable[..., str]) -> None:
     assert check("wds_many_devices.py") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "asset"), [("sentences", "minilm"), ("cells", ""), ("patients", "hpo")]
+)
+def test_what_takes_a_mesh(check: Callable[..., str], name: str, asset: str) -> None:
+    """Sentences, trainings and maps of cells, and patients."""
+    try:
+        _ = asset and assets.find(asset)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    assert check("mesh_eight_devices.py", name) == ""
 
 
 def test_a_step_of_reinforcement_learning(check: Callable[..., str]) -> None:

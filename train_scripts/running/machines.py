@@ -40,7 +40,6 @@ __all__ = [
     "open_together",
     "placed",
     "several",
-    "use_mesh",
 ]
 
 # Longer than any run: what has died ends the waiting, and not the clock.
@@ -92,23 +91,6 @@ def join(options: Options, *, together: bool = False) -> None:
         except ValueError as error:
             raise ValueError(f"--mesh {options.mesh}: {error}") from error
         _MACHINE.mesh = made
-
-
-@contextmanager
-def use_mesh(chosen: Mesh | None) -> Iterator[None]:
-    """Take a mesh for a while, as for a test.
-
-    Args:
-      chosen: the mesh, of devices of this process.
-
-    Yields:
-      Nothing.
-    """
-    before, _MACHINE.mesh = _MACHINE.mesh, chosen
-    try:
-        yield
-    finally:
-        _MACHINE.mesh = before
 
 
 def mesh() -> Mesh | None:
