@@ -62,7 +62,7 @@ def config(data):
 
 @pytest.fixture
 def without_minilm(monkeypatch):
-    def missing(name):
+    def missing(name, **_):
         raise FileNotFoundError(f"{name} is not here")
 
     monkeypatch.setattr(own.encoder, "load", missing)
@@ -430,7 +430,9 @@ def test_a_model_of_the_runtime(config, monkeypatch, tmp_path):
         chosen.append((model, rounds, len(mazes)))
         return own.choosing.Choices([list(maze.gold)[::-1] for maze in mazes], [])
 
-    monkeypatch.setattr(own.weights, "load", lambda name: loaded.append(name) or name)
+    monkeypatch.setattr(
+        own.weights, "load", lambda name, **_: loaded.append(name) or name
+    )
     monkeypatch.setattr(own.choosing, "choose_by_number", choose)
     config = dataclasses.replace(config, model="tiny", model_items=4)
     out = tmp_path / "run"
@@ -455,7 +457,7 @@ def test_minilm_reads_each_text_once(monkeypatch):
             return own.np.ones((len(texts), 2))
 
     seen = []
-    monkeypatch.setattr(own.encoder, "load", lambda name: Counting())
+    monkeypatch.setattr(own.encoder, "load", lambda name, **_: Counting())
     encode = own._encode([])
     assert encode(["a", "b"]).shape == (2, 2)
     assert encode(["b", "c", "a"]).shape == (3, 2) and encode(["c"]).shape == (1, 2)
