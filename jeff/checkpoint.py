@@ -48,12 +48,12 @@ def save(
 
     Raises:
       FileExistsError: if ``path`` exists already.
-      NotImplementedError: if all arrays lie on devices of another process than the
-        first, which orbax does not write.
       OSError: if it cannot be written, for example on a full disk.
       TypeError: if a leaf is not an array, its dtype cannot be stored, or the metadata
         is not JSON.
-      ValueError: if two leaves have one path, or one's is the beginning of another's.
+      ValueError: if two leaves have one path, or one's is the beginning of another's;
+        or if all arrays lie on devices of another process than the first, which orbax
+        does not write.
     """
     path = Path(path).absolute()
     if path.exists():
@@ -137,7 +137,7 @@ class Checkpoints:
             whose devices hold all of them has the directory for itself.
 
         Raises:
-          NotImplementedError: if that is another process than the first.
+          ValueError: if that is another process than the first.
         """
         self.directory = Path(directory).absolute()
         one = is_local(like)

@@ -138,15 +138,19 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(_BATCH_AXES))
 
 
-def batches_of(rows: int, mesh: Mesh | None) -> NamedSharding | None:
+def batches_of(
+    rows: int, mesh: Mesh | None, *, full: int | None = None, name: str = "batch_size"
+) -> NamedSharding | None:
     """How batches of a size are split, as `jeff.training.fit` takes it.
 
     Args:
       rows: of each batch.
       mesh: a mesh of `make_mesh`, or None for a single device.
+      full: rows that were asked for; where there are fewer, all devices get them whole.
+      name: of the number, for the error.
 
     Returns:
-      `batch_sharding` of the mesh; None without one.
+      `batch_sharding` of the mesh; None without one, and for fewer rows than ``full``.
 
     Raises:
       ValueError: if the rows cannot be split evenly.
@@ -154,13 +158,13 @@ def batches_of(rows: int, mesh: Mesh | None) -> NamedSharding | None:
     >>> batches_of(3, None) is None
     True
     """
-    if mesh is None:
+    if mesh is None or (full is not None and rows < full):
         return None
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % parts:
         raise ValueError(
-            f"batch_size: expected a multiple of {parts}, the devices along data and "
-            f"fsdp that split a batch, got {rows} rows; take another batch size or mesh"
+            f"{name}: expected a multiple of {parts}, the devices along data and fsdp "
+            f"that share them, got {rows} rows; take another number or mesh"
         )
     return batch_sharding(mesh)
 

@@ -60,13 +60,13 @@ def processes(one: bool, *, writes: bool = True) -> ocp.options.MultiprocessingO
       The options of orbax.
 
     Raises:
-      NotImplementedError: if a process other than the first is to write alone.
+      ValueError: if a process other than the first is to write alone.
     """
     if not one:
         return ocp.options.MultiprocessingOptions()
     mine = jax.process_index()
     if mine and writes:
-        raise NotImplementedError(
+        raise ValueError(
             f"checkpoint: expected arrays that all {jax.process_count()} processes "
             f"hold, got some of process {mine} alone, which orbax does not write; "
             "place them on a mesh of all processes, or keep no checkpoint there"
@@ -89,7 +89,7 @@ def checkpointer(one: bool, *, writes: bool = True) -> ocp.Checkpointer:
       Orbax's checkpointer, to be closed.
 
     Raises:
-      NotImplementedError: as in `processes`.
+      ValueError: as in `processes`.
     """
     options = processes(one, writes=writes)
     handler = ocp.CompositeCheckpointHandler(

@@ -145,11 +145,11 @@ def fit(
       jeff.checkpoint.DamagedError: if the newest checkpoint is damaged; a ValueError
         that says what to delete to go on from the one before it.
       NonFiniteLossError: at the first NaN or infinite loss.
-      NotImplementedError: if another process than the first keeps checkpoints alone.
       OSError: if log or checkpoint cannot be written; the earlier ones stay.
       ValueError: if an argument is out of range, the metrics lack ``"loss"`` or the
         early-stop metric, two metrics have one name, a metric of ``validate`` is not a
-        number, or the checkpoint in ``workdir`` is of another or a longer run.
+        number, another process than the first keeps checkpoints alone, or the
+        checkpoint in ``workdir`` is of another or a longer run.
     """
     chunk = _check_arguments(batches, num_steps, chunk_steps, checkpoint_every)
     if early_stop is not None and validate is None:

@@ -4,6 +4,8 @@
 import ctypes
 import gc
 import os
+import socket
+import subprocess
 import sys
 import threading
 from http.server import ThreadingHTTPServer
@@ -109,6 +111,41 @@ def devices():
         }
 
     return environment
+
+
+@pytest.fixture(scope="session")
+def two_processes(devices):
+    """``two_processes(program, ...)``: outputs of two that join over loopback.
+
+    Each is run as ``program NUMBER PORT ...`` with two CPU devices, and must end well;
+    none is left behind.
+    """
+
+    def run(program: str | Path, *words: str | Path) -> list[str]:
+        path = Path(__file__).parent / "programs" / program
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-W", "error", path, str(number), port, *words],
+                env=devices(2),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(2)
+        ]
+        try:
+            ends = [process.communicate(timeout=240) for process in both]
+        finally:
+            for process in both:
+                process.kill()
+        for process, (_, errors) in zip(both, ends, strict=True):
+            assert process.returncode == 0, errors[-3000:]
+        return [output for output, _ in ends]
+
+    return run
 
 
 @pytest.fixture

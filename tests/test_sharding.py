@@ -2,9 +2,6 @@
 
 import json
 import runpy
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +16,6 @@ from jeff.fairness import gaps
 PROGRAMS = Path(__file__).parent / "programs"
 
 
-def start(
-    program: str, *arguments: str, environment: dict[str, str]
-) -> subprocess.Popen[str]:
-    """Start a program in an environment."""
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAMS / program), *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def free_port() -> str:
-    """A port of loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
-    """Outputs of processes that must all end well; none is left behind."""
-    try:
-        ends = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, (_, errors) in zip(processes, ends, strict=True):
-        assert process.returncode == 0, errors[-3000:]
-    return [output for output, _ in ends]
-
-
 def test_one_device() -> None:
     """The same code runs on one device."""
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
@@ -60,19 +25,13 @@ def test_one_device() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes(tmp_path: Path, devices: Any) -> None:
+def test_two_processes(tmp_path: Path, two_processes: Any) -> None:
     """Two processes with half a batch each see the gap of the whole batch."""
     program = runpy.run_path(str(PROGRAMS / "two_hosts.py"))
     batch, train = program["batch"], program["train"]
     workdir = tmp_path / "run"
     train(batch(), None, str(tmp_path / "handed here"), (10,))
-    outputs = finish(
-        [
-            start("two_hosts.py", str(i), port, str(workdir), environment=devices(2))
-            for port in [free_port()]
-            for i in range(2)
-        ]
-    )
+    outputs = two_processes("two_hosts.py", workdir)
     first, second = (json.loads(output.splitlines()[-1]) for output in outputs)
 
     prob, group = (jnp.asarray(batch()[name]) for name in ("prob", "group"))

@@ -142,14 +142,13 @@ def fit(
     start = fresh if start is None else trunk.cut(start, recipe.first_layer)
     targets = finetune.most_targets(packed)
     step, optimizer = _make_step(base.config, recipe.weight_decay, targets)
-    # Fewer rows than a batch are left whole on all devices.
-    mesh, full = sharding.mesh_of(model.params), batch == recipe.batch_size
+    mesh = sharding.mesh_of(model.params)
     state = training.init_state(start, optimizer, key=noise_key)
     fit = training.fit(
         step,
         state if mesh is None else sharding.replicate(state, mesh),
         batches,
-        batch_sharding=sharding.batches_of(batch, mesh if full else None),
+        batch_sharding=sharding.batches_of(batch, mesh, full=recipe.batch_size),
         num_steps=chunks * _CHUNK,
         constants=(
             base.params,

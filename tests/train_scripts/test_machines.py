@@ -4,8 +4,6 @@ import dataclasses
 import json
 import math
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +77,15 @@ def test_commands_without_devices_take_no_mesh(capsys: Any) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_a_run(
-    tmp_path: Path, devices: Any, tiny_chat_model: Path
+    tmp_path: Path, two_processes: Any, tiny_chat_model: Path
 ) -> None:
     """Seeds, rows, texts, patients and a training; numbers are those of one."""
     program = runpy.run_path(str(PROGRAM))
     data = tmp_path / "data.jsonl"
     rows = [{"prompt": f"say {c}", "answer": f"{c} {c}"} for c in ["red", "two"] * 30]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    first, second = _run_both(tmp_path, tiny_chat_model, devices)
+    outputs = two_processes(PROGRAM, tmp_path, tiny_chat_model)
+    first, second = (json.loads(output.splitlines()[-1]) for output in outputs)
 
     assert (first["status"], second["status"]) == (0, 0)
     (folder,) = (tmp_path / "runs" / "yodo").iterdir()
@@ -107,31 +106,6 @@ def test_two_processes_share_a_run(
         for name, found in here.items():
             np.testing.assert_allclose(first["patients"][name], found, rtol=1e-5)
     _check_training(program, tmp_path, tiny_chat_model, (first, second))
-
-
-def _run_both(folder: Path, model: Path, devices: Any) -> list[dict[str, Any]]:
-    free_port = runpy.run_path(str(PROGRAM.parents[1] / "test_sharding.py"))[
-        "free_port"
-    ]
-    port = free_port()
-    both = [
-        subprocess.Popen(
-            [sys.executable, PROGRAM, str(number), port, folder, model],
-            env=devices(2),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    try:
-        ends = [process.communicate(timeout=240) for process in both]
-    finally:
-        for process in both:
-            process.kill()
-    for process, (_, errors) in zip(both, ends, strict=True):
-        assert process.returncode == 0, errors[-3000:]
-    return [json.loads(output.splitlines()[-1]) for output, _ in ends]
 
 
 def _check_rows(first: dict[str, Any], second: dict[str, Any]) -> None:

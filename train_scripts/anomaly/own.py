@@ -67,6 +67,8 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
       FileNotFoundError: if a file or an asset is missing.
       OSError: if the endpoint fails; what was answered stays stored.
     """
+    if not config.score:
+        machines.first_alone()
     encoders: dict[str, Encode] = {"minilm": lambda texts: _minilm().encode(texts)}
     # Read first, so that a fault in the file shows before minutes of fitting.
     texts = _read_new(config) if config.score else []
@@ -80,7 +82,6 @@ def analyse(config: Config, workdir: Path, *, progress: bool = True) -> Part:
         "calibration_texts": float(len(detector.calibration)),
     }
     if not config.score:
-        machines.first_alone()
         return Part(numbers, (), f"# Anomalies\n\n{fitted}")
     rows = _score(config, workdir, detector, encoders, scorers, texts, progress)
     p_values = np.array([row["p_value"] for row in rows], np.float32)

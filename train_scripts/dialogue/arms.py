@@ -128,7 +128,6 @@ def tune(
     optimizer = _optimizer(config.learning_rate, config.num_steps)
     rows = len(packed.tokens)
     size = min(config.batch_size, rows)
-    full = size == config.batch_size  # fewer rows stay whole on all devices
     fit = training.fit(
         _step(config, model.config),
         machines.placed(
@@ -137,7 +136,7 @@ def tune(
         training.Shuffled(
             jax.tree.map(jnp.asarray, packed), size, seed_key(seed, _ORDER)
         ),
-        batch_sharding=machines.batch_sharding(size) if full else None,
+        batch_sharding=machines.batch_sharding(size, full=config.batch_size),
         num_steps=config.num_steps,
         constants=(model.params,),
         chunk_steps=max(1, config.num_steps // 4),

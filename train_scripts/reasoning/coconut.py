@@ -73,7 +73,9 @@ def fit_latent(
                 min(_BATCH, len(data.rest)),
                 keys[1],
             ),
-            batch_sharding=machines.batch_sharding(min(_BATCH, len(data.rest))),
+            batch_sharding=machines.batch_sharding(
+                min(_BATCH, len(data.rest)), full=_BATCH
+            ),
             num_steps=num_steps,
             chunk_steps=min(50, num_steps),
             workdir=machines.kept(workdir / f"stage{stage}"),

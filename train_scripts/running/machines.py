@@ -98,19 +98,20 @@ def mesh() -> Mesh | None:
     return _MACHINE.mesh
 
 
-def batch_sharding(rows: int) -> NamedSharding | None:
-    """How a batch of training is split, as `jeff.training.fit` takes it.
+def batch_sharding(rows: int, **options: Any) -> NamedSharding | None:
+    """How a batch is split over this run's mesh.
 
     Args:
       rows: of the batch.
+      **options: of `jeff.sharding.batches_of`.
 
     Returns:
-      The sharding; None without a mesh.
+      As `jeff.sharding.batches_of` does.
 
     Raises:
-      ValueError: if the rows cannot be split evenly.
+      ValueError: as it does.
     """
-    return sharding.batches_of(rows, _MACHINE.mesh)
+    return sharding.batches_of(rows, _MACHINE.mesh, **options)
 
 
 def placed(state: PyTree) -> PyTree:

@@ -125,7 +125,7 @@ def _factors(
         training.make_step(loss, optimizer),
         machines.placed(training.init_state(factors, optimizer, key=keys[1])),
         training.Shuffled(packed, min(8, len(packed.tokens)), keys[2]),
-        batch_sharding=machines.batch_sharding(min(8, len(packed.tokens))),
+        batch_sharding=machines.batch_sharding(min(8, len(packed.tokens)), full=8),
         num_steps=bench.config.tune_steps,
         chunk_steps=min(50, bench.config.tune_steps),
         constants=(bench.base.params,),
