@@ -77,7 +77,7 @@ def test_commands_without_devices_take_no_mesh(capsys: Any) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_a_run(
-    tmp_path: Path, two_processes: Any, tiny_chat_model: Path
+    tmp_path: Path, two_processes: Any, tiny_chat_model: Path, adult_path: Path
 ) -> None:
     """Seeds, rows, texts, patients and a training; numbers are those of one."""
     program = runpy.run_path(str(PROGRAM))
