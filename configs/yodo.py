@@ -21,6 +21,9 @@ class Config:
     sensitive: str = "sex"
     # Outcome to predict: the name of an attribute (celeba) or of a column (csv).
     outcome: str = ""
+    # Which of the outcome's two values is favourable, such as "yes" (csv only); 1 if
+    # empty.
+    favourable: str = ""
     # Column with the weights of people, such as those of a survey (csv only); empty for
     # people who count alike.
     weight: str = ""
@@ -80,11 +83,12 @@ class Config:
             value = getattr(self, name)
             if not value >= bound:
                 raise ValueError(f"{name}: expected at least {bound}, got {value}")
-        if self.weight and self.dataset != "csv":
-            raise ValueError(
-                f"weight: expected a column of your own table (dataset csv), got "
-                f"{self.weight!r} with dataset {self.dataset}"
-            )
+        for name in ("weight", "favourable"):
+            if (value := getattr(self, name)) and self.dataset != "csv":
+                raise ValueError(
+                    f"{name}: expected your own table (dataset csv) with it, got "
+                    f"{value!r} with dataset {self.dataset}"
+                )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: expected distinct numbers, got {self.seeds}")
 

@@ -282,7 +282,7 @@ def _in_shared(asset: Asset) -> Path | str:
     """Path of the asset in ``$JEFF_DATA``, or the reason why it is not there."""
     folder = data_dir()
     if asset.shared is None:
-        return "holds no copy of this asset"
+        return "not used for this asset"
     if folder is None:
         return f"not set (would hold {asset.shared})"
     path = folder / asset.shared

@@ -56,7 +56,8 @@ def is_frozen(params: PyTree, frozen: Frozen | None) -> PyTree:
         if not (hasattr(leaf, "dtype") or isinstance(leaf, int | float | complex)):
             raise TypeError(
                 f"params: {path}: expected an array, got {type(leaf).__name__}; keep "
-                "functions and texts out of the parameters"
+                "functions and texts out of the parameters, as eqx.partition and "
+                "nnx.split do (docs/own_models.md)"
             )
     if frozen is None:
         _check_no_statistics(params)

@@ -210,7 +210,7 @@ def test_find_without_anything(index: Path, tmp_path: Path) -> None:
         f"  the cache: {tmp_path / 'cache' / 'jeff-made-1.0' / 'a.bin'} is missing",
         "  the package jeff-made: not installed",
     ]
-    with pytest.raises(FileNotFoundError, match="JEFF_DATA: holds no copy"):
+    with pytest.raises(FileNotFoundError, match="JEFF_DATA: not used for this"):
         assets.find("b")
 
 

@@ -19,6 +19,9 @@ __all__ = ["MENDABLE", "main", "quiet_libraries", "use_compilation_cache"]
 # Errors that a user can fix, shown as a message without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 
+# Options that name data of the user's own.
+OWN = {"--data", "--terms", "--detector"}
+
 Runs = Annotated[Path, arg(metavar="FOLDER", help="Folder for runs and report.")]
 # Shown by --help; `take` finds them wherever they stand.
 Mesh = Annotated[str, arg(metavar="SIZES", help="Devices, such as data=8.")]
@@ -215,8 +218,7 @@ def _run(command: Run, fields: list[str]) -> int:
     name, presets = command.system, _presets(command.system)
     # Data of the user's own select the preset "file", unless the user names a preset.
     given = {word.partition("=")[0] for word in fields}
-    own = given & {"--data", "--terms", "--detector"}
-    preset = command.preset or ("file" if own else "demo")
+    preset = command.preset or ("file" if OWN & given else "demo")
     if preset not in presets:
         known = ", ".join(sorted(presets))
         raise _WordsError(f"PRESET: expected one of {known}, got {preset!r}")
@@ -225,11 +227,23 @@ def _run(command: Run, fields: list[str]) -> int:
         default=presets[preset],
         args=fields,
         prog=f"python -m train_scripts run {name} PRESET",
+        description=_about(name, presets),
     )
     from train_scripts.running import machines
 
     machines.join(Options(command.mesh, command.distributed))
     return _execute(name, preset, config, fields, command.runs)
+
+
+def _about(name: str, presets: dict[str, Any]) -> str:
+    """What ``run NAME --help`` says above the fields."""
+    from train_scripts.systems import SYSTEMS
+
+    system = SYSTEMS[name]
+    return (
+        f"{system.summary}\n\nPRESET is one of {', '.join(presets)}; demo by default, "
+        f"file with --data.\nYour own data: {system.own}"
+    )
 
 
 def _demo(command: Demo) -> int:
@@ -297,10 +311,19 @@ def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) 
     for claim in result.claims:
         print(f"  [{claims.mark(claim.holds)}] {claim.claim}")
         print(f"      {claim.measured} (paper: {claim.paper})")
-    if preset != "full" and any(claim.holds is None for claim in result.claims):
-        print(f"  too small to tell: `python -m train_scripts run {name} full` decides")
+    if preset == "smoke":
+        print("  smoke only shows that everything works; its numbers decide nothing")
+    elif any(claim.holds is None for claim in result.claims):
+        print(f"  too small to tell: {_decider(name, preset, words)}")
     print(f"{name}: {result.seconds:.1f} s on {result.device}; {workdir}/result.json")
     return 0
+
+
+def _decider(name: str, preset: str, words: list[str]) -> str:
+    """What would decide the claims that a run was too small for."""
+    if preset == "full" or OWN & {word.partition("=")[0] for word in words}:
+        return "more data or more --seeds decide"
+    return f"`python -m train_scripts run {name} full` decides"
 
 
 def quiet_libraries() -> None:

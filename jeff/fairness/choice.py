@@ -100,7 +100,7 @@ def choose_alpha(
       EmptyCellError: if a group whose rate the gap compares has no members; a
         ValueError too.
       NoLevelError: if not even the fair end satisfies the limit; the message gives its
-        bound.
+        gap and bound, and what helps.
     """
     named_gap(metric)
     if not 0 < at_most <= 1:
@@ -132,11 +132,12 @@ def choose_alpha(
     else:
         bound = max(bounds.values())
     if not bounds:
+        gap = float(gap_of(metric, hard[np.argmax(levels)], people.group, people))
         raise NoLevelError(
             f"at_most: no level keeps the {metric} gap at or below {at_most} with "
-            f"confidence {confidence}; the bound at the fair end, alpha "
-            f"{levels.max():g}, is {bound:.4f}; raise the limit, train with a larger "
-            "strength, or validate on more people"
+            f"confidence {confidence}; at the fair end, alpha {levels.max():g}, it is "
+            f"{gap:.4f} on {len(people.label)} people and at most {bound:.4f} in the "
+            f"population; {_remedy(gap, bound, at_most, len(people.label))}"
         )
     accuracy = {
         each: float(metrics.accuracy(prob[each], people.label, weight=people.weight))
@@ -146,6 +147,18 @@ def choose_alpha(
     gap = gap_of(metric, hard[best], people.group, people)
     upper = min(bound, float(at_most))
     return Choice(float(levels[best]), accuracy[best], float(gap), upper)
+
+
+def _remedy(gap: float, bound: float, at_most: float | int, people: int) -> str:
+    """What helps: more people where the gap is small enough but not certain."""
+    if gap >= at_most:
+        return (
+            "train longer or with a larger strength, raise the limit, or validate on "
+            "more people"
+        )
+    # What a bound adds to a gap falls with the root of the number of people.
+    wanted = people * ((bound - gap) / (at_most - gap)) ** 2
+    return f"validate on more people, about {float(f'{wanted:.2g}'):,.0f}"
 
 
 def _pairs(metric: str, people: Examples) -> list[tuple[np.ndarray, np.ndarray]]:

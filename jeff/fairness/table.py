@@ -1,25 +1,23 @@
-"""Your own table of numbers as a data set: a CSV, or a Hugging Face data set.
+"""Your own table as a data set of people: a CSV, or a Hugging Face data set.
 
-Numbers stay in float64 until `jeff.fairness.splits` has standardised them. A column
-that can be no feature is rejected: one without a name, two of one name, one that
-repeats the outcome or the group.
+`jeff.fairness.columns` reads its columns. One that can be no feature is rejected: one
+without a name, two of one name, one that repeats the outcome or the group.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jeff import hub_rows
-from jeff.csv_rows import csv_rows
+from jeff.fairness import columns
 from jeff.fairness.splits import Dataset, check_both
 
 __all__ = ["make_dataset", "read_csv", "read_saved"]
 
-_ROWS = 8192  # rows whose text is in memory at a time
+_NAMELESS = (
+    "to be told the columns of outcome and group (label, group; on the command line "
+    "--outcome and --sensitive)"
+)
 
 
 def read_csv(
@@ -28,20 +26,23 @@ def read_csv(
     label: str,
     group: str,
     drop: Sequence[str] = (),
-    groups: tuple[str, str] = ("0", "1"),
-    favourable: int = 1,
+    groups: tuple[str, str] | None = None,
+    favourable: int | str = 1,
     weight: str | None = None,
 ) -> Dataset:
-    """A data set from your own table of numbers with a header.
+    """A data set from your own table with a header.
+
+    A column of texts holds categories: each becomes a feature of 0 and 1 named
+    ``COLUMN_CATEGORY``; of two categories the second does.
 
     Args:
       path: csv, csv.gz, or a zip that holds one csv.
-      label: column of the outcome, 0 or 1.
-      group: column of the group, 0 or 1.
+      label: column of the outcome, 0 or 1, or two texts.
+      group: column of the group, 0 or 1, or two texts.
       drop: columns to leave out of the features, by prefix. The label and the group
         are left out in any case.
-      groups: names of groups 0 and 1.
-      favourable: which of 0 and 1 is the favourable outcome in the file.
+      groups: names of groups 0 and 1; None takes the two texts, or "0" and "1".
+      favourable: the favourable outcome in the file: 0, 1, or one of the two texts.
       weight: column of the weights of people, such as those of a survey; not a feature.
 
     Returns:
@@ -49,15 +50,13 @@ def read_csv(
 
     Raises:
       FileNotFoundError: if there is no file.
-      ValueError: if a column is missing, has no name or the name of another, a value is
-        not a finite number, the outcome or the group is not both 0 and 1, a feature
-        repeats one of them, or a weight is negative; names file, column and row.
+      ValueError: if a column is missing, has no name or the name of another, mixes
+        numbers and texts, has more than 100 categories or a value that is not finite,
+        the outcome or the group has not two values, a feature repeats one of them, or
+        a weight is negative; names file, column and row.
     """
-    path = Path(path)
-    names, table = _read_table(path)
+    table = columns.read_file(Path(path))
     return _dataset(
-        path,
-        names,
         table,
         label=label,
         group=group,
@@ -75,7 +74,7 @@ def read_saved(
     group: str,
     drop: Sequence[str] = (),
     groups: tuple[str, str] | None = None,
-    favourable: int = 1,
+    favourable: int | str = 1,
     weight: str | None = None,
 ) -> Dataset:
     """A data set from a Hugging Face data set, with the checks of `read_csv`.
@@ -85,8 +84,8 @@ def read_saved(
       label: as in `read_csv`; also of bools, or a ``ClassLabel`` of two classes.
       group: likewise.
       drop: as in `read_csv`.
-      groups: as in `read_csv`; None takes the names of the group's classes, if any.
-      favourable: as in `read_csv`.
+      groups: as in `read_csv`.
+      favourable: as in `read_csv`; also the number or name of a class.
       weight: as in `read_csv`.
 
     Returns:
@@ -97,96 +96,119 @@ def read_saved(
       ImportError: if `datasets` is missing.
       ValueError: as in `read_csv` and `jeff.hub_rows.read_columns`.
     """
-    found = hub_rows.read_columns(source)
-    names = list(found.columns)
-    _check_names(found.source, names)
-    if (index := "__index_level_0__") in names:
-        raise ValueError(
-            f"{found.source}: expected features, got pandas' row numbers {index!r}; "
-            f"leave them out with remove_columns({index!r})"
-        )
-    table = np.stack([_saved_numbers(found, name) for name in names], axis=1)
-    classes = found.classes.get(group, ("0", "1"))
     return _dataset(
-        found.source,
-        names,
-        table,
+        columns.read_hub(source),
         label=label,
         group=group,
         drop=drop,
-        groups=groups or (classes[0], classes[-1]),
+        groups=groups,
         favourable=favourable,
         weight=weight,
     )
 
 
-def _saved_numbers(found: hub_rows.Columns, name: str) -> np.ndarray:
-    """A column in float64."""
-    values = found.columns[name]
-    if values.dtype.kind == "O":
-        numbers = np.array([_number("" if v is None else v) for v in values])
-    else:
-        numbers = values.astype(np.float64)
-    if classes := found.classes.get(name):
-        if len(classes) > 2:
-            raise ValueError(
-                f"{found.source}: column {name!r}: expected numbers or two classes, "
-                f"got {len(classes)}: {', '.join(classes)!r:.60}; encode them one-hot"
-            )
-        numbers[numbers == -1] = math.nan  # no class
-    if len(bad := np.flatnonzero(_too_large(numbers))):
-        shown = values[bad].tolist()[0]
-        raise _no_number(f"{found.source}:{bad[0] + 1}", name, shown)
-    return numbers
-
-
 def _dataset(
-    path: str | Path,
-    names: list[str],
-    table: np.ndarray,
+    table: columns.Table,
     *,
     label: str,
     group: str,
     drop: Sequence[str],
-    groups: tuple[str, str],
-    favourable: int,
+    groups: tuple[str, str] | None,
+    favourable: int | str,
     weight: str | None,
 ) -> Dataset:
     apart = (label, group) if weight is None else (label, group, weight)
+    _check_apart(table, apart)
+    outcomes = _binary(table, label)
+    if not _is_second(table, label, favourable):
+        outcomes = 1 - outcomes
+    weights = None
+    if weight is not None:
+        weights = _weights(table, weight)
+    wide = columns.expand(table, apart, drop)
+    found = make_dataset(
+        wide.names,
+        wide.numbers,
+        label=outcomes,
+        group=_binary(table, group),
+        drop=drop,
+        exactly=apart,
+        groups=groups or _two(table.classes.get(group, ("0", "1"))),
+    )
+    _check_features(table.source, found, {label: found.label, group: found.group})
+    return found._replace(weight=weights)
+
+
+def _check_apart(table: columns.Table, apart: Sequence[str]) -> None:
+    """Label, group and weight are columns of the table, and three of them."""
+    for name in apart:
+        if name not in table.names:
+            what = f"a column {name!r}" if name else _NAMELESS
+            more = ", ..." if len(table.names) > 8 else ""
+            raise ValueError(
+                f"{table.source}: expected {what}, got {len(table.names)} columns: "
+                f"{', '.join(table.names[:8])}{more}"
+            )
     if len(set(apart)) < len(apart):
         raise ValueError(
             f"label: expected a column apart from the group's and the weight's, got "
             f"{', '.join(apart)}"
         )
-    for name in apart:
-        if name not in names:
+
+
+def _column(table: columns.Table, name: str) -> np.ndarray:
+    return table.numbers[:, table.names.index(name)]
+
+
+def _two(kinds: tuple[str, ...]) -> tuple[str, str]:
+    return kinds[0], kinds[-1]
+
+
+def _binary(table: columns.Table, name: str) -> np.ndarray:
+    """Outcomes or groups as 0 and 1."""
+    where = f"{table.source}: column {name!r}"
+    kinds = table.classes.get(name, ("", ""))
+    if len(kinds) != 2:
+        raise ValueError(
+            f"{where}: expected 0 and 1 or two categories, got {len(kinds)}: "
+            f"{', '.join(kinds[:8])!r:.60}"
+        )
+    return check_both(_column(table, name), where)
+
+
+def _is_second(table: columns.Table, name: str, favourable: int | str) -> bool:
+    """Whether the favourable outcome is the second of the two in the file."""
+    kinds = table.classes.get(name)
+    if isinstance(favourable, str):
+        known = kinds or ("0", "1")
+        if favourable not in known:
             raise ValueError(
-                f"{path}: expected a column {name!r}, got {len(names)} columns: "
-                f"{', '.join(names[:8])}, ..."
+                f"favourable: expected one of the outcomes {' and '.join(known)} of "
+                f"column {name!r} in {table.source}, got {favourable!r}"
             )
-    binary = {
-        name: check_both(table[:, names.index(name)], f"{path}: column {name!r}")
-        for name in (label, group)
-    }
-    weights = None
-    if weight is not None:
-        weights = table[:, names.index(weight)]
-        if weights.min() < 0 or not weights.any():
-            raise ValueError(
-                f"{path}: column {weight!r}: expected weights of at least 0, not all "
-                f"0, got {weights.min():g} to {weights.max():g}"
-            )
-    found = make_dataset(
-        names,
-        table,
-        label=binary[label] if favourable else 1 - binary[label],
-        group=binary[group],
-        drop=drop,
-        exactly=apart,
-        groups=groups,
-    )
-    _check_features(path, found, {label: found.label, group: found.group})
-    return found._replace(weight=weights)
+        return favourable == known[1]
+    if name in table.texts:
+        raise ValueError(
+            f"{table.source}: column {name!r}: expected 0 and 1, got the texts "
+            f"{' and '.join(kinds or ())}; say which of them is favourable, such as "
+            f"favourable={(kinds or ('',))[-1]!r}"
+        )
+    return bool(favourable)
+
+
+def _weights(table: columns.Table, name: str) -> np.ndarray:
+    weights = _column(table, name)
+    if name in table.classes:
+        raise ValueError(
+            f"{table.source}: column {name!r}: expected weights, got the category "
+            f"{table.classes[name][0]!r}"
+        )
+    if weights.min() < 0 or not weights.any():
+        raise ValueError(
+            f"{table.source}: column {name!r}: expected weights of at least 0, not all "
+            f"0, got {weights.min():g} to {weights.max():g}"
+        )
+    return weights
 
 
 def _check_features(
@@ -241,80 +263,3 @@ def make_dataset(
         raise ValueError(f"drop: expected some features to remain, got none of {names}")
     features = tuple(names[i] for i in kept)
     return Dataset(table[:, kept], label, group, features, groups)
-
-
-def _read_table(path: Path) -> tuple[list[str], np.ndarray]:
-    """Header, and the numbers under it in float64."""
-    rows = csv_rows(path, "a csv, csv.gz or zip with one csv")
-    _, names = next(rows, ("", []))
-    names = [name.strip() for name in names]
-    if len(names) == 1:
-        raise ValueError(
-            f"{path}: expected columns separated by commas, got the one column "
-            f"{names[0]!r:.60}; save it with commas, and numbers with points"
-        )
-    _check_names(path, names)
-    chunks = []
-    # In parts: rows of text take ten times the memory of their numbers.
-    while part := list(itertools.islice(rows, _ROWS)):
-        # Ragged rows would become an array of objects, and fail far from the file.
-        for place, row in part:
-            if len(row) != len(names):
-                raise ValueError(
-                    f"{place}: expected {len(names)} numbers (the header's length), "
-                    f"got {len(row)}"
-                )
-        chunks.append(_numbers(names, part))
-    if not chunks:
-        raise ValueError(
-            f"{path}: expected a header and rows of numbers, got {len(names)} names "
-            "and no row"
-        )
-    return names, np.concatenate(chunks)
-
-
-def _check_names(path: str | Path, names: list[str]) -> None:
-    if "" in names:
-        raise ValueError(
-            f"{path}: expected a name over each column, got none over column "
-            f"{names.index('') + 1} of {len(names)}; if it is the row number that "
-            "pandas writes, save the table with to_csv(index=False)"
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(
-            f"{path}: expected columns of different names, got {twice[0]!r} "
-            f"{names.count(twice[0])} times; rename or remove one"
-        )
-
-
-def _numbers(names: list[str], rows: list[tuple[str, list[str]]]) -> np.ndarray:
-    texts = [row for _, row in rows]
-    try:
-        numbers = np.array(texts, np.float64)  # one conversion
-    except ValueError:
-        numbers = np.array([[_number(text) for text in row] for row in texts])
-    bad = np.argwhere(_too_large(numbers))
-    if len(bad):
-        row, column = bad[0]
-        raise _no_number(rows[row][0], names[column], texts[row][column])
-    return numbers
-
-
-def _too_large(numbers: np.ndarray) -> np.ndarray:
-    """Which are NaN, or beyond the float32 in which features end."""
-    return ~(np.abs(numbers) <= np.finfo(np.float32).max)
-
-
-def _no_number(place: str, name: str, value: Any) -> ValueError:
-    return ValueError(
-        f"{place}: column {name!r}: expected a finite number, got {value!r:.40}; "
-        "encode categories one-hot, drop or impute missing values"
-    )
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

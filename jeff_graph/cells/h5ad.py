@@ -186,7 +186,9 @@ def open_cells(
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"path: expected an h5ad file or a zarr folder: {path}")
+        raise FileNotFoundError(
+            f"{path}: expected an h5ad file or a zarr folder, found none"
+        )
     try:
         import anndata  # noqa: F401
         import h5py  # noqa: F401

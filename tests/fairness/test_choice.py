@@ -51,6 +51,25 @@ def test_the_bound_of_all_levels_where_all_passed(people, key):
     assert float(found.demographic_parity.max()) < chosen.gap_upper < 0.5
 
 
+def test_the_error_says_how_many_people_would_do(key):
+    """The same people, as many times as it says: certain enough, and at half not."""
+    rows = jnp.arange(200)
+    group, score = rows % 2, (rows // 2 % 2).astype(jnp.float32)
+    few = yodo.Examples({"score": score, "group": group * 1.0}, rows % 3 % 2, group)
+    with pytest.raises(
+        choice.NoLevelError, match=r"alpha 1, it is 0\.0000 on"
+    ) as error:
+        choose(few, key, at_most=0.06)
+    wanted = int(str(error.value).rpartition("about ")[2].replace(",", ""))
+
+    def times(count):
+        return jax.tree.map(lambda leaf: jnp.tile(leaf, count), few)
+
+    assert choose(times(round(1.1 * wanted / 200)), key, at_most=0.06).alpha == 1
+    with pytest.raises(choice.NoLevelError):
+        choose(times(round(0.5 * wanted / 200)), key, at_most=0.06)
+
+
 def test_a_stricter_limit_is_never_more_accurate(people, key):
     accuracy = [
         choose(people, key, at_most=limit).accuracy for limit in (0.08, 0.15, 0.3, 1.0)
@@ -78,7 +97,7 @@ def test_other_gaps_bound_themselves(people, key, metric):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"at_most": 1e-4}, r"no level keeps .* fair end, alpha 1, is 0\.\d+;"),
+        ({"at_most": 1e-4}, r"no level keeps .* alpha 1, it is 0\.\d+ on .* longer"),
         ({"at_most": 0.0}, r"at_most: expected a gap in \(0, 1\], got 0"),
         ({"confidence": 1.0}, "confidence: expected"),
         ({"metric": "dp"}, "gap: expected one of .*got 'dp'"),

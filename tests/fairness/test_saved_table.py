@@ -52,7 +52,7 @@ def test_the_same_data_set_as_from_a_csv(saved, tmp_path):
     ("columns", "message"),
     [
         ({"age": [None, *range(59)]}, ":1: column 'age': expected a finite .*nan"),
-        ({"job": ["x"] * 60}, ":1: column 'job': .*got 'x'; encode categories one-hot"),
+        ({"job": ["x", None] * 30}, ":2: column 'job': expected a category.*got ''"),
         ({"sex": [-1, *SEX[1:]]}, ":1: column 'sex': expected a finite number, got -1"),
         ({"pay": [2, *SEX[1:]]}, "column 'pay'"),
         ({"copy": PEOPLE["pay"]}, "column 'copy': expected a feature, got the values"),
@@ -66,12 +66,21 @@ def test_the_checks_of_a_csv(saved, columns, message):
         tabular.read_saved(saved(**columns), **OPTIONS)
 
 
-def test_classes_that_are_no_numbers(saved, tmp_path):
-    data = datasets.load_from_disk(saved(job=SEX))
-    jobs = datasets.ClassLabel(names=["clerk", "cook", "nurse"])
-    data.cast_column("job", jobs).save_to_disk(tmp_path / "jobs")
-    with pytest.raises(ValueError, match=r"'job': .*two classes, got 3: 'clerk, cook"):
-        tabular.read_saved(tmp_path / "jobs", **OPTIONS)
+def test_classes_and_texts_become_features(saved, tmp_path):
+    work = ["day", "night", "shift"] * 20
+    data = datasets.load_from_disk(saved(job=[i % 3 for i in range(60)], work=work))
+    jobs = datasets.ClassLabel(names=["nurse", "cook", "clerk"])
+    pay = datasets.ClassLabel(names=["no", "yes"])
+    data = data.cast_column("job", jobs).cast_column("pay", pay)
+    data.save_to_disk(tmp_path / "jobs")
+    found = tabular.read_saved(tmp_path / "jobs", **OPTIONS, favourable="no")
+    assert found.features[3:6] == ("job_nurse", "job_cook", "job_clerk")
+    assert found.features[6:] == ("work_day", "work_night", "work_shift")
+    np.testing.assert_array_equal(found.inputs[:, 3:6], np.tile(np.eye(3), (20, 1)))
+    np.testing.assert_array_equal(found.inputs[:, 6:], found.inputs[:, 3:6])
+    np.testing.assert_array_equal(found.label, 1 - np.array(PEOPLE["pay"]))
+    with pytest.raises(ValueError, match=r"'job': .*two categories, got 3: 'nurse, co"):
+        tabular.read_saved(tmp_path / "jobs", label="job", group="sex")
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_the_favourable_outcome_may_be_zero(tmp_path):
             {},
             "csv:3: column 'age': expected a finite number, got 'old'",
         ),
-        (GOOD.replace("30,0,1,0", "30,0,1"), {}, "csv:3: expected 4 numbers .*got 3"),
+        (GOOD.replace("30,0,1,0", "30,0,1"), {}, "csv:3: expected 4 values .*got 3"),
         (GOOD.replace(",1\n", ",0\n"), {}, "column 'y': expected both 0 and 1.*got 0"),
         (GOOD.replace("1,0,", "0,1,"), {}, "column 'sex_Male': expected both 0 and 1"),
         (GOOD.replace("0,1,1", "0,1,2"), {}, "column 'y'.*got 0, 1, 2"),
@@ -72,7 +72,7 @@ def test_the_favourable_outcome_may_be_zero(tmp_path):
         (
             "a,b\n",
             {"label": "a", "group": "b"},
-            "expected a header and rows of numbers, got 2 names",
+            "expected a header and rows, got 2 names and no row",
         ),
     ],
 )

@@ -160,7 +160,7 @@ ROWS = [
         V, "people.csv:3: column 'work'", "a finite number", "'yes'"),
     Row("rows of different lengths",
         lambda tmp: csv_file(tmp, "ragged.csv", b"sex,pay\n0,1\n1\n"),
-        V, "ragged.csv:3", "2 numbers", "got 1"),
+        V, "ragged.csv:3", "2 values", "got 1"),
     Row("an empty file", lambda tmp: csv_file(tmp, "empty.csv", b""),
         V, "empty.csv", "a header", "no row"),
     Row("a file cut short",
@@ -223,7 +223,7 @@ ROWS = [
     Row("a confidence in percent", lambda tmp: choose(at_most=0.1, confidence=95),
         V, "confidence", r"in \(0, 1\)", "95"),
     Row("a limit that no level keeps", lambda tmp: choose(at_most=1e-6),
-        "NoLevelError", "at_most", "at or below 1e-06", r"alpha 1, is 0\.\d"),
+        "NoLevelError", "at_most", "at or below 1e-06", r"alpha 1, it is 0\.\d"),
     Row("a share above 1", lambda tmp: yodo.sample_alpha(key=KEY, end_mass=2.0),
         V, "end_mass", r"in \[0, 1\]", "2.0"),
     # Training.

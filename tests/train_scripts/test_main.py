@@ -14,6 +14,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jeff import assets, checkpoint
+from train_scripts import cli
 from train_scripts.cli import main
 from train_scripts.report import explorer
 from train_scripts.running import results
@@ -117,6 +118,21 @@ def test_words_that_tyro_refuses(words, said, capsys):
     shown = "".join(capsys.readouterr())
     for text in said:
         assert text in shown
+
+
+def test_help_names_presets_and_own_data(capsys):
+    assert main(["run", "yodo", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "PRESET is one of demo, smoke, full," in shown
+    assert "Your own data: python -m train_scripts.yodo --data" in shown
+
+
+def test_what_decides_a_claim():
+    """A larger preset, unless the data are one's own."""
+    assert cli._decider("yodo", "demo", ["--num-epochs", "1"]).endswith("decides")
+    for preset, words in (("file", ["--data", "x"]), ("demo", ["--data=x"])):
+        assert cli._decider("yodo", preset, words).startswith("more data")
+    assert cli._decider("yodo", "full", []).startswith("more data")
 
 
 @pytest.mark.parametrize(
@@ -240,6 +256,7 @@ def test_run_and_report(people, tmp_path, capsys):
     (folder,) = (runs / "yodo").iterdir()
     assert out.startswith(f"running yodo smoke in {folder}\n")
     assert f"{folder}/result.json" in out
+    assert "smoke only shows that everything works" in out
     assert folder.name.endswith("-smoke")
 
     result = results.read(folder / "result.json")

@@ -121,6 +121,7 @@ def _load(config: Config, seed: int) -> tuple[tabular.Splits, tuple[str, str]]:
             label=config.outcome,
             group=config.sensitive,
             weight=config.weight or None,
+            favourable=config.favourable or 1,
         )
     return tabular.split(data, key=key, standardize=bool(data.features)), data.groups
 
