@@ -29,7 +29,10 @@ from train_scripts.running.rows import measure_rows
 from train_scripts.running.workdir import open_workdir
 
 TEXTS = 50
-YODO = ("run", "yodo", "smoke", "--seeds", "0", "1", "--num-epochs", "2")
+YODO = (
+    "run yodo smoke --dataset csv --outcome y --sensitive s --seeds 0 1 --num-epochs 2 "
+    "--batch-size 64 --num-levels 5 --hidden 8 8 8 --data"
+).split()
 
 
 @dataclasses.dataclass
@@ -100,9 +103,8 @@ def rows(workdir: Path, fails: int) -> list[dict[str, Any]]:
 def main(process: int, port: str, folder: Path, model: str) -> None:
     """Do every kind of work, and print what came out."""
     cluster = ["--distributed", f"127.0.0.1:{port},2,{process}", "--mesh", "data=2"]
-    seen: dict[str, Any] = {
-        "status": cli.main([*YODO, "--runs", str(folder / "runs"), *cluster])
-    }
+    words = [*YODO, str(folder / "people.csv"), "--runs", str(folder / "runs")]
+    seen: dict[str, Any] = {"status": cli.main([*words, *cluster])}
     # The last goes on with what the one before it has measured.
     for name, fails in (("first", 1), ("second", 4), ("second", -1)):
         work = functools.partial(rows, fails=fails)

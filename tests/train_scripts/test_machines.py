@@ -77,10 +77,11 @@ def test_commands_without_devices_take_no_mesh(capsys: Any) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_a_run(
-    tmp_path: Path, two_processes: Any, tiny_chat_model: Path, adult_path: Path
+    tmp_path: Path, two_processes: Any, tiny_chat_model: Path
 ) -> None:
     """Seeds, rows, texts, patients and a training; numbers are those of one."""
     program = runpy.run_path(str(PROGRAM))
+    people = _people(tmp_path / "people.csv")
     data = tmp_path / "data.jsonl"
     rows = [{"prompt": f"say {c}", "answer": f"{c} {c}"} for c in ["red", "two"] * 30]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -91,7 +92,7 @@ def test_two_processes_share_a_run(
     (folder,) = (tmp_path / "runs" / "yodo").iterdir()
     assert (folder / "seed1" / "trained.npz").is_file()
     alone = tmp_path / "alone"
-    assert cli.main([*program["YODO"], "--runs", str(alone)]) == 0
+    assert cli.main([*program["YODO"], str(people), "--runs", str(alone)]) == 0
     (single,) = (alone / "yodo").iterdir()
     assert _metrics(folder) == pytest.approx(_metrics(single), abs=1e-4)
 
@@ -106,6 +107,18 @@ def test_two_processes_share_a_run(
         for name, found in here.items():
             np.testing.assert_allclose(first["patients"][name], found, rtol=1e-5)
     _check_training(program, tmp_path, tiny_chat_model, (first, second))
+
+
+def _people(path: Path) -> Path:
+    """A table of 400 made people with a group and an outcome."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 2, 400)
+    features = rng.normal(size=(400, 5))
+    features[:, 0] += group
+    outcome = features[:, 0] + rng.normal(size=400) > 0.5
+    table = np.column_stack([features, group, outcome])
+    np.savetxt(path, table, "%.6g", ",", header="a,b,c,d,e,s,y", comments="")
+    return path
 
 
 def _check_rows(first: dict[str, Any], second: dict[str, Any]) -> None:

@@ -110,21 +110,22 @@ def make_study(config: Config, name: str, seed: int) -> Study:
     )
     test = normal + [data.anomalous[place] for place in chosen]
     label = (np.arange(len(test)) >= len(normal)).astype(np.int32)
-    ours, theirs = _embedded(name)
-    embeddings = (
-        ours[split.train],
-        ours[split.calibration],
-        np.concatenate([ours[split.test], theirs[chosen]]),
-    )
+    embeddings = (_embed(train), _embed(calibration), _embed(test))
     return Study(data, split, train, calibration, test, label, embeddings)
 
 
-@functools.lru_cache(maxsize=1)
-def _embedded(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """All normal and all anomalous texts as MiniLM sees them, for every seed."""
-    data = data_sets.load(name)
-    encode = minilm().encode
-    return encode(list(data.normal)), encode(list(data.anomalous))
+@functools.cache
+def _known() -> dict[str, np.ndarray]:
+    """What MiniLM saw: the seeds share most texts."""
+    return {}
+
+
+def _embed(texts: list[str]) -> np.ndarray:
+    known = _known()
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    if new:
+        known |= dict(zip(new, minilm().encode(new), strict=True))
+    return np.stack([known[text] for text in texts])
 
 
 def detect(config: Config, study: Study, seed: int, *, pyod: bool) -> dict[str, Scores]:
