@@ -169,7 +169,7 @@ _PAPER = dataclasses.replace(
 
 PRESETS: dict[str, Config] = {
     # Blood cells with their types as labels.
-    "demo": Config(type="bulk_labels", num_epochs=20, permutations=3, shares=(0.1,)),
+    "demo": Config(type="bulk_labels", num_epochs=15, permutations=3, shares=(0.1,)),
     # The smallest run, to check that everything works.
     "smoke": Config(
         genes=20,
