@@ -36,7 +36,7 @@ class _WordsError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """The ten systems, their state, and which of their data is on this machine."""
+    """The ten systems, and which of their data is on this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,7 @@ class Assets:
 
     names: Annotated[
         Positional[tuple[str, ...]],
-        arg(
-            metavar="NAME",
-            help="Assets to fetch; by default all that the ready systems need.",
-        ),
+        arg(metavar="NAME", help="Assets to fetch; all by default."),
     ] = ()
 
 
@@ -194,15 +191,8 @@ def _fail(message: str, status: int) -> int:
 
 def _assets(names: list[str]) -> int:
     from jeff import assets
-    from train_scripts.systems import RUNTIME_ASSETS, SYSTEMS
 
-    ready = {
-        name
-        for system in SYSTEMS.values()
-        if system.state == "ready"
-        for name in system.assets
-    }
-    wanted = names or sorted(ready.union(RUNTIME_ASSETS))
+    wanted = names or sorted(assets.ASSETS)
     unknown = [name for name in wanted if name not in assets.ASSETS]
     if unknown:
         raise _WordsError(
@@ -248,8 +238,10 @@ def _about(name: str, presets: dict[str, Any]) -> str:
 
 def _demo(command: Demo) -> int:
     """Run every system and rewrite the report after each one."""
+    from train_scripts.systems import SYSTEMS
+
     preset, status, chosen = command.preset, 0, {}
-    for name in _ready():
+    for name in SYSTEMS:
         presets = _presets(name)
         if preset not in presets:
             known = ", ".join(sorted(presets))
@@ -275,21 +267,11 @@ def _report(runs: Path, **options: Any) -> Path:
     return report.build(runs, **options)
 
 
-def _ready() -> list[str]:
-    from train_scripts.systems import SYSTEMS
-
-    return [name for name, system in SYSTEMS.items() if system.state == "ready"]
-
-
 def _presets(name: str) -> dict[str, Any]:
     from train_scripts.systems import SYSTEMS
 
-    if name in SYSTEMS and SYSTEMS[name].state != "ready":
-        raise _WordsError(
-            f"SYSTEM: {name} is planned and not built yet; ready: {', '.join(_ready())}"
-        )
     if name not in SYSTEMS:
-        known = ", ".join(_ready())
+        known = ", ".join(SYSTEMS)
         raise _WordsError(f"SYSTEM: expected one of {known}, got {name!r}")
     return importlib.import_module(f"configs.{name}").PRESETS
 

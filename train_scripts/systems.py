@@ -1,12 +1,12 @@
 """Registry of jeff's ten systems, in the order of every list."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["RUNTIME_ASSETS", "SYSTEMS", "System", "show"]
+__all__ = ["SYSTEMS", "System", "show"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,6 @@ class System:
       paper: title of the paper, with its arXiv number or venue.
       module: package that implements the method.
       script: training script that runs it.
-      state: "ready" once the script exists, "planned" until then.
       summary: description of the method in one sentence.
       assets: names in `jeff.assets.ASSETS` that the script needs.
       own: a command that runs it on a user's own data.
@@ -32,19 +31,15 @@ class System:
     paper: str
     module: str
     script: str
-    state: Literal["ready", "planned"]
     summary: str
     own: str
     assets: tuple[str, ...]
     shared: tuple[str, ...]
 
 
-# Assets of the language-model runtime, needed whichever systems are ready.
-RUNTIME_ASSETS = ("smollm2", "minilm", "minilm_tokenizer")
-
 _HPO = ("hpo", "hpo_annotations", "hpo_genes")
 _CITIES = ("cities", "countries")
-_MINILM = RUNTIME_ASSETS[1:]
+_MINILM = ("minilm", "minilm_tokenizer")
 
 SYSTEMS: dict[str, System] = {
     system.name: system
@@ -56,7 +51,6 @@ SYSTEMS: dict[str, System] = {
             "at Inference Time",
             module="jeff.fairness",
             script="train_scripts.yodo",
-            state="ready",
             summary="One training finds a line of models from an accurate end to a "
             "fair end; the level is chosen at inference.",
             own="python -m train_scripts.yodo --data people.csv --outcome hired "
@@ -71,7 +65,6 @@ SYSTEMS: dict[str, System] = {
             "(arXiv 2410.15556, NeurIPS 2024)",
             module="jeff_graph.editing",
             script="train_scripts.gre",
-            state="ready",
             summary="Corrects a trained graph network on single nodes while the "
             "training loss, to first order, does not rise.",
             own="python -m train_scripts.gre --data graph.npz",
@@ -85,7 +78,6 @@ SYSTEMS: dict[str, System] = {
             "Gene-Gene Interaction Discovery (arXiv 2410.15616)",
             module="jeff_graph.cells",
             script="train_scripts.wds",
-            state="ready",
             summary="Scores gene pairs by a Transformer's attention over cells, and "
             "finds in two passes the 1% of the cells that suffices.",
             own="python -m train_scripts.wds --data cells.h5ad --label disease",
@@ -98,7 +90,6 @@ SYSTEMS: dict[str, System] = {
             paper="Quantize What Counts (arXiv 2502.15075)",
             module="jeff_llm.kv",
             script="train_scripts.kv",
-            state="ready",
             summary="A quantised KV cache with more bits for keys than for values, at "
             "one budget of memory.",
             own="python -m train_scripts.kv --data text.txt",
@@ -111,7 +102,6 @@ SYSTEMS: dict[str, System] = {
             paper="Confident or Seek Stronger (arXiv 2502.04428)",
             module="jeff_llm.confidence",
             script="train_scripts.routing",
-            state="ready",
             summary="Sends the questions that a small model is unsure of to a large "
             "one, with thresholds that carry over to unseen data sets.",
             own="python -m train_scripts.routing --data logs.jsonl",
@@ -125,7 +115,6 @@ SYSTEMS: dict[str, System] = {
             "ICML 2025)",
             module="jeff_llm.confidence",
             script="train_scripts.selfref",
-            state="ready",
             summary="Teaches a model to say with a token of its own whether its answer "
             "is to be trusted; then routes or declines by it.",
             own="python -m train_scripts.selfref --data questions.jsonl",
@@ -138,7 +127,6 @@ SYSTEMS: dict[str, System] = {
             paper="Stop Overthinking (arXiv 2503.16419)",
             module="jeff_llm.reasoning",
             script="train_scripts.reasoning",
-            state="ready",
             summary="The survey's branches (length rewards, decoding controls, voting, "
             "prompts), compared on one axis of tokens.",
             own="python -m train_scripts.reasoning --data traces.jsonl",
@@ -151,7 +139,6 @@ SYSTEMS: dict[str, System] = {
             paper="AD-LLM (arXiv 2412.11142, ACL Findings 2025)",
             module="jeff_llm.anomaly",
             script="train_scripts.anomaly",
-            state="ready",
             summary="Language models that detect anomalous texts, augment the normal "
             "ones, and choose the detector.",
             own="python -m train_scripts.anomaly --data normal.txt --score new.txt",
@@ -165,7 +152,6 @@ SYSTEMS: dict[str, System] = {
             "(arXiv 2501.18794)",
             module="jeff_llm.genes",
             script="train_scripts.genes",
-            state="ready",
             summary="Ranks the gene that causes a rare disease from the patient's "
             "phenotypes, with less bias of position and popularity.",
             own="python -m train_scripts.genes --data phenopackets/",
@@ -183,7 +169,6 @@ SYSTEMS: dict[str, System] = {
             paper="Dialogue is Better Than Monologue (arXiv 2501.17860)",
             module="jeff_llm.clinic",
             script="train_scripts.dialogue",
-            state="ready",
             summary="Tunes on doctor-patient dialogues, and tests the choice of "
             "evidence over several rounds and among distracting sentences.",
             own="python -m train_scripts.dialogue --data questions.jsonl",
@@ -195,7 +180,7 @@ SYSTEMS: dict[str, System] = {
 
 
 def show(console: "Console") -> None:
-    """Print the ten systems, their state, and which of their data is on this machine.
+    """Print the ten systems, and which of their data is on this machine.
 
     Args:
       console: where to print; needs 80 columns.
@@ -208,8 +193,8 @@ def show(console: "Console") -> None:
         folder, fault = assets.data_dir(), None
     except NotADirectoryError as error:
         folder, fault = None, str(error)
-    table = Table("System", "Method", "State", "Data and weights")
-    table.columns[0].no_wrap = table.columns[2].no_wrap = True
+    table = Table("System", "Method", "Data and weights")
+    table.columns[0].no_wrap = True
     missing_assets, missing_shared = False, False
     for system in SYSTEMS.values():
         fetched = {name: assets.status(name) is not None for name in system.assets}
@@ -221,7 +206,7 @@ def show(console: "Console") -> None:
         missing_shared |= not all(shared.values())
         table.add_row(*_row(system, fetched | shared))
     console.print(table)
-    hints = ["To run one: python -m train_scripts run SYSTEM [PRESET] (the ready ones)"]
+    hints = ["To run one: python -m train_scripts run SYSTEM [PRESET]"]
     if missing_assets:
         hints += ["To fetch a missing name: python -m jeff.assets NAME"]
     if missing_shared:
@@ -235,7 +220,7 @@ def show(console: "Console") -> None:
         console.print(hint, markup=False, highlight=False)
 
 
-def _row(system: System, present: dict[str, bool]) -> tuple[str, str, str, str]:
+def _row(system: System, present: dict[str, bool]) -> tuple[str, str, str]:
     """Table cells of a system; ``present`` maps a data name to whether it is here."""
     here = [name for name, found in present.items() if found]
     missing = [name for name, found in present.items() if not found]
@@ -244,4 +229,4 @@ def _row(system: System, present: dict[str, bool]) -> tuple[str, str, str, str]:
         for label, names in (("here", here), ("missing", missing))
         if names
     ]
-    return system.name, system.title, system.state, "\n".join(lines)
+    return system.name, system.title, "\n".join(lines)

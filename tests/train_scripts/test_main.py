@@ -21,7 +21,7 @@ from train_scripts.running import results
 from train_scripts.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
-READY = "yodo, gre, wds, kv, routing, selfref, reasoning, anomaly, genes, dialogue"
+NAMES = "yodo, gre, wds, kv, routing, selfref, reasoning, anomaly, genes, dialogue"
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_help_of_a_command(words, said, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("run nope", f"SYSTEM: expected one of {READY}, got 'nope'"),
+        ("run nope", f"SYSTEM: expected one of {NAMES}, got 'nope'"),
         ("run yodo nope", "PRESET: expected one of acs, adult, adult-race"),
         ("demo nope", "PRESET: yodo has acs, adult, adult-race"),
         ("assets adult nope", "NAME: expected some of ['adult', 'cities'"),
@@ -181,6 +181,13 @@ def test_report_without_runs(before, tmp_path, capsys):
     err = capsys.readouterr().err
     assert err.startswith(f"error: {tmp_path}/none: expected runs in")
     assert "`python -m train_scripts demo`" in err
+
+
+def test_assets_brings_all_by_default(monkeypatch, capsys):
+    monkeypatch.setattr(assets, "bring", lambda names, **_: dict.fromkeys(names, "x"))
+    assert main(["assets"]) == 0
+    lines = [f"{name}: x" for name in sorted(assets.ASSETS)]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_assets_that_are_here_are_found_not_fetched(tmp_path, monkeypatch, capsys):

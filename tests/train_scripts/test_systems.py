@@ -19,7 +19,6 @@ def test_ten_systems() -> None:
     names = "yodo gre wds kv routing selfref reasoning anomaly genes dialogue"
     assert " ".join(SYSTEMS) == names
     assert len({system.title for system in SYSTEMS.values()}) == 10
-    assert SYSTEMS["yodo"].state == "ready"
     modules = {name: system.module for name, system in SYSTEMS.items()}
     assert modules["routing"] == modules["selfref"] == "jeff_llm.confidence"
 
@@ -33,9 +32,8 @@ def test_entry(system: System) -> None:
     assert re.fullmatch(r"\S.{20,160}\.", system.summary)
     assert set(system.assets) <= set(assets.ASSETS)
     assert len(set(system.assets)) == len(system.assets)
-    if system.state == "ready":
-        assert importlib.util.find_spec(system.script)
-        assert importlib.util.find_spec(f"configs.{system.name}")
+    assert importlib.util.find_spec(system.script)
+    assert importlib.util.find_spec(f"configs.{system.name}")
 
 
 @EVERY
@@ -63,5 +61,3 @@ def test_report_takes_the_registry(tmp_path: Path) -> None:
     for system in SYSTEMS.values():
         assert system.title in page
     assert SYSTEMS["yodo"].summary in page
-    assert all(system.state == "ready" for system in SYSTEMS.values())
-    assert "Planned, not written yet" not in page

@@ -116,13 +116,10 @@ def build(
             f"{runs_dir}: expected runs in <system>/<run>/ folders, came none; "
             f"make some with `{_DEMO}`"
         )
-    absent = [
-        s for name, s in systems.items() if name not in {x.name for x in sections}
-    ]
+    shown = {section.name for section in sections}
     page = _render(
         sections=sections,
-        idle=[system for system in absent if system.state == "ready"],
-        planned=[system for system in absent if system.state != "ready"],
+        idle=[system for name, system in systems.items() if name not in shown],
         running=list(running),
         failed=dict(failed),
         built=datetime.now(UTC),

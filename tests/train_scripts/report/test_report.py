@@ -28,7 +28,6 @@ class System:
     name: str
     title: str
     paper: str = "A paper, 2025"
-    state: str = "ready"
     summary: str = "What it does."
     own: str = "python -m train_scripts.name --data FILE"
 
@@ -36,7 +35,7 @@ class System:
 SYSTEMS = {
     "yodo": System("yodo", "YODO"),
     "gre": System("gre", "GRE"),
-    "selfref": System("selfref", "Self-REF", state="planned"),
+    "selfref": System("selfref", "Self-REF"),
 }
 
 
@@ -160,7 +159,7 @@ def test_hostile_text_is_escaped_everywhere(tmp_path: Path) -> None:
     (folder / "accuracy_against_level.png").rename(
         folder / "<img src=x onerror=alert(1)>.png"
     )
-    system = {"yodo": System("yodo", HOSTILE, HOSTILE, "ready", HOSTILE, HOSTILE)}
+    system = {"yodo": System("yodo", HOSTILE, HOSTILE, HOSTILE, HOSTILE)}
     page = built(bad, system)
     plain = built(safe, {"yodo": System("yodo", "YODO")})
     shape = [(tag, sorted(attributes)) for tag, attributes in Tags(page).tags]
@@ -317,11 +316,13 @@ def test_no_runs(tmp_path: Path) -> None:
 
 
 def test_systems_without_runs_are_named(tmp_path: Path) -> None:
-    """A ready system says how to run it, a planned one that it is planned."""
+    """The page says how to run each of them, and names none that has a run."""
     make_run(tmp_path, "yodo", "20250101-000000-demo")
     page = built(tmp_path)
-    assert "Planned, not written yet: Self-REF." in page
-    assert "GRE (<code>python -m train_scripts run gre</code>)" in page
+    run = "<code>python -m train_scripts run"
+    assert (
+        f"Not run yet: GRE ({run} gre</code>), Self-REF ({run} selfref</code>)." in page
+    )
 
 
 def test_unregistered_system_and_stray_files(tmp_path: Path) -> None:

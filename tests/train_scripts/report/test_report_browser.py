@@ -95,7 +95,7 @@ def make_page(runs: Path, text: str) -> Path:
     broken.mkdir(parents=True)
     (broken / "result.json").write_text(json.dumps({text: 1}))
     system = SimpleNamespace(
-        name="yodo", title=text, paper=text, state="ready", summary=text, own=text
+        name="yodo", title=text, paper=text, summary=text, own=text
     )
     return report.build(runs, systems={"yodo": system})
 

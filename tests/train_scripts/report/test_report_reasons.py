@@ -94,7 +94,6 @@ def page(runs: Path, value: Any) -> str:
         name="genes",
         title="Genes",
         paper="A paper",
-        state="ready",
         summary="Ranks.",
         own="python -m train_scripts.genes --data FILE",
     )
