@@ -127,6 +127,29 @@ def test_help_names_presets_and_own_data(capsys):
     assert "Your own data: python -m train_scripts.yodo --data" in shown
 
 
+def test_demo_goes_on_after_a_failure(monkeypatch, capsys, tmp_path):
+    """Every system runs; the report is told after each; the status says it."""
+    ran, told = [], []
+
+    def execute(name, preset, config, words, runs):
+        ran.append((name, preset))
+        if name == "kv":
+            raise ValueError("kv: no memory")
+
+    def report(runs, *, running=(), failed):
+        told.append((len(running), dict(failed)))
+        return runs / "report.html"
+
+    monkeypatch.setattr(cli, "_execute", execute)
+    monkeypatch.setattr(cli, "_report", report)
+    assert main(["demo", "smoke", "--runs", str(tmp_path)]) == 1
+    assert ran == [(name, "smoke") for name in SYSTEMS]
+    assert [count for count, _ in told] == [*range(len(SYSTEMS), -1, -1)]
+    assert told[-1][1] == {"kv": "kv: no memory"} and told[3][1] == {}
+    shown = capsys.readouterr()
+    assert "error: kv: kv: no memory" in shown.err and "report.html" in shown.out
+
+
 def test_what_decides_a_claim():
     """A larger preset, unless the data are one's own."""
     assert cli._decider("yodo", "demo", ["--num-epochs", "1"]).endswith("decides")

@@ -116,7 +116,7 @@ def build(
             f"{runs_dir}: expected runs in <system>/<run>/ folders, came none; "
             f"make some with `{_DEMO}`"
         )
-    shown = {section.name for section in sections}
+    shown = {section.name for section in sections}.union(running)
     page = _render(
         sections=sections,
         idle=[system for name, system in systems.items() if name not in shown],
