@@ -82,17 +82,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs(request: pytest.FixtureRequest):
-    """Drop compiled programs: Linux lets a process map no more than 65,530 pieces.
-
-    What they held goes back to the system, so that two workers fit a small machine.
-    """
+    """Drop compiled programs when they are many, or of the other kind."""
     quick = _KNOWN and request.path.stem not in _COMPUTING
-    jax.config.update("jax_disable_most_optimizations", quick)
+    if quick != jax.config.jax_disable_most_optimizations:
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", quick)
     yield
-    jax.clear_caches()
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    if sys.platform != "linux" or _is_full():
+        jax.clear_caches()
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _is_full() -> bool:
+    """Whether this process maps too many pieces, or too much for a small machine.
+
+    Linux allows 65,530 pieces, and each compiled program takes some.
+    """
+    pieces = Path("/proc/self/maps").read_bytes().count(b"\n")
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pieces > 25_000 or pages * os.sysconf("SC_PAGE_SIZE") > 3 * 2**30
 
 
 @pytest.fixture(scope="session")
