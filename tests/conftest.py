@@ -61,6 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
 # Files whose tests compute more than they compile: real models, and long examples.
 _COMPUTING = ("test_docs", "test_kv_smollm2", "test_scaling", "test_smollm2")
 
+# How what this process holds was compiled: "quick" or not.
+_compiled: dict[str, bool] = {}
+
 # Programs are run by tests, some with peers that may be missing; they hold no tests.
 collect_ignore = ["programs"]
 
@@ -84,9 +87,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def forget_programs(request: pytest.FixtureRequest):
     """Drop compiled programs when they are many, or of the other kind."""
     quick = _KNOWN and request.path.stem not in _COMPUTING
-    if quick != jax.config.jax_disable_most_optimizations:
+    if _compiled.get("quick") != quick:
         jax.clear_caches()
         jax.config.update("jax_disable_most_optimizations", quick)
+        _compiled["quick"] = quick
     yield
     if sys.platform != "linux" or _is_full():
         jax.clear_caches()

@@ -79,7 +79,7 @@ def side_by_side(commands: dict[str, Sequence[str]], jobs: int) -> Iterator[Ende
     shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
 
     def work(name: str) -> tuple[int, str]:
-        print(f"{name}: begun", flush=True)
+        print(f"{name}: begun\n", end="", flush=True)
         done = subprocess.run(
             commands[name],
             check=False,

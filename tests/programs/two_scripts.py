@@ -29,10 +29,11 @@ from train_scripts.running.rows import measure_rows
 from train_scripts.running.workdir import open_workdir
 
 TEXTS = 50
-YODO = (
-    "run yodo smoke --dataset csv --outcome y --sensitive s --seeds 0 1 --num-epochs 2 "
-    "--batch-size 64 --num-levels 5 --hidden 8 8 8 --data"
-).split()
+YODO = [
+    *("run", "yodo", "smoke", "--dataset", "csv", "--outcome", "y", "--sensitive", "s"),
+    *("--seeds", "0", "1", "--num-epochs", "2", "--batch-size", "64"),
+    *("--num-levels", "5", "--hidden", "8", "8", "8", "--data"),
+]
 
 
 @dataclasses.dataclass
