@@ -23,7 +23,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.scripts
 
 demo: $(VENV)/.scripts  ## Run every system at its demo preset; ends in runs/report.html.
 	$(BIN)/python -m train_scripts assets
-	$(BIN)/python -m train_scripts demo --jobs 2
+	$(BIN)/python -m train_scripts demo
 
 test: $(VENV)/.dev  ## Run the whole test suite.
 	$(BIN)/python -m train_scripts assets || echo "Tests that need these data will skip."

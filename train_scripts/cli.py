@@ -1,12 +1,11 @@
 """The command line: ``python -m train_scripts COMMAND``, parsed by tyro."""
 
 import dataclasses
-import functools
 import importlib
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,13 +73,6 @@ class Demo:
         Positional[str], arg(metavar="PRESET", help="The preset of every system.")
     ] = "demo"
     runs: Runs = Path("runs")
-    jobs: Annotated[
-        int,
-        arg(
-            metavar="JOBS",
-            help="Systems at a time; the one with a claim about speed runs alone.",
-        ),
-    ] = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,32 +238,27 @@ def _about(name: str, presets: dict[str, Any]) -> str:
 
 def _demo(command: Demo) -> int:
     """Run every system and rewrite the report after each one."""
-    from train_scripts import demo
     from train_scripts.systems import SYSTEMS
 
-    preset, runs = command.preset, command.runs
-    if command.jobs < 1:
-        raise _WordsError(f"JOBS: expected at least 1, got {command.jobs}")
+    preset, status, chosen = command.preset, 0, {}
     for name in SYSTEMS:
         presets = _presets(name)
         if preset not in presets:
             known = ", ".join(sorted(presets))
             raise _WordsError(f"PRESET: {name} has {known}; got {preset!r}")
-
-    def each(name: str) -> demo.Ended:
+        chosen[name] = presets[preset]
+    failed: dict[str, str] = {}
+    waiting = list(chosen)
+    for name, config in chosen.items():
+        _report(command.runs, running=waiting, failed=failed)
         try:
-            _execute(name, preset, _presets(name)[preset], [], runs)
+            _execute(name, preset, config, [], command.runs)
         except MENDABLE as error:  # continue with the other systems
-            return demo.Ended(name, str(error))
-        return demo.Ended(name, "")
-
-    def several(names: Sequence[str]) -> Iterator[demo.Ended]:
-        python = [sys.executable, "-m", "train_scripts", "run"]
-        words = {name: [*python, name, preset, "--runs", str(runs)] for name in names}
-        return demo.side_by_side(words, command.jobs)
-
-    report = functools.partial(_report, runs)
-    return demo.run(each, report, several if command.jobs > 1 else None)
+            failed[name] = str(error)
+            status = _fail(f"{name}: {error}", 1)
+        waiting.remove(name)
+    print(f"report: {_report(command.runs, failed=failed)}")
+    return status
 
 
 def _report(runs: Path, **options: Any) -> Path:

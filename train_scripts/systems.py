@@ -24,7 +24,6 @@ class System:
       own: a command that runs it on a user's own data.
       shared: folders below ``$JEFF_DATA`` that the script uses if they exist; without
         them it runs on its assets or on simulated data.
-      timed: whether a claim is about speed, so that it needs the machine to itself.
     """
 
     name: str
@@ -36,7 +35,6 @@ class System:
     own: str
     assets: tuple[str, ...]
     shared: tuple[str, ...]
-    timed: bool = False
 
 
 _HPO = ("hpo", "hpo_annotations", "hpo_genes")
@@ -59,7 +57,6 @@ SYSTEMS: dict[str, System] = {
             "--sensitive woman",
             assets=("adult", "german"),
             shared=("tabular",),
-            timed=True,
         ),
         System(
             name="gre",
