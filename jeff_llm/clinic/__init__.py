@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
         heads,
         items,
         kinds,
+        making,
         maze,
         metrics,
         official,
@@ -57,7 +58,8 @@ if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
         summarise,
     )
     from jeff_llm.clinic.items import Item, Question, make_item, make_items
-    from jeff_llm.clinic.maze import Maze, make_mazes, perfect
+    from jeff_llm.clinic.making import make_mazes
+    from jeff_llm.clinic.maze import Maze, perfect
     from jeff_llm.clinic.questions import read_questions
     from jeff_llm.clinic.reading import choose_by_text
     from jeff_llm.clinic.rewriting import rewrite_all
@@ -80,7 +82,7 @@ _FUNCTIONS = {
     "expected_random": "evaluation",
     "make_item": "items",
     "make_items": "items",
-    "make_mazes": "maze",
+    "make_mazes": "making",
     "paired_difference": "evaluation",
     "perfect": "maze",
     "read_questions": "questions",
@@ -117,6 +119,7 @@ __all__ = [
     "make_item",
     "make_items",
     "make_mazes",
+    "making",
     "maze",
     "metrics",
     "official",

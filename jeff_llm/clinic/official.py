@@ -1,6 +1,6 @@
 """The published construction of the benchmark, for comparison.
 
-Two flaws set it apart from `jeff_llm.clinic.maze`.
+Two flaws set it apart from `jeff_llm.clinic.making`.
 
 - With noise, the evidence keeps its order and distractors are put before its end alone.
   The last sentences are always evidence, so "the last n in order" beats every published
@@ -37,7 +37,7 @@ def make_official(
 ) -> dict[int, list[Maze]]:
     """Make mazes as the published benchmark does.
 
-    The distractors are those of `jeff_llm.clinic.maze.make_mazes` for the same key;
+    The distractors are those of `jeff_llm.clinic.making.make_mazes` for the same key;
     order and gold alone differ.
 
     Args:
@@ -50,7 +50,7 @@ def make_official(
       published one, which is wrong; `true_order` has the right one.
 
     Raises:
-      ValueError: as `jeff_llm.clinic.maze.make_mazes`.
+      ValueError: as `jeff_llm.clinic.making.make_mazes`.
     """
     check_noise(noise)
     chosen = choose_distractors(items, count=max(noise), key=key)

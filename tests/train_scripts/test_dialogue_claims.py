@@ -10,7 +10,8 @@ from configs.dialogue import PRESETS
 from jeff_llm.clinic import rules
 from jeff_llm.clinic.evaluation import Measure
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.maze import Maze, make_mazes
+from jeff_llm.clinic.making import make_mazes
+from jeff_llm.clinic.maze import Maze
 from jeff_llm.clinic.official import make_official
 from train_scripts.dialogue.claims import claims, decided, points
 from train_scripts.dialogue.measure import Chosen

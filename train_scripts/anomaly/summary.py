@@ -154,7 +154,8 @@ def plot_quality(path: Path, found: Mapping[str, Sequence[Quality]]) -> None:
     with figure(path, (7.5, 0.28 * len(methods) + 1.4)) as axes:
         width = 0.7 / len(found)
         for number, (name, rows) in enumerate(found.items()):
-            place = [methods.index(row.method) + number * width - 0.35 for row in rows]
+            shift = (number + 0.5) * width - 0.35
+            place = [methods.index(row.method) + shift for row in rows]
             value = np.array([row.auroc.estimate for row in rows])
             ends = np.array([[row.auroc.low, row.auroc.high] for row in rows]).T
             axes.errorbar(

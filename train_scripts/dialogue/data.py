@@ -9,7 +9,8 @@ import numpy as np
 from configs.dialogue import Config
 from jeff import assets
 from jeff_llm.clinic.items import Item, make_items
-from jeff_llm.clinic.maze import Maze, make_mazes
+from jeff_llm.clinic.making import make_mazes
+from jeff_llm.clinic.maze import Maze
 from jeff_llm.clinic.questions import read_questions
 from jeff_llm.clinic.simulation import simulate_questions
 from jeff_llm.genes import hpo

@@ -14,7 +14,8 @@ from jeff_llm.clinic import choosing, dialogue, rules
 from jeff_llm.clinic.dialogue import Dialogue
 from jeff_llm.clinic.evaluation import evaluate
 from jeff_llm.clinic.items import Item, Reject, make_items
-from jeff_llm.clinic.maze import Maze, generator, make_mazes
+from jeff_llm.clinic.making import make_mazes
+from jeff_llm.clinic.maze import Maze, generator
 from jeff_llm.clinic.questions import read_questions
 from jeff_llm.models import encoder, weights
 from train_scripts.dialogue import endpoint, own_report

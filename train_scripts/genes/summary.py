@@ -114,7 +114,9 @@ def plot_measures(
             )
         axes.set_yticks(places, [name.replace("_", " ") for name in names])
         axes.set_xlabel("right at rank 1, %")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        # Above the bars, of which any may be long.
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3}
+        axes.legend(frameon=False, fontsize=8, **above)
 
 
 def stored_table(found: Stored) -> str:

@@ -117,6 +117,9 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 def band(axes: Axes, x: np.ndarray, runs: np.ndarray, label: str, colour: str) -> None:
     """Draw the mean over seeds, and the range of the seeds as a band.
 
+    A single position has no line: its mean is a dot, with the range as a bar beside
+    those of others.
+
     Args:
       axes: where to draw.
       x: positions, [points].
@@ -124,7 +127,13 @@ def band(axes: Axes, x: np.ndarray, runs: np.ndarray, label: str, colour: str) -
       label: legend entry.
       colour: a matplotlib colour.
     """
-    axes.plot(x, runs.mean(0), color=colour, label=label, linewidth=1.8)
+    mean = runs.mean(0)
+    if len(x) == 1:
+        beside = x * 1.03 ** len(axes.containers)
+        reach = np.abs(np.stack([runs.min(0), runs.max(0)]) - mean)
+        axes.errorbar(beside, mean, reach, fmt="o", color=colour, label=label)
+        return
+    axes.plot(x, mean, color=colour, label=label, linewidth=1.8)
     if len(runs) > 1:
         axes.fill_between(
             x, runs.min(0), runs.max(0), color=colour, alpha=0.18, linewidth=0

@@ -10,7 +10,7 @@ from jeff_llm import generate
 from jeff_llm.clinic import prompts
 from jeff_llm.clinic.choosing import Choices, choose_by_number
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.maze import make_mazes
+from jeff_llm.clinic.making import make_mazes
 
 pytest.importorskip("tokenizers")
 

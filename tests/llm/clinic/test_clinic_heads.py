@@ -8,7 +8,7 @@ import pytest
 
 from jeff_llm.clinic import heads
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.maze import make_mazes
+from jeff_llm.clinic.making import make_mazes
 
 WIDTH = 6
 

@@ -13,11 +13,11 @@ import pytest
 
 from jeff_llm.clinic.items import Item, Question, make_items
 from jeff_llm.clinic.kinds import age_group
+from jeff_llm.clinic.making import make_mazes
 from jeff_llm.clinic.maze import (
     NOISE,
     check_noise,
     choose_distractors,
-    make_mazes,
     perfect,
 )
 

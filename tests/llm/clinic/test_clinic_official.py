@@ -6,7 +6,8 @@ import pytest
 
 from jeff_llm.clinic.evaluation import evaluate, expected_random
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.maze import NOISE, make_mazes, perfect
+from jeff_llm.clinic.making import make_mazes
+from jeff_llm.clinic.maze import NOISE, perfect
 from jeff_llm.clinic.official import make_official, true_order
 from jeff_llm.clinic.rules import last
 

@@ -7,7 +7,7 @@ import pytest
 from jeff_llm import generate
 from jeff_llm.clinic.choosing import Choices
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.maze import make_mazes
+from jeff_llm.clinic.making import make_mazes
 from jeff_llm.clinic.reading import choose_by_text
 
 pytest.importorskip("tokenizers")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jeff_llm.clinic.items import Item
-from jeff_llm.clinic.maze import Maze, make_mazes
+from jeff_llm.clinic.making import make_mazes
+from jeff_llm.clinic.maze import Maze
 from jeff_llm.clinic.rules import (
     RULES,
     apply_rules,
