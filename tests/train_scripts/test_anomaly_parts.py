@@ -83,9 +83,9 @@ def stubs(monkeypatch):
         monkeypatch.setattr(module, "minilm", lambda: model)
     monkeypatch.setattr(augmenting, "smollm2", lambda: None)
     monkeypatch.setattr(augmenting.chat, "Local", Writer)
-    measure._embedded.cache_clear()
+    measure._known.cache_clear()
     yield
-    measure._embedded.cache_clear()
+    measure._known.cache_clear()
 
 
 def test_false_alarms_and_augmentation(stubs, tmp_path, monkeypatch):

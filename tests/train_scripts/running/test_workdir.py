@@ -226,7 +226,7 @@ NO_FILES = {
     *("large_correct", "order", "outcome", "question", "samples", "sensitive"),
     *("small_correct", "text", "token_logprobs", "tokens", "type"),
     *("anomalous", "dtype", "language", "measure", "method", "normal", "signs"),
-    *("chat", "chat_model", "kv", "prompt", "system", "terms"),
+    *("chat", "chat_model", "favourable", "kv", "prompt", "system", "terms"),
     *("pheval", "symbols", "weight", "workdir"),
     # Of the server, which is no run: it has no folder and no digests.
     *("api_key", "api_key_file", "host", "large", "large_model", "log", "name"),
