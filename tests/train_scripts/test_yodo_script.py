@@ -82,5 +82,5 @@ def test_a_number_that_one_seed_lacks_is_left_out_of_the_mean():
 
 
 def test_weights_belong_to_your_own_table():
-    with pytest.raises(ValueError, match="weight: expected your own table .*'fnlwgt'"):
+    with pytest.raises(ValueError, match=r"weight: expected your own table .*'fnlwgt'"):
         Config(weight="fnlwgt")
