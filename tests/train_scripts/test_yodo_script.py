@@ -81,6 +81,14 @@ def test_a_number_that_one_seed_lacks_is_left_out_of_the_mean():
     assert "tau -;" in decided["The gap"].measured
 
 
+def test_two_lines_that_reach_nothing_are_not_equally_good():
+    """An error of 75% lies outside the box; no level of either dominates anything."""
+    seeds = [seed(-0.5, [0.1, 0.2])] * 3
+    first = claims.claims(Config(), seeds)[0]
+    assert first.measured == "0.000 ± 0.000 against 0.000 ± 0.000"
+    assert first.holds is None
+
+
 def test_weights_belong_to_your_own_table():
     with pytest.raises(ValueError, match=r"weight: expected your own table .*'fnlwgt'"):
         Config(weight="fnlwgt")
