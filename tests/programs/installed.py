@@ -62,6 +62,8 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     environment = folder / "environment"
     python = environment / "bin" / "python"
+    # What an earlier build left there would be packed too.
+    shutil.rmtree(ROOT / "build", ignore_errors=True)
     run("uv", "build", "--wheel", "--out-dir", folder / "wheel", ROOT)
     (wheel,) = (folder / "wheel").glob("*.whl")
     run(
