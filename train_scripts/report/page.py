@@ -181,7 +181,8 @@ def _choose(section: Section, runs: list[Path]) -> None:
         else:
             if section.run is None:
                 section.run, section.result = plots.readable(run.name), result
-                if result.preset != "full":
+                # Data of one's own are not decided by another run on ours.
+                if result.preset not in ("full", "file"):
                     section.decides = (
                         f"python -m train_scripts run {result.system} full"
                     )

@@ -99,6 +99,8 @@ def test_undecided_claims_and_what_decides_them(tmp_path: Path) -> None:
     full = dataclasses.replace(result, claims=claims, preset="full")
     results.write(full, folder)
     assert "run yodo full</code> decides" not in built(tmp_path)
+    make_run(tmp_path, "yodo", "20250103-000000-file", "file")
+    assert "run yodo full</code> decides" not in built(tmp_path)
 
 
 def test_a_page_while_systems_run(tmp_path: Path) -> None:
