@@ -99,8 +99,12 @@ def test_undecided_claims_and_what_decides_them(tmp_path: Path) -> None:
     full = dataclasses.replace(result, claims=claims, preset="full")
     results.write(full, folder)
     assert "run yodo full</code> decides" not in built(tmp_path)
-    make_run(tmp_path, "yodo", "20250103-000000-file", "file")
-    assert "run yodo full</code> decides" not in built(tmp_path)
+    # A run on data of one's own is not decided by another run on ours.
+    own = dataclasses.replace(result, claims=claims, preset="file")
+    results.write(own, make_run(tmp_path, "yodo", "20250103-000000-file", "file"))
+    page = built(tmp_path)
+    assert "20250103-000000-file" in page and "1 too small to tell" in page
+    assert "run yodo full</code> decides" not in page
 
 
 def test_a_page_while_systems_run(tmp_path: Path) -> None:
