@@ -88,7 +88,7 @@ def test_versions() -> None:
 
 @pytest.mark.parametrize(
     ("version", "says"),
-    [(None, "not installed"), ("0.1.2", "0.1.2, expected 0.10 or newer")],
+    [(None, "not installed"), ("0.1.2", "0.1.2, expected 0.10.1 or newer")],
 )
 def test_core_package_missing_or_old(
     version: str | None, says: str, monkeypatch: pytest.MonkeyPatch
