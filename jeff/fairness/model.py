@@ -214,9 +214,10 @@ def predict(
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _predict(apply_fn, line, inputs, alphas, alphas_at_once):
     def at(alpha: Array) -> Array:
-        return jax.nn.sigmoid(
-            apply_fn(lines.interpolate(line.start, line.end, alpha), inputs)
-        )
+        logit = apply_fn(lines.interpolate(line.start, line.end, alpha), inputs)
+        # Compiled into one loop with the sigmoid, a NaN that the network has as a
+        # constant can come out as 1e-34 on a CPU (jax 0.12.0), and pass for a chance.
+        return jax.nn.sigmoid(jax.lax.optimization_barrier(logit))
 
     if alphas.ndim == 0:
         return at(alphas)

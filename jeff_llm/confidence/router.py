@@ -41,8 +41,8 @@ class Router:
         minus infinity none.
       tie_rate: share of the queries with exactly this confidence that are sent on: 1
         sends on all of them, less needs ``uniform`` in the call.
-      rate: share of the log's queries that are sent on.
-      accuracy: expected accuracy on the log; NaN where it was not computed.
+      rate: share of the log's queries that are sent on; None where unknown.
+      accuracy: expected accuracy on the log; None where it was not computed.
       max_error: bound on the error rate of kept answers; None without a guarantee.
       delta: probability with which the bound may fail; None without a guarantee.
       measure: name of the confidence that the threshold is for; empty where unknown. A
@@ -51,8 +51,9 @@ class Router:
 
     threshold: float
     tie_rate: float = 0.0
-    rate: float = math.nan
-    accuracy: float = math.nan
+    # None, not NaN, which from Python 3.13 on makes a router unequal to its copy.
+    rate: float | None = None
+    accuracy: float | None = None
     max_error: float | None = None
     delta: float | None = None
     measure: str = ""

@@ -1,7 +1,7 @@
 """Read the thresholds that a run of `train_scripts.routing` wrote.
 
 The file is one JSON object, a router by name, each with the fields of
-`jeff_llm.confidence.Router`. JSON has no infinity and no NaN: a threshold that sends
+`jeff_llm.confidence.Router`. JSON has no infinity: a threshold that sends
 everything on is "inf", and a number that was not computed is null.
 """
 
@@ -63,9 +63,11 @@ def _router(fields: Any, where: str) -> Router:
         raise ValueError(
             f"{where}: measure: expected a name, got {fields['measure']!r:.60}"
         )
-    known = {name: fields[name] for name in ("rate", "accuracy")}
-    computed = {n: math.nan if v is None else float(v) for n, v in known.items()}
-    read: dict[str, Any] = fields | computed | {"threshold": float(threshold)}
+    # Some writers of JSON make 1.0 a 1.
+    read: dict[str, Any] = {
+        name: float(value) if isinstance(value, int) else value
+        for name, value in (fields | {"threshold": threshold}).items()
+    }
     return Router(**read)
 
 

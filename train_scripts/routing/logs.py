@@ -68,7 +68,8 @@ def analyse(config: Config, workdir: Path) -> Part:
     routers = _routers(config, logs, binary)
     write_routers(workdir / "router.json", routers)
     for name, each in routers.items():
-        numbers[f"{name}_rate"] = float(each.rate)
+        if each.rate is not None:
+            numbers[f"{name}_rate"] = each.rate
     _plot(workdir, logs, whole, low, high, binary)
     arrays = (np.asarray(each) for each in logs[:3])
     write_slider(workdir, *arrays, measure=logs.measure, cost=np.asarray(cost))
@@ -98,11 +99,7 @@ def write_routers(path: Path, routers: dict[str, router.Router]) -> None:
     """
     text = json.dumps({n: dataclasses.asdict(r) for n, r in routers.items()}, indent=2)
     # JSON has no infinity, which is the threshold of a router that sends everything on.
-    text = (
-        text.replace("-Infinity", '"-inf"')
-        .replace("Infinity", '"inf"')
-        .replace("NaN", "null")
-    )
+    text = text.replace("-Infinity", '"-inf"').replace("Infinity", '"inf"')
     files.write_text(path, text + "\n")
 
 

@@ -75,8 +75,9 @@ def report(config: Config, workdir: Path, verdict: Verdict) -> Part:
         "learned_from": float(len(verdict.learned)),
         "held_out": float(len(right)),
         "accuracy": float(right.mean()),
-        "sent_on": float(guards["token"].rate),
     }
+    if (rate := guards["token"].rate) is not None:
+        numbers["sent_on"] = rate
     for name, each in scores.items():
         for field in ("area", "alignment", "ece", "brier"):
             numbers[f"{name}|{field}"] = float(getattr(each, field))
