@@ -94,7 +94,7 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     # A real small model and a small grid.
-    "demo": Config(train=30, test=30, grid=(4, 2, 5, 4), draws=200),
+    "demo": Config(train=20, test=20, grid=(4, 2, 5, 4), draws=200),
     # The smallest run, to check that everything works.
     "smoke": Config(
         parts=("simulated",), grid=(2, 1, 3, 2), queries=200, draws=20, bootstrap=20

@@ -27,6 +27,7 @@ def bootstrap_samples(
     key: RandomKey,
     num_samples: int = 1000,
     batch_size: int = 100,
+    real: Array | int | None = None,
 ) -> PyTree:
     """A statistic of many resamples of the rows, drawn with replacement.
 
@@ -37,6 +38,9 @@ def bootstrap_samples(
       key: random key.
       num_samples: number of resamples, at least 1.
       batch_size: resamples computed at a time; bounds the memory, not the result.
+      real: number of rows to draw from and to draw, so that arrays of one shape are
+        compiled once; the rows behind them are padding, at least one of it, and the
+        last stands for every row that is not drawn. All rows by default.
 
     Returns:
       A pytree like the statistic, with a leading axis ``num_samples`` on every leaf.
@@ -58,7 +62,9 @@ def bootstrap_samples(
             raise ValueError(f"{name}: expected at least 1, got {count}")
 
     def resample(key: RandomKey) -> PyTree:
-        index = jax.random.randint(key, (rows,), 0, rows)
+        index = jax.random.randint(key, (rows,), 0, rows if real is None else real)
+        if real is not None:
+            index = jnp.where(jnp.arange(rows) < real, index, rows - 1)
         return statistic(*(array[index] for array in arrays))
 
     # In batches: all resamples side by side would hold num_samples copies of the rows.
@@ -74,6 +80,7 @@ def bootstrap_interval(
     num_samples: int = 1000,
     confidence: float = 0.95,
     batch_size: int = 100,
+    real: Array | int | None = None,
 ) -> tuple[PyTree, PyTree, PyTree]:
     """Percentile bootstrap interval of a statistic over rows.
 
@@ -96,6 +103,7 @@ def bootstrap_interval(
       num_samples: number of resamples, at least 1.
       confidence: coverage of the interval, in (0, 1).
       batch_size: resamples computed at a time; bounds the memory, not the result.
+      real: as in `bootstrap_samples`; the statistic must make nothing of the padding.
 
     Returns:
       The statistic of the arrays themselves, and the low and high ends of its interval,
@@ -115,10 +123,15 @@ def bootstrap_interval(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number in (0, 1), got {confidence}")
     samples = bootstrap_samples(
-        statistic, arrays, key=key, num_samples=num_samples, batch_size=batch_size
+        statistic,
+        arrays,
+        key=key,
+        num_samples=num_samples,
+        batch_size=batch_size,
+        real=real,
     )
     estimate = statistic(*arrays)
-    single = _number_of_rows(arrays) == 1
+    single = (_number_of_rows(arrays) if real is None else real) == 1
 
     def end(unknown: float, level: float) -> PyTree:
         def one(leaf: Array, value: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,14 @@ from jeff_llm import generate
 from jeff_llm.anomaly.categories import Categories, Scored, check_texts
 from jeff_llm.models.language_model import LanguageModel
 
-__all__ = ["CONTENT_FREE", "anomaly_share", "calibrated", "option_scores"]
+__all__ = [
+    "CONTENT_FREE",
+    "OptionLogits",
+    "anomaly_share",
+    "calibrated",
+    "option_logits",
+    "option_scores",
+]
 
 CONTENT_FREE = ("N/A", "", "[MASK]")  # of Zhao et al.
 _LABELS = string.ascii_uppercase
@@ -76,6 +84,34 @@ def anomaly_share(
     return jax.nn.sigmoid(jax.nn.logsumexp(log_probs[:, num_normal:], axis=-1) - normal)
 
 
+class OptionLogits(NamedTuple):
+    """What the model thinks of the labelled kinds, the normal ones first.
+
+    Attributes:
+      texts: logits of the labels after each text.
+      content_free: the same after each of `CONTENT_FREE`.
+      num_normal: how many kinds are normal.
+    """
+
+    texts: Float[np.ndarray, "texts options"]
+    content_free: Float[np.ndarray, "prompts options"]
+    num_normal: int
+
+    def scores(self, *, calibrate: bool = True) -> Scored:
+        """Score the texts.
+
+        Args:
+          calibrate: divide by what content-free texts give (`calibrated`).
+
+        Returns:
+          Scores; no text fails.
+        """
+        free = self.content_free if calibrate else np.zeros_like(self.content_free)
+        log_probs = calibrated(self.texts, free)
+        score = np.asarray(anomaly_share(log_probs, self.num_normal))
+        return Scored(score, np.zeros(len(self.texts), bool))
+
+
 def option_scores(
     model: LanguageModel,
     texts: Sequence[str],
@@ -87,6 +123,36 @@ def option_scores(
 ) -> Scored:
     """Score texts by the label that the model would choose for them.
 
+    Args:
+      model: as in `option_logits`.
+      texts: likewise.
+      categories: likewise.
+      max_tokens: likewise.
+      batch_size: likewise.
+      calibrate: divide by what content-free texts give (`calibrated`).
+
+    Returns:
+      Scores; no text fails.
+
+    Raises:
+      TypeError: as `option_logits`.
+      ValueError: likewise.
+    """
+    options = {"max_tokens": max_tokens, "batch_size": batch_size}
+    found = option_logits(model, texts, categories, **options)
+    return found.scores(calibrate=calibrate)
+
+
+def option_logits(
+    model: LanguageModel,
+    texts: Sequence[str],
+    categories: Categories,
+    *,
+    max_tokens: int = 128,
+    batch_size: int = 8,
+) -> OptionLogits:
+    """Read, after each text, what the model thinks of each kind.
+
     The kinds are listed with letters, and the logits of the letters are read after the
     text: one pass over the text, whatever the number of kinds.
 
@@ -97,10 +163,9 @@ def option_scores(
         "something else".
       max_tokens: of a longer text only so many tokens are read.
       batch_size: texts at a time.
-      calibrate: divide by what content-free texts give (`calibrated`).
 
     Returns:
-      Scores; no text fails.
+      The logits, which `OptionLogits.scores` turns into scores, calibrated or not.
 
     Raises:
       TypeError: if ``texts`` is a single text.
@@ -118,7 +183,8 @@ def option_scores(
     if model.tokenizer is None:
         raise ValueError("model: expected one with a tokenizer, got one without")
     if not texts:
-        return Scored(np.zeros(0, np.float32), np.zeros(0, bool))
+        nothing = np.zeros((0, len(kinds)), np.float32)
+        return OptionLogits(nothing, np.zeros((1, len(kinds)), np.float32), len(normal))
     labels = [f" {letter}" for letter in _LABELS[: len(kinds)]]
     listed = "\n".join(
         f"{label.strip()}. {kind}" for label, kind in zip(labels, kinds, strict=True)
@@ -126,11 +192,9 @@ def option_scores(
     head = f"Kinds of texts:\n{listed}\n\nText: "
     shown = [_first_tokens(model, text, max_tokens) for text in texts]
     prompts = [f"{head}{each}\nKind:" for each in (*CONTENT_FREE, *shown)]
-    logits = generate.option_logits(model, prompts, labels, batch_size=batch_size)
-    free, found = jnp.split(jnp.asarray(logits), [len(CONTENT_FREE)])
-    log_probs = calibrated(found, free if calibrate else jnp.zeros_like(free))
-    score = np.asarray(anomaly_share(log_probs, len(normal)))
-    return Scored(score, np.zeros(len(texts), bool))
+    found = generate.option_logits(model, prompts, labels, batch_size=batch_size)
+    free, read = np.split(found, [len(CONTENT_FREE)])
+    return OptionLogits(read, free, len(normal))
 
 
 def _first_tokens(model: LanguageModel, text: str, max_tokens: int) -> str:

@@ -210,18 +210,25 @@ def _measures(name: str, ranks: Ranks) -> Float[np.ndarray, "cases 5"]:
     return np.stack([*(ranks <= k for k in TOP), 1 / ranks], axis=1)
 
 
-@partial(jax.jit, static_argnums=3)
+@partial(jax.jit, static_argnums=4)
 def _ends(
-    key: RandomKey, sums: Array, counts: Array, num_resamples: int
+    key: RandomKey, sums: Array, counts: Array, clusters: Array, num_resamples: int
 ) -> tuple[Array, Array]:
-    """Ends of the intervals; compiled once for all measures of the same cases."""
+    """Ends of the intervals; compiled once for like numbers of clusters."""
     _, low, high = bootstrap_interval(
         lambda total, count: total.sum(0) / count.sum(),
         (sums, counts),
         key=key,
         num_samples=num_resamples,
+        real=clusters,
     )
     return low, high
+
+
+def _padded(rows: np.ndarray) -> Array:
+    """Zeros behind the rows, one at least, up to a power of two."""
+    size = max(64, 1 << len(rows).bit_length())
+    return jnp.zeros((size, *rows.shape[1:])).at[: len(rows)].set(rows)
 
 
 def _with_intervals(
@@ -242,10 +249,7 @@ def _with_intervals(
     np.add.at(sums, of_case, measures)
     # Sums and counts by cluster, not rows: a resample is then as short as the genes.
     low, high = _ends(
-        key,
-        jnp.asarray(sums, jnp.float32),
-        jnp.asarray(cases, jnp.float32),
-        num_resamples,
+        key, _padded(sums), _padded(cases), jnp.asarray(len(cases)), num_resamples
     )
     estimate, means = measures.mean(0), sums / cases[:, None]
     unseen = 1 - 0.025 ** (1 / len(cases))

@@ -88,8 +88,8 @@ def zero_shot(config: Config, study: Study, seed: int, cache: Path) -> ZeroShot:
     if best.anomalous and set(best.normal.values()) != {likelihood.NEUTRAL}:
         alone = Categories(best.normal)
         scores["SmolLM2 ratio, normal kinds only"] = table.ratio(alone)
-    labelled = options.option_scores(smollm2(), texts, first)
-    plain = options.option_scores(smollm2(), texts, first, calibrate=False)
+    read = options.option_logits(smollm2(), texts, first)
+    labelled, plain = read.scores(), read.scores(calibrate=False)
     none = np.zeros(0, np.float32)
     scores["SmolLM2 options"] = Scores(none, none, labelled.score)
     scores["SmolLM2 options, not calibrated"] = Scores(none, none, plain.score)
