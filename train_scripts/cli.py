@@ -12,10 +12,9 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg
 
-from train_scripts.running.compilation import compile_quickly, use_compilation_cache
 from train_scripts.running.options import Done, Options, OtherProcessError, take
 
-__all__ = ["MENDABLE", "main", "quiet_libraries"]
+__all__ = ["MENDABLE", "main", "quiet_libraries", "use_compilation_cache"]
 
 # Errors that a user can fix, shown as a message without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
@@ -283,8 +282,6 @@ def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) 
     from train_scripts.systems import SYSTEMS
 
     use_compilation_cache()
-    if preset in ("demo", "smoke"):
-        compile_quickly()
     script = importlib.import_module(f"{SYSTEMS[name].script}.run")
     command = shlex.join(["python", "-m", "train_scripts", "run", name, preset, *words])
     folder = open_workdir(runs, name, preset, config, command)
@@ -315,3 +312,15 @@ def quiet_libraries() -> None:
     """Keep orbax from printing the tracebacks of errors that jeff reports."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def use_compilation_cache() -> None:
+    """Cache compiled programs in the asset cache, for later processes."""
+    import jax
+
+    from jeff.assets import cache_dir
+
+    # JAX skips programs that compile in under a second by default; the scripts compile
+    # many of these.
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
