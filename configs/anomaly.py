@@ -209,6 +209,7 @@ PRESETS: dict[str, Config] = {
     ),
     # The smallest run, to check that everything works.
     "smoke": Config(
+        parts=("table", "false_alarms"),
         data_sets=("pydoc",),
         pyod=(),
         normal_texts=160,
@@ -216,9 +217,6 @@ PRESETS: dict[str, Config] = {
         model_texts=6,
         prompted_texts=0,
         made=50,
-        small_part=12,
-        synthetic=2,
-        queries=0,
         levels=(0.1,),
         resamples=20,
         seeds=(0,),

@@ -196,6 +196,7 @@ PRESETS: dict[str, Config] = {
     "smoke": Config(
         draws=20,
         votes=5,
+        branches=("base", "votes", "exits", "prompts"),
         width=32,
         num_layers=1,
         pretrain_steps=3,

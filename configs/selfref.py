@@ -105,7 +105,7 @@ _PAPER = Config(first_layer=0, head=True, token_weight=1.0, num_epochs=2, seeds=
 
 PRESETS: dict[str, Config] = {
     # The whole experiment on few questions.
-    "demo": Config(train=160, test=64, samples=1, seeds=(0,)),
+    "demo": Config(train=96, test=48, samples=1, seeds=(0,)),
     # The smallest run, to check that everything works.
     "smoke": Config(
         train=32, test=24, samples=1, first_layer=28, num_epochs=1, rank=2, seeds=(0,)

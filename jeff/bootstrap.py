@@ -47,7 +47,7 @@ def bootstrap_samples(
 
     Raises:
       ValueError: if ``arrays`` is empty, their first axes differ or are empty, or a
-        count is not positive.
+        count is not positive or too large.
 
     References:
       Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
@@ -60,6 +60,12 @@ def bootstrap_samples(
     for name, count in (("num_samples", num_samples), ("batch_size", batch_size)):
         if count < 1:
             raise ValueError(f"{name}: expected at least 1, got {count}")
+    # One that is traced cannot be refused.
+    if isinstance(real, int) and not 1 <= real < rows:
+        raise ValueError(
+            f"real: expected 1 to {rows - 1} of {rows} rows, the last being padding, "
+            f"got {real}"
+        )
 
     def resample(key: RandomKey) -> PyTree:
         index = jax.random.randint(key, (rows,), 0, rows if real is None else real)
@@ -111,7 +117,7 @@ def bootstrap_interval(
 
     Raises:
       ValueError: if ``arrays`` is empty, their first axes differ or are empty, a count
-        is not positive, or ``confidence`` is outside (0, 1).
+        is not positive or too large, or ``confidence`` is outside (0, 1).
 
     References:
       Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.

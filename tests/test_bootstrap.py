@@ -45,6 +45,41 @@ def test_bootstrap_samples_keep_rows_together() -> None:
     )
 
 
+def test_padding_is_never_drawn() -> None:
+    """With padding the same resamples, compiled once for two numbers of rows."""
+    rng = np.random.default_rng(6)
+    compiled = []
+
+    @jax.jit
+    def ends(total: jax.Array, count: jax.Array, real: jax.Array):
+        compiled.append(real)
+        return bootstrap.bootstrap_interval(
+            ratio, (total, count), key=jax.random.key(3), num_samples=50, real=real
+        )
+
+    def ratio(total: jax.Array, count: jax.Array) -> jax.Array:
+        return total.sum(0) / count.sum()
+
+    for real in (5, 31, 1):
+        rows = (
+            jnp.asarray(rng.normal(size=(real, 2)), jnp.float32),
+            jnp.asarray(rng.integers(1, 4, real), jnp.float32),
+        )
+        padded = [jnp.zeros((32, *r.shape[1:])).at[:real].set(r) for r in rows]
+        found = ends(*padded, jnp.asarray(real))
+        wanted = bootstrap.bootstrap_interval(
+            ratio, rows, key=jax.random.key(3), num_samples=50
+        )
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        assert np.isnan(found[1]).all() == (real == 1)
+    assert len(compiled) == 1
+    for real in (0, 32):
+        with pytest.raises(ValueError, match=r"real: expected 1 to 31 of 32 rows"):
+            bootstrap.bootstrap_samples(
+                ratio, tuple(padded), key=jax.random.key(0), real=real
+            )
+
+
 def test_bootstrap_batch_size_changes_nothing() -> None:
     """Chunks, with or without a remainder, give the samples of one chunk."""
     rng = np.random.default_rng(4)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.anomaly import PRESETS, Config
+from configs.anomaly import PARTS, PRESETS, Config
 from jeff_llm import chat
 from jeff_llm.anomaly.categories import Categories
 from jeff_llm.anomaly.conformal_simulation import Simulation
@@ -27,7 +27,13 @@ from train_scripts.anomaly.quality import Alarm, Ends, Gain
 from train_scripts.anomaly.wordings import ZeroShot
 
 CONFIG = dataclasses.replace(
-    PRESETS["smoke"], normal_texts=0, anomalous_texts=0, seeds=(0, 1)
+    PRESETS["smoke"],
+    parts=PARTS,
+    normal_texts=0,
+    anomalous_texts=0,
+    small_part=12,
+    synthetic=2,
+    seeds=(0, 1),
 )
 KINDS = (Categories({"meal": "a meal"}, {"fault": "a fault"}),)
 
