@@ -1,7 +1,7 @@
 """Bootstrap resamples and intervals of any statistic over rows.
 
-Both functions are pure and of static shape, so they jit and vmap. A statistic is any
-traceable function of arrays, the metrics of `jeff.metrics` among them.
+Intervals and samples are pure and of static shape, so they jit and vmap. A statistic is
+any traceable function of arrays, the metrics of `jeff.metrics` among them.
 """
 
 from collections.abc import Callable
@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key, PyTree, UInt32
 
-__all__ = ["bootstrap_interval", "bootstrap_samples"]
+__all__ = ["bootstrap_interval", "bootstrap_samples", "padded"]
 
 # Quantiles between two resamples are taken outward: interpolation would turn an
 # infinite neighbour into NaN or infinity by its luck.
@@ -39,8 +40,8 @@ def bootstrap_samples(
       num_samples: number of resamples, at least 1.
       batch_size: resamples computed at a time; bounds the memory, not the result.
       real: number of rows to draw from and to draw, so that arrays of one shape are
-        compiled once; the rows behind them are padding, at least one of it, and the
-        last stands for every row that is not drawn. All rows by default.
+        compiled once; the rows behind them are padding (`padded`), and the last one
+        stands for every row that is not drawn. All rows by default.
 
     Returns:
       A pytree like the statistic, with a leading axis ``num_samples`` on every leaf.
@@ -151,6 +152,23 @@ def bootstrap_interval(
 
     low = end(-jnp.inf, (1 - confidence) / 2)
     return estimate, low, end(jnp.inf, (1 + confidence) / 2)
+
+
+def padded(rows: Array | np.ndarray) -> Array:
+    """Zeros behind the rows of an array, as ``real`` of `bootstrap_samples` asks for.
+
+    Args:
+      rows: array of shape [rows, ...].
+
+    Returns:
+      The rows and at least one of zeros, up to a power of two that is 64 or more.
+
+    >>> padded(jnp.ones((64, 2))).shape
+    (128, 2)
+    """
+    size = max(64, 1 << len(rows).bit_length())
+    behind = [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)]
+    return jnp.asarray(np.pad(rows, behind))
 
 
 def _number_of_rows(arrays: tuple[Array, ...]) -> int:

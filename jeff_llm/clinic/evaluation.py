@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jeff.bootstrap import RandomKey, bootstrap_interval
+from jeff.bootstrap import RandomKey, bootstrap_interval, padded
 from jeff_llm.clinic.maze import Maze
 from jeff_llm.clinic.metrics import (
     adjacency_score,
@@ -233,13 +233,13 @@ def _mean(values: Array, known: Array) -> Array:
     return jnp.where(known, values, 0).sum(0) / known.sum(0)
 
 
-# Compiled once for a number of mazes: a table asks for hundreds of intervals.
+# Compiled once for like numbers of mazes: a table asks for hundreds of intervals.
 @functools.partial(jax.jit, static_argnames="num_resamples")
 def _ends(
-    columns: Array, known: Array, key: RandomKey, *, num_resamples: int
+    columns: Array, known: Array, mazes: Array, key: RandomKey, *, num_resamples: int
 ) -> tuple[Array, Array]:
     _, low, high = bootstrap_interval(
-        _mean, (columns, known), key=key, num_samples=num_resamples
+        _mean, (columns, known), key=key, num_samples=num_resamples, real=mazes
     )
     return low, high
 
@@ -259,8 +259,9 @@ def _summary(
                 f"{name}: expected a value of at least one maze, got none among "
                 f"{len(columns)}"
             )
+    rows = padded(columns.astype(np.float32)), padded(known)
     low, high = jax.device_get(
-        _ends(columns.astype(np.float32), known, key, num_resamples=num_resamples)
+        _ends(*rows, jnp.asarray(len(columns)), key, num_resamples=num_resamples)
     )
     estimate = np.nanmean(columns, axis=0)
     unseen = 1 - 0.025 ** (1 / count)

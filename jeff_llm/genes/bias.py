@@ -7,6 +7,7 @@ or between orders of one list, so that an accurate ranker is not taken for a bia
 A case whose measure is not defined is refused, never counted as 0 or passed over.
 """
 
+import functools
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple, TypeAlias
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Integer, Real
 from scipy.stats import kendalltau, rankdata
 
-from jeff.bootstrap import RandomKey, bootstrap_interval
+from jeff.bootstrap import RandomKey, bootstrap_interval, padded
 from jeff_llm.genes.evaluation import Interval
 from jeff_llm.genes.ranking import Phenotypes, Ranker, Ranking
 from jeff_llm.genes.rounds import Request, ask, check_genes, generator
@@ -109,9 +110,7 @@ def position_slope(
         x = x - x.mean()
         sums.append([x @ h, x @ x])
     both = np.array(sums).T
-    return _interval(
-        lambda a, b: a.sum() / b.sum(), (both[0], both[1]), key, num_resamples
-    )
+    return _interval(both[0], both[1], key, num_resamples)
 
 
 def order_stability(
@@ -147,7 +146,7 @@ def order_stability(
             )
         pairs: list[Any] = [kendalltau(a, b) for a, b in combinations(rows, 2)]
         taus.append(np.mean([pair.statistic for pair in pairs]))
-    return _interval(jnp.mean, (np.array(taus),), key, num_resamples)
+    return _interval(np.array(taus), np.ones(len(taus)), key, num_resamples)
 
 
 def popularity_correlation(
@@ -194,7 +193,7 @@ def popularity_correlation(
         y = rankdata(known[others])
         x, y = x - x.mean(1, keepdims=True), y - y.mean()
         means.append(np.mean(x @ y / np.sqrt((x**2).sum(1) * (y @ y))))
-    return _interval(jnp.mean, (np.array(means),), key, num_resamples)
+    return _interval(np.array(means), np.ones(len(means)), key, num_resamples)
 
 
 def measure(
@@ -344,11 +343,24 @@ def _check_popularity(known: np.ndarray, causal: int, count: int, case: int) -> 
         )
 
 
-def _interval(statistic, arrays, key: RandomKey, num_resamples: int) -> Interval:
-    found = bootstrap_interval(
-        statistic,
-        tuple(jnp.asarray(each, jnp.float32) for each in arrays),
+def _interval(
+    part: np.ndarray, whole: np.ndarray, key: RandomKey, num_resamples: int
+) -> Interval:
+    """Interval of a ratio of sums over the cases; a mean, where the whole is ones."""
+    rows = padded(part.astype(np.float32)), padded(whole.astype(np.float32))
+    found = _ratio(*rows, jnp.asarray(len(part)), key, num_resamples)
+    return Interval(*(float(each) for each in found))
+
+
+# Compiled once for like numbers of cases.
+@functools.partial(jax.jit, static_argnums=4)
+def _ratio(
+    part: Array, whole: Array, cases: Array, key: RandomKey, num_resamples: int
+) -> tuple[Array, Array, Array]:
+    return bootstrap_interval(
+        lambda part, whole: part.sum() / whole.sum(),
+        (part, whole),
         key=key,
         num_samples=num_resamples,
+        real=cases,
     )
-    return Interval(*(float(each) for each in found))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real, Shaped
 
-from jeff.bootstrap import RandomKey, bootstrap_interval
+from jeff.bootstrap import RandomKey, bootstrap_interval, padded
 from jeff.checks import check_choice
 
 __all__ = ["Evaluation", "Interval", "evaluate", "paired_difference", "rank_of"]
@@ -225,12 +225,6 @@ def _ends(
     return low, high
 
 
-def _padded(rows: np.ndarray) -> Array:
-    """Zeros behind the rows, one at least, up to a power of two."""
-    size = max(64, 1 << len(rows).bit_length())
-    return jnp.zeros((size, *rows.shape[1:])).at[: len(rows)].set(rows)
-
-
 def _with_intervals(
     measures: np.ndarray,
     cluster: np.ndarray | Array,
@@ -248,9 +242,8 @@ def _with_intervals(
     sums = np.zeros((len(cases), measures.shape[1]))
     np.add.at(sums, of_case, measures)
     # Sums and counts by cluster, not rows: a resample is then as short as the genes.
-    low, high = _ends(
-        key, _padded(sums), _padded(cases), jnp.asarray(len(cases)), num_resamples
-    )
+    rows = sums.astype(np.float32), cases.astype(np.float32)
+    low, high = _ends(key, *map(padded, rows), jnp.asarray(len(cases)), num_resamples)
     estimate, means = measures.mean(0), sums / cases[:, None]
     unseen = 1 - 0.025 ** (1 / len(cases))
     constant = np.ptp(means, axis=0) < 1e-12
