@@ -94,55 +94,26 @@ def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
         raise FileNotFoundError(f"{folder}: expected a detector, found no {_SETTINGS}")
     settings = _settings(folder / _SETTINGS)
     views, method = tuple(settings["views"]), settings["method"]
-    tensors = open_safetensors(folder / _TENSORS)
     texts = _texts(folder / _TEXTS)
-
-    def tensor(name: str, ndim: int) -> np.ndarray:
-        if name not in tensors:
-            raise ValueError(f"{folder / _TENSORS}: expected a tensor {name!r}")
-        found = np.array(tensors[name].read())
-        if (
-            found.ndim != ndim
-            or found.dtype != np.float32
-            or not np.all(np.isfinite(found))
-        ):
-            raise ValueError(
-                f"{folder / _TENSORS}: {name}: expected {ndim} axes of finite numbers "
-                f"in float32, got shape {found.shape} of {found.dtype}"
-            )
-        return found
-
-    def per_text(name: str, ndim: int) -> np.ndarray:
-        found = tensor(name, ndim)
-        if len(found) != len(texts):
-            raise ValueError(
-                f"{folder / _TENSORS}: {name}: expected {len(texts)} rows as in "
-                f"{_TEXTS}, got {len(found)}"
-            )
-        return found
-
-    embeddings = tuple(per_text(f"embeddings.{name}", 2) for name in views)
+    stored = _Tensors(folder / _TENSORS, len(texts))
+    embeddings = tuple(stored.per_text(f"embeddings.{name}", 2) for name in views)
     for name in views:
         if name != CHARACTERS:
-            _check_probe(folder, name, tensor(f"probe.{name}", 1), encoders)
+            _check_probe(folder, name, stored.read(f"probe.{name}", 1), encoders)
     characters = None
     if CHARACTERS in views:
-        characters = CharacterEncoder(
-            tensor("characters.weights", 1), tuple(settings["lengths"])
-        )
         width = embeddings[views.index(CHARACTERS)].shape[1]
-        if len(characters.weights) != width:
-            raise ValueError(
-                f"{folder / _TENSORS}: characters.weights: expected {width} numbers, "
-                f"got {len(characters.weights)}"
-            )
-    calibration = tensor("calibration", 1)
+        characters = CharacterEncoder(
+            stored.read("characters.weights", 1, length=width),
+            tuple(settings["lengths"]),
+        )
+    calibration = stored.read("calibration", 1)
     if not len(calibration):
         raise ValueError(
             f"{folder / _TENSORS}: calibration: expected numbers, got none"
         )
     scorers = tuple(settings["scorers"])
-    scored = tuple(per_text(f"scores.{name}", 1) for name in scorers)
+    scored = tuple(stored.per_text(f"scores.{name}", 1) for name in scorers)
     try:
         parts = tuple(METHODS[method](each) for each in embeddings)
     except ValueError as error:
@@ -158,6 +129,42 @@ def load(folder: str | Path, encoders: Mapping[str, Encode]) -> TextDetector:
         scorers,
         scored,
     )
+
+
+class _Tensors:
+    """The numbers of a detector: finite, float32, and as many as there should be."""
+
+    def __init__(self, path: Path, num_texts: int):
+        self._path, self._num_texts = path, num_texts
+        self._tensors = open_safetensors(path)
+
+    def read(self, name: str, ndim: int, *, length: int | None = None) -> np.ndarray:
+        if name not in self._tensors:
+            raise ValueError(f"{self._path}: expected a tensor {name!r}")
+        found = np.array(self._tensors[name].read())
+        if (
+            found.ndim != ndim
+            or found.dtype != np.float32
+            or not np.all(np.isfinite(found))
+        ):
+            raise ValueError(
+                f"{self._path}: {name}: expected {ndim} axes of finite numbers in "
+                f"float32, got shape {found.shape} of {found.dtype}"
+            )
+        if length is not None and len(found) != length:
+            raise ValueError(
+                f"{self._path}: {name}: expected {length} numbers, got {len(found)}"
+            )
+        return found
+
+    def per_text(self, name: str, ndim: int) -> np.ndarray:
+        found = self.read(name, ndim)
+        if len(found) != self._num_texts:
+            raise ValueError(
+                f"{self._path}: {name}: expected {self._num_texts} rows as in "
+                f"{_TEXTS}, got {len(found)}"
+            )
+        return found
 
 
 def read_notes(folder: str | Path) -> dict[str, str]:

@@ -138,25 +138,8 @@ def fit(
     """
     texts = check_texts(texts)
     check_choice("method", method, tuple(METHODS))
-    check_encoders(encoders)
-    if isinstance(views, str):
-        raise TypeError(f"views: expected a sequence of names, got {views!r}")
-    names = (*encoders, CHARACTERS) if views is None else tuple(views)
-    if CHARACTERS in encoders:
-        raise ValueError(f"encoders: expected no {CHARACTERS!r}: that name is taken")
-    for name in names:
-        check_choice("views", name, (*encoders, CHARACTERS))
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"views: expected different names, got {names}")
-    if not 0 < holdout < 1:
-        raise ValueError(f"holdout: expected a share in (0, 1), got {holdout}")
-    kept = math.ceil(holdout * len(texts))
-    if len(texts) - kept < _FEWEST:
-        raise ValueError(
-            "texts: expected at least "
-            f"{math.ceil(round(_FEWEST / (1 - holdout), 6))} normal texts, got "
-            f"{len(texts)}"
-        )
+    names = _view_names(views, encoders)
+    kept = _number_aside(holdout, len(texts))
     order = np.asarray(jax.random.permutation(key, len(texts)))
     train = [texts[place] for place in order[kept:]]
     aside = [texts[place] for place in order[:kept]]
@@ -201,6 +184,34 @@ def fit(
     ]
     by_view = _by_view(fitted, vectors, aside, scorers)
     return dataclasses.replace(fitted, calibration=_fused(fitted, by_view))
+
+
+def _view_names(
+    views: Sequence[str] | None, encoders: Mapping[str, Encode]
+) -> tuple[str, ...]:
+    check_encoders(encoders)
+    if isinstance(views, str):
+        raise TypeError(f"views: expected a sequence of names, got {views!r}")
+    known = (*encoders, CHARACTERS)
+    names = known if views is None else tuple(views)
+    if CHARACTERS in encoders:
+        raise ValueError(f"encoders: expected no {CHARACTERS!r}: that name is taken")
+    for name in names:
+        check_choice("views", name, known)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"views: expected different names, got {names}")
+    return names
+
+
+def _number_aside(holdout: float, count: int) -> int:
+    """How many of the texts are kept aside; enough must be left to learn from."""
+    if not 0 < holdout < 1:
+        raise ValueError(f"holdout: expected a share in (0, 1), got {holdout}")
+    kept = math.ceil(holdout * count)
+    if count - kept < _FEWEST:
+        least = math.ceil(round(_FEWEST / (1 - holdout), 6))
+        raise ValueError(f"texts: expected at least {least} normal texts, got {count}")
+    return kept
 
 
 def score(

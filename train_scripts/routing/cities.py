@@ -30,55 +30,24 @@ def continents(config: Config, workdir: Path) -> Part:
       Numbers, claims and table.
     """
     sets = _ask_continents(config)
-    measures = list(next(iter(sets.values())).confidence)
-    numbers = {}
+    by_set, aligned = {}, {}
+    for measure in next(iter(sets.values())).confidence:
+        found = [_curve(each, measure) for each in sets.values()]
+        by_set[measure] = np.array([float(each.area) for each in found])
+        aligned[measure] = float(np.nanmean([float(each.alignment) for each in found]))
+    means = {name: float(np.nanmean(areas)) for name, areas in by_set.items()}
+    _plot(workdir / "cities_areas.png", means)
+    numbers = {f"cities_{name}_area": mean for name, mean in means.items()}
+    numbers |= {f"cities_{name}_alignment": value for name, value in aligned.items()}
     lines = [
         "SmolLM2 to a gazetteer, a data set a continent: normalised area.",
         "",
         "| measure | " + " | ".join(sets) + " | mean | AUROC |",
         "|---|" + "---|" * (len(sets) + 2),
     ]
-    means, by_set = {}, {}
-    for measure in measures:
-        found = [
-            routing.curve(
-                jnp.asarray(each.confidence[measure], jnp.float32),
-                jnp.asarray(each.small_correct),
-                jnp.asarray(each.large_correct),
-                jnp.asarray(RATES),
-            )
-            for each in sets.values()
-        ]
-        areas = [float(each.area) for each in found]
-        by_set[measure] = np.array(areas)
-        means[measure] = float(np.nanmean(areas))
-        aligned = float(np.nanmean([float(each.alignment) for each in found]))
-        numbers[f"cities_{measure}_area"] = means[measure]
-        numbers[f"cities_{measure}_alignment"] = aligned
-        cells = [f"{area:.3f}" for area in [*areas, means[measure], aligned]]
-        lines.append(f"| {measure} | " + " | ".join(cells) + " |")
-    with plots.figure(workdir / "cities_areas.png") as axes:
-        order = sorted(means, key=lambda name: means[name])
-        axes.barh(
-            order,
-            [means[name] for name in order],
-            color=plots.COLOURS["line"],
-            height=0.6,
-        )
-        axes.set_xlabel("normalised area, mean of the data sets")
-        axes.tick_params(axis="y", labelsize=8)
-    spoken = [means[name] for name in means if name.startswith("verbalised")]
-    claim = Claim(
-        "A trained probe and perplexity route better than a spoken confidence.",
-        "probe and perplexity are aligned, verbalised confidence is not",
-        f"probe {means['trained probe']:.3f}, perplexity {means['perplexity']:.3f}, "
-        f"spoken {max(spoken):.3f}",
-        above(
-            np.minimum(by_set["trained probe"], by_set["perplexity"]),
-            np.max([by_set[n] for n in by_set if n.startswith("verbalised")], axis=0),
-        ),
-    )
-    tables, claims = ["\n".join(lines) + "\n"], [claim]
+    for name, areas in by_set.items():
+        cells = [f"{area:.3f}" for area in [*areas, means[name], aligned[name]]]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     best = max(means, key=means.__getitem__)
     all_sets = list(sets.values())
     logs.write_slider(
@@ -88,12 +57,45 @@ def continents(config: Config, workdir: Path) -> Part:
         np.concatenate([each.large_correct for each in all_sets]),
         measure=best,
     )
+    tables, claims = ["\n".join(lines) + "\n"], [_claim(by_set, means)]
     for measure in ("perplexity", "trained probe"):
         carried = transfers(config, sets, measure, f"cities_{measure}")
         numbers |= carried.numbers
         tables.append(carried.table)
         claims += carried.claims
     return Part(numbers, tuple(claims), "\n".join(tables))
+
+
+def _curve(answered: Answered, measure: str) -> routing.RoutingCurve:
+    return routing.curve(
+        jnp.asarray(answered.confidence[measure], jnp.float32),
+        jnp.asarray(answered.small_correct),
+        jnp.asarray(answered.large_correct),
+        jnp.asarray(RATES),
+    )
+
+
+def _claim(by_set: dict[str, np.ndarray], means: dict[str, float]) -> Claim:
+    spoken = [name for name in means if name.startswith("verbalised")]
+    return Claim(
+        "A trained probe and perplexity route better than a spoken confidence.",
+        "probe and perplexity are aligned, verbalised confidence is not",
+        f"probe {means['trained probe']:.3f}, perplexity {means['perplexity']:.3f}, "
+        f"spoken {max(means[name] for name in spoken):.3f}",
+        above(
+            np.minimum(by_set["trained probe"], by_set["perplexity"]),
+            np.max([by_set[name] for name in spoken], axis=0),
+        ),
+    )
+
+
+def _plot(path: Path, means: dict[str, float]) -> None:
+    with plots.figure(path) as axes:
+        order = sorted(means, key=means.__getitem__)
+        lengths = [means[name] for name in order]
+        axes.barh(order, lengths, color=plots.COLOURS["line"], height=0.6)
+        axes.set_xlabel("normalised area, mean of the data sets")
+        axes.tick_params(axis="y", labelsize=8)
 
 
 def _ask_continents(config: Config) -> dict[str, Answered]:

@@ -1,6 +1,7 @@
 """Routing from GPT-3.5 to GPT-4 on recorded answers to medical questions."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,63 +86,29 @@ def mirage(config: Config, workdir: Path) -> Part:
       Numbers, claims and table.
     """
     sets = load_mirage()
-    numbers = {}
+    found = {name: _measured(config, each) for name, each in sets.items()}
+    _plot(workdir / "mirage_routing.png", found)
+    numbers = {
+        f"mirage_{name}_{kind}": value
+        for name, each in found.items()
+        for kind, value in each.numbers().items()
+    }
     lines = [
         "GPT-3.5 to GPT-4, five medical data sets.",
         "",
         "| data set | queries | GPT-3.5 | GPT-4 | AUROC | area, 95% | with words | "
         "rate to match |",
         "|---|---|---|---|---|---|---|---|",
+        *(f"| {name} | {each.row()} |" for name, each in found.items()),
     ]
-    ends = []
-    with plots.figure(workdir / "mirage_routing.png") as axes:
-        for (name, each), colour in zip(sets.items(), _COLOURS, strict=False):
-            small, large = (
-                jnp.asarray(each.small_correct),
-                jnp.asarray(each.large_correct),
-            )
-            curves = [
-                routing.curve(
-                    jnp.asarray(c, jnp.float32), small, large, jnp.asarray(RATES)
-                )
-                for c in each.confidence.values()
-            ]
-            plain, fine = curves
-            drawn = bootstrap.bootstrap_samples(
-                routing.normalised_area,
-                (jnp.asarray(each.confidence["agreement"], jnp.float32), small, large),
-                key=jax.random.key(config.seed),
-                num_samples=config.bootstrap,
-            )
-            low, high = np.quantile(np.asarray(drawn), [0.025, 0.975])
-            ends.append((float(low), float(high)))
-            numbers |= {
-                f"mirage_{name}_area": float(plain.area),
-                f"mirage_{name}_area_low": float(low),
-                f"mirage_{name}_area_high": float(high),
-                f"mirage_{name}_area_words": float(fine.area),
-                f"mirage_{name}_alignment": float(plain.alignment),
-                f"mirage_{name}_match": float(plain.rate_to_match),
-            }
-            lines.append(
-                f"| {name} | {len(small)} | {small.mean():.1%} | {large.mean():.1%} | "
-                f"{plain.alignment:.3f} | {plain.area:.3f} ({low:.3f} to {high:.3f}) | "
-                f"{fine.area:.3f} | {plain.rate_to_match:.0%} |"
-            )
-            axes.plot(RATES, fine.accuracy, label=name, color=plots.COLOURS[colour])
-            chance = np.asarray(fine.accuracy)[[0, -1]]
-            axes.plot([0, 1], chance, ":", color=plots.COLOURS[colour], linewidth=1)
-        low, high = axes.get_ylim()
-        axes.set_ylim(low - 0.4 * (high - low), high)  # room for the legend
-        axes.set_xlabel("share of the queries sent to GPT-4")
-        axes.set_ylabel("accuracy")
-    areas = [numbers[f"mirage_{name}_area"] for name in sets]
+    areas = {name: float(each.plain.area) for name, each in found.items()}
+    above = (at_least(areas[n], 0.0, ends=each.ends) for n, each in found.items())
     claim = Claim(
         "GPT-3.5's agreement with itself routes to GPT-4 better than chance on all "
         "five data sets, with 95% intervals above it.",
         "uncertainty routes better than random",
-        ", ".join(f"{n} {a:.2f}" for n, a in zip(sets, areas, strict=True)),
-        all_of(*(at_least(a, 0.0, ends=e) for a, e in zip(areas, ends, strict=True))),
+        ", ".join(f"{name} {area:.2f}" for name, area in areas.items()),
+        all_of(*above),
     )
     carried = transfers(config, sets, "agreement, words", "mirage")
     return Part(
@@ -149,3 +116,58 @@ def mirage(config: Config, workdir: Path) -> Part:
         (claim, *carried.claims),
         "\n".join(lines) + "\n\n" + carried.table,
     )
+
+
+class _Measured(NamedTuple):
+    """One data set: answers, curves of agreement alone and with words, an interval."""
+
+    small: jax.Array
+    large: jax.Array
+    plain: routing.RoutingCurve
+    fine: routing.RoutingCurve
+    ends: tuple[float, float]  # of the area of `plain`
+
+    def numbers(self) -> dict[str, float]:
+        return {
+            "area": float(self.plain.area),
+            "area_low": self.ends[0],
+            "area_high": self.ends[1],
+            "area_words": float(self.fine.area),
+            "alignment": float(self.plain.alignment),
+            "match": float(self.plain.rate_to_match),
+        }
+
+    def row(self) -> str:
+        low, high = self.ends
+        return (
+            f"{len(self.small)} | {self.small.mean():.1%} | {self.large.mean():.1%} | "
+            f"{self.plain.alignment:.3f} | {self.plain.area:.3f} ({low:.3f} to "
+            f"{high:.3f}) | {self.fine.area:.3f} | {self.plain.rate_to_match:.0%}"
+        )
+
+
+def _measured(config: Config, answered: Answered) -> _Measured:
+    small, large = map(jnp.asarray, (answered.small_correct, answered.large_correct))
+    sure = [jnp.asarray(c, jnp.float32) for c in answered.confidence.values()]
+    plain, fine = (routing.curve(c, small, large, jnp.asarray(RATES)) for c in sure)
+    drawn = bootstrap.bootstrap_samples(
+        routing.normalised_area,
+        (jnp.asarray(answered.confidence["agreement"], jnp.float32), small, large),
+        key=jax.random.key(config.seed),
+        num_samples=config.bootstrap,
+    )
+    low, high = np.quantile(np.asarray(drawn), [0.025, 0.975])
+    return _Measured(small, large, plain, fine, (float(low), float(high)))
+
+
+def _plot(path: Path, found: dict[str, _Measured]) -> None:
+    with plots.figure(path) as axes:
+        for (name, each), colour in zip(found.items(), _COLOURS, strict=False):
+            accuracy = np.asarray(each.fine.accuracy)
+            axes.plot(RATES, accuracy, label=name, color=plots.COLOURS[colour])
+            chance = accuracy[[0, -1]]
+            axes.plot([0, 1], chance, ":", color=plots.COLOURS[colour], linewidth=1)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.4 * (high - low), high)  # room for the legend
+        axes.set_xlabel("share of the queries sent to GPT-4")
+        axes.set_ylabel("accuracy")
