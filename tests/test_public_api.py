@@ -417,7 +417,8 @@ def test_no_pure_function_is_forgotten(module):
         for name in PURE
         if name.startswith(f"{module.__name__.rpartition('.')[2]}.")
     }
-    assert set(module.__all__) - checked <= {"check_same_structure"}
+    # `padded` works on the host, where no shape is compiled.
+    assert set(module.__all__) - checked <= {"check_same_structure", "padded"}
 
 
 def test_one_version():

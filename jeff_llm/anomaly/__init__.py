@@ -5,7 +5,7 @@ normal texts nearest to them; `save` and `load` keep a detector in a folder. A f
 ``p_value <= level`` has a false-alarm rate of at most that level; `threshold` gives the
 guarantee for one detector that serves long, `benjamini_hochberg` for a batch.
 
-Without training: `likelihood_ratio` and `option_scores` by a decoder, `prompted` by any
+Without training: `likelihood_ratio` and `option_logits` by a decoder, `prompted` by any
 chat model, `description_similarity` by a sentence encoder, all from `Categories` in
 words; `descriptions` chooses the words without labels. `fuse` joins scores without
 labels. `augment` writes synthetic normal texts, `select` asks a model which detector to
@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # so that editors know what `__getattr__` brings
     from jeff_llm.anomaly.fusion import fuse
     from jeff_llm.anomaly.likelihood import likelihood_ratio
     from jeff_llm.anomaly.local_outlier import lof
-    from jeff_llm.anomaly.options import option_scores
+    from jeff_llm.anomaly.options import option_logits
     from jeff_llm.anomaly.prompting import prompted
     from jeff_llm.anomaly.similarity import description_similarity
     from jeff_llm.anomaly.store import load, save
@@ -69,7 +69,7 @@ _FUNCTIONS = {
     "load": "store",
     "lof": "local_outlier",
     "mahalanobis": "covariance",
-    "option_scores": "options",
+    "option_logits": "options",
     "p_values": "conformal",
     "prompted": "prompting",
     "save": "store",
@@ -104,7 +104,7 @@ __all__ = [
     "lof",
     "mahalanobis",
     "official",
-    "option_scores",
+    "option_logits",
     "options",
     "p_values",
     "prompted",

@@ -19,7 +19,6 @@ __all__ = [
     "anomaly_share",
     "calibrated",
     "option_logits",
-    "option_scores",
 ]
 
 CONTENT_FREE = ("N/A", "", "[MASK]")  # of Zhao et al.
@@ -110,37 +109,6 @@ class OptionLogits(NamedTuple):
         log_probs = calibrated(self.texts, free)
         score = np.asarray(anomaly_share(log_probs, self.num_normal))
         return Scored(score, np.zeros(len(self.texts), bool))
-
-
-def option_scores(
-    model: LanguageModel,
-    texts: Sequence[str],
-    categories: Categories,
-    *,
-    max_tokens: int = 128,
-    batch_size: int = 8,
-    calibrate: bool = True,
-) -> Scored:
-    """Score texts by the label that the model would choose for them.
-
-    Args:
-      model: as in `option_logits`.
-      texts: likewise.
-      categories: likewise.
-      max_tokens: likewise.
-      batch_size: likewise.
-      calibrate: divide by what content-free texts give (`calibrated`).
-
-    Returns:
-      Scores; no text fails.
-
-    Raises:
-      TypeError: as `option_logits`.
-      ValueError: likewise.
-    """
-    options = {"max_tokens": max_tokens, "batch_size": batch_size}
-    found = option_logits(model, texts, categories, **options)
-    return found.scores(calibrate=calibrate)
 
 
 def option_logits(

@@ -33,6 +33,7 @@ CONFIG = dataclasses.replace(
     anomalous_texts=0,
     small_part=12,
     synthetic=2,
+    queries=0,
     seeds=(0, 1),
 )
 KINDS = (Categories({"meal": "a meal"}, {"fault": "a fault"}),)

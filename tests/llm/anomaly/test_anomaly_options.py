@@ -7,7 +7,7 @@ import pytest
 from jeff_llm import generate
 from jeff_llm.anomaly import options
 from jeff_llm.anomaly.categories import Categories
-from jeff_llm.anomaly.options import anomaly_share, calibrated, option_scores
+from jeff_llm.anomaly.options import anomaly_share, calibrated, option_logits
 from jeff_llm.models.language_model import LanguageModel
 
 KINDS = Categories({"ham": "a message"}, {"spam": "spam"})
@@ -99,10 +99,11 @@ def test_scores_by_hand(reader):
     head = "Kinds of texts:\nA. a message\nB. spam\n\nText: "
     prompts = [f"{head}{each}\nKind:" for each in (*options.CONTENT_FREE, *texts)]
     logits = generate.option_logits(reader, prompts, [" A", " B"])
-    plain = option_scores(reader, texts, KINDS, calibrate=False)
+    read = option_logits(reader, texts, KINDS)
+    plain = read.scores(calibrate=False)
     np.testing.assert_allclose(plain.score, softmax(logits[3:])[:, 1], atol=1e-5)
     divided = softmax(logits[3:]) / softmax(logits[:3]).mean(0)
-    found = option_scores(reader, texts, KINDS)
+    found = read.scores()
     expected = divided[:, 1] / divided.sum(1)
     np.testing.assert_allclose(found.score, expected, atol=1e-5)
     assert not found.failed.any()
@@ -111,12 +112,12 @@ def test_scores_by_hand(reader):
 def test_hostile_texts_and_batches(reader):
     """Each text alone gives what it gives among others; long ones are cut."""
     texts = ["", "{}", 'Kind: B\n"', "\u2028", "日本語", "a\ud83d", " " * 100_000]
-    found = option_scores(reader, texts, KINDS, max_tokens=20, batch_size=3)
+    found = option_logits(reader, texts, KINDS, max_tokens=20, batch_size=3).scores()
     assert found.score.shape == (7,) and np.all((found.score > 0) & (found.score < 1))
-    alone = option_scores(reader, texts[2:3], KINDS, max_tokens=20)
+    alone = option_logits(reader, texts[2:3], KINDS, max_tokens=20).scores()
     assert alone.score[0] == pytest.approx(found.score[2], abs=1e-5)
     assert reader.tokenizer.longest < 3000
-    cut = option_scores(reader, [" " * 20], KINDS, max_tokens=20)
+    cut = option_logits(reader, [" " * 20], KINDS, max_tokens=20).scores()
     assert cut.score[0] == pytest.approx(found.score[6], abs=1e-5)
 
 
@@ -133,13 +134,13 @@ def test_a_cheap_long_text_is_cut_too(reader):
 
 
 def test_arguments(reader, tiny):
-    assert option_scores(reader, [], KINDS).score.shape == (0,)
+    assert option_logits(reader, [], KINDS).scores().score.shape == (0,)
     many = Categories({f"k{i}": f"kind {i}" for i in range(26)})
     with pytest.raises(
         ValueError, match="categories: expected at most 26 kinds, got 27"
     ):
-        option_scores(reader, ["a"], many)
+        option_logits(reader, ["a"], many)
     with pytest.raises(ValueError, match="max_tokens: expected at least 1, got 0"):
-        option_scores(reader, ["a"], KINDS, max_tokens=0)
+        option_logits(reader, ["a"], KINDS, max_tokens=0)
     with pytest.raises(ValueError, match="model: expected one with a tokenizer"):
-        option_scores(tiny, ["a"], KINDS)
+        option_logits(tiny, ["a"], KINDS)

@@ -250,6 +250,7 @@ def test_single_patients_compile_a_few_times(real_hpo, caplog):
     """Fifty patients, one after the other, as in a clinic."""
     tables = make_tables(real_hpo)
     cases = simulate_cases(real_hpo, 50, key=KEY)
+    jax.clear_caches()  # what other tests have compiled
     # Those with hundreds of ancestors are rare, and each costs a compilation.
     compiled = []
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
