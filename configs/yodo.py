@@ -96,8 +96,8 @@ class Config:
 _ADULT = Config()
 
 PRESETS: dict[str, Config] = {
-    # Adult by sex, with three seeds, against 6 fixed models.
-    "demo": dataclasses.replace(_ADULT, num_fixed=6),
+    # Adult by sex, with three seeds, against 11 fixed models.
+    "demo": _ADULT,
     # The smallest run, to check that everything works.
     "smoke": dataclasses.replace(
         _ADULT, num_epochs=1, num_levels=11, num_fixed=2, seeds=(0,)
