@@ -7,7 +7,7 @@ the documentation.
 """
 
 import dataclasses
-import importlib.util
+import importlib.metadata
 import subprocess
 import sys
 import time
@@ -21,22 +21,22 @@ from benchmarks.readings import READINGS, read
 
 __all__ = ["Config", "main", "runnable"]
 
-# Packages that a benchmark cannot do without, its peers.
+# Packages that a benchmark cannot do without, its peers, as pip calls them.
 NEEDS = {
     "yodo": ("torch",),
     "gre": ("torch",),
     "gre_accuracy": ("torch",),
     "wds": ("geosketch",),
-    "kv": ("torch", "transformers", "optimum.quanto"),
+    "kv": ("torch", "transformers", "optimum-quanto"),
     "kv_gpu": (),
     "decoder": ("torch", "transformers", "peft"),
     "laptop": (),
     "long_context": ("torch", "transformers"),
-    "routing": ("sklearn",),
+    "routing": ("scikit-learn",),
     "reasoning": ("torch", "transformers"),
     "reasoning_votes": (),
     "genes": ("hpo3",),
-    "anomaly": ("pyod", "sklearn"),
+    "anomaly": ("pyod", "scikit-learn"),
     "serving": ("openai", "transformers", "uvicorn"),
     "checkpoint": (),
 }
@@ -83,9 +83,10 @@ def runnable(name: str) -> str:
 
 def _is_here(package: str) -> bool:
     try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # of the package's parent
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
         return False
+    return True
 
 
 def run(names: tuple[str, ...]) -> dict[str, str]:

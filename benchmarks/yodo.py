@@ -101,7 +101,8 @@ class Torch:
         import torch
 
         self.torch, self.config = torch, config
-        self.x, self.y, self.s = (torch.tensor(np.array(part)) for part in parts.train)
+        people = (parts.train.inputs, parts.train.label, parts.train.group)
+        self.x, self.y, self.s = (torch.tensor(np.array(part)) for part in people)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.x, self.y, self.s = (t.to(self.device) for t in (self.x, self.y, self.s))
 

@@ -86,3 +86,58 @@ def test_records_name_their_command():
     for name, record in records.load():
         module = importlib.util.find_spec(f"benchmarks.{name}")
         assert module is not None and record["command"].startswith("python -m ")
+
+
+# Sizes at which a benchmark takes seconds; its checks of equal results stay.
+SMALL = {
+    "yodo": {
+        "num_epochs": 1,
+        "num_levels": 3,
+        "num_people": 64,
+        "repeats": 1,
+        "num_seeds": 0,
+        "cold": False,
+    },
+    "gre": {"edits": 2, "repeats": 1, "cold": False},
+    "wds": {"sizes": (), "hashes": 4, "cells": 64, "numpy_cells": 64, "repeats": 1},
+    "reasoning": {
+        "questions": 2,
+        "group_size": 2,
+        "new_tokens": 8,
+        "num_chunks": 1,
+        "width": 16,
+        "num_layers": 1,
+        "repeats": 1,
+    },
+    "genes": {"patients": 4, "compared": 2, "singles": 1, "rounds": 1},
+    "anomaly": {
+        "train": 64,
+        "queries": 32,
+        "width": 8,
+        "neighbors": (2, 3),
+        "rounds": 1,
+        "streamed": 0,
+    },
+    "checkpoint": {"megabytes": (1,), "leaves": 2, "repeats": 1},
+    "routing": (4, 64),
+    "reasoning_votes": (64, 8),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_benchmark_still_runs(name, tmp_path, monkeypatch):
+    """The peers' sides, too: nothing else calls them."""
+    reason = program.runnable(name)
+    if reason:
+        pytest.skip(reason)
+    module = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    sizes = SMALL[name]
+    try:
+        module.main(*sizes) if isinstance(sizes, tuple) else module.main(
+            module.Config(**sizes)
+        )
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    [(written, record)] = records.load(tmp_path)
+    assert written == name and read(name, record)

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import logging
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +13,10 @@ from tyro.conf import Positional, arg
 
 from train_scripts.running.options import Done, Options, OtherProcessError, take
 
-__all__ = ["MENDABLE", "main", "quiet_libraries", "use_compilation_cache"]
+__all__ = ["MENDABLE", "main", "quiet_libraries"]
 
 # Errors that a user can fix, shown as a message without a traceback.
 MENDABLE = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
-
-# Options that name data of the user's own.
-OWN = {"--data", "--terms", "--detector"}
 
 Runs = Annotated[Path, arg(metavar="FOLDER", help="Folder for runs and report.")]
 # Shown by --help; `take` finds them wherever they stand.
@@ -73,6 +69,15 @@ class Demo:
         Positional[str], arg(metavar="PRESET", help="The preset of every system.")
     ] = "demo"
     runs: Runs = Path("runs")
+    at_once: Annotated[
+        int,
+        arg(metavar="COUNT", help="Systems at once; 0: 2 on a CPU of two cores, or 1."),
+    ] = 0
+
+    def __post_init__(self):
+        """Check the count."""
+        if self.at_once < 0:
+            raise ValueError(f"at_once: expected at least 0, got {self.at_once}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,10 +210,11 @@ def _assets(names: list[str]) -> int:
 
 
 def _run(command: Run, fields: list[str]) -> int:
+    from train_scripts.running import launch
+
     name, presets = command.system, _presets(command.system)
     # Data of the user's own select the preset "file", unless the user names a preset.
-    given = {word.partition("=")[0] for word in fields}
-    preset = command.preset or ("file" if OWN & given else "demo")
+    preset = command.preset or ("file" if launch.names_own_data(fields) else "demo")
     if preset not in presets:
         known = ", ".join(sorted(presets))
         raise _WordsError(f"PRESET: expected one of {known}, got {preset!r}")
@@ -222,7 +228,8 @@ def _run(command: Run, fields: list[str]) -> int:
     from train_scripts.running import machines
 
     machines.join(Options(command.mesh, command.distributed))
-    return _execute(name, preset, config, fields, command.runs)
+    launch.execute(name, preset, config, fields, command.runs)
+    return 0
 
 
 def _about(name: str, presets: dict[str, Any]) -> str:
@@ -238,27 +245,34 @@ def _about(name: str, presets: dict[str, Any]) -> str:
 
 def _demo(command: Demo) -> int:
     """Run every system and rewrite the report after each one."""
+    from train_scripts import demo
+    from train_scripts.running import launch
     from train_scripts.systems import SYSTEMS
 
-    preset, status, chosen = command.preset, 0, {}
+    preset, chosen = command.preset, {}
     for name in SYSTEMS:
         presets = _presets(name)
         if preset not in presets:
             known = ", ".join(sorted(presets))
             raise _WordsError(f"PRESET: {name} has {known}; got {preset!r}")
         chosen[name] = presets[preset]
-    failed: dict[str, str] = {}
-    waiting = list(chosen)
-    for name, config in chosen.items():
-        _report(command.runs, running=waiting, failed=failed)
-        try:
-            _execute(name, preset, config, [], command.runs)
-        except MENDABLE as error:  # continue with the other systems
-            failed[name] = str(error)
-            status = _fail(f"{name}: {error}", 1)
-        waiting.remove(name)
-    print(f"report: {_report(command.runs, failed=failed)}")
-    return status
+    at_once = command.at_once or demo.side_by_side()
+    # A smoke preset's times say nothing, so that it may measure them beside others.
+    here = [
+        n for n in SYSTEMS if at_once == 1 or (SYSTEMS[n].timed and preset != "smoke")
+    ]
+    failed = demo.run_all(
+        here,
+        [name for name in SYSTEMS if name not in here],
+        execute=lambda name: launch.execute(
+            name, preset, chosen[name], [], command.runs
+        ),
+        command=lambda name: launch.words_of(name, preset, command.runs),
+        tell=lambda left, failed: _report(command.runs, running=left, failed=failed),
+        at_once=at_once,
+    )
+    print(f"report: {command.runs / 'report.html'}")
+    return int(bool(failed))
 
 
 def _report(runs: Path, **options: Any) -> Path:
@@ -276,51 +290,7 @@ def _presets(name: str) -> dict[str, Any]:
     return importlib.import_module(f"configs.{name}").PRESETS
 
 
-def _execute(name: str, preset: str, config: Any, words: list[str], runs: Path) -> int:
-    from train_scripts.running import claims, machines
-    from train_scripts.running.workdir import open_workdir
-    from train_scripts.systems import SYSTEMS
-
-    use_compilation_cache()
-    script = importlib.import_module(f"{SYSTEMS[name].script}.run")
-    command = shlex.join(["python", "-m", "train_scripts", "run", name, preset, *words])
-    folder = open_workdir(runs, name, preset, config, command)
-    with machines.open_together(folder) as (workdir, resumed):
-        if machines.first():
-            doing = "resuming" if resumed else "running"
-            print(f"{doing} {name} {preset} in {workdir}")
-        result = script.run(config, workdir, preset=preset)
-    for claim in result.claims:
-        print(f"  [{claims.mark(claim.holds)}] {claim.claim}")
-        print(f"      {claim.measured} (paper: {claim.paper})")
-    if preset == "smoke":
-        print("  smoke only shows that everything works; its numbers decide nothing")
-    elif any(claim.holds is None for claim in result.claims):
-        print(f"  too small to tell: {_decider(name, preset, words)}")
-    print(f"{name}: {result.seconds:.1f} s on {result.device}; {workdir}/result.json")
-    return 0
-
-
-def _decider(name: str, preset: str, words: list[str]) -> str:
-    """What would decide the claims that a run was too small for."""
-    if preset == "full" or OWN & {word.partition("=")[0] for word in words}:
-        return "more data or more --seeds decide"
-    return f"`python -m train_scripts run {name} full` decides"
-
-
 def quiet_libraries() -> None:
     """Keep orbax from printing the tracebacks of errors that jeff reports."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def use_compilation_cache() -> None:
-    """Cache compiled programs in the asset cache, for later processes."""
-    import jax
-
-    from jeff.assets import cache_dir
-
-    # JAX skips programs that compile in under a second by default; the scripts compile
-    # many of these.
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -24,6 +24,7 @@ class System:
       own: a command that runs it on a user's own data.
       shared: folders below ``$JEFF_DATA`` that the script uses if they exist; without
         them it runs on its assets or on simulated data.
+      timed: its claims compare times, so that nothing else should run beside it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class System:
     own: str
     assets: tuple[str, ...]
     shared: tuple[str, ...]
+    timed: bool = False
 
 
 _HPO = ("hpo", "hpo_annotations", "hpo_genes")
@@ -57,6 +59,7 @@ SYSTEMS: dict[str, System] = {
             "--sensitive woman",
             assets=("adult", "german"),
             shared=("tabular",),
+            timed=True,
         ),
         System(
             name="gre",
@@ -70,6 +73,7 @@ SYSTEMS: dict[str, System] = {
             own="python -m train_scripts.gre --data graph.npz",
             assets=(),
             shared=("graphs",),
+            timed=True,
         ),
         System(
             name="wds",

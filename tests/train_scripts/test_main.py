@@ -14,10 +14,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jeff import assets, checkpoint
-from train_scripts import cli
 from train_scripts.cli import main
 from train_scripts.report import explorer
-from train_scripts.running import results
+from train_scripts.running import launch, results
 from train_scripts.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +70,7 @@ def test_help(words, capsys):
     ("words", "said"),
     [
         ("run --help", ["SYSTEM", "PRESET", "--runs FOLDER"]),
-        ("demo -h", ["PRESET", "--runs FOLDER"]),
+        ("demo -h", ["PRESET", "--runs FOLDER", "--at-once COUNT"]),
         ("list --help", ["The ten systems"]),
     ],
 )
@@ -127,35 +126,12 @@ def test_help_names_presets_and_own_data(capsys):
     assert "Your own data: python -m train_scripts.yodo --data" in shown
 
 
-def test_demo_goes_on_after_a_failure(monkeypatch, capsys, tmp_path):
-    """Every system runs; the report is told after each; the status says it."""
-    ran, told = [], []
-
-    def execute(name, preset, config, words, runs):
-        ran.append((name, preset))
-        if name == "kv":
-            raise ValueError("kv: no memory")
-
-    def report(runs, *, running=(), failed):
-        told.append((len(running), dict(failed)))
-        return runs / "report.html"
-
-    monkeypatch.setattr(cli, "_execute", execute)
-    monkeypatch.setattr(cli, "_report", report)
-    assert main(["demo", "smoke", "--runs", str(tmp_path)]) == 1
-    assert ran == [(name, "smoke") for name in SYSTEMS]
-    assert [count for count, _ in told] == [*range(len(SYSTEMS), -1, -1)]
-    assert told[-1][1] == {"kv": "kv: no memory"} and told[3][1] == {}
-    shown = capsys.readouterr()
-    assert "error: kv: kv: no memory" in shown.err and "report.html" in shown.out
-
-
 def test_what_decides_a_claim():
     """A larger preset, unless the data are one's own."""
-    assert cli._decider("yodo", "demo", ["--num-epochs", "1"]).endswith("decides")
+    assert launch._decider("yodo", "demo", ["--num-epochs", "1"]).endswith("decides")
     for preset, words in (("file", ["--data", "x"]), ("demo", ["--data=x"])):
-        assert cli._decider("yodo", preset, words).startswith("more data")
-    assert cli._decider("yodo", "full", []).startswith("more data")
+        assert launch._decider("yodo", preset, words).startswith("more data")
+    assert launch._decider("yodo", "full", []).startswith("more data")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from configs.chat import Config
 from jeff_llm import generate
 from jeff_llm.models import adapters, weights
 from jeff_llm.models.language_model import LanguageModel
-from train_scripts.cli import MENDABLE, use_compilation_cache
+from train_scripts.cli import MENDABLE
 from train_scripts.running.caches import cache_of
+from train_scripts.running.launch import use_compilation_cache
 
 __all__ = ["answer", "begin", "main", "talk"]
 

@@ -23,8 +23,9 @@ from jeff import files, hub_rows, sharding, training
 from jeff_llm.models import adapters, lora, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.tuning import finetune
-from train_scripts.cli import MENDABLE, quiet_libraries, use_compilation_cache
+from train_scripts.cli import MENDABLE, quiet_libraries
 from train_scripts.running import machines
+from train_scripts.running.launch import use_compilation_cache
 from train_scripts.running.options import take
 from train_scripts.running.workdir import hold
 

@@ -22,8 +22,9 @@ from jeff_llm.confidence import Router, router_file, selfref
 from jeff_llm.models import adapters, weights
 from jeff_llm.models.language_model import LanguageModel
 from jeff_llm.serving import Batcher
-from train_scripts.cli import MENDABLE, use_compilation_cache
+from train_scripts.cli import MENDABLE
 from train_scripts.running.caches import cache_of
+from train_scripts.running.launch import use_compilation_cache
 
 __all__ = ["Served", "build", "main", "read_router"]
 
