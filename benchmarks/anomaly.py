@@ -168,7 +168,11 @@ def stream(config: Config) -> dict[str, float]:
         command += ["--streamed-train", str(config.streamed_train)]
         command += ["--width", str(config.width)]
         done = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=os.environ.copy()
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ.copy(),
         )
     found = json.loads(done.stdout.splitlines()[-1])
     return found | {"rows": config.streamed, "train": config.streamed_train}

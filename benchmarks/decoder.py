@@ -175,7 +175,7 @@ with torch.inference_mode():
 def cold(side: str, cache: str) -> float:
     """Seconds of a fresh process from its start to the first token."""
     command = [sys.executable, "-c", COLD[side], cache]
-    return timed(lambda: subprocess.run(command, check=True, capture_output=True))
+    return timed(lambda: subprocess.run(command, check=True, stdout=subprocess.PIPE))
 
 
 def matrix_rate() -> float:

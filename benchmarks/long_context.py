@@ -186,7 +186,7 @@ def start(side: str, tokens: int, config: Config) -> dict[str, Any]:
     # With its compilation, which is a small part of minutes.
     repeats = config.repeats if tokens <= config.longest_plain else 0
     command += ["--repeats", str(repeats)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

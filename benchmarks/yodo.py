@@ -221,7 +221,7 @@ def cold(side: str, cache: Path, config: Config) -> float:
     """Seconds of the first training in a fresh process, compilation counted."""
     done = subprocess.run(
         [sys.executable, "-c", COLD, str(cache), str(config.num_epochs), side],
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )

@@ -99,7 +99,7 @@ SMALL = {
         "cold": False,
     },
     "gre": {"edits": 2, "repeats": 1, "cold": False},
-    "wds": {"sizes": (), "hashes": 4, "cells": 64, "numpy_cells": 64, "repeats": 1},
+    "wds": {"sizes": (64,), "hashes": 4, "cells": 64, "numpy_cells": 64, "repeats": 1},
     "reasoning": {
         "questions": 2,
         "group_size": 2,

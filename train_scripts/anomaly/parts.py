@@ -8,6 +8,7 @@ from jeff_llm.anomaly.conformal_simulation import simulate_guarantees
 from train_scripts.anomaly import (
     augmenting,
     claims,
+    drawings,
     quality,
     selecting,
     summary,
@@ -60,7 +61,7 @@ def _table(
     config: Config, collected: dict[str, list[Collected]], workdir: Path
 ) -> Part:
     found = {name: quality.quality(config, rows) for name, rows in collected.items()}
-    summary.plot_quality(workdir / "01_detectors.png", found)
+    drawings.plot_quality(workdir / "01_detectors.png", found)
     text = "\n## Detectors and zero-shot scorers\n" + "".join(
         summary.quality_table(name, rows) for name, rows in found.items()
     )
@@ -92,7 +93,7 @@ def _false_alarms(
         ]
         for name, rows in collected.items()
     }
-    summary.plot_alarms(workdir / "02_false_alarms.png", found, STYLE)
+    drawings.plot_alarms(workdir / "02_false_alarms.png", found, STYLE)
     text = (
         "\n## False alarms under control\n\nEach threshold allows its level with "
         f"probability {1 - config.delta:.0%} over the texts kept aside. Discoveries: "
@@ -150,7 +151,7 @@ def _augment(
                 f"* {name}: SmolLM2's descriptions change MiniLM's similarity by "
                 f"{_shown(change)}"
             )
-    summary.plot_augment(workdir / "03_augmentation.png", found)
+    drawings.plot_augment(workdir / "03_augmentation.png", found)
     text = (
         f"\n## Synthetic texts\n\nSmall part: {config.small_part} normal texts.\n"
         + "".join(summary.augment_table(name, rows) for name, rows in found.items())
@@ -195,7 +196,7 @@ def _select(
         reason = "it needs the published table or two data sets"
         return Part({}, (), f"\n## Choosing a detector\n\nSkipped: {reason}.\n")
     if config.queries:
-        summary.plot_regret(workdir / "04_regret.png", found)
+        drawings.plot_regret(workdir / "04_regret.png", found)
     text = "\n## Choosing a detector\n\nRegret: AUROC lost to the best pair.\n"
     text += "".join(summary.select_table(title, each) for title, each in found.items())
     numbers = {

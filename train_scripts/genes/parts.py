@@ -12,6 +12,7 @@ from jeff_llm.genes.top_probability import TopModel
 from train_scripts.genes import (
     claims,
     data,
+    drawings,
     genome,
     gpt4o,
     own_report,
@@ -110,7 +111,7 @@ def _phenobrain(
     linked = genome.with_gene(study)
     genes = genome.rows(config, linked.genes, linked.clusters)
     path = workdir / "01_phenobrain.png"
-    summary.plot_measures(path, {"diseases": diseases}, claims.PHENOBRAIN)
+    drawings.plot_measures(path, {"diseases": diseases}, claims.PHENOBRAIN)
     text = (
         f"\n## {title}\n\n{len(source.cases)} public cases, whose papers are not where "
         f"HPO's annotations come from.\n\n{summary.notes(study)}\n"
@@ -143,7 +144,7 @@ def _genome(config: Config, study: Study, workdir: Path) -> Part:
             "\nWithout the annotations that rest on the case's own paper alone:\n\n"
             + summary.evaluations(less, "measure")
         )
-    summary.plot_measures(workdir / "02_genome.png", settings, ())
+    drawings.plot_measures(workdir / "02_genome.png", settings, ())
     found = () if study.source.simulated else claims.genome(config, study, full, less)
     return Part(numbers, found, text)
 
@@ -208,7 +209,7 @@ def _solvability(
     if not found:
         reason = "it needs all measures of the ensemble, and right and wrong cases"
         return Part({}, (), _SKIPPED.format(title, reason))
-    summary.plot_solvable(workdir / "06_abstaining.png", found)
+    drawings.plot_solvable(workdir / "06_abstaining.png", found)
     text = f"\n## {title}\n" + "".join(
         summary.solvable_table(name, each) for name, each in found.items()
     )
@@ -236,9 +237,9 @@ def _solvability(
 
 def _candidates(config: Config, world: World, workdir: Path, progress: bool) -> Part:
     found = sets.measure(config, world, workdir, progress=progress)
-    summary.plot_sets(workdir / "03_accuracy_by_size.png", config, found)
+    drawings.plot_sets(workdir / "03_accuracy_by_size.png", config, found)
     if any(item.kind == "strategy" for item in found.items):
-        summary.plot_strategies(workdir / "04_accuracy_by_calls.png", config, found)
+        drawings.plot_strategies(workdir / "04_accuracy_by_calls.png", config, found)
     text = (
         "\n## Sets of candidates\n\nRight at rank 1, in %; the causal gene among "
         "distractors, in random order.\n"
