@@ -149,7 +149,8 @@ def plain_side(batch: int, tokens: int, config: Config) -> Callable[[], Any]:
     def look(held: Any, query: jax.Array) -> jax.Array:
         keys, values, length = held
         view = View(jnp.full((batch, 1), length - 1), jnp.arange(capacity)[None])
-        return attention.attend(query, keys, values, view, layer=0)
+        # Of one layer: a stack is for a loop over layers, and would be copied here.
+        return attention.attend(query, keys[0], values[0], view)
 
     query, new, context = drawn(batch, tokens, config)
     shape = (1, batch, KV_HEADS, capacity, WIDTH)

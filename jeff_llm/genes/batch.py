@@ -217,7 +217,7 @@ def _bucket_scores(
 
 def _pad(query: Query) -> Query:
     # One row more than needed at least: padded terms point to it.
-    size = _power(len(query.closure) + 1, 256)
+    size = _power(len(query.closure) + 1, 64)
     width = max(query.parents.shape[1], _PARENTS)
     parents = np.arange(size, dtype=np.int32)[:, None].repeat(width, axis=1)
     parents[: len(query.closure), : query.parents.shape[1]] = query.parents
