@@ -241,15 +241,6 @@ def compare(config: Config) -> dict[str, list[float]]:
     return rates
 
 
-def agreement(config: Config) -> float:
-    """Correlation of the densities of jeff and numpy, whose random numbers differ."""
-    params = wds.hash_parameters(jax.random.key(0), GENES, config.hashes)
-    log = preprocess.Recipe(log=True)
-    rows = preprocess.apply_recipe(log, chunk(0, config.numpy_cells))
-    ours, *_ = both_passes(lambda: iter([rows]), params)
-    return float(np.corrcoef(ours, numpy_passes(rows.toarray(), config.hashes))[0, 1])
-
-
 def spread_over_devices() -> bool:
     """Whether a mesh of all devices here counts the same as one."""
     params = wds.hash_parameters(jax.random.key(0), GENES, 20)
@@ -284,7 +275,6 @@ def main(config: Config) -> None:
     record = {
         "streamed": cells_on_disk,
         "cells_per_second": rates,
-        "density_correlation_with_numpy": agreement(config),
         "devices_agree": same,
     }
     records.write("wds", record, config)

@@ -1,6 +1,6 @@
 """All systems in turn, each in a process of its own where several run at once.
 
-Half of a short run is compilation, which leaves a core idle; two side by side fill it.
+Compilation leaves a core idle, and two systems side by side fill it.
 """
 
 import os
@@ -96,17 +96,20 @@ def _run_here(execute: Callable[[str], object], name: str) -> str:
 def _run_beside(words: list[str], processes: list[subprocess.Popen[str]]) -> str:
     """The same in a process; its output is printed at its end, in one piece."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(
+        words, stdout=pipe, stderr=pipe, text=True, errors="replace"
+    )
     processes.append(process)
     shown, errors = process.communicate()
     code = process.returncode
     # The message that `cli.main` prints last, else what Python does.
-    told, marked, message = errors.rpartition("error: ")
+    told, marked, message = f"\n{errors}".rpartition("\nerror: ")
     if not code or not marked:
         told, message = errors, (errors.strip().splitlines() or [""])[-1]
     with _PRINTING:
         print(shown, end="", flush=True)
-        print(told, end="", file=sys.stderr, flush=True)
+        if told.strip():
+            print(told.strip(), file=sys.stderr, flush=True)
     if not code:
         return ""
     if code < 0:
