@@ -81,7 +81,9 @@ def plot_alarms(path: Path, found: Mapping[str, Sequence[Alarm]], method: str) -
         )
         for place, level in zip(middle, levels, strict=True):
             if not any(row.level == level and not row.refused for row in shown):
-                axes.text(place, level, "refused", ha="center", va="bottom", fontsize=8)
+                axes.text(
+                    float(place), level, "refused", ha="center", va="bottom", fontsize=8
+                )
         axes.set_xticks(middle, [f"{level:.0%}" for level in levels])
         # Wide where rates are small; unlike a logarithm it has a place for 0.
         axes.set_yscale("function", functions=(np.sqrt, np.square))
