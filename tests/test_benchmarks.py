@@ -1,6 +1,7 @@
 """Test the table of benchmarks, and that the page says what was measured."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ def test_records_name_their_command():
 SMALL = {
     "yodo": {
         "num_epochs": 1,
+        "batch_size": 4096,
         "num_levels": 3,
         "num_people": 64,
         "repeats": 1,
@@ -134,10 +136,13 @@ def test_a_benchmark_still_runs(name, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "RESULTS", tmp_path)
     sizes = SMALL[name]
     try:
-        module.main(*sizes) if isinstance(sizes, tuple) else module.main(
-            module.Config(**sizes)
-        )
+        if isinstance(sizes, tuple):
+            module.main(*sizes)
+        else:
+            module.main(module.Config(**sizes))
     except FileNotFoundError as error:
+        if not re.search("not on this machine|JEFF_DATA", str(error)):
+            raise
         pytest.skip(str(error))
     [(written, record)] = records.load(tmp_path)
     assert written == name and read(name, record)
