@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from jeff import named_leaves, stored
+from jeff import matching, named_leaves, orbax_options, stored
 from jeff.sharding import is_local
 from jeff.stored import DamagedError
 
@@ -60,8 +60,8 @@ def save(
         raise FileExistsError(f"{path}: exists already; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     args = stored.save_args(tree, metadata or {})
-    with stored.writing(path), stored.checkpointer(is_local(tree)) as checkpointer:
-        checkpointer.save(path, args)
+    with stored.writing(path), orbax_options.checkpointer(is_local(tree)) as writer:
+        writer.save(path, args)
     return path
 
 
@@ -85,7 +85,7 @@ def restore(path: str | Path, like: PyTree | None = None) -> PyTree:
     """
     path = Path(path).absolute()
     record = stored.read_record(path)
-    target = stored.match(stored.describe(path, record), record["keys"], like, path)
+    target = matching.match(stored.describe(path, record), record["keys"], like, path)
     leaves = stored.read_leaves(path, target, record["empty"])
     stored.check(path, leaves, record["digests"])
     for name, kind in record["keys"].items():
@@ -141,12 +141,12 @@ class Checkpoints:
         """
         self.directory = Path(directory).absolute()
         one = is_local(like)
-        options = stored.processes(one)
+        options = orbax_options.processes(one)
         if one:  # orbax makes no directory for one of several processes
             self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.directory,
-            item_handlers=stored.handlers(options),
+            item_handlers=orbax_options.handlers(options),
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
                 create=not one,

@@ -19,20 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
 from jeff import digests, named_leaves, storable
+from jeff.orbax_options import LEAVES, RECORD, checkpointer
 from jeff.sharding import is_local
 
 __all__ = [
     "DamagedError",
     "check",
-    "checkpointer",
     "describe",
-    "handlers",
-    "match",
-    "processes",
     "read_leaves",
     "read_record",
     "remove_unfinished",
@@ -40,80 +36,12 @@ __all__ = [
     "writing",
 ]
 
-_LEAVES, _META = "leaves", "metadata"
 # Of a record, without and with digests.
 _OLD, _FIELDS = {"user", "keys"}, {"user", "keys", "empty", "digests", "seal"}
 
 
 class DamagedError(ValueError):
     """A checkpoint that cannot be read, or whose contents are not those saved."""
-
-
-def processes(one: bool, *, writes: bool = True) -> ocp.options.MultiprocessingOptions:
-    """Which processes meet to write and read a checkpoint.
-
-    Args:
-      one: this one alone, or all.
-      writes: whether anything is written.
-
-    Returns:
-      The options of orbax.
-
-    Raises:
-      ValueError: if a process other than the first is to write alone.
-    """
-    if not one:
-        return ocp.options.MultiprocessingOptions()
-    mine = jax.process_index()
-    if mine and writes:
-        raise ValueError(
-            f"checkpoint: expected arrays that all {jax.process_count()} processes "
-            f"hold, got some of process {mine} alone, which orbax does not write; "
-            "place them on a mesh of all processes, or keep no checkpoint there"
-        )
-    return ocp.options.MultiprocessingOptions(
-        primary_host=mine,
-        active_processes={mine},
-        barrier_sync_key_prefix=f"process{mine}",
-    )
-
-
-def checkpointer(one: bool, *, writes: bool = True) -> ocp.Checkpointer:
-    """What writes and reads a checkpoint.
-
-    Args:
-      one: whether this process does so alone.
-      writes: whether anything is written.
-
-    Returns:
-      Orbax's checkpointer, to be closed.
-
-    Raises:
-      ValueError: as in `processes`.
-    """
-    options = processes(one, writes=writes)
-    handler = ocp.CompositeCheckpointHandler(
-        composite_options=ocp.CompositeOptions(multiprocessing_options=options),
-        **handlers(options),  # pyright: ignore[reportArgumentType]
-    )
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
-
-
-def handlers(
-    options: ocp.options.MultiprocessingOptions,
-) -> dict[str, ocp.CheckpointHandler]:
-    """What writes and reads the parts of a checkpoint.
-
-    Args:
-      options: of `processes`; the handlers that orbax makes by itself do not get them.
-
-    Returns:
-      Orbax's handlers by part.
-    """
-    return {
-        _LEAVES: ocp.PyTreeCheckpointHandler(multiprocessing_options=options),
-        _META: ocp.JsonCheckpointHandler(multiprocessing_options=options),
-    }
 
 
 def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
@@ -167,8 +95,8 @@ def save_args(tree: PyTree, user: Mapping[str, Any]) -> ocp.args.Composite:
     if is_local(full):  # orbax takes arrays of JAX from all processes together only
         full = {name: np.asarray(array) for name, array in full.items()}
     # Nor does orbax write a tree without leaves.
-    leaves_args = {_LEAVES: ocp.args.PyTreeSave(full)} if full else {}
-    return ocp.args.Composite(**leaves_args, **{_META: ocp.args.JsonSave(record)})
+    leaves_args = {LEAVES: ocp.args.PyTreeSave(full)} if full else {}
+    return ocp.args.Composite(**leaves_args, **{RECORD: ocp.args.JsonSave(record)})
 
 
 def _existing(path: str | Path) -> Path:
@@ -250,8 +178,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """
     path = _existing(path)
     # The record is a small file, which each process can read without the others.
-    request = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
-    record = _read(path, request, jax.process_count() > 1)[_META]
+    request = ocp.args.Composite(**{RECORD: ocp.args.JsonRestore()})
+    record = _read(path, request, jax.process_count() > 1)[RECORD]
     if not isinstance(record, dict) or set(record) not in (_OLD, _FIELDS):
         raise _damaged(path, "its metadata are not those of jeff")
     if set(record) == _OLD:
@@ -287,7 +215,7 @@ def describe(path: Path, record: dict[str, Any]) -> dict[str, jax.ShapeDtypeStru
     if record["digests"] is not None and set(record["digests"]) <= set(stored):
         return stored
     try:
-        index = ocp.PyTreeCheckpointHandler().metadata(epath.Path(path / _LEAVES))
+        index = ocp.PyTreeCheckpointHandler().metadata(epath.Path(path / LEAVES))
         for name, leaf in index.tree.items():
             stored[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     except Exception as error:
@@ -305,7 +233,7 @@ def read_leaves(
 
     Args:
       path: directory of the checkpoint.
-      target: what each leaf should be, as given by `match`.
+      target: what each leaf should be, as given by `jeff.matching.match`.
       empty: names of the leaves without elements, which orbax does not hold.
 
     Returns:
@@ -327,8 +255,8 @@ def read_leaves(
         if _narrows(leaf.dtype):
             restore_args[name] = ocp.RestoreArgs(restore_type=np.ndarray)
     request = ocp.args.PyTreeRestore(full, restore_args=restore_args)
-    request = ocp.args.Composite(**{_LEAVES: request})
-    return leaves | _read(path, request, is_local(full))[_LEAVES]
+    request = ocp.args.Composite(**{LEAVES: request})
+    return leaves | _read(path, request, is_local(full))[LEAVES]
 
 
 def check(
@@ -346,66 +274,6 @@ def check(
     """
     if (name := digests.first_changed(leaves, found or {})) is not None:
         raise _damaged(path, f"the numbers of the leaf {name} changed")
-
-
-def match(
-    stored: dict[str, jax.ShapeDtypeStruct],
-    keys: dict[str, str],
-    like: PyTree | None,
-    path: Path,
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """Choose shape, dtype and sharding of each stored leaf, checked against ``like``.
-
-    Args:
-      stored: shape and dtype by name, as given by `describe`.
-      keys: names of the leaves that are typed keys.
-      like: the tree asked for, or None.
-      path: directory of the checkpoint, for errors.
-
-    Returns:
-      What each leaf is to be read as, by name.
-
-    Raises:
-      ValueError: if the checkpoint differs from ``like``; names what differs.
-    """
-    # Without a sharding in `like` a leaf goes to the default device: the devices on
-    # which it was saved may not exist here.
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    if like is None:
-        return {name: _struct(leaf, here) for name, leaf in stored.items()}
-    names, leaves, _ = named_leaves.flatten(like)
-    # By name and not by place: a tree of another structure must not be filled in
-    # silence.
-    missing, surplus = set(names) - set(stored), set(stored) - set(names)
-    if missing or surplus or len(names) > len(stored):
-        raise ValueError(
-            f"{path}: the checkpoint is of another structure: it lacks "
-            f"{sorted(missing)[:5]} and has {sorted(surplus)[:5]} besides; build "
-            "`like` as it was when the checkpoint was written"
-        )
-    target = {}
-    for name, leaf in zip(names, leaves, strict=True):
-        if named_leaves.is_key(leaf) != (name in keys):
-            raise ValueError(f"{path}: {name}: one side is a random key, one is not")
-        sharding = getattr(leaf, "sharding", None) or here
-        if not named_leaves.is_key(leaf):
-            # What saving it would store: for a number of Python 64 bits.
-            wanted = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-            wanted = (
-                storable.native(wanted) if isinstance(wanted, np.ndarray) else wanted
-            )
-            if (stored[name].shape, stored[name].dtype) != (wanted.shape, wanted.dtype):
-                raise ValueError(
-                    f"{path}: {name}: expected {wanted.dtype}{wanted.shape}, the "
-                    f"checkpoint holds {stored[name].dtype}{stored[name].shape}; build "
-                    "`like` as it was when the checkpoint was written"
-                )
-        target[name] = _struct(stored[name], sharding)
-    return target
-
-
-def _struct(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _narrows(dtype: Any) -> bool:
