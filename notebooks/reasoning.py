@@ -42,12 +42,13 @@ from jeff_llm.reasoning import (
     voting,
 )
 
+SIGNS = "*"  # "+-*" takes twice the layers and the steps
 WIDTH = 128
-NUM_LAYERS = 4
+NUM_LAYERS = 2
 NUM_EXAMPLES = 20_000
-NUM_STEPS = 800
+NUM_STEPS = 400
 BATCH_SIZE = 8
-NUM_RL_STEPS = 32
+NUM_RL_STEPS = 24
 NUM_PROMPTS = 16
 NUM_QUESTIONS = 60
 NUM_SAMPLES = 40
@@ -58,11 +59,11 @@ config = arithmetic.model_config(width=WIDTH, num_layers=NUM_LAYERS)
 # %% [markdown]
 # ## A model that thinks too long
 #
-# Questions are chains of operations modulo 10. Worked solutions check their own steps
-# again and again (`W`), as large models do.
+# Questions are chains of multiplications modulo 10. Worked solutions check their own
+# steps again and again (`W`), as large models do.
 
 # %%
-questions = arithmetic.draw(NUM_EXAMPLES, seed=0)
+questions = arithmetic.draw(NUM_EXAMPLES, seed=0, signs=SIGNS)
 examples = arithmetic.worked(questions, seed=0)
 print(arithmetic.decode(examples[0].tokens))
 packed = jax.tree.map(jnp.asarray, tuning.pack(examples, 256))
@@ -77,7 +78,7 @@ fitted = training.fit(
     progress=False,
 )
 base = LanguageModel(config, fitted.state.params, None)
-test = arithmetic.draw(NUM_QUESTIONS, seed=1)
+test = arithmetic.draw(NUM_QUESTIONS, seed=1, signs=SIGNS)
 
 
 def solve(model, samples=4, **options):
@@ -128,7 +129,7 @@ step = grpo.make_step(
     group_size=8,
     advantage_fn=lambda value, _, group: advantages.leave_one_out(value, group),
 )
-pool = arithmetic.draw(1000, seed=2)
+pool = arithmetic.draw(1000, seed=2, signs=SIGNS)
 prompts = policy.Prompts(*map(jnp.asarray, (pool.tokens, pool.mask, pool.answer)))
 shortened = training.fit(
     step,

@@ -39,7 +39,7 @@ SHORT = {
         "WIDTH": 64,
         "NUM_LAYERS": 2,
         "NUM_EXAMPLES": 2000,
-        "NUM_STEPS": 150,
+        "NUM_STEPS": 100,
         "BATCH_SIZE": 2,
         "NUM_RL_STEPS": 2,
         "NUM_PROMPTS": 4,
