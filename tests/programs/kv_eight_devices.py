@@ -56,10 +56,18 @@ def main(path: str, sizes: str) -> None:
         check_parts(other.cache, mesh)
         np.testing.assert_array_equal(other.tokens, one.tokens)
         np.testing.assert_array_equal(other.cache.lengths, one.cache.lengths)
-        for mine, theirs in zip(one.cache.recent, other.cache.recent, strict=True):
-            np.testing.assert_allclose(theirs, mine, atol=1.2e-5)
-        # A value that lies between two codes may fall on either side.
+        # A value that lies between two codes may fall on either side, and then what
+        # its row reads from it later moves by more than rounding.
+        moved = np.zeros(len(PROMPTS), bool)
         for mine, theirs in zip(
             *map(jax.tree.leaves, (one.cache.blocks, other.cache.blocks)), strict=True
         ):
-            assert (np.asarray(mine) != np.asarray(theirs)).mean() < 0.02
+            differ = np.asarray(mine) != np.asarray(theirs)
+            assert differ.mean() < 0.02
+            if mine.dtype == jnp.uint32:
+                moved |= differ.any(axis=(0, *range(2, differ.ndim)))
+        assert moved.mean() < 0.5
+        for mine, theirs in zip(one.cache.recent, other.cache.recent, strict=True):
+            off = np.abs(np.asarray(theirs) - np.asarray(mine))
+            assert off[:, ~moved].max() < 6e-6, off.max()
+            assert off.max() < 1e-3, off.max()
