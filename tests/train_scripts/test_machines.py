@@ -1,6 +1,7 @@
 """Test the options of the machine, and two real processes that share a run."""
 
 import dataclasses
+import importlib
 import json
 import math
 import runpy
@@ -16,6 +17,7 @@ from jeff_llm.anomaly.detectors import knn
 from jeff_llm.models import adapters, weights
 from train_scripts import cli
 from train_scripts.finetune import run as finetune
+from train_scripts.running import machines
 from train_scripts.running.options import Options, cluster, sizes, take
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "two_scripts.py"
@@ -67,6 +69,22 @@ def test_a_mesh_that_does_not_fit(capsys: Any, tmp_path: Path) -> None:
     words = ["run", "gre", "smoke", "--runs", str(tmp_path), "--mesh", "data=64"]
     assert cli.main(words) == 1
     assert "product is the number of devices" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["dialogue", "reasoning", "selfref"])
+def test_a_batch_that_does_not_divide_is_told_at_once(
+    name: str, monkeypatch: Any, tmp_path: Path
+) -> None:
+    """Before models are loaded and asked, which may take an hour."""
+    eight = np.array(jax.devices()[:1] * 8).reshape(8, 1, 1)
+    mesh = jax.sharding.Mesh(eight, ("data", "fsdp", "tensor"))
+    monkeypatch.setattr(machines._MACHINE, "mesh", mesh)
+    presets = importlib.import_module(f"configs.{name}").PRESETS
+    config = dataclasses.replace(presets["smoke"], batch_size=3)
+    run = importlib.import_module(f"train_scripts.{name}.run").run
+    with pytest.raises(ValueError, match="batch_size: expected a multiple of 8"):
+        run(config, tmp_path, progress=False)
     assert not any(tmp_path.iterdir())
 
 

@@ -29,13 +29,16 @@ def run(config: Config, workdir: Path, *, progress: bool) -> list[Part]:
 
     Raises:
       FileNotFoundError: if none of the data sets is here.
-      ValueError: if there is no model for the arms.
+      ValueError: if there is no model for the arms, or their batches do not divide by
+        the devices.
     """
     if "arms" in config.parts and not config.model:
         raise ValueError(
             "model: expected a model for the part arms, got none; name one with "
             "--model, or leave out the part"
         )
+    if "arms" in config.parts:
+        machines.batch_sharding(config.batch_size)  # refused now, not after an hour
     names = [name for name in config.data_sets if name != "medqa" or _has_medqa()]
     missing = [name for name in config.data_sets if name not in names]
     if not names:

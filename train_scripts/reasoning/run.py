@@ -39,6 +39,8 @@ def run(
       FileNotFoundError: if traces, the model or data are missing; says how to get them.
     """
     began = time.perf_counter()
+    if "plane" in config.parts and config.rewards and not config.data:
+        machines.batch_sharding(config.batch_size)  # refused now, not after an hour
     if config.data or "plane" not in config.parts:
         machines.first_alone()
     if config.data:

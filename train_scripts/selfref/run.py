@@ -42,6 +42,7 @@ def run(
       FileNotFoundError: if the model or data are missing; says how to get them.
     """
     began = time.perf_counter()
+    machines.batch_sharding(config.batch_size)  # refused now, not after an hour
     if config.data:
         machines.first_alone()
         say = functools.partial(stages.say, config.data, progress)
