@@ -139,7 +139,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def batches_of(
-    rows: int, mesh: Mesh | None, *, full: int | None = None, name: str = "batch_size"
+    rows: int,
+    mesh: Mesh | None,
+    *,
+    full: int | None = None,
+    whole: bool = False,
+    name: str = "batch_size",
 ) -> NamedSharding | None:
     """How batches of a size are split, as `jeff.training.fit` takes it.
 
@@ -147,10 +152,12 @@ def batches_of(
       rows: of each batch.
       mesh: a mesh of `make_mesh`, or None for a single device.
       full: rows that were asked for; where there are fewer, all devices get them whole.
+      whole: whether all devices also get rows whole that cannot be split evenly: for a
+        size that nobody can set.
       name: of the number, for the error.
 
     Returns:
-      `batch_sharding` of the mesh; None without one, and for fewer rows than ``full``.
+      `batch_sharding` of the mesh; None without one, and for rows that stay whole.
 
     Raises:
       ValueError: if the rows cannot be split evenly.
@@ -162,6 +169,8 @@ def batches_of(
         return None
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % parts:
+        if whole:
+            return None
         raise ValueError(
             f"{name}: expected a multiple of {parts}, the devices along data and fsdp "
             f"that share them, got {rows} rows; take another number or mesh"

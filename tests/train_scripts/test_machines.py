@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from jeff import sharding
 from jeff_llm.anomaly import streaming
 from jeff_llm.anomaly.detectors import knn
 from jeff_llm.models import adapters, weights
@@ -72,20 +73,37 @@ def test_a_mesh_that_does_not_fit(capsys: Any, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["dialogue", "reasoning", "selfref"])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("dialogue", {"batch_size": 3}),
+        ("gre", {"edits": 3, "protocols": ("independent",)}),
+        ("reasoning", {"batch_size": 3}),
+        ("selfref", {"batch_size": 3}),
+    ],
+)
 def test_a_batch_that_does_not_divide_is_told_at_once(
-    name: str, monkeypatch: Any, tmp_path: Path
+    name: str, fields: dict[str, Any], monkeypatch: Any, tmp_path: Path
 ) -> None:
-    """Before models are loaded and asked, which may take an hour."""
+    """Before models are loaded, trained or asked, which may take an hour."""
     eight = np.array(jax.devices()[:1] * 8).reshape(8, 1, 1)
     mesh = jax.sharding.Mesh(eight, ("data", "fsdp", "tensor"))
     monkeypatch.setattr(machines._MACHINE, "mesh", mesh)
     presets = importlib.import_module(f"configs.{name}").PRESETS
-    config = dataclasses.replace(presets["smoke"], batch_size=3)
+    config = dataclasses.replace(presets["smoke"], **fields)
     run = importlib.import_module(f"train_scripts.{name}.run").run
-    with pytest.raises(ValueError, match="batch_size: expected a multiple of 8"):
+    with pytest.raises(
+        ValueError, match=f"{next(iter(fields))}: expected a multiple of 8"
+    ):
         run(config, tmp_path, progress=False)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("rows", "split"), [(8, True), (16, True), (12, False)])
+def test_a_batch_of_a_fixed_size_may_stay_whole(rows: int, split: bool) -> None:
+    eight = np.array(jax.devices()[:1] * 8).reshape(8, 1, 1)
+    mesh = jax.sharding.Mesh(eight, ("data", "fsdp", "tensor"))
+    assert (sharding.batches_of(rows, mesh, whole=True) is not None) == split
 
 
 def test_commands_without_devices_take_no_mesh(capsys: Any) -> None:

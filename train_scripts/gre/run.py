@@ -33,7 +33,7 @@ from jeff_graph.editing.task import ApplyFn, make_task
 from train_scripts.gre import claims, summary
 from train_scripts.gre.measure import Trained, learning_rate, measure
 from train_scripts.gre.summary import Cell
-from train_scripts.running import results
+from train_scripts.running import machines, results
 from train_scripts.running.rows import measure_rows
 from train_scripts.running.seeds import seed_key
 
@@ -99,6 +99,8 @@ def _measure_all(
     config: Config, data: Labelled, workdir: Path, progress: bool
 ) -> dict[Cell, dict[str, float]]:
     """Measure all cells that an interrupted run lacks, one row of the log per cell."""
+    if "independent" in config.protocols:
+        machines.batch_sharding(config.edits, name="edits")  # refused now, if ever
     graph = as_graph(data.graph)
     cells = [
         Cell(*cell)

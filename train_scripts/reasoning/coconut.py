@@ -58,6 +58,7 @@ def fit_latent(
     params, optimizer = base.params, optax.adam(1e-3, b2=0.98)
     for stage in _STAGES:
         data = _batch(questions, [chain.tokens for chain in chains], stage)
+        rows = min(_BATCH, len(data.rest))
 
         def loss(params, batch, _, thoughts=stage):
             return latent.coconut_loss(
@@ -68,14 +69,8 @@ def fit_latent(
         fitted = training.fit(
             training.make_step(loss, optimizer),
             machines.placed(training.init_state(params, optimizer, key=keys[0])),
-            training.Shuffled(
-                jax.tree.map(jnp.asarray, data),
-                min(_BATCH, len(data.rest)),
-                keys[1],
-            ),
-            batch_sharding=machines.batch_sharding(
-                min(_BATCH, len(data.rest)), full=_BATCH
-            ),
+            training.Shuffled(jax.tree.map(jnp.asarray, data), rows, keys[1]),
+            batch_sharding=machines.batch_sharding(rows, whole=True),
             num_steps=num_steps,
             chunk_steps=min(50, num_steps),
             workdir=machines.kept(workdir / f"stage{stage}"),

@@ -174,7 +174,7 @@ def _fit(
         step,
         machines.placed(training.init_state(params, optimizer, key=keys[0])),
         training.Shuffled(jax.tree.map(jnp.asarray, packed), rows, keys[1]),
-        batch_sharding=machines.batch_sharding(rows, full=8),
+        batch_sharding=machines.batch_sharding(rows, whole=True),
         num_steps=num_steps,
         chunk_steps=min(100, num_steps),
         workdir=machines.kept(folder),

@@ -117,6 +117,7 @@ def _factors(
     packed = jax.tree.map(jnp.asarray, tuning.pack(examples, 256))
     optimizer = optax.adam(3e-3)
     config = bench.base.config
+    rows = min(8, len(packed.tokens))
 
     def loss(trained: lora.Lora, batch: tuning.Packed, _: jax.Array, frozen: dict):
         return tuning.loss(config, lora.apply(frozen, trained), batch)
@@ -124,8 +125,8 @@ def _factors(
     fitted = training.fit(
         training.make_step(loss, optimizer),
         machines.placed(training.init_state(factors, optimizer, key=keys[1])),
-        training.Shuffled(packed, min(8, len(packed.tokens)), keys[2]),
-        batch_sharding=machines.batch_sharding(min(8, len(packed.tokens)), full=8),
+        training.Shuffled(packed, rows, keys[2]),
+        batch_sharding=machines.batch_sharding(rows, whole=True),
         num_steps=bench.config.tune_steps,
         chunk_steps=min(50, bench.config.tune_steps),
         constants=(bench.base.params,),
