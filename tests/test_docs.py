@@ -581,11 +581,8 @@ def test_getting_started(tmp_path, monkeypatch, capsys):
         pytest.skip("Adult is not on this machine")
     pytest.importorskip("tyro")
     from train_scripts import cli
-    from train_scripts.running import launch
 
     monkeypatch.chdir(tmp_path)
-    # Programs of other tests stay out of the cache of this machine's user.
-    monkeypatch.setattr(launch, "use_compilation_cache", lambda: None)
     page = (ROOT / "docs/getting_started.md").read_text()
     names, commands = {}, []
     for language, text in re.findall(r"```(\w+)\n(.*?)```", page, flags=re.S):

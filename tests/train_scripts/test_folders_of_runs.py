@@ -8,16 +8,10 @@ import sys
 import pytest
 
 from train_scripts import cli
-from train_scripts.running import launch, results
+from train_scripts.running import results
 from train_scripts.systems import SYSTEMS
 
 EVERY = pytest.mark.parametrize("name", SYSTEMS)
-
-
-@pytest.fixture(autouse=True)
-def no_compiled_programs(monkeypatch):
-    """The runs compile nothing, and the tests' own cache stays."""
-    monkeypatch.setattr(launch, "use_compilation_cache", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,6 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(monkeypatch, ca
         port = taken.getsockname()[1]
         words = ["serve", "--port", str(port), "--model", "no-such-model"]
         monkeypatch.setattr(sys, "argv", words)
-        monkeypatch.setattr(serve, "use_compilation_cache", lambda: None)
         assert serve.main() == 1
     assert f"free, got 127.0.0.1:{port}" in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """One run of one system: its folder, its claims, and the words that start it."""
 
 import importlib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -82,11 +83,16 @@ def _decider(name: str, preset: str, words: Sequence[str]) -> str:
 
 
 def use_compilation_cache() -> None:
-    """Cache compiled programs in the asset cache, for later processes."""
+    """Cache compiled programs in the asset cache, for later processes.
+
+    A folder that the user has named in ``JAX_COMPILATION_CACHE_DIR`` is left.
+    """
     import jax
 
     from jeff.assets import cache_dir
 
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
     # JAX skips programs that compile in under a second by default; the scripts compile
     # many of these.
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
