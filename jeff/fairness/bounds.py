@@ -20,6 +20,7 @@ References:
   JRSS B 2024.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -28,10 +29,11 @@ from scipy.special import betainc, gammaln, xlog1py, xlogy
 
 from jeff.binomial import interval
 
-__all__ = ["gap_bound", "rate_bound", "weighted_gap_bound"]
+__all__ = ["gap_bound", "gap_is_within", "rate_bound", "weighted_gap_bound"]
 
-# Parts of the nuisance rate's interval, and the share of delta that the interval takes.
-_PARTS, _SHARE = 64, 0.05
+# Parts of the nuisance rate's interval, each of which may be divided once more, and the
+# share of delta that the interval takes.
+_PARTS, _SHARE = 8, 0.05
 # Probability that is added for the counts that are not summed.
 _TAIL = 1e-10
 
@@ -49,7 +51,8 @@ def _difference_is_below(
     rates, or a smaller one, has a probability of at most ``delta`` under each of its
     pairs ``(p, q)``. That probability falls in ``p`` and grows in ``q``, so over a part
     ``a <= q <= b`` it is at most that of ``(a + limit, b)``: the maximum is bounded,
-    not searched.
+    not searched. Parts that do not prove it are divided, unless a pair at their edges
+    shows that none would.
 
     Args:
       limit: the difference, in (0, 1].
@@ -85,12 +88,23 @@ def _difference_is_below(
     last = min(last, 1 - limit)
     if first > last:
         return True
-    edges = np.linspace(first, last, _PARTS + 1)
-    return _probability(x * m - y * n, n, m, edges[:-1] + limit, edges[1:]) <= allowed
+    most = functools.partial(_probability, x * m - y * n, n, m)
+    edges = np.linspace(first, last, _PARTS**2 + 1)
+    coarse = edges[::_PARTS]
+    left = most(coarse[:-1] + limit, coarse[1:]) > allowed
+    if not left.any():
+        return True
+    pairs = np.unique([coarse[:-1][left], coarse[1:][left]])
+    if (most(pairs + limit, pairs) - _TAIL > allowed).any():
+        return False
+    starts, ends = (
+        e.reshape(_PARTS, -1)[left].ravel() for e in (edges[:-1], edges[1:])
+    )
+    return bool((most(starts + limit, ends) <= allowed).all())
 
 
 def _probability(difference: int, n: int, m: int, p: np.ndarray, q: np.ndarray):
-    """Largest ``P(X m - Y n <= difference)`` for X of (n, p_i), Y of (m, q_i)."""
+    """Bounds on ``P(X m - Y n <= difference)`` for X of (n, p_i), Y of (m, q_i)."""
     p = np.minimum(p, 1.0)
     reach = math.sqrt(n * math.log(2 / _TAIL) / 2)
     counts = np.arange(
@@ -104,7 +118,7 @@ def _probability(difference: int, n: int, m: int, p: np.ndarray, q: np.ndarray):
     inside = np.clip(least, 1, m)
     tail = betainc(inside, m - inside + 1, q[:, None])
     tail = np.where(least <= 0, 1.0, np.where(least > m, 0.0, tail))
-    return float((mass * tail).sum(1).max()) + _TAIL
+    return (mass * tail).sum(1) + _TAIL
 
 
 def gap_bound(
@@ -129,10 +143,11 @@ def gap_bound(
     """
     if min(trials) < 1:
         return 1.0
-    cells = [(int(x), int(n)) for x, n in zip(events, trials, strict=True)]
     bound = 0.0
-    for high, low in (cells, cells[::-1]):
+    for high, low in _directions(events, trials):
         gap = high[0] / high[1] - low[0] / low[1]
+        if gap < bound and _difference_is_below(bound, high, low, delta=delta):
+            continue
         # Hoeffding's bound is one already, so the exact one lies below it.
         spread = -math.log(delta * (1 - _SHARE)) / 2 * (1 / high[1] + 1 / low[1])
         ends = [max(gap, bound), min(1.0, gap + math.sqrt(spread) + 1e-9)]
@@ -142,6 +157,43 @@ def gap_bound(
             ends = [ends[0], middle] if proved else [middle, ends[1]]
         bound = max(bound, ends[1])
     return bound
+
+
+def gap_is_within(
+    events: tuple[int, int], trials: tuple[int, int], limit: float, *, delta: float
+) -> bool:
+    """Whether a limit is an upper bound on ``|p_1 - p_0|``, as `gap_bound` is.
+
+    One test of each direction in place of a search.
+
+    Args:
+      events: as in `gap_bound`.
+      trials: as in `gap_bound`.
+      limit: the limit, in (0, 1].
+      delta: as in `gap_bound`.
+
+    Returns:
+      True where the counts prove it; with no members only for a limit of 1.
+
+    >>> gap_is_within((300, 290), (1000, 1000), 0.05, delta=0.05)
+    True
+    >>> gap_is_within((3, 0), (3, 0), 0.9, delta=0.05)
+    False
+    """
+    if min(trials) < 1:
+        return limit >= 1
+    return all(
+        _difference_is_below(limit, high, low, delta=delta)
+        for high, low in _directions(events, trials)
+    )
+
+
+def _directions(
+    events: tuple[int, int], trials: tuple[int, int]
+) -> list[list[tuple[int, int]]]:
+    """Events and trials of the rate that may be the higher one, and of the other."""
+    cells = [(int(x), int(n)) for x, n in zip(events, trials, strict=True)]
+    return [cells, cells[::-1]]
 
 
 def rate_bound(

@@ -14,6 +14,7 @@ References:
   Dose-Response and Toxicity Studies", JASA 1999 (the bound that goes with it).
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jeff import metrics
 from jeff.as_arrays import as_array
 from jeff.fairness import gaps
-from jeff.fairness.bounds import gap_bound, weighted_gap_bound
+from jeff.fairness.bounds import gap_bound, gap_is_within, weighted_gap_bound
 from jeff.fairness.examples import Column, as_examples
 from jeff.fairness.model import ApplyFn, Examples, Line, gap_of, named_gap, predict
 
@@ -122,17 +123,15 @@ def choose_alpha(
     hard = gaps.harden(prob)
     decided = np.asarray(hard).astype(bool)
     order = np.asarray(jax.random.permutation(key, len(people.label)))
-    bounds: dict[int, float] = {}
+    tests = _Tests(decided, pairs, people.weight, order, 1 - confidence)
     # Stable: of equal levels the first comes first, on every machine.
-    for place in np.argsort(-levels, kind="stable").tolist():
-        bound = _bound(decided[place], pairs, people.weight, order, 1 - confidence)
-        if bound > at_most:
-            break
-        bounds[place] = bound
-    else:
-        bound = max(bounds.values())
-    if not bounds:
-        gap = float(gap_of(metric, hard[np.argmax(levels)], people.group, people))
+    places = np.argsort(-levels, kind="stable").tolist()
+    passed = list(
+        itertools.takewhile(lambda each: tests.is_within(each, at_most), places)
+    )
+    if not passed:
+        gap = float(gap_of(metric, hard[places[0]], people.group, people))
+        bound = tests.bound(places[0])
         raise NoLevelError(
             f"at_most: no level keeps the {metric} gap at or below {at_most} with "
             f"confidence {confidence}; at the fair end, alpha {levels.max():g}, it is "
@@ -141,11 +140,13 @@ def choose_alpha(
         )
     accuracy = {
         each: float(metrics.accuracy(prob[each], people.label, weight=people.weight))
-        for each in bounds
+        for each in passed
     }
     best = max(accuracy, key=lambda each: accuracy[each])
     gap = gap_of(metric, hard[best], people.group, people)
-    upper = min(bound, float(at_most))
+    upper = float(at_most)
+    if len(passed) == len(places):
+        upper = min(upper, tests.largest_bound(passed))
     return Choice(float(levels[best]), accuracy[best], float(gap), upper)
 
 
@@ -191,29 +192,63 @@ def _pairs(metric: str, people: Examples) -> list[tuple[np.ndarray, np.ndarray]]
     return list(zip(members[::2], members[1::2], strict=True))
 
 
-def _bound(
-    decided: np.ndarray,
-    pairs: list[tuple[np.ndarray, np.ndarray]],
-    weight: Array | None,
-    order: np.ndarray,
-    delta: float,
-) -> float:
-    # By the union bound: the sum holds where each of its parts does.
-    each = delta / len(pairs)
-    total = 0.0
-    for low, high in pairs:
-        if weight is None:
-            events = int(decided[low].sum()), int(decided[high].sum())
-            sizes = int(low.sum()), int(high.sum())
-            total += gap_bound(events, sizes, delta=each)
-            continue
-        rows = order[(low | high)[order]]
-        weights = np.asarray(weight, np.float64)
-        total += weighted_gap_bound(
-            decided[rows],
+class _Tests:
+    """Bounds of the gap of each level, each computed once and only where needed."""
+
+    def __init__(
+        self,
+        decided: np.ndarray,
+        pairs: list[tuple[np.ndarray, np.ndarray]],
+        weight: Array | None,
+        order: np.ndarray,
+        delta: float,
+    ):
+        self._decided, self._pairs, self._order = decided, pairs, order
+        self._weight = None if weight is None else np.asarray(weight, np.float64)
+        # By the union bound: the sum holds where each of its parts does.
+        self._delta = delta / len(pairs)
+        self._found: dict[int, float] = {}
+
+    def is_within(self, place: int, limit: float) -> bool:
+        """Whether the bound of a level is at or below a limit."""
+        if self._weight is not None or len(self._pairs) > 1:
+            return self.bound(place) <= limit
+        counts = self._counts(place, self._pairs[0])
+        return gap_is_within(*counts, limit, delta=self._delta)
+
+    def bound(self, place: int) -> float:
+        """Upper bound on the gap of a level."""
+        if place not in self._found:
+            self._found[place] = sum(self._part(place, pair) for pair in self._pairs)
+        return self._found[place]
+
+    def largest_bound(self, places: list[int]) -> float:
+        """The largest of the bounds of levels, of which the last is likely the one."""
+        largest = self.bound(places[-1])
+        for place in reversed(places[:-1]):
+            if not self.is_within(place, largest):
+                largest = max(largest, self.bound(place))
+        return largest
+
+    def _counts(
+        self, place: int, pair: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Favourable decisions, and people, in both cells."""
+        low, high = pair
+        decided = self._decided[place]
+        events = int(decided[low].sum()), int(decided[high].sum())
+        return events, (int(low.sum()), int(high.sum()))
+
+    def _part(self, place: int, pair: tuple[np.ndarray, np.ndarray]) -> float:
+        """Upper bound on one of the differences whose sum is the gap."""
+        if self._weight is None:
+            return gap_bound(*self._counts(place, pair), delta=self._delta)
+        low, high = pair
+        rows = self._order[(low | high)[self._order]]
+        return weighted_gap_bound(
+            self._decided[place][rows],
             high[rows],
-            weights[rows],
-            largest=float(weights.max()),
-            delta=each,
+            self._weight[rows],
+            largest=float(self._weight.max()),
+            delta=self._delta,
         )
-    return total
