@@ -13,11 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Three quarters of the suite's time is the compiler's. Without the newer emitters of
-# fusions and LLVM's optimiser it takes half as long, and means the same. An unknown
-# flag ends the process, so only a version that knows them gets them.
+# fusions, several threads a program and LLVM's optimiser it takes half as long, and
+# means the same. An unknown flag ends the process, so only a version that knows them
+# gets them.
 _KNOWN = version("jaxlib").startswith("0.10.")
-_OLD_EMITTERS = "--xla_cpu_use_fusion_emitters=false" if _KNOWN else ""
-_QUICK = f"{_OLD_EMITTERS} --xla_backend_optimization_level=0" if _KNOWN else ""
+_PLAIN = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+_PLAIN = _PLAIN if _KNOWN else ""
+_QUICK = f"{_PLAIN} --xla_backend_optimization_level=0" if _KNOWN else ""
 
 # One platform and quiet logs, so that warnings-as-errors means our own warnings.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -25,8 +27,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if os.environ["JAX_PLATFORMS"] != "cpu":
     # GPUs would take float32 products in TF32, three digits short of the tolerances.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
-elif _OLD_EMITTERS and os.environ.get("XLA_FLAGS") is None:
-    os.environ["XLA_FLAGS"] = _OLD_EMITTERS
+elif _PLAIN and os.environ.get("XLA_FLAGS") is None:
+    os.environ["XLA_FLAGS"] = _PLAIN
 
 import hypothesis
 import jax
