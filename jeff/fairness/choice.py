@@ -127,7 +127,7 @@ def choose_alpha(
     # Stable: of equal levels the first comes first, on every machine.
     places = np.argsort(-levels, kind="stable").tolist()
     passed = list(
-        itertools.takewhile(lambda each: tests.is_within(each, at_most), places)
+        itertools.takewhile(lambda each: tests.is_within(each, float(at_most)), places)
     )
     if not passed:
         gap = float(gap_of(metric, hard[places[0]], people.group, people))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jeff.binomial import interval
 from jeff.fairness import bounds
 
 bound = functools.cache(functools.partial(bounds.gap_bound, delta=0.05))
@@ -36,6 +37,37 @@ def test_the_exact_probability_is_summed():
         expected = mass[x * m - y * n <= difference].sum()
         found = bounds._probability(difference, n, m, np.array([p]), np.array([q]))
         assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("trials", [(1, 40), (30, 30), (400, 90), (5000, 7000)])
+def test_one_test_agrees_with_the_search(trials):
+    """Limits are proved from the bound on, but for the width where a search ends."""
+    rng = np.random.default_rng(0)
+    for rates in ((0.5, 0.5), (0.1, 0.2), (0.9, 0.3)):
+        events = tuple(rng.binomial(trials, rates).tolist())
+        found = bounds.gap_bound(events, trials, delta=0.05)
+        assert found == 1 or bounds.gap_is_within(events, trials, found, delta=0.05)
+        width = np.sqrt(-np.log(0.05 * 0.95) / 2 * (1 / trials[0] + 1 / trials[1]))
+        lower = float(found - 1.01 * max(1e-4, 0.01 * width))
+        assert not bounds.gap_is_within(events, trials, lower, delta=0.05)
+
+
+@pytest.mark.parametrize("trials", [(20, 20), (30, 200), (900, 1500)])
+def test_few_parts_say_what_all_say(trials):
+    """A limit is proved where the largest of 64 parts proves it, and nowhere else."""
+    rng = np.random.default_rng(1)
+    (n, m), proved = trials, []
+    for _ in range(60):
+        x, y = rng.binomial(trials, rng.uniform(0.2, 0.8, 2)).tolist()
+        limit = min(0.99, max(0.01, x / n - y / m + rng.uniform(0, 2) * n**-0.5))
+        ends = interval(y, m, level=1 - bounds._SHARE * 0.05)
+        edges = np.linspace(ends[0], min(ends[1], 1 - limit), 65)
+        parts = bounds._probability(x * m - y * n, n, m, edges[:-1] + limit, edges[1:])
+        expected = bool(parts.max() <= 0.05 * (1 - bounds._SHARE))
+        found = bounds._difference_is_below(limit, (x, n), (y, m), delta=0.05)
+        assert found == (expected or edges[0] > edges[-1])
+        proved.append(found)
+    assert 5 < sum(proved) < 55
 
 
 def test_it_is_near_the_normal_bound_at_large_counts():
