@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Search for cycles seldom, and not in what was collected: a tenth of the time."""
+    """Search for cycles seldom, and not in what was collected: it takes long."""
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
 

@@ -24,16 +24,25 @@ NAMES = "yodo, gre, wds, kv, routing, selfref, reasoning, anomaly, genes, dialog
 
 
 @pytest.fixture(autouse=True)
-def own_caches(tmp_path, monkeypatch):
-    """Keep the compilation cache that a run switches on within the test."""
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("JEFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_programs_are_cached_where_the_user_says(tmp_path, monkeypatch):
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    before = [getattr(jax.config, name) for name in names]
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
+        launch.use_compilation_cache()
+        assert [getattr(jax.config, name) for name in names] == before
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        launch.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache" / "xla")
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 @pytest.fixture
