@@ -142,7 +142,6 @@ def batches_of(
     rows: int,
     mesh: Mesh | None,
     *,
-    full: int | None = None,
     whole: bool = False,
     name: str = "batch_size",
 ) -> NamedSharding | None:
@@ -151,9 +150,8 @@ def batches_of(
     Args:
       rows: of each batch.
       mesh: a mesh of `make_mesh`, or None for a single device.
-      full: rows that were asked for; where there are fewer, all devices get them whole.
-      whole: whether all devices also get rows whole that cannot be split evenly: for a
-        size that nobody can set.
+      whole: whether all devices get rows whole that cannot be split evenly: for a size
+        that is not the one asked for.
       name: of the number, for the error.
 
     Returns:
@@ -165,7 +163,7 @@ def batches_of(
     >>> batches_of(3, None) is None
     True
     """
-    if mesh is None or (full is not None and rows < full):
+    if mesh is None:
         return None
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % parts:

@@ -148,7 +148,9 @@ def fit(
         step,
         state if mesh is None else sharding.replicate(state, mesh),
         batches,
-        batch_sharding=sharding.batches_of(batch, mesh, full=recipe.batch_size),
+        batch_sharding=sharding.batches_of(
+            batch, mesh, whole=batch < recipe.batch_size
+        ),
         num_steps=chunks * _CHUNK,
         constants=(
             base.params,

@@ -136,7 +136,7 @@ def tune(
         training.Shuffled(
             jax.tree.map(jnp.asarray, packed), size, seed_key(seed, _ORDER)
         ),
-        batch_sharding=machines.batch_sharding(size, full=config.batch_size),
+        batch_sharding=machines.batch_sharding(size, whole=size < config.batch_size),
         num_steps=config.num_steps,
         constants=(model.params,),
         chunk_steps=max(1, config.num_steps // 4),

@@ -79,7 +79,8 @@ def measure(
     targets = jnp.asarray(trained.wrong[:edits], jnp.int32)
     if cell.protocol == "independent" and machines.mesh():
         # Each device edits its own targets.
-        targets = jax.device_put(targets, machines.batch_sharding(edits, name="edits"))
+        split = machines.batch_sharding(edits, name="edits", whole=edits < config.edits)
+        targets = jax.device_put(targets, split)
     most = max(HOPS) + 1
     hops = jax.vmap(lambda node: hop_distance(graph, node, most))(targets)
     near = None
